@@ -1,0 +1,1 @@
+"""Self-supervised video learning: what every method of the library shares."""
