@@ -12,7 +12,7 @@ import os
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import google_crc32c
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -170,11 +170,16 @@ def _sequence_example_class() -> Any:
 SequenceExample = _sequence_example_class()
 
 
+def _encode(text: str) -> bytes:
+  # File names need not be UTF-8; Python marks their other bytes, which come back here.
+  return text.encode('utf-8', 'surrogateescape')
+
+
 def _fill(feature: Any, dtype: str, values: Any) -> None:
   if isinstance(values, (bytes, str, int, float)):
     values = [values]
   if dtype == 'bytes':
-    values = [v.encode() if isinstance(v, str) else v for v in values]
+    values = [_encode(v) if isinstance(v, str) else v for v in values]
   getattr(feature, f'{dtype}_list').value.extend(values)
 
 
@@ -231,6 +236,20 @@ _FOOTER = struct.Struct('<I')
 FRAMING_BYTES = _HEADER.size + _FOOTER.size
 
 
+class Readable(Protocol):
+  """What records are read from."""
+
+  def read(self, size: int, /) -> bytes:
+    """Reads `size` bytes, fewer at the end of the file."""
+
+
+class Writable(Protocol):
+  """What records are written to."""
+
+  def write(self, data: bytes, /) -> int:
+    """Appends bytes and returns their number."""
+
+
 class RecordError(ValueError):
   """A TFRecord file is damaged; the message names the record and what is wrong."""
 
@@ -240,7 +259,7 @@ def _masked_crc(data: bytes) -> int:
   return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def write_record(file: BinaryIO, data: bytes) -> int:
+def write_record(file: Writable, data: bytes) -> int:
   """Appends one framed record; returns the bytes written."""
   length = struct.pack('<Q', len(data))
   file.write(length + _FOOTER.pack(_masked_crc(length)))
@@ -249,7 +268,7 @@ def write_record(file: BinaryIO, data: bytes) -> int:
   return len(data) + FRAMING_BYTES
 
 
-def read_records(file: BinaryIO) -> Iterator[bytes]:
+def read_records(file: Readable) -> Iterator[bytes]:
   """Yields the records of a TFRecord file, checking both checksums of each.
 
   Raises:

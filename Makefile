@@ -1,0 +1,43 @@
+# Every target sets itself up: a machine with Python 3.11 needs nothing else.
+VENV ?= .venv
+PYTHON ?= python3.11
+DEMO ?= demo_output
+BIN := $(VENV)/bin
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: setup demo test test-slow lint bench lock wheel-check clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: requirements.lock
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or set PYTHON=..."; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot make virtual environments; on Debian: apt-get install python3.11-venv"; exit 2; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --requirement requirements.lock
+	@touch $@
+
+demo: setup ## VIDEOS=<folder of class folders> runs on your own videos; SEED, DEMO (output)
+	$(BIN)/python -m official.video.demo --output_dir=$(DEMO) $(if $(VIDEOS),--videos=$(VIDEOS)) $(if $(SEED),--seed=$(SEED)) $(DEMO_FLAGS)
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python -m benchmarks.learning
+
+wheel-check: setup
+	$(BIN)/python -m tests.wheel_check
+
+lock: ## Pins what setup.py asks for; holds no index address.
+	$(BIN)/uv pip compile setup.py --extra dev --no-annotate --no-header --no-emit-index-url --python-version 3.11 --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,1 @@
+"""Checkpoints: loud restores, and the logical names of variables."""

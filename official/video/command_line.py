@@ -1,0 +1,114 @@
+"""What the drivers share: flags, one-line errors, the distribution strategy."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags
+
+from official.video.errors import UserError
+
+
+def define_experiment_flags() -> None:
+  """The Model Garden's experiment flags, and `--dry_run`."""
+  flags.DEFINE_string(
+    'experiment', None, 'Name of a registered experiment.', required=True
+  )
+  flags.DEFINE_multi_string(
+    'config_file', [], 'YAML files that override fields of the experiment, in order.'
+  )
+  flags.DEFINE_string(
+    'params_override',
+    '',
+    'Overrides after the files: YAML, a YAML file, or a.b=1,c.d=2.',
+  )
+  flags.DEFINE_multi_string(
+    'gin_file', [], 'Gin files: numbers inside samplers and policies.'
+  )
+  flags.DEFINE_multi_string('gin_params', [], 'Gin bindings, after the files.')
+  flags.DEFINE_string(
+    'tpu', None, 'Name or address of a Cloud TPU; sets the TPU strategy.'
+  )
+  flags.DEFINE_bool(
+    'dry_run',
+    False,
+    'Print the resolved config, parameters, FLOPs, memory and the data found, and stop.',
+  )
+
+
+def load_experiment(values: flags.FlagValues):
+  """The experiment that the flags ask for; see `experiment.load`."""
+  from official.video import experiment
+
+  params = experiment.load(
+    values.experiment,
+    values.config_file,
+    values.params_override,
+    values.gin_file,
+    values.gin_params,
+  )
+  if values.tpu is not None:
+    params.override({'runtime': {'tpu': values.tpu, 'distribution_strategy': 'tpu'}})
+  params.lock()
+  return params
+
+
+def strategy_of(params):
+  """The distribution strategy of an experiment, with its precision policy set.
+
+  Raises:
+    UserError: a reduced precision is asked for without an accelerator.
+  """
+  import tensorflow as tf
+
+  from official.common import distribute_utils
+  from official.modeling import performance
+
+  runtime = params.runtime
+  on_cpu = runtime.distribution_strategy != 'tpu' and runtime.num_gpus == 0
+  if runtime.mixed_precision_dtype not in (None, 'float32'):
+    if on_cpu:
+      raise UserError(
+        f'runtime.mixed_precision_dtype {runtime.mixed_precision_dtype}: 3D convolution '
+        'gradients are wrong in reduced precision on CPUs; use float32 or an accelerator'
+      )
+    performance.set_mixed_precision_policy(runtime.mixed_precision_dtype)
+  if on_cpu and tf.config.list_physical_devices('GPU'):
+    print(
+      'note: GPUs are present but runtime.num_gpus is 0; running on the CPU',
+      file=sys.stderr,
+    )
+  return distribute_utils.get_distribution_strategy(
+    distribution_strategy=runtime.distribution_strategy,
+    all_reduce_alg=runtime.all_reduce_alg,
+    num_gpus=runtime.num_gpus,
+    num_packs=runtime.num_packs,
+    tpu_address=runtime.tpu,
+  )
+
+
+def run(main: Callable[[Sequence[str]], None]) -> None:
+  """`absl.app.run`, with a user's mistake as one line on stderr and exit code 2."""
+
+  def guarded(argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+      _fail(f'unexpected argument {argv[1]!r}; flags start with --')
+    try:
+      main(argv)
+    except UserError as error:
+      _fail(str(error))
+
+  try:
+    app.run(guarded, flags_parser=_parse_flags)
+  except flags.Error as error:
+    _fail(str(error))
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+  if '--help' in argv or '-h' in argv:
+    return app.parse_flags_with_usage(list(argv))
+  return flags.FLAGS(list(argv))
+
+
+def _fail(message: str) -> None:
+  print(f'error: {message}', file=sys.stderr)
+  sys.exit(2)

@@ -1,0 +1,1 @@
+"""Configuration dataclasses of what every method shares."""

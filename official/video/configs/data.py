@@ -1,0 +1,93 @@
+"""Configuration of the input: where the records are, which views are made of a clip."""
+
+import dataclasses
+
+from official.modeling import hyperparams
+
+
+@dataclasses.dataclass
+class Sampler(hyperparams.Config):
+  """Which frames the views of a clip take; see `official.video.data.samplers`.
+
+  Attributes:
+    name: 'interval' (CVRL's two clips with a random gap), 'independent' (each view
+      anywhere) or another name of the samplers' registry.
+    form: of the interval's distribution: 'decreasing', 'uniform' or 'increasing'. None
+      leaves it to gin, then to the paper's value; so do the other None fields.
+    power: exponent of the interval's distribution.
+    reference_compatible: reproduce the Model Garden's sampler with its threshold defect.
+  """
+
+  name: str = 'interval'
+  form: str | None = None
+  power: float | None = None
+  reference_compatible: bool | None = None
+
+
+@dataclasses.dataclass
+class Augmentation(hyperparams.Config):
+  """How a training view is cropped and coloured.
+
+  Attributes:
+    policy: photometric policy by name: 'cvrl', 'cvrl_paper', 'none', 'custom'. The
+      numbers inside a policy are gin-configurable.
+    area_range: share of the frame's area that a crop takes.
+    aspect_range: width over height of a crop.
+    flip_probability: of the horizontal flip.
+  """
+
+  policy: str = 'cvrl'
+  area_range: tuple[float, float] = (0.3, 1.0)
+  aspect_range: tuple[float, float] = (0.5, 2.0)
+  flip_probability: float = 0.5
+
+
+@dataclasses.dataclass
+class DataConfig(hyperparams.Config):
+  """One input of a task. Names are the Model Garden's where the meaning is.
+
+  A clip becomes `num_views` augmented training views, or `num_test_clips` times
+  `num_test_crops` test views, or both.
+
+  Attributes:
+    input_path: records: a manifest, a folder that holds one, a file pattern, or several
+      of these separated by commas.
+    tfds_name: name of a TensorFlow Datasets video set to read instead.
+    tfds_split: its split, such as 'train' or 'test[:10%]'.
+    tfds_data_dir: folder of the prepared TFDS set; empty for TFDS's default.
+    global_batch_size: clips a step, over all replicas.
+    is_training: shuffled without end, each epoch in its own order; otherwise each record
+      once, in order, the last batch padded and masked.
+    feature_shape: frames, height, width and channels of a view.
+    temporal_stride: distance between the frames of a view, in stored frames.
+    num_views: augmented views of a clip.
+    sampler: the frames of the augmented views.
+    augmentation: crop and colour of the augmented views.
+    num_test_clips: test clips a record, evenly spaced.
+    num_test_crops: test crops a clip: 1 (centre) or 3 (along the longer side).
+    min_image_size: short side in pixels that the test crops are cut from; 0 means the
+      crop takes the whole short side.
+    label_fraction: share of each class's records that is used, the same ones for a seed.
+    seed: of the order and of every draw.
+    prefetch_buffer_size: batches prepared ahead; None lets tf.data choose.
+    num_threads: threads of the input; None lets tf.data choose.
+  """
+
+  input_path: str = ''
+  tfds_name: str = ''
+  tfds_split: str = ''
+  tfds_data_dir: str = ''
+  global_batch_size: int = 0
+  is_training: bool = True
+  feature_shape: tuple[int, int, int, int] = (16, 224, 224, 3)
+  temporal_stride: int = 2
+  num_views: int = 0
+  sampler: Sampler = dataclasses.field(default_factory=Sampler)
+  augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+  num_test_clips: int = 0
+  num_test_crops: int = 1
+  min_image_size: int = 0
+  label_fraction: float = 1.0
+  seed: int = 0
+  prefetch_buffer_size: int | None = None
+  num_threads: int | None = None

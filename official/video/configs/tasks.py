@@ -1,0 +1,97 @@
+"""Configuration of the tasks that every method shares."""
+
+import dataclasses
+
+from official.core import config_definitions as cfg
+from official.modeling import hyperparams
+from official.video.configs import backbones, data, heads
+from official.vision.configs import common
+
+
+@dataclasses.dataclass
+class PretrainModel(hyperparams.Config):
+  """A backbone under a projection head."""
+
+  backbone: backbones.Backbone = dataclasses.field(default_factory=backbones.Backbone)
+  norm_activation: common.NormActivation = dataclasses.field(
+    default_factory=backbones.norm_activation
+  )
+  endpoint: str = '5'
+  head: heads.ProjectionHead = dataclasses.field(default_factory=heads.ProjectionHead)
+
+
+@dataclasses.dataclass
+class ClassifierModel(hyperparams.Config):
+  """A backbone under a classifier.
+
+  Attributes:
+    backbone: its architecture.
+    norm_activation: its batch norm.
+    endpoint: the endpoint that is pooled.
+    head: the classifier.
+    freeze_backbone: train the classifier only (linear evaluation).
+    num_classes: classes; 0 takes them from the data's label names.
+  """
+
+  backbone: backbones.Backbone = dataclasses.field(default_factory=backbones.Backbone)
+  norm_activation: common.NormActivation = dataclasses.field(
+    default_factory=backbones.norm_activation
+  )
+  endpoint: str = '5'
+  head: heads.ClassificationHead = dataclasses.field(
+    default_factory=heads.ClassificationHead
+  )
+  freeze_backbone: bool = False
+  num_classes: int = 0
+
+
+@dataclasses.dataclass
+class VideoTask(cfg.TaskConfig):
+  """What every task has.
+
+  Attributes:
+    init_checkpoint: checkpoint or folder whose backbone the run starts from.
+    zero_centering: map pixels to [-1, 1] instead of [0, 1]; training, evaluation and
+      export all follow it.
+    l2_weight_decay: weight of half the squared norm of all kernels in the loss.
+  """
+
+  train_data: data.DataConfig = dataclasses.field(default_factory=data.DataConfig)
+  validation_data: data.DataConfig = dataclasses.field(
+    default_factory=lambda: data.DataConfig(is_training=False)
+  )
+  zero_centering: bool = False
+  l2_weight_decay: float = 0.0
+
+
+@dataclasses.dataclass
+class OnlineKnn(hyperparams.Config):
+  """The k-nearest-neighbour score during pretraining's validation.
+
+  Attributes:
+    k: neighbours that vote.
+    temperature: of their weights.
+  """
+
+  k: int = 20
+  temperature: float = 0.07
+
+
+@dataclasses.dataclass
+class PretrainTask(VideoTask):
+  """Self-supervised pretraining of two augmented views a clip."""
+
+  model: PretrainModel = dataclasses.field(default_factory=PretrainModel)
+  online_knn: OnlineKnn = dataclasses.field(default_factory=OnlineKnn)
+
+
+@dataclasses.dataclass
+class ClassificationTask(VideoTask):
+  """Linear evaluation or fine-tuning; its validation is the multi-view test.
+
+  Attributes:
+    label_smoothing: share of the target spread over all classes.
+  """
+
+  model: ClassifierModel = dataclasses.field(default_factory=ClassifierModel)
+  label_smoothing: float = 0.0

@@ -1,0 +1,231 @@
+"""Where every record of a data set starts: what makes reading random-access.
+
+A video record is megabytes long, so reading one by its offset costs no more than reading
+it in sequence. With the offsets known, the sample that step `s` takes is arithmetic, and
+resuming, sharding and padding need no state.
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from official.video.configs import data as data_config
+from official.video.data import records
+from official.video.errors import UserError
+
+READ_BATCH = 1 << 16
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordIndex:
+  """Every record of a data set, in order.
+
+  Attributes:
+    files: paths of the TFRecord files.
+    file_id: [N] int32, which file holds the record.
+    offset: [N] int64, where it starts, in bytes.
+    size: [N] int64, framed bytes.
+    labels: [N] int64 first class id, `records.NO_LABEL` where none; None where the files
+      do not tell without being decoded.
+    label_names: class names by class id; empty where unknown.
+    skipped: sources that the conversion could not use.
+  """
+
+  files: Sequence[str]
+  file_id: np.ndarray
+  offset: np.ndarray
+  size: np.ndarray
+  labels: np.ndarray | None = None
+  label_names: Sequence[str] = ()
+  skipped: int = 0
+
+  def __len__(self) -> int:
+    return len(self.file_id)
+
+  def names(self) -> list[str]:
+    """A name for every record: its file and its place in bytes."""
+    return [
+      f'{os.path.basename(self.files[file])}@{offset}'
+      for file, offset in zip(self.file_id, self.offset, strict=True)
+    ]
+
+  def take(self, rows: np.ndarray) -> 'RecordIndex':
+    """The index of some records only, in the order of `rows`."""
+    return dataclasses.replace(
+      self,
+      file_id=self.file_id[rows],
+      offset=self.offset[rows],
+      size=self.size[rows],
+      labels=None if self.labels is None else self.labels[rows],
+    )
+
+
+def _index_of(
+  files: Sequence[str], sizes: Sequence[Sequence[int]], **kwargs
+) -> RecordIndex:
+  per_file = [np.asarray(s, np.int64) for s in sizes]
+  empty = np.zeros(0, np.int64)
+  return RecordIndex(
+    files=tuple(files),
+    file_id=np.repeat(np.arange(len(files), dtype=np.int32), [len(s) for s in per_file]),
+    offset=np.concatenate([empty, *(np.cumsum(s) - s for s in per_file)]),
+    size=np.concatenate([empty, *per_file]),
+    **kwargs,
+  )
+
+
+def _read_manifest(path: str) -> records.Manifest:
+  try:
+    with tf.io.gfile.GFile(path, 'r') as file:
+      return records.Manifest.from_json(file.read())
+  except ValueError as error:
+    raise UserError(
+      f'{path}: {error}; convert the data again with tfrecords_tools.convert'
+    ) from error
+
+
+def _index_of_manifest(path: str) -> RecordIndex:
+  manifest = _read_manifest(path)
+  folder = os.path.dirname(path)
+  files = [os.path.join(folder, shard.file) for shard in manifest.shards]
+  for file, shard in zip(files, manifest.shards, strict=True):
+    if not tf.io.gfile.exists(file):
+      raise UserError(f'{file}: named by {path} but missing; run the conversion again')
+    found = tf.io.gfile.stat(file).length
+    if found != shard.size:
+      raise UserError(
+        f'{file}: {found} bytes, but {path} says {shard.size}; find the damage with '
+        f'python -m tfrecords_tools.validate {path}'
+      )
+  return _index_of(
+    files,
+    [shard.record_bytes for shard in manifest.shards],
+    labels=np.asarray([i for s in manifest.shards for i in s.labels], np.int64),
+    label_names=tuple(manifest.label_names),
+    skipped=len(manifest.skipped),
+  )
+
+
+def _scan(files: Sequence[str]) -> RecordIndex:
+  sizes = []
+  for path in files:
+    with tf.io.gfile.GFile(path, 'rb') as file:
+      try:
+        sizes.append(records.scan_record_bytes(file, tf.io.gfile.stat(path).length))
+      except records.RecordError as error:
+        raise UserError(f'{path}: not a readable TFRecord file: {error}') from error
+  return _index_of(files, sizes)
+
+
+def _join(parts: Sequence[RecordIndex]) -> RecordIndex:
+  if len(parts) == 1:
+    return parts[0]
+  names = parts[0].label_names
+  for part in parts[1:]:
+    if tuple(part.label_names) != tuple(names):
+      raise UserError(
+        f'{part.files[0]}: its class names differ from those of {parts[0].files[0]}; '
+        'convert both with the same --label_map'
+      )
+  starts = np.cumsum([0] + [len(part.files) for part in parts[:-1]])
+  labels = [part.labels for part in parts if part.labels is not None]
+  return RecordIndex(
+    files=tuple(file for part in parts for file in part.files),
+    file_id=np.concatenate(
+      [part.file_id + start for part, start in zip(parts, starts, strict=True)]
+    ).astype(np.int32),
+    offset=np.concatenate([part.offset for part in parts]),
+    size=np.concatenate([part.size for part in parts]),
+    labels=np.concatenate(labels) if len(labels) == len(parts) else None,
+    label_names=names,
+    skipped=sum(part.skipped for part in parts),
+  )
+
+
+def _index_of_pattern(pattern: str) -> list[RecordIndex]:
+  if tf.io.gfile.isdir(pattern):
+    manifests = tf.io.gfile.glob(os.path.join(pattern, '*' + records.MANIFEST_SUFFIX))
+    if len(manifests) != 1:
+      raise UserError(
+        f'input_path {pattern!r}: a folder with {len(manifests)} manifests, expected 1; '
+        'name one, for example '
+        f'{(sorted(manifests) or [os.path.join(pattern, records.manifest_name("train"))])[0]}'
+      )
+    return [_index_of_manifest(manifests[0])]
+  files = sorted(tf.io.gfile.glob(pattern))
+  if not files:
+    raise UserError(f'input_path {pattern!r}: no file matches; check the path or pattern')
+  parts = [_index_of_manifest(f) for f in files if f.endswith(records.MANIFEST_SUFFIX)]
+  files = [f for f in files if not f.endswith(records.MANIFEST_SUFFIX)]
+  return parts + ([_index_of_files(files)] if files else [])
+
+
+def _index_of_files(files: Sequence[str]) -> RecordIndex:
+  """Index of TFRecord files: from their manifest if one stands beside, else by a scan."""
+  manifests = {records.manifest_beside(file) for file in files}
+  path = manifests.pop() if len(manifests) == 1 else None
+  if path is None or not tf.io.gfile.exists(path):
+    return _scan(files)
+  whole = _index_of_manifest(path)
+  wanted = [i for i, file in enumerate(whole.files) if file in set(files)]
+  return whole.take(np.flatnonzero(np.isin(whole.file_id, wanted)))
+
+
+def _index_of_tfds(config: data_config.DataConfig) -> RecordIndex:
+  from official.video.data import tfds
+
+  files, ranges = tfds.record_files(
+    config.tfds_name, config.tfds_split, config.tfds_data_dir
+  )
+  whole = _scan(files)
+  keep = [
+    rows[start:stop]
+    for file, (start, stop) in enumerate(ranges)
+    for rows in [np.flatnonzero(whole.file_id == file)]
+  ]
+  return whole.take(np.concatenate(keep))
+
+
+def label_subset(index: RecordIndex, fraction: float, seed: int) -> RecordIndex:
+  """A share of each class's records, at least one a class, the same ones for a seed.
+
+  Raises:
+    UserError: the labels are not known without decoding (no manifest).
+  """
+  if index.labels is None:
+    raise UserError(
+      f'label_fraction {fraction}: the labels of {index.files[0]} are unknown without a '
+      'manifest; convert the data with tfrecords_tools.convert'
+    )
+  order = np.random.default_rng(seed).permutation(len(index))
+  keep = []
+  for label in np.unique(index.labels):
+    rows = order[index.labels[order] == label]
+    keep.append(rows[: max(1, round(fraction * len(rows)))])
+  return index.take(np.sort(np.concatenate(keep)))
+
+
+def load_index(config: data_config.DataConfig) -> RecordIndex:
+  """Index of the records that a data config names.
+
+  Raises:
+    UserError: nothing is found, or what is found is damaged or inconsistent.
+  """
+  if bool(config.input_path) == bool(config.tfds_name):
+    raise UserError(
+      f'input_path {config.input_path!r} and tfds_name {config.tfds_name!r}: set exactly '
+      'one of them, e.g. --params_override=task.train_data.input_path=/data/train-*'
+    )
+  if config.tfds_name:
+    index = _index_of_tfds(config)
+  else:
+    patterns = [p.strip() for p in config.input_path.split(',')]
+    index = _join([part for p in patterns if p for part in _index_of_pattern(p)])
+  if not len(index):
+    raise UserError(f'{config.input_path or config.tfds_name}: holds no records')
+  if config.label_fraction < 1:
+    index = label_subset(index, config.label_fraction, config.seed)
+  return index

@@ -1,0 +1,403 @@
+"""The whole way at a size for a laptop: videos, records, pretraining, scores, export, report.
+
+  python -m official.video.demo --output_dir=demo_output
+
+With --videos=<folder of class folders> it does the same on your own videos.
+"""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from official.video import command_line
+from official.video.errors import UserError
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+  """The demo's flags."""
+  flags.DEFINE_string('output_dir', 'demo_output', 'New or empty folder.')
+  flags.DEFINE_string(
+    'videos', None, 'Folder of class folders; default: a synthetic set.'
+  )
+  flags.DEFINE_integer('seed', 0, 'Of the data, the order, the draws and the weights.')
+  flags.DEFINE_integer('steps', 700, 'Pretraining steps.', lower_bound=1)
+  flags.DEFINE_integer('train_videos', 960, 'Synthetic training videos.', lower_bound=24)
+  flags.DEFINE_integer('test_videos', 240, 'Synthetic test videos.', lower_bound=12)
+  flags.DEFINE_integer('batch', 64, 'Videos a step.', lower_bound=2)
+
+
+class Stages:
+  """Announces the stages of the demo with the time since its start."""
+
+  def __init__(self, total: int):
+    self._total = total
+    self._done = 0
+    self._start = time.monotonic()
+
+  @property
+  def elapsed(self) -> float:
+    """Seconds since the start."""
+    return time.monotonic() - self._start
+
+  def begin(self, what: str) -> None:
+    """Prints the next stage."""
+    self._done += 1
+    print(f'\n[{self._done}/{self._total}, {self.elapsed:.0f} s] {what}', flush=True)
+
+
+def _tool(module: str, *arguments: str, allowed: Sequence[int] = (0,)) -> None:
+  result = subprocess.run([sys.executable, '-m', f'tfrecords_tools.{module}', *arguments])
+  if result.returncode not in allowed:
+    raise UserError(f'tfrecords_tools.{module} failed; its own message stands above')
+
+
+def make_records(folder: str, videos: str | None) -> str:
+  """Synthesizes videos where none are given and converts them; returns the records' folder."""
+  records = os.path.join(folder, 'records')
+  if not videos:
+    videos = os.path.join(folder, 'videos')
+    _tool(
+      'synthesize',
+      f'--output_dir={videos}',
+      f'--splits=train={FLAGS.train_videos},test={FLAGS.test_videos}',
+      f'--seed={FLAGS.seed}',
+    )
+  elif not os.path.isdir(videos):
+    raise UserError(f'--videos {videos}: not a folder; give a folder of class folders')
+  split = [] if _has_splits(videos) else ['--test_fraction=0.2']
+  # Some unreadable videos are named in the summary and do not end the demo.
+  _tool(
+    'convert',
+    '--source=folder',
+    f'--input={videos}',
+    f'--output_dir={records}',
+    '--short_side=96',
+    f'--seed={FLAGS.seed}',
+    *split,
+    allowed=(0, 1),
+  )
+  return records
+
+
+def _has_splits(videos: str) -> bool:
+  return {'train', 'test'} <= set(os.listdir(videos))
+
+
+def _params(name: str, records: str, **overrides: Any):
+  """A tiny experiment on the demo's records."""
+  from official.video import experiment
+
+  params = experiment.load(name)
+  values = {
+    'task.train_data.input_path': os.path.join(records, 'train.manifest.json'),
+    'task.validation_data.input_path': os.path.join(records, 'test.manifest.json'),
+    'task.train_data.seed': FLAGS.seed,
+    'task.validation_data.seed': FLAGS.seed,
+    'runtime.distribution_strategy': 'one_device',
+  } | overrides
+  for key, value in values.items():
+    experiment.apply_overrides(params, f'{key}: {value}', 'demo')
+  return params
+
+
+def _run(params, model_dir: str) -> None:
+  from official.video import experiment, train, trainer
+
+  strategy = command_line.strategy_of(params)
+  task = experiment.build_task(params, model_dir)
+  task.check_data(True)
+  train.save_run(params, model_dir)
+  trainer.ExperimentRunner(
+    distribution_strategy=strategy,
+    task=task,
+    mode='train_and_eval',
+    params=params,
+    model_dir=model_dir,
+  ).run()
+
+
+def _schedule(steps: int, reports: int = 14) -> dict[str, Any]:
+  every = max(1, steps // reports)
+  return {
+    'trainer.train_steps': steps,
+    'trainer.steps_per_loop': every,
+    'trainer.summary_interval': every,
+    'trainer.checkpoint_interval': steps,
+    'trainer.validation_interval': every * 2,
+    'trainer.optimizer_config.learning_rate.cosine.decay_steps': steps,
+    'trainer.optimizer_config.warmup.linear.warmup_steps': max(1, steps // 20),
+  }
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+  """Features of both splits under one encoder, and the linear probe on them."""
+
+  train: Any
+  test: Any
+  probe: Any
+
+
+def _score(params, task, encoder, name: str, keep_clips: bool = False) -> Scored:
+  from official.video.evaluation import baselines, extract
+
+  test_config = extract.test_config(params.task.validation_data)
+  train_config = dataclasses.replace(
+    test_config, input_path=params.task.train_data.input_path
+  )
+  encoded = [
+    extract.encode(config, table, encoder, keep_clips, f'{name}, {split}')
+    for config, table, split in (
+      (train_config, task.train_index, 'train'),
+      (test_config, task.validation_index, 'test'),
+    )
+  ]
+  train, test = encoded
+  probe = baselines.linear_probe(train.feature, train.labels, test.feature, test.labels)
+  return Scored(train, test, probe)
+
+
+def _baseline(scored: Scored, features) -> float:
+  from official.video.evaluation import baselines
+
+  train, test = scored.train, scored.test
+  return baselines.linear_probe(
+    features(train.clips), train.labels, features(test.clips), test.labels
+  ).top1
+
+
+def run(folder: str, videos: str | None) -> None:
+  """Runs all stages; the report and the SavedModel stand in `folder`."""
+  stages = Stages(7)
+  stages.begin('videos to records' if videos else 'rendering videos, videos to records')
+  records = make_records(folder, videos)
+
+  stages.begin(f'CVRL pretraining, {FLAGS.steps} steps of {FLAGS.batch} videos')
+  import tf_keras
+
+  from official.video import evaluate, experiment
+
+  tf_keras.utils.set_random_seed(FLAGS.seed)
+  batch = {
+    'task.train_data.global_batch_size': FLAGS.batch,
+    'task.validation_data.global_batch_size': FLAGS.batch,
+  }
+  pretrain = _params('cvrl_pretrain_tiny', records, **batch, **_schedule(FLAGS.steps))
+  pretrain_dir = os.path.join(folder, 'pretrain')
+  _run(pretrain, pretrain_dir)
+
+  stages.begin('a supervised run of the same number of clips, for comparison')
+  supervised = _params(
+    'cvrl_finetune_tiny',
+    records,
+    **batch | {'task.train_data.global_batch_size': 2 * FLAGS.batch},
+    **_schedule(FLAGS.steps, reports=4),
+  )
+  supervised_dir = os.path.join(folder, 'supervised')
+  _run(supervised, supervised_dir)
+
+  stages.begin('linear probes: pretrained, random weights, supervised, pixels, colours')
+  probe_params = _params('cvrl_linear_eval_tiny', records, **batch)
+  task = experiment.build_task(probe_params)
+  encoders = {
+    'CVRL': evaluate.checkpoint_encoder(probe_params, task, pretrain_dir),
+    'random weights': evaluate.checkpoint_encoder(probe_params, task, None),
+    'supervised': evaluate.checkpoint_encoder(probe_params, task, supervised_dir),
+  }
+  scored = {
+    name: _score(probe_params, task, encoder, name, keep_clips=name == 'CVRL')
+    for name, encoder in encoders.items()
+  }
+
+  stages.begin('training the linear classifier through train.py, for the export')
+  linear = _params(
+    'cvrl_linear_eval_tiny',
+    records,
+    **batch | {'task.init_checkpoint': pretrain_dir},
+    **_schedule(max(1, FLAGS.steps // 7), reports=2),
+  )
+  linear_dir = os.path.join(folder, 'linear')
+  _run(linear, linear_dir)
+
+  stages.begin('export, and reload of the SavedModel')
+  from official.video import export
+
+  export_dir = os.path.join(folder, 'saved_model')
+  export.export(linear, linear_dir, export_dir)
+  reloaded = evaluate.saved_model_encoder(export_dir)
+  clips = scored['CVRL'].test.clips[: FLAGS.batch]
+  difference = np.abs(
+    reloaded(clips)['feature'] - encoders['CVRL'](clips)['feature']
+  ).max()
+  print(f'largest difference of a feature, reloaded against checkpoint: {difference:.2e}')
+
+  stages.begin('report')
+  path = os.path.join(folder, 'report.html')
+  write(path, folder, stages, scored, task, pretrain, reloaded, float(difference))
+  print(f'\n{path}\nready in {stages.elapsed:.0f} s; open it in a browser')
+
+
+def scores_table(scored: dict[str, Scored], classes: int):
+  """The rows of the score table: the method, its comparisons, chance."""
+  from official.video import report
+  from official.video.evaluation import baselines, knn
+
+  method = scored['CVRL']
+  votes = knn.knn_predict(
+    method.train.feature, method.train.labels, method.test.feature, classes, k=20
+  )
+  note = f'evaluated {len(method.test.labels)} of {method.test.expected}'
+  rows = {
+    'CVRL, linear probe': (method.probe.top1, note),
+    'CVRL, 20 nearest neighbours': (
+      float(np.mean(votes.argmax(1) == method.test.labels)),
+      '',
+    ),
+    'random weights, linear probe': (
+      scored['random weights'].probe.top1,
+      'same backbone',
+    ),
+    'supervised, linear probe': (
+      scored['supervised'].probe.top1,
+      'trained on the labels, same number of clips',
+    ),
+    'raw pixels, linear probe': (_baseline(method, baselines.raw_pixels), 'no network'),
+    'colour histogram, linear probe': (
+      _baseline(method, baselines.color_histogram),
+      'no network',
+    ),
+    'chance': (
+      float(np.bincount(method.test.labels).max() / len(method.test.labels)),
+      '',
+    ),
+  }
+  return [
+    report.Score(name, 100 * value, note, highlight=index == 0)
+    for index, (name, (value, note)) in enumerate(rows.items())
+  ]
+
+
+def panels(folder: str, batch: int):
+  """Curves of the pretraining run."""
+  from official.video import report
+
+  train = report.read_scalars(os.path.join(folder, 'pretrain', 'train'))
+  validation = report.read_scalars(os.path.join(folder, 'pretrain', 'validation'))
+
+  def curves(tag: str):
+    both = {'training': train.get(tag), 'validation': validation.get(tag)}
+    return {name: curve for name, curve in both.items() if curve is not None}
+
+  candidates = [
+    report.Panel(
+      'Contrastive loss',
+      curves('contrastive_loss'),
+      {'chance': 2 * np.log(2 * batch - 1)},
+    ),
+    report.Panel(
+      'Contrastive top-1', curves('contrastive_top1'), {'chance': 1 / (2 * batch - 1)}
+    ),
+    report.Panel('Online kNN accuracy', curves('knn_accuracy')),
+    report.Panel('Effective rank of the features', curves('effective_rank')),
+    report.Panel('Learning rate', curves('learning_rate')),
+  ]
+  return [panel for panel in candidates if panel.curves]
+
+
+def write(path, folder, stages, scored, task, params, reloaded, difference) -> None:
+  """Writes the report."""
+  import platform
+
+  import tensorflow as tf
+
+  from official.video import report
+  from official.video.evaluation import classification
+  from official.video.version import __version__
+
+  method = scored['CVRL']
+  names = list(task.train_index.label_names)
+  table = scores_table(scored, len(names))
+  gain = table[0].value - table[2].value
+  confusion = classification.confusion_matrix(
+    method.test.labels, method.probe.probabilities.argmax(1), len(names)
+  )
+  data = params.task.train_data
+  facts = {
+    'method': 'CVRL (InfoNCE between two clips of a video)',
+    'backbone': f'R3D-{params.task.model.backbone.get().model_id}, width '
+    f'{params.task.model.backbone.get().width_multiplier}',
+    'clips': 'x'.join(map(str, data.feature_shape)) + f', stride {data.temporal_stride}',
+    'data': f'{len(task.train_index)} training and {len(task.validation_index)} test '
+    f'videos, {len(names)} classes' + (f' from {FLAGS.videos}' if FLAGS.videos else ''),
+    'budget': f'{params.trainer.train_steps} steps of {data.global_batch_size} videos, '
+    f'{stages.elapsed:.0f} s in all',
+    'seed': FLAGS.seed,
+    'machine': f'{platform.machine()}, {os.cpu_count()} cores, '
+    f'{len(tf.config.list_physical_devices("GPU"))} GPUs',
+    'versions': f'vidgarden {__version__}, TensorFlow {tf.__version__}',
+    'SavedModel': f'{len(reloaded.loaded.signatures)} signatures; features differ from the '
+    f"checkpoint's by at most {difference:.1e}",
+  }
+  report.write_report(
+    path,
+    report.Report(
+      title='Self-supervised video features',
+      subtitle='CVRL, pretrained without labels, against what needs no pretraining.',
+      headlines=[
+        report.Headline(f'{table[0].value:.1f} %', 'linear probe after pretraining'),
+        report.Headline(f'{gain:+.1f} points', 'over random weights'),
+      ],
+      scores=table,
+      panels=panels(folder, data.global_batch_size),
+      gallery=report.build_gallery(
+        method.test.clips,
+        method.test.feature,
+        method.test.labels,
+        method.train.clips,
+        method.train.feature,
+        method.train.labels,
+        names,
+      ),
+      confusion=report.Confusion(confusion, names),
+      embedding_map=report.embedding_map(method.test.feature, method.test.labels, names),
+      facts=facts,
+    ),
+  )
+  save_scores(os.path.join(folder, 'scores.json'), table, facts, stages.elapsed)
+  for row in table:
+    print(f'{row.name:34s} {row.value:5.1f} %  {row.note}')
+  print(f'seed {FLAGS.seed}, {facts["budget"]}')
+
+
+def save_scores(path: str, table, facts: dict[str, Any], seconds: float) -> None:
+  """Writes the score table as JSON, for benchmarks."""
+  from official.video.evaluation import files
+
+  scores = {row.name: row.value for row in table}
+  text = json.dumps({'scores': scores, 'facts': facts, 'seconds': seconds}, indent=2)
+  files.write_atomically(path, (text + '\n').encode())
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs the demo."""
+  del argv
+  folder = FLAGS.output_dir
+  if os.path.isdir(folder) and os.listdir(folder):
+    raise UserError(f'--output_dir {folder}: not empty; name a new folder or remove it')
+  os.makedirs(folder, exist_ok=True)
+  run(folder, FLAGS.videos)
+
+
+if __name__ == '__main__':
+  define_flags()
+  command_line.run(main)

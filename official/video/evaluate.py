@@ -1,0 +1,241 @@
+"""Scores a checkpoint or an exported SavedModel without training a network.
+
+  python -m official.video.evaluate --experiment=cvrl_linear_eval_ucf101 \\
+    --saved_model=/models/cvrl --protocols=knn,retrieval,linear --output_dir=/scores
+
+Protocols: `knn` (weighted k nearest neighbours), `retrieval` (R@k, test videos against
+training videos), `linear` (logistic regression on the features), `classify` (the trained
+classifier's multi-view accuracy). The experiment names the data and the test views.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from official.video import command_line
+from official.video.errors import UserError
+
+FLAGS = flags.FLAGS
+PROTOCOLS = ('knn', 'retrieval', 'linear', 'classify')
+
+
+def define_flags() -> None:
+  """The driver's flags."""
+  command_line.define_experiment_flags()
+  flags.DEFINE_string('checkpoint', None, 'Checkpoint prefix or folder to score.')
+  flags.DEFINE_string('saved_model', None, 'Exported SavedModel to score instead.')
+  flags.DEFINE_bool(
+    'random_weights', False, 'Score an untrained backbone, for comparison.'
+  )
+  flags.DEFINE_list(
+    'protocols', ['knn', 'retrieval', 'linear'], f'Of {", ".join(PROTOCOLS)}.'
+  )
+  flags.DEFINE_string('output_dir', None, 'Folder for scores.json and the predictions.')
+
+
+def checkpoint_encoder(params, task, checkpoint: str | None) -> Callable:
+  """Encodes with an experiment's model, from a checkpoint or (None) untrained.
+
+  The outputs are 'feature' and, for a classification checkpoint, 'probability'.
+  """
+  import tensorflow as tf
+
+  from official.video import trainer
+  from official.video.augment import normalization
+  from official.video.checkpoints import restore
+  from official.video.configs import tasks
+
+  model = trainer.built(task)
+  has_head = False
+  if checkpoint:
+    classifier = isinstance(params.task, tasks.ClassificationTask)
+    objects = {'backbone': model.backbone} | ({'head': model.head} if classifier else {})
+    report = restore.restore(objects, checkpoint, required=('backbone',))
+    has_head = classifier and any(name.startswith('head/') for name in report.restored)
+
+  @tf.function(reduce_retracing=True)
+  def encode(clips):
+    outputs = model(
+      normalization.normalize(clips, params.task.zero_centering), training=False
+    )
+    result = {'feature': outputs['feature']}
+    return result | (
+      {'probability': tf.nn.softmax(outputs['output'])} if has_head else {}
+    )
+
+  return encode
+
+
+def saved_model_encoder(path: str) -> Callable:
+  """Encodes with the `clips` signature of an exported SavedModel.
+
+  Raises:
+    UserError: the folder holds none, or one without that signature.
+  """
+  import tensorflow as tf
+
+  try:
+    loaded = tf.saved_model.load(path)
+  except OSError as error:
+    raise UserError(
+      f'--saved_model {path}: holds no SavedModel; export one first'
+    ) from error
+  if 'clips' not in loaded.signatures:
+    raise UserError(
+      f'--saved_model {path}: has the signatures {list(loaded.signatures)}, expected '
+      "'clips'; export it with official.video.export"
+    )
+  signature = loaded.signatures['clips']
+
+  def encode(clips):
+    outputs = signature(clips=clips)
+    return {n: outputs[n] for n in ('feature', 'probability') if n in outputs}
+
+  encode.loaded = loaded  # The signature does not keep its variables alive.
+  return encode
+
+
+def score(protocols: Sequence[str], train, test, table, train_table) -> dict[str, Any]:
+  """Scores of encoded training and test data by protocol.
+
+  Args:
+    protocols: names out of `PROTOCOLS`.
+    train: `extract.Encoded` training data.
+    test: `extract.Encoded` test data.
+    table: index of the test data.
+    train_table: index of the training data.
+  """
+  from official.video.evaluation import baselines, classification, knn, retrieval
+
+  scores: dict[str, Any] = {
+    'evaluated': len(test.labels),
+    'expected': test.expected,
+    'gallery': {'evaluated': len(train.labels), 'expected': train.expected},
+  }
+  classes = len(table.label_names) or int(max(train.labels.max(), test.labels.max())) + 1
+  if 'knn' in protocols:
+    votes = knn.knn_predict(train.feature, train.labels, test.feature, classes)
+    scores['knn'] = {'top1': float(np.mean(votes.argmax(1) == test.labels))}
+  if 'retrieval' in protocols:
+    recalls = retrieval.class_retrieval(
+      test.feature, test.labels, train.feature, train.labels
+    )
+    scores['retrieval'] = {f'R@{k}': value for k, value in recalls.items()}
+  if 'linear' in protocols:
+    probe = baselines.linear_probe(train.feature, train.labels, test.feature, test.labels)
+    scores['linear'] = {'top1': probe.top1}
+  if 'classify' in protocols:
+    result = classification.evaluate(predictions(test, table), table.names())
+    scores['classify'] = {
+      'top1': result.top1,
+      'mean_class_accuracy': result.mean_class_accuracy,
+    }
+  return scores
+
+
+def predictions(test, table):
+  """The classifier's predictions, named by record.
+
+  Raises:
+    UserError: the model has no classifier.
+  """
+  from official.video.evaluation import classification
+
+  if 'probability' not in test.outputs:
+    raise UserError(
+      'protocol classify: the model has no trained classifier; score a classification '
+      "experiment's checkpoint or leave the protocol out"
+    )
+  names = table.names()
+  return classification.Predictions(
+    tuple(names[row] for row in test.records),
+    test.labels,
+    test.outputs['probability'],
+    tuple(table.label_names),
+  )
+
+
+def main(argv: Sequence[str]) -> None:
+  """Scores what the flags ask for."""
+  del argv
+  unknown = sorted(set(FLAGS.protocols) - set(PROTOCOLS))
+  if unknown:
+    raise UserError(f'--protocols: unknown {unknown[0]!r}; known: {", ".join(PROTOCOLS)}')
+  params = command_line.load_experiment(FLAGS)
+  if FLAGS.dry_run:
+    from official.video import dry_run
+
+    print(dry_run.describe(params, 'evaluate'))
+    return
+  if [bool(FLAGS.checkpoint), bool(FLAGS.saved_model), FLAGS.random_weights].count(
+    True
+  ) != 1:
+    raise UserError(
+      'give exactly one of --checkpoint, --saved_model and --random_weights'
+    )
+  from official.video import experiment
+  from official.video.evaluation import extract
+
+  task = experiment.build_task(params)
+  encoder = (
+    saved_model_encoder(FLAGS.saved_model)
+    if FLAGS.saved_model
+    else checkpoint_encoder(params, task, FLAGS.checkpoint)
+  )
+  test_config = extract.test_config(params.task.validation_data)
+  train_config = dataclasses.replace(
+    test_config,
+    **{
+      name: getattr(params.task.train_data, name)
+      for name in (
+        'input_path',
+        'tfds_name',
+        'tfds_split',
+        'tfds_data_dir',
+        'label_fraction',
+      )
+    },
+  )
+  needs_gallery = set(FLAGS.protocols) != {'classify'}
+  test = extract.encode(test_config, task.validation_index, encoder, description='test')
+  train = (
+    extract.encode(train_config, task.train_index, encoder, description='gallery')
+    if needs_gallery
+    else test
+  )
+  scores = score(FLAGS.protocols, train, test, task.validation_index, task.train_index)
+  report(scores)
+  if FLAGS.output_dir:
+    save(scores, test, task.validation_index, FLAGS.output_dir)
+
+
+def report(scores: dict[str, Any]) -> None:
+  """Prints one line a protocol."""
+  for protocol in PROTOCOLS:
+    if protocol in scores:
+      values = '  '.join(
+        f'{name} {100 * v:.1f} %' for name, v in scores[protocol].items()
+      )
+      print(f'{protocol:10s} {values}')
+  print(f'evaluated {scores["evaluated"]} of {scores["expected"]}')
+
+
+def save(scores: dict[str, Any], test, table, output_dir: str) -> None:
+  """Writes scores.json and, from a classifier, predictions.npz."""
+  from official.video.evaluation import files
+
+  os.makedirs(output_dir, exist_ok=True)
+  text = json.dumps(scores, indent=2) + '\n'
+  files.write_atomically(os.path.join(output_dir, 'scores.json'), text.encode())
+  if 'probability' in test.outputs:
+    predictions(test, table).save(os.path.join(output_dir, 'predictions.npz'))
+
+
+if __name__ == '__main__':
+  define_flags()
+  command_line.run(main)

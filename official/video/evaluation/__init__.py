@@ -1,0 +1,1 @@
+"""Scores of features and predictions, computed from NumPy arrays."""

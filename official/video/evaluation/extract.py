@@ -1,0 +1,92 @@
+"""Features of whole data sets: the common ground of the training-free protocols."""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from official.video.configs import data as data_config
+from official.video.data import index, reader
+
+Encoder = Callable[[tf.Tensor], Mapping[str, tf.Tensor]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+  """Outputs of an encoder for a data set, one row a record, means over its views.
+
+  Attributes:
+    outputs: name to [N, D] float32; always has 'feature'.
+    labels: [N] int64.
+    records: [N] int64 rows of the index.
+    expected: number of records in the data set.
+    middle_frames: [N, H, W, 3] uint8 strips of frames, where they were asked for.
+    clips: [N, T, H, W, 3] uint8, the first view of each, where they were asked for.
+  """
+
+  outputs: Mapping[str, np.ndarray]
+  labels: np.ndarray
+  records: np.ndarray
+  expected: int
+  clips: np.ndarray | None = None
+
+  @property
+  def feature(self) -> np.ndarray:
+    """[N, D] pooled features."""
+    return self.outputs['feature']
+
+
+def test_config(config: data_config.DataConfig) -> data_config.DataConfig:
+  """The config that reads plain test views of the same data, in order."""
+  return dataclasses.replace(
+    config, is_training=False, num_views=0, num_test_clips=max(1, config.num_test_clips)
+  )
+
+
+def encode(
+  config: data_config.DataConfig,
+  table: index.RecordIndex,
+  encoder: Encoder,
+  keep_clips: bool = False,
+  description: str = 'encoding',
+) -> Encoded:
+  """Encodes every record of a data set, holding one batch of views at a time.
+
+  Args:
+    config: of the views; see `test_config`.
+    table: the records.
+    encoder: [B, T, H, W, 3] uint8 clips to named [B, D] outputs.
+    keep_clips: also return the first view of each record.
+    description: of the progress bar.
+  """
+  config = test_config(config)
+  sums: dict[str, np.ndarray] = {}
+  count = np.zeros(len(table), np.int64)
+  labels = np.full(len(table), -1, np.int64)
+  clips = np.zeros((len(table), *config.feature_shape), np.uint8) if keep_clips else None
+  steps = reader.num_places(config, len(table)) // config.global_batch_size
+  dataset = reader.build_dataset(config, table)
+  for batch in tqdm.tqdm(dataset, description, steps, file=sys.stderr, leave=False):
+    valid = batch['valid'].numpy()
+    rows = batch['record'].numpy()[valid]
+    views = batch['test_views']
+    outputs = encoder(tf.reshape(views, [-1, *views.shape[2:]]))
+    for name, value in outputs.items():
+      value = value.numpy().reshape(len(valid), views.shape[1], -1).mean(1)[valid]
+      total = sums.setdefault(name, np.zeros((len(table), value.shape[1]), np.float32))
+      np.add.at(total, rows, value)
+    if clips is not None:
+      clips[rows] = views.numpy()[valid, 0]
+    labels[rows] = batch['label'].numpy()[valid]
+    np.add.at(count, rows, 1)
+  seen = np.flatnonzero(count)
+  return Encoded(
+    {name: total[seen] / count[seen, None] for name, total in sums.items()},
+    labels[seen],
+    seen,
+    len(table),
+    None if clips is None else clips[seen],
+  )

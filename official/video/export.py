@@ -1,0 +1,94 @@
+"""Exports a trained model as a SavedModel that needs only TensorFlow to run.
+
+  python -m official.video.export --experiment=cvrl_linear_eval_kinetics400 \\
+    --checkpoint=/runs/probe --export_dir=/models/cvrl
+
+Signatures: `clips` (uint8 [B, T, H, W, 3], the default), `jpeg_frames` ([B, T] strings),
+`records` ([B] serialized records). Each returns `feature`, `endpoint_<name>` and, from a
+classification experiment, `probability`.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+
+from absl import flags
+
+from official.video import command_line
+from official.video.errors import UserError
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+  """The driver's flags."""
+  command_line.define_experiment_flags()
+  flags.DEFINE_string('checkpoint', None, 'Checkpoint prefix or folder.', required=True)
+  flags.DEFINE_string('export_dir', None, 'New folder of the SavedModel.', required=True)
+
+
+def export(params, checkpoint: str, export_dir: str) -> None:
+  """Writes the SavedModel of an experiment's model, whole or not at all.
+
+  Args:
+    params: resolved experiment.
+    checkpoint: prefix or folder.
+    export_dir: folder to create.
+
+  Raises:
+    UserError: the folder is not empty, or the checkpoint does not fit the model.
+  """
+  import tensorflow as tf
+
+  from official.video import experiment, trainer
+  from official.video.checkpoints import restore
+  from official.video.configs import tasks
+  from official.video.serving import module
+  from official.video.version import __version__
+
+  if tf.io.gfile.isdir(export_dir) and tf.io.gfile.listdir(export_dir):
+    raise UserError(f'--export_dir {export_dir}: not empty; name a new folder')
+  task = experiment.build_task(params)
+  model = trainer.built(task)
+  classifies = isinstance(params.task, tasks.ClassificationTask)
+  objects = {'backbone': model.backbone} | ({'head': model.head} if classifies else {})
+  report = restore.restore(objects, checkpoint)
+  encoder = module.EncoderModule(
+    model, params.task.validation_data, params.task.zero_centering, classifies
+  )
+  partial = export_dir.rstrip('/') + '.incomplete'
+  tf.saved_model.save(encoder, partial, signatures=encoder.signatures())
+  about = {
+    'experiment': FLAGS.experiment if FLAGS.is_parsed() and 'experiment' in FLAGS else '',
+    'checkpoint': report.path,
+    'label_names': list(task.label_names()) if classifies else [],
+    'zero_centering': params.task.zero_centering,
+    'feature_shape': list(params.task.validation_data.feature_shape),
+    'temporal_stride': params.task.validation_data.temporal_stride,
+    'version': __version__,
+  }
+  extra = os.path.join(partial, 'assets.extra')
+  tf.io.gfile.makedirs(extra)
+  with tf.io.gfile.GFile(os.path.join(extra, 'vidgarden.json'), 'w') as file:
+    file.write(json.dumps(about, indent=2) + '\n')
+  if tf.io.gfile.exists(export_dir):
+    tf.io.gfile.rmtree(export_dir)
+  tf.io.gfile.rename(partial, export_dir)
+  print(f'exported {report.path} to {export_dir}')
+
+
+def main(argv: Sequence[str]) -> None:
+  """Exports what the flags ask for."""
+  del argv
+  params = command_line.load_experiment(FLAGS)
+  if FLAGS.dry_run:
+    from official.video import dry_run
+
+    print(dry_run.describe(params, 'export'))
+    return
+  export(params, FLAGS.checkpoint, FLAGS.export_dir)
+
+
+if __name__ == '__main__':
+  define_flags()
+  command_line.run(main)

@@ -1,0 +1,1 @@
+"""Heads: what maps a pooled backbone feature to an embedding or to class scores."""

@@ -1,0 +1,1 @@
+"""Losses: pure functions of tensors, of the global batch where they contrast."""

@@ -1,0 +1,53 @@
+"""The model of every task: a backbone, its pooled feature and a head."""
+
+import tensorflow as tf
+import tf_keras
+
+
+class VideoModel(tf_keras.Model):
+  """Backbone, global average pooling, head.
+
+  Called on `[B, T, H, W, 3]` normalized clips, it returns a dict: 'feature' [B, C]
+  float32, the pooled endpoint, and 'output' [B, D] float32, what the head makes of it.
+
+  A checkpoint of it holds `backbone` and `head` beside the whole model, so that a
+  backbone can be taken out of any task's checkpoint.
+  """
+
+  def __init__(
+    self,
+    backbone: tf_keras.Model,
+    head: tf_keras.layers.Layer,
+    endpoint: str = '5',
+    freeze_backbone: bool = False,
+  ):
+    """Initializes the model.
+
+    Args:
+      backbone: maps clips to a dict of endpoints [B, T', H', W', C].
+      head: maps [B, C] features to [B, D].
+      endpoint: which endpoint is pooled.
+      freeze_backbone: train the head only; the backbone's batch norm then uses its
+        stored statistics.
+    """
+    super().__init__(name='video_model')
+    self.backbone = backbone
+    self.head = head
+    self.endpoint = endpoint
+    backbone.trainable = not freeze_backbone
+
+  def encode(self, clips: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+    """All endpoints of the backbone, and under 'feature' the pooled one."""
+    endpoints = self.backbone(clips, training=training)
+    pooled = tf.reduce_mean(tf.cast(endpoints[self.endpoint], tf.float32), [1, 2, 3])
+    return endpoints | {'feature': pooled}
+
+  def call(self, clips: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+    feature = self.encode(clips, training)['feature']
+    output = tf.cast(self.head(feature), tf.float32)
+    return {'feature': feature, 'output': output}
+
+  @property
+  def checkpoint_items(self) -> dict[str, tf_keras.layers.Layer]:
+    """What a checkpoint holds by name beside the model; read by the trainer."""
+    return {'backbone': self.backbone, 'head': self.head}

@@ -1,0 +1,124 @@
+"""What every video task has: input, restore, one optimisation step, whole-set evaluation."""
+
+import abc
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from official.core import base_task
+from official.video import modeling
+from official.video.checkpoints import restore
+from official.video.configs import data as data_config
+from official.video.data import index, reader
+from official.video.losses import regularization
+
+
+class VideoTask(base_task.Task, abc.ABC):
+  """A task on video clips.
+
+  A subclass builds the model and says what the loss of a global batch is
+  (`compute_loss`) and what is learnt from a whole evaluation (`validation_outputs`,
+  `score`).
+  """
+
+  @functools.cached_property
+  def train_index(self) -> index.RecordIndex:
+    """Records of the training data."""
+    return index.load_index(self.task_config.train_data)
+
+  @functools.cached_property
+  def validation_index(self) -> index.RecordIndex:
+    """Records of the validation data."""
+    return index.load_index(self.task_config.validation_data)
+
+  def check_data(self, training: bool) -> None:
+    """Finds the data before any work is done.
+
+    Raises:
+      UserError: data is missing, damaged or does not fit the task.
+    """
+    for table in [self.train_index] * training + [self.validation_index]:
+      self.check_records(table)
+
+  def check_records(self, table: index.RecordIndex) -> None:
+    """Raises `UserError` where records do not fit the task; by default all do."""
+
+  def build_inputs(
+    self,
+    params: data_config.DataConfig,
+    input_context: tf.distribute.InputContext | None = None,
+    start_step: int = 0,
+  ) -> tf.data.Dataset:
+    """Batches of one input pipeline; see `reader.build_dataset`."""
+    table = self.train_index if params.is_training else self.validation_index
+    return reader.build_dataset(params, table, input_context, start_step)
+
+  def initialize(self, model: modeling.VideoModel) -> None:
+    """Reads the backbone of `init_checkpoint`, loudly; nothing without one."""
+    if self.task_config.init_checkpoint:
+      restore.restore_backbone(model.backbone, self.task_config.init_checkpoint)
+
+  @abc.abstractmethod
+  def compute_loss(
+    self, inputs: Mapping[str, tf.Tensor], model: modeling.VideoModel
+  ) -> dict[str, tf.Tensor]:
+    """Scalars of a training batch; 'loss' is that of the global batch, on every replica."""
+
+  @abc.abstractmethod
+  def validation_outputs(
+    self, inputs: Mapping[str, tf.Tensor], model: modeling.VideoModel
+  ) -> dict[str, tf.Tensor]:
+    """Per-sample tensors of a validation batch, each with the batch as first axis."""
+
+  @abc.abstractmethod
+  def score(self, outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Scores of a whole evaluation, given the outputs of all its valid samples."""
+
+  def train_step(self, inputs, model, optimizer, metrics=None):
+    """One step of the optimiser. N replicas give the update of one with the whole batch."""
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    scaler = (
+      optimizer
+      if isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer)
+      else None
+    )
+    with tf.GradientTape() as tape:
+      scalars = self.compute_loss(inputs, model)
+      decay = regularization.kernel_l2(
+        model.trainable_variables, self.task_config.l2_weight_decay
+      )
+      loss = scalars['loss'] + decay
+      scaled = loss / replicas
+      if scaler:
+        scaled = scaler.get_scaled_loss(scaled)
+    gradients = tape.gradient(scaled, model.trainable_variables)
+    if scaler:
+      gradients = scaler.get_unscaled_gradients(gradients)
+    optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+    scalars |= {'loss': loss, 'regularization_loss': decay}
+    for metric in metrics or ():
+      metric.update_state(scalars[metric.name])
+    return {self.loss: loss}
+
+  def validation_step(self, inputs, model, metrics=None):
+    """Outputs of one validation batch with 'record', 'label' and 'valid' of its samples."""
+    del metrics
+    passed = {key: inputs[key] for key in ('record', 'label', 'valid')}
+    return self.validation_outputs(inputs, model) | passed
+
+  def aggregate_logs(self, state=None, step_logs=None):
+    """Collects the valid samples' outputs in host memory."""
+    state = state if state is not None else {key: [] for key in step_logs}
+    valid = step_logs['valid'].numpy()
+    for key, value in step_logs.items():
+      state[key].append(value.numpy()[valid])
+    return state
+
+  def reduce_aggregated_logs(self, aggregated_logs, global_step=None):
+    """Scores the whole evaluation."""
+    del global_step
+    return self.score({key: np.concatenate(v) for key, v in aggregated_logs.items()})

@@ -1,0 +1,77 @@
+"""The base of pretraining tasks: views in, a contrastive loss, a validation that tells."""
+
+import tensorflow as tf
+import tf_keras
+
+from official.video import modeling
+from official.video.augment import normalization
+from official.video.backbones import factory
+from official.video.evaluation import collapse, knn
+from official.video.heads import projection
+from official.video.tasks import base
+
+
+def views_first(views: tf.Tensor) -> tf.Tensor:
+  """[B, V, ...] views to [V * B, ...], the first view of all clips first."""
+  shape = tf.shape(views)
+  views = tf.transpose(views, [1, 0, *range(2, views.shape.rank)])
+  return tf.reshape(views, tf.concat([[shape[0] * shape[1]], shape[2:]], 0))
+
+
+class PretrainTask(base.VideoTask):
+  """Pretraining on the augmented views of unlabelled clips.
+
+  A subclass gives `compute_loss`; its scalars other than 'loss' are named by
+  `scalar_names`. Validation measures the same scalars on fixed views of the validation
+  clips, and on one plain view of each the k-nearest-neighbour accuracy (where there are
+  labels) and how far the representation has collapsed.
+  """
+
+  scalar_names: tuple[str, ...] = ()
+
+  def build_model(self) -> modeling.VideoModel:
+    """Backbone under the projection head."""
+    config = self.task_config.model
+    return modeling.VideoModel(
+      factory.build_backbone(config.backbone, config.norm_activation),
+      projection.build_projection_head(config.head, config.norm_activation),
+      config.endpoint,
+    )
+
+  def build_metrics(self, training: bool = True):
+    """Means over the steps between two reports, in training only."""
+    names = (*self.scalar_names, 'regularization_loss') if training else ()
+    return [tf_keras.metrics.Mean(name=name) for name in names]
+
+  def embed_views(self, inputs, model: modeling.VideoModel, training: bool):
+    """Head outputs of the augmented views, one [B, D] tensor a view."""
+    clips = views_first(inputs['views'])
+    clips = normalization.normalize(clips, self.task_config.zero_centering)
+    return tf.split(model(clips, training=training)['output'], inputs['views'].shape[1])
+
+  def validation_outputs(self, inputs, model):
+    """Embeddings of the augmented views and the feature of the plain view."""
+    clips = normalization.normalize(
+      inputs['test_views'][:, 0], self.task_config.zero_centering
+    )
+    embeddings = tf.stack(self.embed_views(inputs, model, training=False), axis=1)
+    return {'embedding': embeddings, 'feature': model.encode(clips)['feature']}
+
+  def score(self, outputs):
+    """Loss and its scalars on validation, kNN accuracy, measures of collapse."""
+    table = self.validation_index
+    scores = self.validation_scalars(outputs['embedding'])
+    scores |= collapse.collapse_measures(outputs['feature'])
+    labels = outputs['label']
+    if len(labels) > 1 and labels.min() >= 0:
+      scores['knn_accuracy'] = knn.leave_one_out(
+        outputs['feature'],
+        labels,
+        k=self.task_config.online_knn.k,
+        temperature=self.task_config.online_knn.temperature,
+      )
+    return scores | {'evaluated': len(labels), 'expected': len(table)}
+
+  def validation_scalars(self, embeddings) -> dict[str, float]:
+    """The scalars of `compute_loss` over validation batches of the training's size."""
+    raise NotImplementedError(f'{type(self).__name__} does not score its validation')

@@ -1,0 +1,1 @@
+"""CVRL: contrastive video representation learning (Qian et al., CVPR 2021)."""

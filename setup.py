@@ -1,0 +1,58 @@
+"""Packaging: `official.video` beside the Model Garden's `official`, projects, tools."""
+
+import pathlib
+
+import setuptools
+
+HERE = pathlib.Path(__file__).parent
+VERSION: dict[str, str] = {}
+exec((HERE / 'official/video/version.py').read_text(), VERSION)
+
+setuptools.setup(
+  name='vidgarden',
+  version=VERSION['__version__'],
+  description='Self-supervised video learning for the TensorFlow Model Garden',
+  long_description=(HERE / 'README.md').read_text(),
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  license_files=['LICENSE'],
+  python_requires='>=3.11,<3.13',
+  # official/__init__.py stays out: in site-packages the Model Garden's stands there.
+  packages=setuptools.find_namespace_packages(
+    include=['official.video*', 'projects*', 'tfrecords_tools*']
+  ),
+  package_data={'official.video': ['report/*.html', 'report/*.css']},
+  install_requires=[
+    'absl-py',
+    'apache-beam>=2.65',
+    'av>=14',
+    'gin-config',
+    'google-crc32c',
+    'jinja2',
+    'numpy',
+    'opencv-python-headless',
+    'pillow',
+    'plotly',
+    'protobuf',
+    'pyyaml',
+    'scikit-learn',
+    'simplejpeg',
+    'tensorboard',
+    'tensorflow==2.20.*',
+    'tensorflow-datasets',
+    'tf-keras==2.20.*',
+    'tf-models-official==2.20.*',
+    'tqdm',
+  ],
+  extras_require={
+    'dev': [
+      'build',
+      'mypy',
+      'pytest',
+      'pytest-xdist',
+      'ruff',
+      'types-PyYAML',
+      'types-tqdm',
+    ]
+  },
+)

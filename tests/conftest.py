@@ -1,0 +1,53 @@
+"""Gives TensorFlow four logical CPU devices as soon as a test imports it."""
+
+import functools
+import importlib.abc
+import importlib.util
+import os
+import sys
+
+import pytest
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+
+class _LogicalDevices(importlib.abc.MetaPathFinder):
+  """Configures TensorFlow at the end of its import, so tests without it start fast."""
+
+  def find_spec(self, name, path=None, target=None):
+    if name != 'tensorflow':
+      return None
+    sys.meta_path.remove(self)
+    spec = importlib.util.find_spec(name)
+    execute = spec.loader.exec_module
+
+    def execute_and_configure(tf):
+      execute(tf)
+      cpu = tf.config.list_physical_devices('CPU')[0]
+      devices = [tf.config.LogicalDeviceConfiguration()] * 4
+      tf.config.set_logical_device_configuration(cpu, devices)
+
+    spec.loader.exec_module = execute_and_configure
+    return spec
+
+
+sys.meta_path.insert(0, _LogicalDevices())
+
+
+@pytest.fixture(scope='session')
+def mirrored():
+  """Makes a MirroredStrategy of that many replicas on the logical CPU devices.
+
+  Two replicas use the collectives that a user gets, and all tests share that strategy:
+  within one process the keys of another one's collectives would clash with its own.
+  Other sizes copy to one device and back.
+  """
+  import tensorflow as tf
+
+  @functools.cache
+  def make(replicas: int) -> tf.distribute.MirroredStrategy:
+    devices = [f'/cpu:{i}' for i in range(replicas)]
+    ops = None if replicas == 2 else tf.distribute.ReductionToOneDevice()
+    return tf.distribute.MirroredStrategy(devices, cross_device_ops=ops)
+
+  return make

@@ -1,0 +1,265 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from official.video.backbones import build_backbone, factory, logical_variables, resnet_3d
+from official.video.configs import backbones
+from official.video.errors import UserError
+
+CLIPS = tf.random.stateless_uniform([4, 4, 16, 16, 3], [1, 2])
+
+
+def build(norm=None, **fields) -> tf_keras.Model:
+  config = backbones.Backbone()
+  config.override({'resnet_3d': {'width_multiplier': 0.0625} | fields})
+  return build_backbone(config, norm)
+
+
+# Counts of the bottleneck nets are the published ones.
+@pytest.mark.parametrize(
+  ('depth', 'parameters'),
+  [(10, None), (18, None), (34, None), (50, 31_725_248), (101, 59_682_496)]
+  + [(152, 82_187_968)],
+)
+def test_depths_build_and_run(depth, parameters):
+  net = build(model_id=depth, stem_conv_temporal_stride=1)
+  expansion = 4 if depth >= 50 else 1
+  assert {name: tuple(x.shape) for name, x in net(CLIPS[:1]).items()} == {
+    '2': (1, 4, 4, 4, 4 * expansion),
+    '3': (1, 4, 2, 2, 8 * expansion),
+    '4': (1, 4, 1, 1, 16 * expansion),
+    '5': (1, 4, 1, 1, 32 * expansion),
+  }
+  assert net.output_specs['5'][-1] == 32 * expansion
+  names = logical_variables(net)
+  kernels = [n for n in names if n.endswith('kernel') and 'shortcut' not in n]
+  assert len(kernels) == depth - 1  # the last of a depth's layers is the classifier
+  if parameters:
+    assert full_width_parameters(names) == parameters
+
+
+def full_width_parameters(sixteenth: dict[str, tf.Variable]) -> int:
+  """Size of a net by that of its 1/16 wide version: a kernel shrinks at both ends."""
+  return sum(
+    int(tf.size(v)) * (256 if 'kernel' in name and 'stem' not in name else 16)
+    for name, v in sixteenth.items()
+  )
+
+
+@pytest.mark.parametrize('depth', [10, 50])
+def test_config_round_trip(depth):
+  net = build(
+    model_id=depth,
+    temporal_kernel_sizes=[1, 3, 1, 5],
+    temporal_strides=[1, 1, 2, 1],
+    spatial_strides=[1, 2, 1, 1],
+    spatial_dilations=[1, 1, 2, 2],
+  )
+  clone = type(net).from_config(net.get_config())
+  assert clone.get_config() == net.get_config()
+  clone.set_weights(net.get_weights())
+  np.testing.assert_array_equal(clone(CLIPS[:1])['5'], net(CLIPS[:1])['5'])
+  block = net.get_layer('res4/block_0')
+  assert type(block).from_config(block.get_config()).get_config() == block.get_config()
+
+
+def test_width_multiplier_scales_every_channel():
+  narrow, wide = build(model_id=18), build(model_id=18, width_multiplier=0.125)
+  for name, variable in logical_variables(wide).items():
+    shape = np.array(logical_variables(narrow)[name].shape)
+    channels = slice(-1, None) if name == 'stem/conv/kernel' else slice(-2, None)
+    shape[channels] *= 2
+    assert tuple(variable.shape) == tuple(shape), name
+
+
+def test_temporal_options_reach_their_layers():
+  net = build(
+    model_id=50,
+    stem_conv_temporal_kernel_size=3,
+    stem_conv_temporal_stride=1,
+    stem_pool_temporal_stride=2,
+    temporal_kernel_sizes=[1, 3, 5, 3],
+    temporal_strides=[1, 2, 1, 1],
+  )
+  shapes = {name: tuple(v.shape) for name, v in logical_variables(net).items()}
+  assert shapes['stem/conv/kernel'][0] == 3
+  kernels = [
+    shapes[f'{stage}/block_1/temporal/conv/kernel'][0] for stage in resnet_3d.STAGES
+  ]
+  assert kernels == [1, 3, 5, 3]
+  assert net.get_layer('stem/pool').pool_size == (3, 3, 3)
+  endpoints = net(tf.zeros([1, 8, 16, 16, 3]))
+  assert [endpoints[e].shape[1] for e in '2345'] == [4, 2, 2, 2]
+
+
+def test_basic_block_shapes():
+  shapes = {n: tuple(v.shape) for n, v in logical_variables(build(model_id=18)).items()}
+  assert shapes['res2/block_0/first/conv/kernel'] == (1, 3, 3, 4, 4)
+  assert shapes['res4/block_0/first/conv/kernel'] == (3, 3, 3, 8, 16)
+  assert shapes['res4/block_0/second/conv/kernel'] == (3, 3, 3, 16, 16)
+  assert shapes['res4/block_0/shortcut/conv/kernel'] == (1, 1, 1, 8, 16)
+  assert 'res2/block_0/shortcut/conv/kernel' not in shapes
+
+
+def test_shortcut_follows_a_stride_without_new_channels():
+  net = build(model_id=10, temporal_strides=[2, 1, 1, 1])
+  assert 'res2/block_0/shortcut/conv/kernel' in logical_variables(net)
+  assert net(CLIPS)['2'].shape[1] == 1
+
+
+@pytest.mark.parametrize('depth', [18, 50])
+def test_dilation_keeps_resolution_and_variables(depth):
+  dense = {'spatial_strides': [1, 2, 2, 1], 'spatial_dilations': [1, 1, 1, 2]}
+  strided, dilated = build(model_id=depth), build(model_id=depth, **dense)
+  dilated.set_weights(strided.get_weights())
+  clip = tf.random.stateless_uniform([1, 2, 64, 64, 3], [5, 6])
+  assert strided(clip)['5'].shape[2:4] == (2, 2)
+  assert dilated(clip)['5'].shape[2:4] == (4, 4)
+  undilated = build(model_id=depth, spatial_strides=[1, 2, 2, 1])
+  undilated.set_weights(strided.get_weights())
+  assert np.abs(dilated(clip)['5'] - undilated(clip)['5']).max() > 1e-3
+
+
+@pytest.mark.parametrize('depth', [10, pytest.param(50, marks=pytest.mark.slow)])
+def test_compiles_forward_and_gradient(depth):
+  net = build(model_id=depth)
+
+  def step(clips):
+    with tf.GradientTape() as tape:
+      loss = tf.reduce_mean(net(clips, training=True)['5'] ** 2)
+    return loss, tape.gradient(loss, net.trainable_variables)
+
+  loss, gradients = tf.function(step)(CLIPS)
+  compiled_loss, compiled = tf.function(step, jit_compile=True)(CLIPS)
+  np.testing.assert_allclose(compiled_loss, loss, rtol=1e-3)
+  norm, difference = (
+    tf.linalg.global_norm(x).numpy()
+    for x in (gradients, [a - b for a, b in zip(compiled, gradients, strict=True)])
+  )
+  assert norm > 0
+  assert difference < 1e-2 * norm
+
+
+def statistics(net) -> dict[str, np.ndarray]:
+  named = logical_variables(net).items()
+  return {name: v.numpy() for name, v in named if 'moving' in name}
+
+
+def train_step(net, strategy=None) -> np.ndarray:
+  """Output for the whole batch in training mode; updates the statistics."""
+  clips = CLIPS * tf.reshape([0.1, 0.2, 1.0, 3.0], [4, 1, 1, 1, 1])
+  if strategy is None:
+    return net(clips, training=True).numpy()
+  parts = strategy.experimental_distribute_values_from_function(
+    lambda c: clips[2 * c.replica_id_in_sync_group :][:2]
+  )
+  run = tf.function(lambda x: strategy.run(lambda c: net(c, training=True), (x,)))
+  return tf.concat(strategy.experimental_local_results(run(parts)), 0).numpy()
+
+
+def stem_and_basic_blocks(sync: bool) -> tf_keras.Model:
+  net = resnet_3d.ResNet3D(10, 0.0625, use_sync_bn=sync)
+  return tf_keras.Model(net.inputs, net.output['3'])
+
+
+def bottleneck_blocks(sync: bool) -> tf_keras.Model:
+  inputs = tf_keras.Input([4, 16, 16, 3])
+  x = resnet_3d.BottleneckBlock(4, 3, use_sync_bn=sync, name='first')(inputs)
+  x = resnet_3d.BottleneckBlock(4, use_sync_bn=sync, name='second')(x)
+  return tf_keras.Model(inputs, x)
+
+
+def compare_replicas(make, sync: bool, strategy) -> tuple[float, float]:
+  """Largest relative gap of statistics, and of outputs, to one replica's."""
+  single = make(sync)
+  weights = single.get_weights()
+  expected = train_step(single)
+  with strategy.scope():
+    double = make(sync)
+    double.set_weights(weights)
+  actual = train_step(double, strategy)
+  gaps = []
+  for name, value in statistics(single).items():
+    start = 0.9 if 'variance' in name else 0.0
+    moved = np.abs(value - start).max()
+    gaps.append(np.abs(statistics(double)[name] - value).max() / moved)
+  return max(gaps), np.abs(actual - expected).max() / np.abs(expected).max()
+
+
+@pytest.mark.parametrize('make', [stem_and_basic_blocks, bottleneck_blocks])
+def test_two_replicas_share_batch_statistics_in_every_layer(mirrored, make):
+  assert max(compare_replicas(make, True, mirrored(2))) < 1e-3
+
+
+@pytest.mark.parametrize('make', [stem_and_basic_blocks, bottleneck_blocks])
+def test_unsynchronized_statistics_differ(mirrored, make):
+  assert min(compare_replicas(make, False, mirrored(2))) > 0.05
+
+
+def test_norm_options_reach_every_batch_norm():
+  norm = backbones.norm_activation()
+  norm.override({'norm_momentum': 0.7, 'norm_epsilon': 1e-3, 'activation': 'swish'})
+  net = build(norm, model_id=10)
+  norms = [
+    layer
+    for layer in net._flatten_layers()
+    if isinstance(layer, tf_keras.layers.BatchNormalization)
+  ]
+  assert len(norms) == 1 + 4 * 2 + 3
+  assert {(layer.momentum, layer.epsilon) for layer in norms} == {(0.7, 1e-3)}
+  assert net(CLIPS)['5'].numpy().min() < 0
+
+
+def test_mixed_precision_keeps_float32_variables():
+  tf_keras.mixed_precision.set_global_policy('mixed_bfloat16')
+  try:
+    net = build(model_id=10)
+  finally:
+    tf_keras.mixed_precision.set_global_policy('float32')
+  assert net(CLIPS)['5'].dtype == tf.bfloat16
+  assert {v.dtype for v in logical_variables(net).values()} == {tf.float32}
+
+
+def test_input_specs_fix_the_clip():
+  specs = tf_keras.layers.InputSpec(shape=[None, 4, 16, 16, 3])
+  config = backbones.Backbone(
+    resnet_3d=backbones.ResNet3D(model_id=10, width_multiplier=0.0625)
+  )
+  net = build_backbone(config, input_specs=specs)
+  assert net.output_specs['3'].as_list() == [None, 2, 2, 2, 8]
+
+
+def test_saves_and_loads(tmp_path):
+  net = build(model_id=10)
+  net.save(tmp_path / 'net.keras')
+  loaded = tf_keras.models.load_model(tmp_path / 'net.keras')
+  np.testing.assert_allclose(loaded(CLIPS)['5'], net(CLIPS)['5'], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    ({'model_id': 51}, r'model_id is 51; expected one of 10, 18, 34, 50'),
+    ({'width_multiplier': 0.0}, r'width_multiplier is 0.0; expected a number above 0'),
+    ({'temporal_strides': [1, 1, 1]}, r'temporal_strides is \[1, 1, 1\]; expected 4'),
+    ({'spatial_strides': [1, 2, 2, 0]}, r'spatial_strides is .* expected 4 integers'),
+    ({'spatial_dilations': [1, 1, 1, 2]}, r'res5 has spatial stride 2 and dilation 2'),
+  ],
+)
+def test_impossible_options_are_named(fields, message):
+  with pytest.raises(UserError, match=message):
+    build(**fields)
+
+
+def test_unknown_backbone_lists_the_known_ones():
+  with pytest.raises(
+    UserError, match=r"type is 'resnet_4d'; expected one of .*resnet_3d"
+  ):
+    build_backbone(backbones.Backbone(type='resnet_4d'))
+
+
+def test_registry_refuses_a_second_builder():
+  assert 'resnet_3d' in factory.registered_backbones()
+  with pytest.raises(KeyError, match='registered already'):
+    factory.register('resnet_3d')(lambda *args: None)

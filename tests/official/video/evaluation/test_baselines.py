@@ -1,0 +1,101 @@
+"""Features without learning, and the linear probe."""
+
+import numpy as np
+import pytest
+
+from official.video.evaluation import baselines
+
+
+def test_raw_pixels_average_areas():
+  clip = np.zeros((1, 1, 4, 4, 3), np.uint8)
+  clip[0, 0, :2, 2:, 1] = 255
+  clip[0, 0, 0, 0, 0] = 51
+  features = baselines.raw_pixels(clip, size=2, frames=1).reshape(2, 2, 3)
+  expected = np.zeros((2, 2, 3))
+  expected[0, 1, 1] = 1
+  expected[0, 0, 0] = 0.2 / 4
+  np.testing.assert_allclose(features, expected, atol=1e-6)
+
+
+def test_raw_pixels_share_pixels_between_cells():
+  clip = np.zeros((1, 1, 3, 3, 3), np.uint8)
+  clip[0, 0, :, 1] = 255
+  features = baselines.raw_pixels(clip, size=2, frames=1).reshape(2, 2, 3)
+  np.testing.assert_allclose(features, np.full((2, 2, 3), 1 / 3), rtol=1e-5)
+
+
+def test_raw_pixels_take_evenly_spaced_frames():
+  clip = np.zeros((1, 7, 2, 2, 3), np.uint8) + np.arange(7, dtype=np.uint8).reshape(
+    1, 7, 1, 1, 1
+  )
+  features = baselines.raw_pixels(clip, size=1, frames=4) * 255
+  np.testing.assert_allclose(features.reshape(4, 3)[:, 0], [0, 2, 4, 6], rtol=1e-5)
+  assert baselines.raw_pixels(clip, size=1, frames=99).shape == (1, 21)
+
+
+def test_color_histogram_counts_pixels():
+  clip = np.zeros((1, 1, 1, 4, 3), np.uint8)
+  clip[0, 0, 0] = [[0, 0, 0], [63, 63, 63], [64, 0, 0], [255, 255, 255]]
+  histogram = baselines.color_histogram(clip)
+  assert histogram.shape == (1, 64)
+  assert histogram[0, [0, 16, 63]].tolist() == [0.5, 0.25, 0.25]
+  assert histogram.sum() == 1
+
+
+@pytest.mark.parametrize('features', [baselines.raw_pixels, baselines.color_histogram])
+def test_clips_must_be_uint8_rgb(features):
+  with pytest.raises(ValueError, match='uint8'):
+    features(np.zeros((1, 2, 4, 4, 3), np.float32))
+  with pytest.raises(ValueError, match='uint8'):
+    features(np.zeros((2, 4, 4, 3), np.uint8))
+
+
+def blobs(seed, count, noise):
+  generator = np.random.default_rng(seed)
+  labels = np.arange(count) % 3
+  centers = np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]]) * [1, 1000, 0.001]
+  spread = noise * np.array([1, 1000, 0.001])
+  return centers[labels] + generator.normal(size=(count, 3)) * spread, labels
+
+
+def test_probe_separates_blobs_of_any_scale_and_repeats_itself():
+  train, test = blobs(0, 90, 0.1), blobs(1, 60, 0.1)
+  first = baselines.linear_probe(*train, *test)
+  assert first.top1 == 1
+  assert first.held_out_top1 == 1
+  # All of the grid separates the blobs well: the strongest is taken.
+  assert first.inverse_regularization == 1e-4
+  second = baselines.linear_probe(*train, *test)
+  np.testing.assert_array_equal(first.probabilities, second.probabilities)
+
+
+def test_probe_is_near_chance_on_noise():
+  features = np.random.default_rng(3).normal(size=(300, 5))
+  labels = np.arange(300) % 3
+  probe = baselines.linear_probe(
+    features[:150], labels[:150], features[150:], labels[150:]
+  )
+  assert probe.top1 < 0.5
+
+
+def test_probe_counts_classes_that_training_lacks():
+  features, labels = blobs(0, 30, 0.1)
+  kept = labels < 2
+  probe = baselines.linear_probe(features[kept], labels[kept], features, labels)
+  assert probe.top1 == pytest.approx(2 / 3)
+  assert probe.probabilities.shape == (30, 3)
+  assert not probe.probabilities[:, 2].any()
+
+
+def test_probe_does_not_choose_by_the_test_set():
+  train, (test, labels) = blobs(0, 60, 0.5), blobs(1, 30, 0.5)
+  honest = baselines.linear_probe(*train, test, labels)
+  wrong = baselines.linear_probe(*train, test, (labels + 1) % 3)
+  assert honest.inverse_regularization == wrong.inverse_regularization
+
+
+def test_probe_needs_two_classes_and_a_test_set():
+  with pytest.raises(ValueError, match='too few'):
+    baselines.linear_probe(np.ones((4, 2)), np.zeros(4, int), np.ones((1, 2)), [0])
+  with pytest.raises(ValueError, match='0 test samples'):
+    baselines.linear_probe(np.eye(4), np.arange(4) % 2, np.ones((0, 4)), np.zeros(0, int))

@@ -1,0 +1,122 @@
+"""Nearest neighbours and the kNN classifier against numbers worked out by hand."""
+
+import numpy as np
+import pytest
+
+from official.video.evaluation import knn
+
+
+def on_circle(*degrees):
+  angles = np.deg2rad(degrees)
+  return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def test_normalize_keeps_zero_rows():
+  unit = knn.normalize(np.array([[3.0, 4.0], [0.0, 0.0]]))
+  np.testing.assert_allclose(unit, [[0.6, 0.8], [0, 0]], rtol=1e-6)
+
+
+def test_normalize_refuses_nan():
+  with pytest.raises(ValueError, match='1 rows, first 1'):
+    knn.normalize(np.array([[1.0, 0.0], [np.nan, 0.0]]))
+
+
+def test_largest_breaks_ties_by_column():
+  values = np.array([[1.0, 3.0, 3.0, 2.0, 3.0], [0.0, 0.0, 0.0, 0.0, 0.0]])
+  assert knn.largest(values, 2).tolist() == [[1, 2], [0, 1]]
+  assert knn.largest(values, 4).tolist() == [[1, 2, 4, 3], [0, 1, 2, 3]]
+
+
+def test_nearest_is_by_angle_not_by_length():
+  gallery = on_circle(0, 20, 90) * [[1], [100], [0.01]]
+  indices, similarities = knn.nearest(on_circle(80), gallery, k=2)
+  assert indices.tolist() == [[2, 1]]
+  np.testing.assert_allclose(
+    similarities, [[np.cos(np.pi / 18), np.cos(np.pi / 3)]], rtol=1e-6
+  )
+
+
+def test_nearest_in_chunks_equals_whole(monkeypatch):
+  generator = np.random.default_rng(0)
+  queries, gallery = generator.normal(size=(23, 5)), generator.normal(size=(40, 5))
+  whole = knn.nearest(queries, gallery, 7)
+  monkeypatch.setattr(knn, '_CHUNK_ELEMENTS', 3 * 40)
+  assert len(list(knn.chunks(23, 40))) == 8
+  for a, b in zip(whole, knn.nearest(queries, gallery, 7), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-6)
+  unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (queries, gallery)]
+  np.testing.assert_array_equal(whole[0], np.argsort(-unit[0] @ unit[1].T, axis=1)[:, :7])
+
+
+def test_nearest_skips_the_own_group():
+  gallery = on_circle(0, 10, 20)
+  indices, similarities = knn.nearest(
+    on_circle(1), gallery, 3, np.array([7]), np.array([7, 8, 9])
+  )
+  assert indices.tolist() == [[1, 2, 0]]
+  assert similarities[0, 2] == -np.inf
+
+
+def test_nearest_refuses_what_does_not_fit():
+  with pytest.raises(ValueError, match='2 features, the gallery 3'):
+    knn.nearest(np.ones((1, 2)), np.ones((1, 3)), 1)
+  with pytest.raises(ValueError, match='gallery of 0'):
+    knn.nearest(np.ones((1, 2)), np.ones((0, 2)), 1)
+  with pytest.raises(ValueError, match='both or neither'):
+    knn.nearest(np.ones((1, 2)), np.ones((1, 2)), 1, query_groups=np.zeros(1))
+
+
+def test_predict_weights_votes_by_similarity():
+  # Cosines 1, .5 and .5; at temperature .5 the weights are e^2 : e : e.
+  scores = knn.knn_predict(
+    on_circle(0, 60, -60), np.array([0, 1, 1]), on_circle(0), 3, temperature=0.5
+  )
+  share = np.e / (np.e + 2)
+  np.testing.assert_allclose(scores, [[share, 1 - share, 0]], rtol=1e-6)
+
+
+def test_predict_counts_k_neighbours_only():
+  bank, labels = on_circle(10, 30, 30, 30, 31), np.array([0, 1, 1, 1, 1])
+  one = knn.knn_predict(bank, labels, on_circle(0), 2, k=1)
+  all_of_them = knn.knn_predict(bank, labels, on_circle(0), 2, temperature=1.0)
+  assert one.tolist() == [[1, 0]]
+  assert all_of_them.argmax() == 1
+
+
+def test_predict_survives_a_tiny_temperature():
+  scores = knn.knn_predict(
+    on_circle(0, 90), np.array([0, 1]), on_circle(5), 2, temperature=1e-4
+  )
+  np.testing.assert_allclose(scores, [[1, 0]], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+  'labels', [np.array([0, 2]), np.array([-1, 0]), np.array([0.0, 1.0]), np.array([0])]
+)
+def test_predict_refuses_labels(labels):
+  with pytest.raises(ValueError, match='labels'):
+    knn.knn_predict(on_circle(0, 90), labels, on_circle(5), 2)
+
+
+def test_leave_one_out_does_not_see_itself():
+  # Neighbours of each: 0 <-> 10 (labels 0, 1) and 90 <-> 100 (labels 1, 1).
+  accuracy = knn.leave_one_out(on_circle(0, 10, 90, 100), np.array([0, 1, 1, 1]), k=1)
+  assert accuracy == 0.5
+
+
+def test_leave_one_out_does_not_see_its_group():
+  features, labels = on_circle(0, 1, 20, 180, 181, 160), np.array([0, 0, 1, 1, 1, 1])
+  groups = np.array([0, 0, 1, 2, 2, 3])
+  assert knn.leave_one_out(features, labels, k=1) == 5 / 6
+  # Without its twin, 0 and 1 find 20, which is of class 1; 20 finds 1, of class 0.
+  assert knn.leave_one_out(features, labels, groups, k=1) == 3 / 6
+
+
+def test_leave_one_out_of_collapsed_features_is_at_chance():
+  labels = np.repeat(np.arange(4), 5)
+  assert knn.leave_one_out(np.ones((20, 3)), labels) <= 0.25
+
+
+def test_leave_one_out_needs_two_groups():
+  with pytest.raises(ValueError, match='at least two'):
+    knn.leave_one_out(on_circle(0, 1), np.array([0, 0]), np.array([5, 5]))

@@ -1,0 +1,1 @@
+"""Command lines that make, check and show the TFRecords that training reads."""

@@ -1,0 +1,175 @@
+"""Annotations of a source list: checked when read, re-timed when the clip is stored.
+
+Lists state times in the source: `region/timestamp` in microseconds from its first frame,
+`segment/*/index` in frames of the source. Records state them in the clip, whose start may
+be later and whose frames may be fewer.
+"""
+
+import bisect
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from official.video.data import records
+from official.video.errors import UserError
+from tfrecords_tools.decode import MICROSECONDS, TIME_TOLERANCE
+
+_REGION_PREFIX = 'region/'
+_SEGMENT_PREFIX = 'segment/'
+_SEGMENT_INDICES = (records.SEGMENT_START_INDEX, records.SEGMENT_END_INDEX)
+
+
+def _is_value(dtype: str, value: Any) -> bool:
+  if isinstance(value, bool):
+    return False
+  if dtype == 'bytes':
+    return isinstance(value, str)
+  if dtype == 'int64':
+    return isinstance(value, int) and -(2**63) <= value < 2**63
+  return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _as_list(value: Any) -> list:
+  return value if isinstance(value, list) else [value]
+
+
+def _check_field(where: str, key: str, value: Any) -> list:
+  """Returns the field as a list, per step a list of lists."""
+  field = records.field_of(key)
+  entries = [_as_list(v) for v in _as_list(value)] if field.per_step else _as_list(value)
+  leaves = list(itertools.chain.from_iterable(entries)) if field.per_step else entries
+  for leaf in leaves:
+    if not _is_value(field.dtype, leaf):
+      shape = 'a list of lists of' if field.per_step else 'a list of'
+      raise UserError(f'{where}: {key} holds {leaf!r}, expected {shape} {field.dtype}')
+  return entries
+
+
+def _check_equal(where: str, lengths: Mapping[str, Any], what: str) -> None:
+  if len(set(lengths.values())) > 1:
+    raise UserError(f'{where}: the number of {what} differs: {dict(lengths)}')
+
+
+def _check_regions(where: str, regions: Mapping[str, list]) -> None:
+  if records.REGION_TIMESTAMP not in regions:
+    raise UserError(
+      f'{where}: {", ".join(regions)} without {records.REGION_TIMESTAMP}, which says '
+      'at which microsecond of the source each entry is'
+    )
+  _check_equal(where, {key: len(steps) for key, steps in regions.items()}, 'entries')
+  for step, times in enumerate(regions[records.REGION_TIMESTAMP]):
+    if len(times) != 1:
+      raise UserError(f'{where}: {records.REGION_TIMESTAMP} entry {step} is {times}')
+    boxes = {
+      key: len(steps[step])
+      for key, steps in regions.items()
+      if key != records.REGION_TIMESTAMP
+    }
+    _check_equal(where, boxes, f'boxes in entry {step}')
+
+
+def _with_prefix(fields: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+  return {key: value for key, value in fields.items() if key.startswith(prefix)}
+
+
+def check_fields(fields: Mapping[str, Any], where: str) -> None:
+  """Checks types and lengths of the contract keys that a list gives.
+
+  Args:
+    fields: contract key or `extra/...` to value, as parsed from the list.
+    where: file and line, for messages.
+
+  Raises:
+    UserError: a value the contract can't hold, or lists that don't match.
+  """
+  lists = {key: _check_field(where, key, value) for key, value in fields.items()}
+  if regions := _with_prefix(lists, _REGION_PREFIX):
+    _check_regions(where, regions)
+  if segments := _with_prefix(lists, _SEGMENT_PREFIX):
+    _check_equal(where, {key: len(v) for key, v in segments.items()}, 'segments')
+    missing = [key for key in _SEGMENT_INDICES if key not in segments]
+    if missing:
+      raise UserError(f'{where}: {", ".join(segments)} without {", ".join(missing)}')
+    for first, last in zip(*(segments[key] for key in _SEGMENT_INDICES), strict=True):
+      if not 0 <= first <= last:
+        raise UserError(f'{where}: a segment is from frame {first} to frame {last}')
+
+
+def retime_regions(fields: Mapping[str, Any], start: int, end: int) -> dict[str, list]:
+  """Keeps the regions from `start` to `end` and counts their times from `start`.
+
+  Args:
+    fields: the `region/...` keys of a list, as `check_fields` accepts them.
+    start: microseconds in the source.
+    end: microseconds in the source.
+  """
+  regions = {k: [_as_list(v) for v in _as_list(steps)] for k, steps in fields.items()}
+  times = [step[0] for step in regions[records.REGION_TIMESTAMP]]
+  kept = [
+    index
+    for index, time in enumerate(times)
+    if start - TIME_TOLERANCE <= time < end - TIME_TOLERANCE
+  ]
+  result = {key: [steps[index] for index in kept] for key, steps in regions.items()}
+  result[records.REGION_TIMESTAMP] = [[max(0, times[index] - start)] for index in kept]
+  return result
+
+
+def _nearest(timestamps: Sequence[int], time: float) -> int:
+  right = bisect.bisect_left(timestamps, time)
+  candidates = range(max(0, right - 1), min(right + 1, len(timestamps)))
+  return min(candidates, key=lambda index: abs(timestamps[index] - time))
+
+
+def retime_segments(
+  fields: Mapping[str, Any],
+  frame_rate: float,
+  start: int,
+  end: int,
+  timestamps: Sequence[int],
+) -> dict[str, list]:
+  """Turns frame indices of the source into those of the stored frames.
+
+  An index becomes the stored frame nearest to its time. A segment that the clip cuts is
+  cut; one outside the clip is dropped, with its label.
+
+  Args:
+    fields: the `segment/...` keys of a list, as `check_fields` accepts them.
+    frame_rate: frames a second that the indices count.
+    start: the clip's start, microseconds in the source.
+    end: the clip's end, microseconds in the source.
+    timestamps: of the stored frames, microseconds from the clip's start.
+  """
+  segments = {key: _as_list(value) for key, value in fields.items()}
+  period = MICROSECONDS / frame_rate
+  spans = list(zip(*(segments[key] for key in _SEGMENT_INDICES), strict=True))
+  kept = [
+    index
+    for index, (first, last) in enumerate(spans)
+    if (last + 1) * period > start + TIME_TOLERANCE
+    and first * period < end - TIME_TOLERANCE
+  ]
+  result = {key: [values[index] for index in kept] for key, values in segments.items()}
+  for key, values in zip(_SEGMENT_INDICES, ([], []), strict=True):
+    values += [_nearest(timestamps, v * period - start) for v in result[key]]
+    result[key] = values
+  return result
+
+
+def retime(
+  fields: Mapping[str, Any],
+  frame_rate: float,
+  start: int,
+  end: int,
+  timestamps: Sequence[int],
+) -> dict[str, Any]:
+  """The fields of a list as the record has them; see the two functions above."""
+  regions = _with_prefix(fields, _REGION_PREFIX)
+  segments = _with_prefix(fields, _SEGMENT_PREFIX)
+  result = {key: fields[key] for key in fields.keys() - regions.keys() - segments.keys()}
+  if regions:
+    result |= retime_regions(regions, start, end)
+  if segments:
+    result |= retime_segments(segments, frame_rate, start, end, timestamps)
+  return result

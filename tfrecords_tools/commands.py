@@ -1,0 +1,73 @@
+"""What the command lines share: flags that fail in one line, and exit codes."""
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from official.video.errors import UserError
+
+EXIT_OK = 0
+EXIT_PROBLEMS = 1
+EXIT_USAGE = 2
+_EXIT_INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+  """An `ArgumentParser` whose errors are `UserError`s, and that guesses no flag."""
+
+  def __init__(self, **options: Any):
+    super().__init__(
+      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options
+    )
+
+  def error(self, message: str) -> NoReturn:
+    """Raises `UserError` in place of printing the usage."""
+    raise UserError(f'{message}; see --help')
+
+
+def number(
+  kind: Callable[[str], Any], least: float, most: float = math.inf
+) -> Callable[[str], Any]:
+  """A flag type: an `int` or `float` from `least` to `most`."""
+
+  def parse(text: str) -> Any:
+    wanted = f'at least {least:g}' if most == math.inf else f'{least:g} to {most:g}'
+    try:
+      value = kind(text)
+    except ValueError:
+      value = math.nan
+    if not least <= value <= most or math.isinf(value):
+      raise argparse.ArgumentTypeError(f'{text!r} is not a number of {wanted}')
+    return value
+
+  return parse
+
+
+def describe_os_error(error: OSError) -> str:
+  """One line for a full disk, a read-only folder and the like."""
+  where = f'{error.filename}: ' if error.filename else ''
+  return f'{where}{error.strerror or error}'
+
+
+def run_command(
+  main: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = None
+) -> int:
+  """Runs a command; what its user can mend is printed as one line with exit code 2."""
+  try:
+    code = main(sys.argv[1:] if arguments is None else arguments)
+    sys.stdout.flush()
+    return code
+  except UserError as error:
+    print(f'error: {error}', file=sys.stderr)
+  except BrokenPipeError:
+    # The reader of our output left; a second complaint at interpreter exit helps nobody.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  except OSError as error:
+    print(f'error: {describe_os_error(error)}', file=sys.stderr)
+  except KeyboardInterrupt:
+    print('interrupted', file=sys.stderr)
+    return _EXIT_INTERRUPTED
+  return EXIT_USAGE

@@ -1,0 +1,305 @@
+r"""Converts videos to sharded TFRecords that training reads.
+
+  # A folder of class folders, at 10 frames a second:
+  python -m tfrecords_tools.convert --source=folder --path=videos --output_dir=records \
+      --fps=10
+
+  # Kinetics-400 with its official lists:
+  python -m tfrecords_tools.convert --source=kinetics400 --path=kinetics/videos \
+      --annotations=kinetics/lists --output_dir=records --num_workers=32
+
+Writes <split>-00000-of-0000N.tfrecord files and, last, <split>.manifest.json with their
+sizes, checksums and class names, and with every source that gave no record and why. A
+conversion that was stopped goes on where it was when the same command is run again, and
+gives the same bytes. Check the result by python -m tfrecords_tools.validate.
+
+Exit codes: 0 converted; 1 converted, but more than --max_failed_fraction of the sources
+gave no record; 2 the request is wrong or the output can't be written.
+"""
+
+import argparse
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from official.video.data import records
+from official.video.errors import UserError
+from tfrecords_tools import state
+from tfrecords_tools.commands import (
+  EXIT_OK,
+  EXIT_PROBLEMS,
+  EXIT_USAGE,
+  Parser,
+  number,
+  run_command,
+)
+from tfrecords_tools.datasets import SOURCES
+from tfrecords_tools.datasets.source import SourceRequest
+from tfrecords_tools.frames import FrameOptions
+from tfrecords_tools.pipeline import LOCAL_RUNNER, WorkerDied, run_tasks
+from tfrecords_tools.plan import SplitPlan, label_names, make_plan
+from tfrecords_tools.progress import ProgressBar
+from tfrecords_tools.shards import read_result
+
+_SOURCE_FLAGS = ('root', 'annotations', 'split', 'fold')
+_REPORTED_FAILURES = 20
+
+
+def _add_source_flags(parser: argparse.ArgumentParser) -> None:
+  summaries = '\n'.join(f'  {name}: {source.summary}' for name, source in SOURCES.items())
+  group = parser.add_argument_group('what to convert', f'sources:\n{summaries}')
+  add = group.add_argument
+  add('--source', required=True, choices=list(SOURCES), metavar='NAME', help='see above')
+  add('--path', required=True, help='folder of the videos; for csv and jsonl the list')
+  add('--root', help="csv, jsonl: where relative paths start; default the list's folder")
+  add('--annotations', help='ucf101, hmdb51, kinetics*: where the official lists are')
+  add('--split', help='folder, csv, jsonl: split of clips that name none; default train')
+  add('--fold', type=number(int, 1, 3), help='ucf101, hmdb51: official fold; default 1')
+  add('--label_map', help='class names by id, one a line; default the sorted names')
+
+
+def _add_output_flags(parser: argparse.ArgumentParser) -> None:
+  add = parser.add_argument_group('what to write').add_argument
+  add('--output_dir', required=True, help='folder of the shards and manifests')
+  add(
+    '--num_shards',
+    type=number(int, 0, 99_999),
+    default=0,
+    help='shards a split, at most one a clip; default about 100 clips each',
+  )
+  add('--seed', type=number(int, 0), default=0, help='order of the records; default 0')
+  add(
+    '--fps',
+    type=number(float, 0, 1000),
+    default=0.0,
+    help='frames a second, chosen by time; default 0 stores every frame',
+  )
+  add(
+    '--short_side',
+    type=number(int, 0),
+    default=FrameOptions.short_side,
+    help='pixels a larger short side is scaled down to; 0 keeps sizes; default 256',
+  )
+  add('--quality', type=number(int, 1, 100), default=95, help='JPEG quality; default 95')
+  add('--overwrite', action='store_true', help="replace the splits' earlier conversion")
+
+
+def _add_limit_flags(parser: argparse.ArgumentParser) -> None:
+  add = parser.add_argument_group('limits').add_argument
+  add(
+    '--max_frames',
+    type=number(int, 0),
+    default=0,
+    help='skip clips of more stored frames; default 0, no limit',
+  )
+  add(
+    '--max_pixels',
+    type=number(int, 1),
+    default=FrameOptions.max_pixels,
+    help='skip sources of larger frames; default 8192x8192',
+  )
+  add(
+    '--max_failed_fraction',
+    type=number(float, 0, 1),
+    default=0.05,
+    help='exit with 1 if more sources than this gave no record; default 0.05',
+  )
+
+
+def _add_runner_flags(parser: argparse.ArgumentParser) -> None:
+  add = parser.add_argument_group('where to work').add_argument
+  add(
+    '--num_workers',
+    type=number(int, 1),
+    default=os.cpu_count() or 1,
+    help='processes on this machine; default one a processor',
+  )
+  add(
+    '--runner',
+    default=LOCAL_RUNNER,
+    help='Beam runner, such as FlinkRunner or SparkRunner; its workers need the sources '
+    'and --output_dir at the same paths; default this machine',
+  )
+  add(
+    '--beam_option',
+    action='append',
+    default=[],
+    metavar='NAME=VALUE',
+    help='pipeline option of --runner; may be repeated',
+  )
+
+
+def _parser() -> Parser:
+  parser = Parser(prog='python -m tfrecords_tools.convert', description=__doc__)
+  _add_source_flags(parser)
+  _add_output_flags(parser)
+  _add_limit_flags(parser)
+  _add_runner_flags(parser)
+  return parser
+
+
+def _check_flags(flags: argparse.Namespace) -> None:
+  for flag in _SOURCE_FLAGS:
+    if getattr(flags, flag) is not None and flag not in SOURCES[flags.source].flags:
+      readers = [name for name, source in SOURCES.items() if flag in source.flags]
+      raise UserError(
+        f'--{flag}: --source={flags.source} does not read it, '
+        f'only {", ".join(readers)} do'
+      )
+  for flag in ('path', 'output_dir'):
+    if '://' in getattr(flags, flag):
+      raise UserError(
+        f'--{flag}={getattr(flags, flag)}: expected a path of a file system; mount the '
+        'bucket, or copy from and to it'
+      )
+
+
+def _frame_options(flags: argparse.Namespace) -> FrameOptions:
+  return FrameOptions(
+    flags.fps, flags.short_side, flags.quality, flags.max_frames, flags.max_pixels
+  )
+
+
+def _recorded_arguments(flags: argparse.Namespace) -> dict[str, Any]:
+  """What the bytes depend on; not where the work is done or written to."""
+  names = (
+    *('source', 'path', *_SOURCE_FLAGS, 'label_map'),
+    *('num_shards', 'seed', 'fps', 'short_side', 'quality', 'max_frames', 'max_pixels'),
+  )
+  return {name: getattr(flags, name) for name in names}
+
+
+def plan_conversion(flags: argparse.Namespace) -> tuple[list[SplitPlan], Sequence[str]]:
+  """Lists the source and assigns its clips to shards.
+
+  Returns:
+    The splits, and notes for the user.
+  """
+  request = SourceRequest(
+    flags.path, flags.root, flags.annotations, flags.split, flags.fold
+  )
+  listing = SOURCES[flags.source].list_clips(request)
+  plans = make_plan(
+    listing,
+    flags.output_dir,
+    label_names(listing, flags.label_map),
+    _frame_options(flags),
+    num_shards=flags.num_shards,
+    seed=flags.seed,
+    arguments=_recorded_arguments(flags),
+  )
+  return plans, listing.notes
+
+
+def _finished(
+  flags: argparse.Namespace, plans: Sequence[SplitPlan]
+) -> dict[str, records.Manifest]:
+  state.check_labels(flags.output_dir, plans)
+  if flags.overwrite:
+    return {}
+  found = {plan.split: state.check_split(flags.output_dir, plan) for plan in plans}
+  return {split: manifest for split, manifest in found.items() if manifest}
+
+
+def _write_splits(
+  flags: argparse.Namespace, plans: Sequence[SplitPlan]
+) -> list[records.Manifest]:
+  for plan in plans:
+    if flags.overwrite:
+      state.remove_split(flags.output_dir, plan.split)
+    state.begin_split(flags.output_dir, plan)
+  tasks = [task for plan in plans for task in plan.tasks]
+  missing = [task for task in tasks if read_result(task) is None]
+  total = sum(plan.num_clips for plan in plans)
+  done = total - sum(len(task.clips) for task in missing)
+  if done:
+    print(f'goes on with an unfinished conversion: {done} of {total} sources are done')
+  if missing:
+    bar = ProgressBar(total, done)
+    try:
+      run_tasks(
+        missing,
+        runner=flags.runner,
+        options=flags.beam_option,
+        num_workers=flags.num_workers,
+        bar=bar,
+        done=done,
+      )
+    finally:
+      bar.close()
+  return [state.finish_split(flags.output_dir, plan) for plan in plans]
+
+
+def _describe(manifest: records.Manifest) -> str:
+  size = sum(shard.size for shard in manifest.shards)
+  return (
+    f'{manifest.split}: {manifest.records} records, {len(manifest.shards)} shards, '
+    f'{size / 1e6:.1f} MB, {len(manifest.label_names)} classes, '
+    f'{len(manifest.skipped)} sources skipped'
+  )
+
+
+def _report(manifests: Sequence[records.Manifest], max_failed_fraction: float) -> int:
+  """Prints what was made and what was not; returns the exit code."""
+  for manifest in manifests:
+    print(_describe(manifest))
+  skipped = [(m.split, entry) for m in manifests for entry in m.skipped]
+  for split, entry in skipped[:_REPORTED_FAILURES]:
+    print(f'  skipped {split}/{entry.source}: {entry.reason}')
+  if len(skipped) > _REPORTED_FAILURES:
+    reasons = Counter(entry.reason.partition(':')[0] for _, entry in skipped)
+    print(f'  and {len(skipped) - _REPORTED_FAILURES} more, listed in the manifests:')
+    for reason, count in reasons.most_common(_REPORTED_FAILURES):
+      print(f'    {count} x {reason}')
+  total = sum(manifest.records for manifest in manifests) + len(skipped)
+  if total and len(skipped) > max_failed_fraction * total:
+    print(
+      f'{len(skipped)} of {total} sources gave no record, more than '
+      f'--max_failed_fraction={max_failed_fraction:g}',
+      file=sys.stderr,
+    )
+    return EXIT_PROBLEMS
+  return EXIT_OK
+
+
+def main(arguments: Sequence[str]) -> int:
+  """Converts what the flags ask for; returns the exit code."""
+  flags = _parser().parse_args(arguments)
+  _check_flags(flags)
+  plans, notes = plan_conversion(flags)
+  for note in notes:
+    print(note)
+  finished = _finished(flags, plans)
+  if len(finished) == len(plans):
+    for plan in plans:
+      state.clean_split(flags.output_dir, plan)
+    print(f'already complete: {flags.output_dir} holds this conversion')
+    return _report(list(finished.values()), flags.max_failed_fraction)
+  with state.locked(flags.output_dir, [plan.split for plan in plans]):
+    # Looked at again: another conversion may have ended meanwhile.
+    finished = _finished(flags, plans)
+    open_plans = [plan for plan in plans if plan.split not in finished]
+    written = _write_splits(flags, open_plans) if open_plans else []
+  manifests = {manifest.split: manifest for manifest in written} | finished
+  return _report([manifests[plan.split] for plan in plans], flags.max_failed_fraction)
+
+
+def _main_or_exit(arguments: Sequence[str]) -> int:
+  """As `main`, but leaves threads behind that would wait for a dead worker."""
+  try:
+    return main(arguments)
+  except (WorkerDied, KeyboardInterrupt) as error:
+    line = (
+      f'error: {error}'
+      if isinstance(error, WorkerDied)
+      else ('interrupted; run the same command again to go on')
+    )
+    print(line, file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(EXIT_USAGE if isinstance(error, WorkerDied) else 130)
+
+
+if __name__ == '__main__':
+  sys.exit(run_command(_main_or_exit))

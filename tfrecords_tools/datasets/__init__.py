@@ -1,0 +1,17 @@
+"""Dataset layouts that the conversion reads: one module a layout."""
+
+from collections.abc import Mapping
+
+from tfrecords_tools.datasets import folder, hmdb51, kinetics, tables, ucf101
+from tfrecords_tools.datasets.source import Source
+
+SOURCES: Mapping[str, Source] = {
+  'folder': folder.SOURCE,
+  'csv': tables.CSV_SOURCE,
+  'jsonl': tables.JSONL_SOURCE,
+  'ucf101': ucf101.SOURCE,
+  'hmdb51': hmdb51.SOURCE,
+  'kinetics400': kinetics.Kinetics(400),
+  'kinetics600': kinetics.Kinetics(600),
+  'kinetics700': kinetics.Kinetics(700),
+}

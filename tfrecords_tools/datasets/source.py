@@ -1,0 +1,133 @@
+"""What a source of clips is: it lists `SourceClip`s; a reader turns one into frames."""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from official.video.errors import UserError
+
+VIDEO_SUFFIXES = frozenset(
+  f'.{name}'
+  for name in (
+    *('3gp', 'asf', 'avi', 'flv', 'gif', 'm2ts', 'm4v', 'mkv', 'mov', 'mp4', 'mpeg'),
+    *('mpg', 'mts', 'ogv', 'ts', 'vob', 'webm', 'wmv'),
+  )
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceClip:
+  """One clip to convert.
+
+  Attributes:
+    path: the file as the source list names it; stored in the record.
+    file: where that file is on this machine.
+    split: split it belongs to.
+    media_id: name of the clip; the plan makes it unique in its split.
+    labels: class names; empty for an unlabelled clip.
+    start: first second of the clip in the source.
+    end: second it ends before; None for the end of the source.
+    frame_rate: frames a second that frame indices of `fields` count; None for the
+      rate that the file states.
+    fields: contract key or `extra/...` to value, stored as `clips.build_record` says.
+    reader: key of `readers.READERS`, what turns `file` into frames.
+  """
+
+  path: str
+  file: str
+  split: str
+  media_id: str
+  labels: tuple[str, ...] = ()
+  start: float = 0.0
+  end: float | None = None
+  frame_rate: float | None = None
+  fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  reader: str = 'video'
+
+  @property
+  def name(self) -> str:
+    """How messages call the clip: its path, and its span where it has one."""
+    if not self.start and self.end is None:
+      return self.path
+    return f'{self.path} [{self.start:g}, {"end" if self.end is None else self.end} s]'
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceRequest:
+  """What the flags say about a source; an attribute is None where its flag wasn't given.
+
+  Attributes:
+    path: folder of the videos, or the list.
+    root: folder that relative paths of a list start from.
+    annotations: folder or file of the dataset's own lists.
+    split: name of the split of clips that name none.
+    fold: which of the official divisions into splits.
+  """
+
+  path: str
+  root: str | None = None
+  annotations: str | None = None
+  split: str | None = None
+  fold: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+  """All clips of a source.
+
+  Attributes:
+    clips: the clips of all splits, in any order.
+    label_names: the dataset's official class names by id; None where it has none.
+    notes: what the user should know about the listing.
+  """
+
+  clips: Sequence[SourceClip]
+  label_names: Sequence[str] | None = None
+  notes: Sequence[str] = ()
+
+
+class Source(Protocol):
+  """A dataset layout. To add one: write a module with a `SOURCE`, register it.
+
+  Attributes:
+    flags: which of the optional fields of `SourceRequest` it reads.
+    summary: one line for `--help`.
+  """
+
+  flags: frozenset[str]
+  summary: str
+
+  def list_clips(self, request: SourceRequest) -> Listing:
+    """Lists the clips without opening a video; raises `UserError` for a bad list."""
+
+
+def existing_folder(flag: str, path: str) -> str:
+  """Returns `path`; raises `UserError` where it is not a folder."""
+  if not os.path.isdir(path):
+    seen = 'is a file' if os.path.exists(path) else 'does not exist'
+    raise UserError(f'--{flag}={path}: {seen}, expected a folder')
+  return path
+
+
+def first_existing(flag: str, folder: str, names: Sequence[str]) -> str:
+  """Path of the first of `names` that `folder` holds; `UserError` where it has none."""
+  for name in names:
+    if os.path.exists(path := os.path.join(folder, name)):
+      return path
+  raise UserError(f'--{flag}={folder}: holds none of {", ".join(names)}')
+
+
+def read_lines(path: str) -> list[str]:
+  """Lines of a text file without blank ones; raises `UserError` if it can't be read."""
+  try:
+    with open(path, encoding='utf-8-sig') as file:
+      return [line.strip() for line in file if line.strip()]
+  except (OSError, UnicodeDecodeError) as error:
+    reason = error.strerror if isinstance(error, OSError) else 'is not UTF-8 text'
+    raise UserError(f'{path}: {reason}') from error
+
+
+def stem(path: str) -> str:
+  """`path` without its suffix, with forward slashes."""
+  return os.path.splitext(path)[0].replace(os.sep, '/')

@@ -1,0 +1,246 @@
+"""Which frames of a source are stored, and as what: selection, scaling, JPEG."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import av
+import numpy as np
+import simplejpeg
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+
+from tfrecords_tools.decode import MICROSECONDS, TIME_TOLERANCE, Frame, SourceError
+
+# TensorFlow can't parse a record of 2 GiB.
+_MAX_CLIP_BYTES = 2**31 - 2**26
+# The exact variants cost 4 % and give the same bytes on every processor.
+_INTERPOLATION = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameOptions:
+  """What to store of a source.
+
+  Attributes:
+    fps: frames a second; 0 stores every frame of the source.
+    short_side: pixels that a larger short side is scaled down to; 0 keeps sizes.
+    quality: JPEG quality, 1 to 100.
+    max_frames: clips of more frames are skipped; 0 for no limit.
+    max_pixels: sources of larger frames are skipped.
+  """
+
+  fps: float = 0.0
+  short_side: int = 256
+  quality: int = 95
+  max_frames: int = 0
+  max_pixels: int = 8192 * 8192
+
+
+def frames_in_span(
+  frames: Iterable[Frame], start: int, end: int | None
+) -> Iterator[tuple[int, Frame]]:
+  """Yields `(microseconds from start, frame)` of frames from `start` to before `end`."""
+  for frame in frames:
+    if end is not None and frame.time >= end - TIME_TOLERANCE:
+      return
+    if frame.time >= start - TIME_TOLERANCE:
+      yield max(0, frame.time - start), frame
+
+
+def frames_at_rate(
+  frames: Iterable[Frame], start: int, end: int | None, fps: float
+) -> Iterator[tuple[int, Frame]]:
+  """Yields `(microseconds from start, frame)` at times `k / fps`.
+
+  The frame is the one shown at that time: the last whose own time is not later. So a
+  lower rate drops frames, a higher one repeats them, and a variable rate becomes even.
+  """
+  step = 0
+  shown: Frame | None = None
+
+  def due(until):
+    nonlocal step
+    until = until if end is None else min(until, end)
+    while (time := round(step * MICROSECONDS / fps)) + start < until - TIME_TOLERANCE:
+      step += 1
+      if shown:
+        yield time, shown
+
+  for frame in frames:
+    if shown:
+      yield from due(frame.time)
+    if end is not None and frame.time >= end - TIME_TOLERANCE:
+      return
+    shown = frame
+  if shown:
+    yield from due(shown.time + shown.duration)
+
+
+def scaled_size(width: int, height: int, short_side: int) -> tuple[int, int]:
+  """Width and height after scaling the short side down to `short_side`."""
+  short = min(width, height)
+  if not short_side or short <= short_side:
+    return width, height
+  return round(width * short_side / short), round(height * short_side / short)
+
+
+def _planes(image: av.VideoFrame) -> list[np.ndarray]:
+  return [
+    np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[
+      :, : plane.width
+    ]
+    for plane in image.planes
+  ]
+
+
+def upright(planes: list[np.ndarray], image: av.VideoFrame) -> list[np.ndarray]:
+  """Turns planes the way that the container's display matrix says they are shown.
+
+  Args:
+    planes: `[height, width]` each.
+    image: the frame they came from.
+
+  Returns:
+    The planes, rotated by a multiple of 90 degrees and mirrored where asked; other
+    angles are left alone.
+  """
+  side_data: Any = image.side_data.get('DISPLAYMATRIX')
+  if side_data is None:
+    return planes
+  # x' = a x + c y, y' = b x + d y, in pixels with y pointing down.
+  a, b, _, c, d = np.frombuffer(memoryview(side_data), np.int32)[:5].tolist()
+  if a and d and not b and not c:
+    mirror_x, mirror_y = a < 0, d < 0
+  elif b and c and not a and not d:
+    planes = [plane.T for plane in planes]
+    mirror_x, mirror_y = c < 0, b < 0
+  else:
+    return planes
+  return [plane[:: -1 if mirror_y else 1, :: -1 if mirror_x else 1] for plane in planes]
+
+
+class FrameEncoder:
+  """Scales frames and encodes them as JPEG, 4:2:0, full range BT.601 as JFIF has it.
+
+  Attributes:
+    size: width and height of the encoded frames; known after the first.
+  """
+
+  def __init__(self, options: FrameOptions):
+    self._options = options
+    self._reformatter = VideoReformatter()
+    self._scaled: tuple[int, int] | None = None
+    self._last: tuple[Frame, bytes] | None = None
+    self.size = (0, 0)
+
+  def encode(self, frame: Frame) -> bytes:
+    """Encodes a frame; all are scaled to the size of the first."""
+    if self._last is None or self._last[0] is not frame:
+      self._last = frame, self._encode(frame.image)
+    return self._last[1]
+
+  def _encode(self, image: av.VideoFrame) -> bytes:
+    if self._scaled is None:
+      self._scaled = scaled_size(image.width, image.height, self._options.short_side)
+    width, height = self._scaled
+    scaled = self._reformatter.reformat(
+      image,
+      width=width,
+      height=height,
+      format='yuv420p',
+      dst_colorspace=Colorspace.ITU601,
+      dst_color_range=ColorRange.JPEG,
+      interpolation=_INTERPOLATION,
+      threads=1,
+    )
+    planes = upright(_planes(scaled), image)
+    luma, blue, red = (np.ascontiguousarray(plane) for plane in planes)
+    self.size = luma.shape[1], luma.shape[0]
+    return simplejpeg.encode_jpeg_yuv_planes(luma, blue, red, self._options.quality)
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedFrames:
+  """The frames of a clip as they are stored.
+
+  Attributes:
+    jpegs: the encoded frames.
+    timestamps: microseconds from the clip's start, increasing.
+    width: pixels.
+    height: pixels.
+    frame_rate: frames a second.
+    end: microseconds in the source where the clip ends: where asked, or with the source.
+  """
+
+  jpegs: list[bytes]
+  timestamps: list[int]
+  width: int
+  height: int
+  frame_rate: float
+  end: int
+
+
+def _stored_rate(timestamps: list[int], stated: float) -> float:
+  """The stated rate where the times agree with it; else what the times say."""
+  span = timestamps[-1] - timestamps[0]
+  measured = (len(timestamps) - 1) * MICROSECONDS / span if span else 0.0
+  if not measured or abs(measured - stated) <= 0.02 * stated:
+    return stated or measured
+  return measured
+
+
+def encode_frames(
+  frames: Iterable[Frame],
+  stated_rate: float,
+  start: int,
+  end: int | None,
+  options: FrameOptions,
+) -> EncodedFrames:
+  """Selects and encodes the frames of a span.
+
+  Args:
+    frames: of the source in order of time, from the one shown at `start` or before.
+    stated_rate: frames a second as the source states them; 0 if it doesn't.
+    start: microseconds from the source's first frame.
+    end: microseconds that the clip ends before; None for the source's end.
+    options: what to store.
+
+  Raises:
+    SourceError: no frame in the span, or more than the options allow.
+  """
+  encoder = FrameEncoder(options)
+  jpegs: list[bytes] = []
+  timestamps: list[int] = []
+  total_bytes, source_end = 0, 0
+
+  def watched():
+    nonlocal source_end
+    for frame in frames:
+      source_end = frame.time + frame.duration
+      yield frame
+
+  if options.fps:
+    selected = frames_at_rate(watched(), start, end, options.fps)
+  else:
+    selected = frames_in_span(watched(), start, end)
+  for timestamp, frame in selected:
+    if len(jpegs) == options.max_frames > 0:
+      raise SourceError(f'more than {options.max_frames} frames (--max_frames)')
+    jpegs.append(encoder.encode(frame))
+    timestamps.append(timestamp)
+    total_bytes += len(jpegs[-1])
+    if total_bytes > _MAX_CLIP_BYTES:
+      raise SourceError(
+        'over 2 GiB of JPEG frames, more than a record holds; cut it up by start and '
+        'end, or lower --fps, --short_side or --quality'
+      )
+  if not jpegs:
+    asked = 'its end' if end is None else f'{end / MICROSECONDS:g} s'
+    raise SourceError(
+      f'no frame from {start / MICROSECONDS:g} s to {asked}: '
+      f'the video lasts {source_end / MICROSECONDS:.2f} s'
+    )
+  width, height = encoder.size
+  rate = options.fps or _stored_rate(timestamps, stated_rate)
+  clip_end = source_end if end is None else min(source_end, end)
+  return EncodedFrames(jpegs, timestamps, width, height, rate, clip_end)

@@ -1,0 +1,207 @@
+r"""Shows what records hold: a summary, a record's keys, a contact sheet of clips.
+
+  # The split in numbers, and the keys of its first record:
+  python -m tfrecords_tools.inspect records/train.manifest.json
+
+  # The keys of record 12:
+  python -m tfrecords_tools.inspect records/train.manifest.json --record=12
+
+  # Pictures of 20 clips, 6 frames each, as one page or one picture:
+  python -m tfrecords_tools.inspect records/train.manifest.json --output=sheet.html \
+      --clips=20 --frames=6
+
+A shard (*.tfrecord) may be named in place of a manifest; it need not be one of ours.
+
+Exit codes: 0 shown; 2 the request is wrong or the file can't be read.
+"""
+
+import argparse
+import itertools
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from official.video.data import records
+from official.video.errors import UserError
+from tfrecords_tools.commands import EXIT_OK, Parser, number, run_command
+from tfrecords_tools.shards import whole_file
+from tfrecords_tools.state import read_manifest
+
+_SHEET_SUFFIXES = ('.html', '.png')
+_SAMPLE_CHARACTERS = 48
+
+
+class RecordFiles:
+  """Random access to the records of a manifest or of one shard.
+
+  Attributes:
+    manifest: the manifest, None for a shard.
+  """
+
+  def __init__(self, path: str):
+    self._path = path
+    self.manifest: records.Manifest | None = None
+    if path.endswith(records.MANIFEST_SUFFIX):
+      self.manifest = read_manifest(path)
+      folder = os.path.dirname(path)
+      self._lengths = [
+        (os.path.join(folder, shard.file), shard.record_bytes)
+        for shard in self.manifest.shards
+      ]
+    else:
+      self._lengths = [(path, self._scan(path))]
+
+  def _scan(self, path: str) -> list[int]:
+    try:
+      with open(path, 'rb') as file:
+        return records.scan_record_bytes(file, os.fstat(file.fileno()).st_size)
+    except OSError as error:
+      raise UserError(f'{path}: {error.strerror}') from error
+    except records.RecordError as error:
+      raise UserError(
+        f'{path}: {error}; expected a *{records.MANIFEST_SUFFIX} or a TFRecord file'
+      ) from error
+
+  def __len__(self) -> int:
+    return sum(len(lengths) for _, lengths in self._lengths)
+
+  def read(self, index: int) -> dict[str, list]:
+    """Reads one record; raises `UserError` naming the file if it can't be read."""
+    number_in_file = index
+    for path, lengths in self._lengths:
+      if number_in_file < len(lengths):
+        return self._read(path, sum(lengths[:number_in_file]), number_in_file)
+      number_in_file -= len(lengths)
+    raise UserError(f'--record={index}: {self._path} has {len(self)} records, from 0')
+
+  def _read(self, path: str, offset: int, index: int) -> dict[str, list]:
+    try:
+      with open(path, 'rb') as file:
+        file.seek(offset)
+        data = next(records.read_records(file), None)
+      if data is None:
+        raise UserError(f'{path}: ends before record {index}')
+      return records.decode_record(data)
+    except OSError as error:
+      raise UserError(f'{path}: {error.strerror}') from error
+    except (records.RecordError, DecodeError) as error:
+      raise UserError(f'{path}: record {index} is damaged: {error}') from error
+
+
+def _shown(value: Any) -> str:
+  """A value in a few characters, safe for a terminal."""
+  if isinstance(value, float):
+    return f'{value:g}'
+  if not isinstance(value, bytes):
+    return str(value)
+  if value.startswith(b'\xff\xd8'):
+    return f'JPEG of {len(value)} bytes'
+  text = value.decode(errors='backslashreplace')
+  text = ''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+  return (
+    text if len(text) <= _SAMPLE_CHARACTERS else text[: _SAMPLE_CHARACTERS - 3] + '...'
+  )
+
+
+def _describe_key(key: str, values: list) -> tuple[str, str, str, str, str]:
+  nested = bool(values) and isinstance(values[0], list)
+  leaves = list(itertools.chain.from_iterable(values)) if nested else values
+  try:
+    field = records.field_of(key)
+    dtype, meaning = field.dtype, field.meaning
+  except KeyError:
+    names = {bytes: 'bytes', int: 'int64', float: 'float'}
+    dtype = names[type(leaves[0])] if leaves else '?'
+    meaning = 'not in the contract'
+  count = f'{len(values)} steps' if nested else str(len(values))
+  if nested and len(leaves) != len(values):
+    count += f', {len(leaves)} values'
+  return key, dtype, count, meaning, _shown(leaves[0]) if leaves else ''
+
+
+def key_table(clip: Mapping[str, list]) -> list[str]:
+  """Lines of a table: key, dtype, count, meaning and first value of each key."""
+  header = ('key', 'dtype', 'count', 'meaning', 'first value')
+  rows = [header, *(_describe_key(key, clip[key]) for key in sorted(clip))]
+  widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+  return [
+    '  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    for row in rows
+  ]
+
+
+def summary(manifest: records.Manifest) -> list[str]:
+  """Lines about a split: its size, its arguments, its classes with their records."""
+  size = sum(shard.size for shard in manifest.shards)
+  labels = [label for shard in manifest.shards for label in shard.labels]
+  lines = [
+    f'split {manifest.split}: {manifest.records} records in '
+    f'{len(manifest.shards)} shards, {size / 1e6:.1f} MB; '
+    f'{len(manifest.skipped)} sources skipped',
+    f'arguments: {dict(manifest.arguments)}',
+  ]
+  lines += [
+    f'class {index} {name}: {labels.count(index)} records'
+    for index, name in enumerate(manifest.label_names)
+  ]
+  return lines
+
+
+def _spread(total: int, count: int) -> Iterator[int]:
+  """`count` of `total` indices, evenly spread from the first."""
+  count = min(total, count)
+  return ((k * total) // count for k in range(count))
+
+
+def write_sheet(
+  files: RecordFiles, title: str, output: str, clips: int, frames: int, height: int
+) -> None:
+  """Writes a contact sheet; the suffix of `output` chooses HTML or PNG."""
+  # Pillow takes a third of a second that the tables need not wait for.
+  from tfrecords_tools import contact_sheet
+
+  rows = [
+    contact_sheet.make_row(files.read(index), frames, height)
+    for index in _spread(len(files), clips)
+  ]
+  make = contact_sheet.html_sheet if output.endswith('.html') else contact_sheet.png_sheet
+  with whole_file(output) as file:
+    file.write(make(title, rows))
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+  parser = Parser(prog='python -m tfrecords_tools.inspect', description=__doc__)
+  add = parser.add_argument
+  add('path', help='a manifest or a shard')
+  add('--record', type=number(int, 0), help='print the keys of this record')
+  add('--output', help='write a contact sheet to this .html or .png')
+  add('--clips', type=number(int, 1), default=12, help='rows of the sheet; default 12')
+  add('--frames', type=number(int, 1), default=6, help='frames of a row; default 6')
+  add('--height', type=number(int, 16, 1024), default=128, help='pixels; default 128')
+  return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> int:
+  r"""Shows what the flags ask for; returns the exit code."""
+  flags = _parse(arguments)
+  if flags.output and not flags.output.endswith(_SHEET_SUFFIXES):
+    raise UserError(f'--output={flags.output}: expected a name ending in .html or .png')
+  files = RecordFiles(flags.path)
+  if flags.output:
+    if not len(files):
+      raise UserError(f'{flags.path}: holds no record to show')
+    write_sheet(files, flags.path, flags.output, flags.clips, flags.frames, flags.height)
+    print(f'wrote {flags.output}')
+  if flags.record is None and not flags.output:
+    lines = summary(files.manifest) if files.manifest else [f'{len(files)} records']
+    print('\n'.join(lines))
+  if flags.record is not None or (len(files) and not flags.output):
+    print('\n'.join(key_table(files.read(flags.record or 0))))
+  return EXIT_OK
+
+
+if __name__ == '__main__':
+  sys.exit(run_command(main))

@@ -1,0 +1,166 @@
+"""Runs shard tasks on Apache Beam: worker processes here, or any runner by flag."""
+
+import logging
+import os
+import re
+import shlex
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from official.video.errors import UserError
+from tfrecords_tools.plan import ShardTask
+from tfrecords_tools.progress import ProgressBar, ShardWatch
+from tfrecords_tools.shards import write_shard
+
+LOCAL_RUNNER = 'local'
+_POLL_SECONDS = 0.25
+_PARENT_VARIABLE = 'TFRECORDS_TOOLS_PARENT'
+_USER_ERROR = re.compile(r'UserError: (.+?)(?: \[while running .*)?$', re.MULTILINE)
+
+
+class WorkerDied(UserError):
+  """A worker process is gone; Beam would wait for it for ever."""
+
+
+def import_beam() -> Any:
+  """Imports Beam, which takes seconds, without its remarks on optional packages."""
+  logging.disable(logging.CRITICAL)
+  import apache_beam
+
+  return apache_beam
+
+
+def _local_runner(num_workers: int) -> tuple[Any, list[str]]:
+  """Beam's in-process runner; several workers are processes of their own.
+
+  Named explicitly since Beam's default would download a server first.
+  """
+  from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+  from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+  if num_workers == 1:
+    return FnApiRunner(), []
+  root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+  paths = [root, *filter(None, [os.environ.get('PYTHONPATH')])]
+  os.environ['PYTHONPATH'] = os.pathsep.join(paths)
+  os.environ[_PARENT_VARIABLE] = str(os.getpid())
+  command = f'{shlex.quote(sys.executable)} -m tfrecords_tools.beam_worker'
+  environment = SubprocessSDKEnvironment.from_command_string(command)
+  return FnApiRunner(environment), [
+    f'--direct_num_workers={num_workers}',
+    '--default_sdk_harness_log_level=CRITICAL',
+  ]
+
+
+def _user_message(error: BaseException) -> str | None:
+  """The line of a `UserError` that a worker raised, out of the trace Beam wraps it in."""
+  match = _USER_ERROR.search(f'{type(error).__name__}: {error}')
+  return match[1] if match else None
+
+
+class _Run(threading.Thread):
+  """A pipeline run in the background; `error` is what it raised."""
+
+  def __init__(self, run: Callable[[], None]):
+    super().__init__(daemon=True)
+    self._run_pipeline = run
+    self.error: BaseException | None = None
+
+  def run(self) -> None:
+    try:
+      self._run_pipeline()
+    except BaseException as error:
+      self.error = error
+
+
+def _check_options(runner: str, options: Sequence[str]) -> list[str]:
+  for option in options:
+    if not re.fullmatch(r'[A-Za-z_]\w*(=.*)?', option, re.DOTALL):
+      raise UserError(f'--beam_option={option}: expected name=value')
+  if options and runner == LOCAL_RUNNER:
+    raise UserError('--beam_option: is for other runners, name one by --runner')
+  return [f'--{option}' for option in options]
+
+
+def _pipeline_run(
+  tasks: Sequence[ShardTask], runner: str, options: Sequence[str], num_workers: int
+) -> Callable[[], None]:
+  """Makes the pipeline; calling the result runs it."""
+  flags = _check_options(runner, options)
+  beam = import_beam()
+  from apache_beam.options.pipeline_options import PipelineOptions
+
+  if runner == LOCAL_RUNNER:
+    beam_runner, flags = _local_runner(min(num_workers, len(tasks)))
+  else:
+    beam_runner = runner
+  try:
+    pipeline = beam.Pipeline(runner=beam_runner, options=PipelineOptions(flags))
+  except (ValueError, ImportError, AttributeError, SystemExit) as error:
+    raise UserError(f'--runner={runner}: Beam refuses it: {error}') from error
+
+  def run():
+    work = pipeline | 'Shards' >> beam.Create(list(tasks), reshuffle=False)
+    # The element is a whole shard: without a reshuffle all would fuse into one bundle.
+    work | beam.Reshuffle() | 'WriteShard' >> beam.Map(write_shard)
+    pipeline.run().wait_until_finish()
+
+  return run
+
+
+def _watch(
+  run: _Run, watch: ShardWatch, bar: ProgressBar, local: bool, done: int
+) -> None:
+  """Shows progress until the run ends; raises `WorkerDied` if it can't end."""
+  failed = watch.failed
+  while run.is_alive():
+    run.join(_POLL_SECONDS)
+    watch.poll()
+    bar.update(done + watch.done, failed + watch.failed)
+    clip = watch.dead_worker() if local and run.is_alive() else None
+    if clip is not None:
+      raise WorkerDied(
+        f'a worker process died while converting {clip} (out of memory, or killed); '
+        'run the same command again to go on, with fewer --num_workers if memory is '
+        'short, or without that source'
+      )
+
+
+def run_tasks(
+  tasks: Sequence[ShardTask],
+  *,
+  runner: str,
+  options: Sequence[str],
+  num_workers: int,
+  bar: ProgressBar,
+  done: int,
+) -> None:
+  """Writes shards on a Beam runner, and returns when all are written.
+
+  Args:
+    tasks: the shards.
+    runner: `LOCAL_RUNNER` or a name that Beam knows.
+    options: `name=value` pipeline options of other runners.
+    num_workers: processes of the local runner.
+    bar: where to show progress.
+    done: clips done before, of those that the bar counts.
+
+  Raises:
+    UserError: the output can't be written, or the runner can't be had.
+    WorkerDied: a local worker was killed. Beam's threads still wait for it, so the
+      process has to be left by `os._exit`.
+  """
+  run = _Run(_pipeline_run(tasks, runner, options, num_workers))
+  # A worker that dies would otherwise be reported by a trace of each of Beam's threads.
+  threading.excepthook = lambda _: None
+  run.start()
+  _watch(run, ShardWatch(tasks), bar, runner == LOCAL_RUNNER, done)
+  if run.error is None:
+    return
+  if message := _user_message(run.error):
+    raise UserError(message) from run.error
+  trace = ''.join(traceback.format_exception(run.error))
+  raise RuntimeError(f'the Beam pipeline failed:\n{trace}')

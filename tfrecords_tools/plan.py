@@ -1,0 +1,194 @@
+"""What a conversion will write, fixed before anything is decoded."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from official.video.data import records
+from official.video.errors import UserError
+from tfrecords_tools.datasets.source import Listing, SourceClip, read_lines
+from tfrecords_tools.frames import FrameOptions
+
+CLIPS_A_SHARD = 100
+_MAX_SHARDS = 99_999
+_SPLIT_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.-]*')
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardTask:
+  """A work item: one shard, whole.
+
+  Attributes:
+    output_dir: folder to write to.
+    split: split of the shard.
+    shard: number of the shard.
+    num_shards: shards of the split.
+    clips: clips in the order of their records.
+    label_ids: class name to class id.
+    options: which frames to store, and how.
+  """
+
+  output_dir: str
+  split: str
+  shard: int
+  num_shards: int
+  clips: Sequence[SourceClip]
+  label_ids: Mapping[str, int]
+  options: FrameOptions
+
+  @property
+  def path(self) -> str:
+    """Path of the shard."""
+    name = records.shard_name(self.split, self.shard, self.num_shards)
+    return os.path.join(self.output_dir, name)
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitPlan:
+  """One split of a conversion.
+
+  Attributes:
+    split: its name.
+    label_names: class names by id.
+    tasks: its shards.
+    arguments: everything the bytes depend on, as the manifest records it.
+  """
+
+  split: str
+  label_names: Sequence[str]
+  tasks: Sequence[ShardTask]
+  arguments: Mapping[str, Any]
+
+  @property
+  def num_clips(self) -> int:
+    """Number of listed clips."""
+    return sum(len(task.clips) for task in self.tasks)
+
+
+def read_label_map(path: str) -> list[str]:
+  """Class names by id, one a line; raises `UserError` for a name that stands twice."""
+  names = read_lines(path)
+  if not names:
+    raise UserError(f'--label_map={path}: is empty, expected a class name a line')
+  repeated = [name for name, count in Counter(names).items() if count > 1]
+  if repeated:
+    raise UserError(f'--label_map={path}: names {repeated[0]!r} twice')
+  return names
+
+
+def label_names(listing: Listing, label_map: str | None) -> list[str]:
+  """Class names by id: of the label map, else the dataset's own, else the sorted names.
+
+  Names that are all integers sort as integers.
+  """
+  if label_map:
+    return read_label_map(label_map)
+  if listing.label_names is not None:
+    return list(listing.label_names)
+  names = sorted({name for clip in listing.clips for name in clip.labels})
+  if all(re.fullmatch(r'\d+', name) for name in names):
+    names.sort(key=int)
+  return names
+
+
+def _content(clip: SourceClip) -> str:
+  """All of a clip but where its file is on this machine."""
+  content = dataclasses.asdict(clip)
+  del content['file']
+  return json.dumps(content, sort_keys=True)
+
+
+def _with_unique_ids(clips: Sequence[SourceClip]) -> list[SourceClip]:
+  """Appends `#2`, `#3`, ... to the ids of clips that have the id of an earlier one."""
+  taken = {clip.media_id for clip in clips}
+  uses: Counter[str] = Counter()
+  result = []
+  for clip in clips:
+    uses[clip.media_id] += 1
+    name = clip.media_id
+    while uses[clip.media_id] > 1 and name in taken:
+      name = f'{clip.media_id}#{uses[clip.media_id]}'
+      uses[clip.media_id] += name in taken
+    taken.add(name)
+    result.append(dataclasses.replace(clip, media_id=name))
+  return result
+
+
+def _permuted(clips: Sequence[SourceClip], seed: int) -> tuple[list[SourceClip], str]:
+  """Clips in seeded random order, and a digest of the list.
+
+  The order is that of hashes, so it is the same on every machine and Python, and clips
+  keep their order when others are added.
+  """
+  keyed = sorted((_content(clip), index) for index, clip in enumerate(clips))
+  digest = hashlib.sha256('\n'.join(key for key, _ in keyed).encode()).hexdigest()
+  ordered = _with_unique_ids([clips[index] for _, index in keyed])
+
+  def rank(clip):
+    return hashlib.sha256(f'{seed}/{clip.media_id}/{clip.name}'.encode()).digest()
+
+  return sorted(ordered, key=rank), digest
+
+
+def _shards(clips: Sequence[SourceClip], num_shards: int) -> list[Sequence[SourceClip]]:
+  """Cuts into `num_shards` runs whose lengths differ by one at most."""
+  bounds = [len(clips) * shard // num_shards for shard in range(num_shards + 1)]
+  return [clips[a:b] for a, b in itertools.pairwise(bounds)]
+
+
+def count_shards(num_clips: int, num_shards: int) -> int:
+  """The shards of a split: as asked, at most one a clip; 0 asks for 100 clips a shard."""
+  wanted = num_shards or round(num_clips / CLIPS_A_SHARD)
+  return min(max(1, wanted), num_clips, _MAX_SHARDS)
+
+
+def make_plan(
+  listing: Listing,
+  output_dir: str,
+  names: Sequence[str],
+  options: FrameOptions,
+  *,
+  num_shards: int,
+  seed: int,
+  arguments: Mapping[str, Any],
+) -> list[SplitPlan]:
+  """Assigns every clip to a shard.
+
+  Args:
+    listing: all clips of all splits.
+    output_dir: folder to write to.
+    names: class names by id.
+    options: which frames to store, and how.
+    num_shards: shards a split; 0 chooses by the number of clips.
+    seed: of the permutation.
+    arguments: the request, to be recorded in the manifests.
+
+  Returns:
+    The splits, by name.
+
+  Raises:
+    UserError: a split has a name that files can't have.
+  """
+  ids = {name: index for index, name in enumerate(names)}
+  plans = []
+  for split in sorted({clip.split for clip in listing.clips}):
+    if not _SPLIT_NAME.fullmatch(split):
+      raise UserError(
+        f'split {split!r}: expected letters, digits, dots, dashes and underscores'
+      )
+    clips, digest = _permuted([c for c in listing.clips if c.split == split], seed)
+    count = count_shards(len(clips), num_shards)
+    tasks = [
+      ShardTask(output_dir, split, shard, count, run, ids, options)
+      for shard, run in enumerate(_shards(clips, count))
+    ]
+    # A split is finished or resumed only with the list and the labels it began with.
+    own = {**arguments, 'clips': len(clips), 'source_list_sha256': digest}
+    plans.append(SplitPlan(split, names, tasks, own))
+  return plans

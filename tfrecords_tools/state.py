@@ -1,0 +1,243 @@
+"""What a conversion finds in its output folder and leaves there: new, partial, finished.
+
+While a split is being written the folder holds `<split>.conversion.json` with its
+arguments, and beside every finished shard its result. Both go when the manifest, written
+last, has taken their content over.
+"""
+
+import contextlib
+import fcntl
+import glob
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from official.video.data import records
+from official.video.errors import UserError
+from official.video.version import __version__
+from tfrecords_tools.commands import describe_os_error
+from tfrecords_tools.plan import SplitPlan
+from tfrecords_tools.shards import (
+  PROGRESS_SUFFIX,
+  RESULT_SUFFIX,
+  TEMPORARY_SUFFIX,
+  read_result,
+  whole_file,
+)
+
+STATE_SUFFIX = '.conversion.json'
+_LOCK_SUFFIX = '.conversion.lock'
+_LEFTOVER_SUFFIXES = (RESULT_SUFFIX, PROGRESS_SUFFIX)
+
+
+def _path(output_dir: str, split: str, suffix: str) -> str:
+  return os.path.join(output_dir, split + suffix)
+
+
+def read_manifest(path: str) -> records.Manifest:
+  """Reads a manifest; raises `UserError` naming the file where it can't be read."""
+  try:
+    with open(path, encoding='utf-8') as file:
+      return records.Manifest.from_json(file.read())
+  except OSError as error:
+    raise UserError(f'{path}: {error.strerror}') from error
+  except ValueError as error:
+    raise UserError(f'{path}: is not a manifest of this version: {error}') from error
+
+
+def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+  for key in sorted(before.keys() | now.keys()):
+    if before.get(key) != now.get(key):
+      return f'{key} was {before.get(key)!r} and is now {now.get(key)!r}'
+  return None
+
+
+def _require_same(
+  output_dir: str, what: str, before: Mapping[str, Any], plan: SplitPlan
+) -> None:
+  now = json.loads(json.dumps(plan.arguments))
+  if difference := _difference(before, now):
+    raise UserError(
+      f'--output_dir={output_dir}: holds a {what} conversion of split {plan.split} '
+      f'with other arguments: {difference}; choose another --output_dir, or replace it '
+      'by --overwrite'
+    )
+
+
+def _state_of(plan: SplitPlan) -> dict[str, Any]:
+  return {'arguments': dict(plan.arguments), 'tool_version': __version__}
+
+
+def _check_partial(output_dir: str, plan: SplitPlan) -> bool:
+  """Whether the split was begun; raises `UserError` if by another request."""
+  path = _path(output_dir, plan.split, STATE_SUFFIX)
+  try:
+    with open(path, encoding='utf-8') as file:
+      state = json.load(file)
+    before = {**state['arguments'], 'tool_version': state['tool_version']}
+  except FileNotFoundError:
+    return False
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise UserError(f'{path}: {error}; replace it by --overwrite') from error
+  now = _state_of(plan)
+  current = {**now['arguments'], 'tool_version': now['tool_version']}
+  if difference := _difference(before, json.loads(json.dumps(current))):
+    raise UserError(
+      f'--output_dir={output_dir}: holds an unfinished conversion of split '
+      f'{plan.split} with other arguments: {difference}; repeat its arguments, choose '
+      'another --output_dir, or replace it by --overwrite'
+    )
+  return True
+
+
+def check_split(output_dir: str, plan: SplitPlan) -> records.Manifest | None:
+  """Looks at what is there of a split.
+
+  Returns:
+    The manifest of a finished split; None where there is work to do.
+
+  Raises:
+    UserError: what is there came of other arguments, or isn't ours.
+  """
+  manifest_path = os.path.join(output_dir, records.manifest_name(plan.split))
+  if os.path.exists(manifest_path):
+    manifest = read_manifest(manifest_path)
+    _require_same(output_dir, 'finished', manifest.arguments, plan)
+    return manifest
+  begun = _check_partial(output_dir, plan)
+  if not begun and (foreign := _shard_files(output_dir, plan.split)):
+    raise UserError(
+      f'--output_dir={output_dir}: holds {os.path.basename(foreign[0])} of a split '
+      f'{plan.split} without a manifest; choose another --output_dir, or replace it by '
+      '--overwrite'
+    )
+  return None
+
+
+def check_labels(output_dir: str, plans: Sequence[SplitPlan]) -> None:
+  """Raises `UserError` where another split in the folder has other class ids."""
+  ours = {plan.split for plan in plans}
+  for path in sorted(glob.glob(os.path.join(glob.escape(output_dir), '*'))):
+    if not path.endswith(records.MANIFEST_SUFFIX):
+      continue
+    other = read_manifest(path)
+    names = list(plans[0].label_names)
+    if other.split not in ours and other.label_names and names:
+      if list(other.label_names) == names:
+        continue
+      raise UserError(
+        f'--output_dir={output_dir}: its split {other.split} has '
+        f'{len(other.label_names)} classes with other ids than the {len(names)} of this '
+        'one; convert both in one run, or give both the same --label_map'
+      )
+
+
+def _shard_files(output_dir: str, split: str) -> list[str]:
+  """Shards of a split, and what a killed run left beside them."""
+  pattern = f'{glob.escape(os.path.join(output_dir, split))}-*-of-*.tfrecord'
+  return sorted(
+    path for path in glob.glob(pattern) if records.manifest_beside(path) is not None
+  )
+
+
+def _remove(path: str) -> None:
+  with contextlib.suppress(FileNotFoundError):
+    os.remove(path)
+
+
+def _remove_temporaries(output_dir: str, split: str) -> None:
+  begin = glob.escape(os.path.join(output_dir, split))
+  for middle in ('-*-of-*.tfrecord', STATE_SUFFIX, records.MANIFEST_SUFFIX):
+    for path in glob.glob(f'{begin}{middle}*{TEMPORARY_SUFFIX}'):
+      _remove(path)
+  for path in glob.glob(f'{begin}-*-of-*.tfrecord{PROGRESS_SUFFIX}'):
+    _remove(path)
+
+
+def remove_split(output_dir: str, split: str) -> None:
+  """Removes what a conversion wrote of a split, the manifest first."""
+  _remove(os.path.join(output_dir, records.manifest_name(split)))
+  for path in _shard_files(output_dir, split):
+    for suffix in ('', *_LEFTOVER_SUFFIXES):
+      _remove(path + suffix)
+  _remove(_path(output_dir, split, STATE_SUFFIX))
+  _remove_temporaries(output_dir, split)
+
+
+@contextlib.contextmanager
+def locked(output_dir: str, splits: Sequence[str]) -> Iterator[None]:
+  """Makes the folder and keeps other conversions of these splits out of it.
+
+  Raises:
+    UserError: another conversion is at work, or the folder can't be written.
+  """
+  with contextlib.ExitStack() as stack:
+    try:
+      os.makedirs(output_dir, exist_ok=True)
+      for split in sorted(splits):
+        path = _path(output_dir, split, _LOCK_SUFFIX)
+        file = stack.enter_context(open(path, 'w'))
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The one who held it may have removed it since it was opened here.
+        if not os.path.exists(path) or not os.path.samestat(
+          os.fstat(file.fileno()), os.stat(path)
+        ):
+          raise BlockingIOError
+        stack.callback(_remove, path)
+    except BlockingIOError:
+      raise UserError(
+        f'--output_dir={output_dir}: another conversion of its split {split} is running; '
+        'wait for it, or stop it and run this again'
+      ) from None
+    except OSError as error:
+      raise UserError(
+        f"--output_dir={output_dir}: can't be written: {describe_os_error(error)}"
+      ) from error
+    yield
+
+
+def begin_split(output_dir: str, plan: SplitPlan) -> None:
+  """Records the arguments of a split, and clears away what a killed run left."""
+  _remove_temporaries(output_dir, plan.split)
+  path = _path(output_dir, plan.split, STATE_SUFFIX)
+  if not os.path.exists(path):
+    with whole_file(path) as file:
+      file.write((json.dumps(_state_of(plan), indent=1, sort_keys=True) + '\n').encode())
+
+
+def finish_split(output_dir: str, plan: SplitPlan) -> records.Manifest:
+  """Writes the manifest of a split whose shards are all there, and removes the rest.
+
+  Raises:
+    UserError: a shard is missing.
+  """
+  results = [read_result(task) for task in plan.tasks]
+  for task, result in zip(plan.tasks, results, strict=True):
+    if result is None:
+      raise UserError(
+        f'{task.path}: was not written; are --output_dir and the sources on a disk that '
+        'all workers share? The same command goes on from here'
+      )
+  done = [result for result in results if result]
+  manifest = records.Manifest(
+    split=plan.split,
+    label_names=list(plan.label_names),
+    shards=[result.shard for result in done],
+    skipped=[entry for result in done for entry in result.skipped],
+    tool_version=__version__,
+    arguments=plan.arguments,
+  )
+  with whole_file(os.path.join(output_dir, records.manifest_name(plan.split))) as file:
+    file.write(manifest.to_json().encode())
+  clean_split(output_dir, plan)
+  return manifest
+
+
+def clean_split(output_dir: str, plan: SplitPlan) -> None:
+  """Removes what only an unfinished split needs."""
+  for task in plan.tasks:
+    for suffix in _LEFTOVER_SUFFIXES:
+      _remove(task.path + suffix)
+  _remove(_path(output_dir, plan.split, STATE_SUFFIX))
+  _remove_temporaries(output_dir, plan.split)

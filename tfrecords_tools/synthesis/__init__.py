@@ -1,0 +1,1 @@
+"""Synthetic action videos: what moves, how it is drawn, encoded and annotated."""
