@@ -3,19 +3,21 @@
 Beam's own worker logs to stderr, and waits for ever when its parent was killed.
 """
 
+import logging
 import os
 import sys
 import threading
 import time
 
+from tfrecords_tools.pipeline import PARENT_VARIABLE
+
 _POLL_SECONDS = 0.5
 
 
-def _leave_with_parent() -> None:
-  parent = int(os.environ['TFRECORDS_TOOLS_PARENT'])
+def _leave_with(process: int) -> None:
   while True:
     try:
-      os.kill(parent, 0)
+      os.kill(process, 0)
     except ProcessLookupError:
       os._exit(1)
     time.sleep(_POLL_SECONDS)
@@ -23,13 +25,14 @@ def _leave_with_parent() -> None:
 
 def main() -> None:
   """Runs Beam's worker until its parent has no more work or is gone."""
-  threading.Thread(target=_leave_with_parent, daemon=True).start()
-  from tfrecords_tools.pipeline import import_beam
-
-  import_beam()
+  parent = int(os.environ[PARENT_VARIABLE])
+  threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+  logging.disable(logging.CRITICAL)
   from apache_beam.runners.worker import sdk_worker_main
 
-  sdk_worker_main.main(sys.argv)
+  # The parent reports what fails; Beam would print the trace of it here as well.
+  with open(os.devnull, 'w') as sys.stderr:
+    sdk_worker_main.main(sys.argv)
 
 
 if __name__ == '__main__':

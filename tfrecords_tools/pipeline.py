@@ -17,7 +17,7 @@ from tfrecords_tools.shards import write_shard
 
 LOCAL_RUNNER = 'local'
 _POLL_SECONDS = 0.25
-_PARENT_VARIABLE = 'TFRECORDS_TOOLS_PARENT'
+PARENT_VARIABLE = 'TFRECORDS_TOOLS_PARENT'
 _USER_ERROR = re.compile(r'UserError: (.+?)(?: \[while running .*)?$', re.MULTILINE)
 
 
@@ -28,8 +28,11 @@ class WorkerDied(UserError):
 def import_beam() -> Any:
   """Imports Beam, which takes seconds, without its remarks on optional packages."""
   logging.disable(logging.CRITICAL)
-  import apache_beam
-
+  try:
+    import apache_beam
+  finally:
+    logging.disable(logging.NOTSET)
+  logging.getLogger('apache_beam').setLevel(logging.CRITICAL)
   return apache_beam
 
 
@@ -46,7 +49,7 @@ def _local_runner(num_workers: int) -> tuple[Any, list[str]]:
   root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
   paths = [root, *filter(None, [os.environ.get('PYTHONPATH')])]
   os.environ['PYTHONPATH'] = os.pathsep.join(paths)
-  os.environ[_PARENT_VARIABLE] = str(os.getpid())
+  os.environ[PARENT_VARIABLE] = str(os.getpid())
   command = f'{shlex.quote(sys.executable)} -m tfrecords_tools.beam_worker'
   environment = SubprocessSDKEnvironment.from_command_string(command)
   return FnApiRunner(environment), [
@@ -154,10 +157,14 @@ def run_tasks(
       process has to be left by `os._exit`.
   """
   run = _Run(_pipeline_run(tasks, runner, options, num_workers))
+  hook = threading.excepthook
   # A worker that dies would otherwise be reported by a trace of each of Beam's threads.
   threading.excepthook = lambda _: None
-  run.start()
-  _watch(run, ShardWatch(tasks), bar, runner == LOCAL_RUNNER, done)
+  try:
+    run.start()
+    _watch(run, ShardWatch(tasks), bar, runner == LOCAL_RUNNER, done)
+  finally:
+    threading.excepthook = hook
   if run.error is None:
     return
   if message := _user_message(run.error):

@@ -76,7 +76,7 @@ def _check_partial(output_dir: str, plan: SplitPlan) -> bool:
     with open(path, encoding='utf-8') as file:
       state = json.load(file)
     before = {**state['arguments'], 'tool_version': state['tool_version']}
-  except FileNotFoundError:
+  except (FileNotFoundError, NotADirectoryError):
     return False
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise UserError(f'{path}: {error}; replace it by --overwrite') from error

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from official.video.errors import UserError
 
@@ -90,6 +90,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
   """`absl.app.run`, with a user's mistake as one line on stderr and exit code 2."""
 
   def guarded(argv: Sequence[str]) -> None:
+    if not flags.FLAGS['verbosity'].present:
+      logging.set_verbosity(logging.WARNING)  # What matters is printed.
     if len(argv) > 1:
       _fail(f'unexpected argument {argv[1]!r}; flags start with --')
     try:

@@ -243,14 +243,14 @@ def run(folder: str, videos: str | None) -> None:
 
   stages.begin('report')
   path = os.path.join(folder, 'report.html')
-  write(path, folder, stages, scored, task, pretrain, reloaded, float(difference))
+  write(path, folder, stages, scored, task, pretrain, float(difference))
   print(f'\n{path}\nready in {stages.elapsed:.0f} s; open it in a browser')
 
 
 def scores_table(scored: dict[str, Scored], classes: int):
   """The rows of the score table: the method, its comparisons, chance."""
-  from official.video import report
   from official.video.evaluation import baselines, knn
+  from official.video.report import html
 
   method = scored['CVRL']
   votes = knn.knn_predict(
@@ -282,46 +282,47 @@ def scores_table(scored: dict[str, Scored], classes: int):
     ),
   }
   return [
-    report.Score(name, 100 * value, note, highlight=index == 0)
+    html.Score(name, 100 * value, note, highlight=index == 0)
     for index, (name, (value, note)) in enumerate(rows.items())
   ]
 
 
 def panels(folder: str, batch: int):
   """Curves of the pretraining run."""
-  from official.video import report
+  from official.video.report import curves as event_curves
+  from official.video.report import plots
 
-  train = report.read_scalars(os.path.join(folder, 'pretrain', 'train'))
-  validation = report.read_scalars(os.path.join(folder, 'pretrain', 'validation'))
+  train = event_curves.read_scalars(os.path.join(folder, 'pretrain', 'train'))
+  validation = event_curves.read_scalars(os.path.join(folder, 'pretrain', 'validation'))
 
   def curves(tag: str):
     both = {'training': train.get(tag), 'validation': validation.get(tag)}
     return {name: curve for name, curve in both.items() if curve is not None}
 
   candidates = [
-    report.Panel(
+    plots.Panel(
       'Contrastive loss',
       curves('contrastive_loss'),
       {'chance': 2 * np.log(2 * batch - 1)},
     ),
-    report.Panel(
+    plots.Panel(
       'Contrastive top-1', curves('contrastive_top1'), {'chance': 1 / (2 * batch - 1)}
     ),
-    report.Panel('Online kNN accuracy', curves('knn_accuracy')),
-    report.Panel('Effective rank of the features', curves('effective_rank')),
-    report.Panel('Learning rate', curves('learning_rate')),
+    plots.Panel('Online kNN accuracy', curves('knn_accuracy')),
+    plots.Panel('Effective rank of the features', curves('effective_rank')),
+    plots.Panel('Learning rate', curves('learning_rate')),
   ]
   return [panel for panel in candidates if panel.curves]
 
 
-def write(path, folder, stages, scored, task, params, reloaded, difference) -> None:
+def write(path, folder, stages, scored, task, params, difference) -> None:
   """Writes the report."""
   import platform
 
   import tensorflow as tf
 
-  from official.video import report
   from official.video.evaluation import classification
+  from official.video.report import gallery, html, plots
   from official.video.version import __version__
 
   method = scored['CVRL']
@@ -345,21 +346,21 @@ def write(path, folder, stages, scored, task, params, reloaded, difference) -> N
     'machine': f'{platform.machine()}, {os.cpu_count()} cores, '
     f'{len(tf.config.list_physical_devices("GPU"))} GPUs',
     'versions': f'vidgarden {__version__}, TensorFlow {tf.__version__}',
-    'SavedModel': f'{len(reloaded.loaded.signatures)} signatures; features differ from the '
+    'SavedModel': 'features after reloading differ from the '
     f"checkpoint's by at most {difference:.1e}",
   }
-  report.write_report(
+  html.write_report(
     path,
-    report.Report(
+    html.Report(
       title='Self-supervised video features',
       subtitle='CVRL, pretrained without labels, against what needs no pretraining.',
       headlines=[
-        report.Headline(f'{table[0].value:.1f} %', 'linear probe after pretraining'),
-        report.Headline(f'{gain:+.1f} points', 'over random weights'),
+        html.Headline(f'{table[0].value:.1f} %', 'linear probe after pretraining'),
+        html.Headline(f'{gain:+.1f} points', 'over random weights'),
       ],
       scores=table,
       panels=panels(folder, data.global_batch_size),
-      gallery=report.build_gallery(
+      gallery=gallery.build_gallery(
         method.test.clips,
         method.test.feature,
         method.test.labels,
@@ -368,8 +369,8 @@ def write(path, folder, stages, scored, task, params, reloaded, difference) -> N
         method.train.labels,
         names,
       ),
-      confusion=report.Confusion(confusion, names),
-      embedding_map=report.embedding_map(method.test.feature, method.test.labels, names),
+      confusion=plots.Confusion(confusion, names),
+      embedding_map=plots.embedding_map(method.test.feature, method.test.labels, names),
       facts=facts,
     ),
   )

@@ -2,8 +2,6 @@
 
 import math
 
-import tensorflow as tf
-
 from official.video import cost, experiment, trainer
 from official.video.data import index
 from official.video.errors import UserError

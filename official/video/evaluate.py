@@ -1,6 +1,6 @@
-"""Scores a checkpoint or an exported SavedModel without training a network.
+r"""Scores a checkpoint or an exported SavedModel without training a network.
 
-  python -m official.video.evaluate --experiment=cvrl_linear_eval_ucf101 \\
+  python -m official.video.evaluate --experiment=cvrl_linear_eval_ucf101 \
     --saved_model=/models/cvrl --protocols=knn,retrieval,linear --output_dir=/scores
 
 Protocols: `knn` (weighted k nearest neighbours), `retrieval` (R@k, test videos against
@@ -92,11 +92,11 @@ def saved_model_encoder(path: str) -> Callable:
     )
   signature = loaded.signatures['clips']
 
-  def encode(clips):
+  def encode(clips, model=loaded):  # A signature alone does not keep its variables.
+    del model
     outputs = signature(clips=clips)
     return {n: outputs[n] for n in ('feature', 'probability') if n in outputs}
 
-  encode.loaded = loaded  # The signature does not keep its variables alive.
   return encode
 
 

@@ -114,13 +114,13 @@ def _check_type(old: Any, new: Any, field: str, source: str) -> None:
   if (
     old is None
     or new is None
-    or isinstance(old, bool) is isinstance(new, bool)
-    and (
-      isinstance(new, type(old))
-      or isinstance(old, float)
-      and isinstance(new, int)
-      or isinstance(old, (list, tuple))
-      and isinstance(new, (list, tuple))
+    or (
+      isinstance(old, bool) is isinstance(new, bool)
+      and (
+        isinstance(new, type(old))
+        or (isinstance(old, float) and isinstance(new, int))
+        or (isinstance(old, (list, tuple)) and isinstance(new, (list, tuple)))
+      )
     )
   ):
     return
@@ -198,7 +198,8 @@ def parse_gin(files: Sequence[str], bindings: Sequence[str]) -> None:
     UserError: a file is missing, or a binding names nothing configurable.
   """
   try:
-    gin.parse_config_files_and_bindings(list(files), list(bindings))
+    with gin.unlock_config():
+      gin.parse_config_files_and_bindings(list(files), list(bindings), finalize_config=False)
   except (ValueError, SyntaxError, OSError, AttributeError, TypeError) as error:
     message = ' '.join(str(error).split())
     raise UserError(f'--gin_file/--gin_params: {message}') from error
@@ -222,7 +223,7 @@ def to_yaml(params: cfg.ExperimentConfig) -> str:
 
 def fields(config: Any, path: str = '') -> dict[str, Any]:
   """All leaf fields of a config by dotted name."""
-  leaves = {}
+  leaves: dict[str, Any] = {}
   for field in dataclasses.fields(config):
     value = getattr(config, field.name)
     name = f'{path}{field.name}'

@@ -1,6 +1,6 @@
-"""Exports a trained model as a SavedModel that needs only TensorFlow to run.
+r"""Exports a trained model as a SavedModel that needs only TensorFlow to run.
 
-  python -m official.video.export --experiment=cvrl_linear_eval_kinetics400 \\
+  python -m official.video.export --experiment=cvrl_linear_eval_kinetics400 \
     --checkpoint=/runs/probe --export_dir=/models/cvrl
 
 Signatures: `clips` (uint8 [B, T, H, W, 3], the default), `jpeg_frames` ([B, T] strings),

@@ -43,6 +43,7 @@ class VideoModel(tf_keras.Model):
     return endpoints | {'feature': pooled}
 
   def call(self, clips: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+    """{'feature': [B, C], 'output': [B, D]} of [B, T, H, W, 3] clips."""
     feature = self.encode(clips, training)['feature']
     output = tf.cast(self.head(feature), tf.float32)
     return {'feature': feature, 'output': output}

@@ -1,7 +1,7 @@
-"""Trains and evaluates a registered experiment.
+r"""Trains and evaluates a registered experiment.
 
-  python -m official.video.train --experiment=cvrl_pretrain_kinetics400 \\
-    --mode=train_and_eval --model_dir=/runs/cvrl \\
+  python -m official.video.train --experiment=cvrl_pretrain_kinetics400 \
+    --mode=train_and_eval --model_dir=/runs/cvrl \
     --params_override=task.train_data.input_path=/data/k400/train.manifest.json
 
 Precedence of a field: the experiment's default, then each --config_file in order, then

@@ -43,8 +43,9 @@ class VideoTrainer(base_trainer.Trainer):
     )
 
   def train_loop_begin(self) -> None:
+    """Builds the input from the current step on, the first time."""
     super().train_loop_begin()
-    if isinstance(self.train_dataset, _Later):
+    if isinstance(self._train_dataset, _Later):
       self.train_dataset = self.distribute_dataset(
         self.task.build_inputs,
         self.config.task.train_data,

@@ -6,11 +6,13 @@ replicas. The public code sums the replicas' gradients instead: its 0.32 on R re
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 from official.core import config_definitions as cfg
 from official.core import exp_factory
 from official.modeling import hyperparams, optimization
+
 from official.video.configs import backbones, data, heads, tasks
 
 
@@ -223,23 +225,21 @@ def tiny_classification(freeze: bool) -> cfg.ExperimentConfig:
   return experiment
 
 
-def _register(name: str, factory: Callable[[], cfg.ExperimentConfig]) -> None:
-  exp_factory.register_config_factory(name)(factory)
-
-
-def _experiments() -> dict[str, Callable[[], cfg.ExperimentConfig]]:
+def _register() -> None:
   table: dict[str, Callable[[], cfg.ExperimentConfig]] = {
     'cvrl_pretrain_tiny': tiny_pretrain,
-    'cvrl_linear_eval_tiny': lambda: tiny_classification(freeze=True),
-    'cvrl_finetune_tiny': lambda: tiny_classification(freeze=False),
+    'cvrl_linear_eval_tiny': functools.partial(tiny_classification, freeze=True),
+    'cvrl_finetune_tiny': functools.partial(tiny_classification, freeze=False),
   }
   for name in ('kinetics400', 'kinetics600'):
-    table[f'cvrl_pretrain_{name}'] = lambda d=DATASETS[name]: pretrain(d, epochs=200)
+    table[f'cvrl_pretrain_{name}'] = functools.partial(
+      pretrain, DATASETS[name], epochs=200
+    )
   for name, dataset in DATASETS.items():
-    table[f'cvrl_linear_eval_{name}'] = lambda d=dataset: linear_eval(d)
-    table[f'cvrl_finetune_{name}'] = lambda d=dataset: finetune(d)
-  return table
+    table[f'cvrl_linear_eval_{name}'] = functools.partial(linear_eval, dataset)
+    table[f'cvrl_finetune_{name}'] = functools.partial(finetune, dataset)
+  for name, factory in table.items():
+    exp_factory.register_config_factory(name)(factory)
 
 
-for _name, _factory in _experiments().items():
-  _register(_name, _factory)
+_register()

@@ -2,8 +2,8 @@
 
 import numpy as np
 import tensorflow as tf
-
 from official.core import task_factory
+
 from official.video.losses import gather, info_nce
 from official.video.tasks import pretraining
 from projects.cvrl import configs
@@ -35,7 +35,7 @@ class CvrlTask(pretraining.PretrainTask):
     }
 
   def validation_scalars(self, embeddings):
-    """The scalars over consecutive batches of the training's size, so that chance is equal."""
+    """The scalars over batches of the training's size, so that chance is the same."""
     batch = min(self.task_config.train_data.global_batch_size, len(embeddings))
     batches = [
       self._contrast(embeddings[i : i + batch, 0], embeddings[i : i + batch, 1])

@@ -66,7 +66,7 @@ def build_backbone(
   """
   name = config.type
   known = registered_backbones()
-  if name not in known:
+  if name is None or name not in known:
     raise UserError(
       f'backbone.type is {name!r}; expected one of {", ".join(known)}; '
       'correct the name or register the backbone'

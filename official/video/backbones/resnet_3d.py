@@ -6,7 +6,7 @@ nets go both ways.
 """
 
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -68,7 +68,7 @@ class _Block(tf_keras.layers.Layer):
     """
     super().__init__(**kwargs)
     # A proxy, because Keras would track a plain dict as part of the checkpoint.
-    self._options = types.MappingProxyType(
+    self._options: Mapping[str, Any] = types.MappingProxyType(
       {
         'filters': filters,
         'temporal_kernel_size': temporal_kernel_size,
@@ -246,7 +246,7 @@ class ResNet3D(tf_keras.Model):
       'stem_pool_temporal_stride': stem_pool_temporal_stride,
     }
     inputs = tf_keras.Input(tuple(clip_shape), name='clips')
-    x = _stem(inputs, width_multiplier, *stem_options.values(), activation, norm)
+    x = _stem(inputs, width_multiplier, activation, norm, **stem_options)
     endpoints = {}
     for index, stage in enumerate(STAGES):
       options = _stage_options(per_stage, index)
@@ -337,19 +337,24 @@ def _stage_options(per_stage: dict[str, tuple[int, ...]], index: int) -> dict[st
 def _stem(
   x: tf.Tensor,
   width_multiplier: float,
-  kernel: int,
-  conv_stride: int,
-  pool_stride: int,
   activation: str,
   norm: dict[str, Any],
+  stem_conv_temporal_kernel_size: int,
+  stem_conv_temporal_stride: int,
+  stem_pool_temporal_stride: int,
 ) -> tf.Tensor:
   filters = _width(STEM_FILTERS, width_multiplier)
-  x = _conv(filters, (kernel, 7, 7), (conv_stride, 2, 2), name='stem/conv')(x)
-  x = _batch_norm(*norm.values(), name='stem/bn')(x)
+  x = _conv(
+    filters,
+    (stem_conv_temporal_kernel_size, 7, 7),
+    (stem_conv_temporal_stride, 2, 2),
+    name='stem/conv',
+  )(x)
+  x = _batch_norm(**norm, name='stem/bn')(x)
   x = tf_keras.layers.Activation(activation, name='stem/activation')(x)
   return tf_keras.layers.MaxPool3D(
-    (1 if pool_stride == 1 else 3, 3, 3),
-    (pool_stride, 2, 2),
+    (1 if stem_pool_temporal_stride == 1 else 3, 3, 3),
+    (stem_pool_temporal_stride, 2, 2),
     padding='same',
     name='stem/pool',
   )(x)
@@ -401,10 +406,18 @@ def _check(model_id: int, width_multiplier: float, per_stage: dict[str, tuple]) 
         f'{where}.{field} is {list(values)}; expected {len(STAGES)} integers of 1 or '
         'more, one each for res2 to res5'
       )
-  pairs = zip(per_stage['spatial_strides'], per_stage['spatial_dilations'], strict=True)
-  for stage, (stride, dilation) in zip(STAGES, pairs, strict=True):
-    if stride > 1 and dilation > 1:
-      raise UserError(
-        f'{where}: {stage} has spatial stride {stride} and dilation {dilation}; expected '
-        'at most one above 1; set the stride of a dilated stage to 1'
-      )
+  _check_dilations(where, DEPTHS[model_id][0], per_stage)
+
+
+def _check_dilations(where: str, bottleneck: bool, per_stage: dict[str, tuple]) -> None:
+  for index, stage in enumerate(STAGES):
+    dilation = per_stage['spatial_dilations'][index]
+    strides = {'spatial': per_stage['spatial_strides'][index]}
+    if not bottleneck:  # A basic block's dilated convolution carries both strides.
+      strides['temporal'] = per_stage['temporal_strides'][index]
+    for kind, stride in strides.items():
+      if dilation > 1 and stride > 1:
+        raise UserError(
+          f'{where}: {stage} has {kind} stride {stride} and dilation {dilation}; '
+          'expected at most one above 1; set the stride of a dilated stage to 1'
+        )

@@ -23,6 +23,7 @@ from official.video.errors import UserError
 _GRAPH_KEY = '_CHECKPOINTABLE_OBJECT_GRAPH'
 _VALUE = 'VARIABLE_VALUE'
 _VALUE_SUFFIX = '/.ATTRIBUTES/VARIABLE_VALUE'
+_SLOT = '/.OPTIMIZER_SLOT/'
 _COUNTERS = frozenset({'save_counter'})
 
 
@@ -220,7 +221,8 @@ def _restore(
   matches = {name: _match(checkpoint, name, obj) for name, obj in objects.items()}
   for name in required:
     _require(checkpoint, name, matches[name])
-  restored, new = [], []
+  restored: list[_Match] = []
+  new: list[_Match] = []
   for of_object in matches.values():
     fits = all(match.fits for match in of_object)
     (restored if fits else new).extend(of_object)
@@ -343,7 +345,9 @@ def _unreadable(path: str, error: Exception) -> UserError:
 
 
 def _by_object(variables: Sequence[str]) -> str:
-  counts = collections.Counter(name.split('/')[0] for name in variables)
+  counts = collections.Counter(
+    'optimizer slots' if _SLOT in name else name.split('/')[0] for name in variables
+  )
   listed = ', '.join(f'{count} of {name}' for name, count in sorted(counts.items()))
   return f'{len(variables)} variables ({listed})' if listed else '0 variables'
 

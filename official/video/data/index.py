@@ -149,10 +149,12 @@ def _index_of_pattern(pattern: str) -> list[RecordIndex]:
   if tf.io.gfile.isdir(pattern):
     manifests = tf.io.gfile.glob(os.path.join(pattern, '*' + records.MANIFEST_SUFFIX))
     if len(manifests) != 1:
+      example = min(
+        manifests, default=os.path.join(pattern, records.manifest_name('train'))
+      )
       raise UserError(
         f'input_path {pattern!r}: a folder with {len(manifests)} manifests, expected 1; '
-        'name one, for example '
-        f'{(sorted(manifests) or [os.path.join(pattern, records.manifest_name("train"))])[0]}'
+        f'name one, for example {example}'
       )
     return [_index_of_manifest(manifests[0])]
   files = sorted(tf.io.gfile.glob(pattern))

@@ -19,8 +19,14 @@ def build(norm=None, **fields) -> tf_keras.Model:
 # Counts of the bottleneck nets are the published ones.
 @pytest.mark.parametrize(
   ('depth', 'parameters'),
-  [(10, None), (18, None), (34, None), (50, 31_725_248), (101, 59_682_496)]
-  + [(152, 82_187_968)],
+  [
+    (10, None),
+    (18, None),
+    (34, None),
+    (50, 31_725_248),
+    (101, 59_682_496),
+    (152, 82_187_968),
+  ],
 )
 def test_depths_build_and_run(depth, parameters):
   net = build(model_id=depth, stem_conv_temporal_stride=1)
@@ -52,7 +58,7 @@ def test_config_round_trip(depth):
   net = build(
     model_id=depth,
     temporal_kernel_sizes=[1, 3, 1, 5],
-    temporal_strides=[1, 1, 2, 1],
+    temporal_strides=[1, 2, 1, 1],
     spatial_strides=[1, 2, 1, 1],
     spatial_dilations=[1, 1, 2, 2],
   )
@@ -121,24 +127,27 @@ def test_dilation_keeps_resolution_and_variables(depth):
   assert np.abs(dilated(clip)['5'] - undilated(clip)['5']).max() > 1e-3
 
 
-@pytest.mark.parametrize('depth', [10, pytest.param(50, marks=pytest.mark.slow)])
-def test_compiles_forward_and_gradient(depth):
+# Not 50 in training mode: batch norm over so few values makes its gradient so steep
+# that noise of 1e-7 in the clips moves it by up to a tenth, compiled or not.
+@pytest.mark.parametrize(
+  ('depth', 'training'), [(10, True), pytest.param(50, False, marks=pytest.mark.slow)]
+)
+def test_compiles_forward_and_gradient(depth, training):
+  tf_keras.utils.set_random_seed(1)
   net = build(model_id=depth)
 
   def step(clips):
     with tf.GradientTape() as tape:
-      loss = tf.reduce_mean(net(clips, training=True)['5'] ** 2)
+      loss = tf.reduce_mean(net(clips, training=training)['5'] ** 2)
     return loss, tape.gradient(loss, net.trainable_variables)
 
   loss, gradients = tf.function(step)(CLIPS)
   compiled_loss, compiled = tf.function(step, jit_compile=True)(CLIPS)
-  np.testing.assert_allclose(compiled_loss, loss, rtol=1e-3)
-  norm, difference = (
-    tf.linalg.global_norm(x).numpy()
-    for x in (gradients, [a - b for a, b in zip(compiled, gradients, strict=True)])
-  )
+  np.testing.assert_allclose(compiled_loss, loss, rtol=1e-4)
+  differences = [a - b for a, b in zip(compiled, gradients, strict=True)]
+  norm = tf.linalg.global_norm(gradients).numpy()
   assert norm > 0
-  assert difference < 1e-2 * norm
+  assert tf.linalg.global_norm(differences).numpy() < 1e-3 * norm
 
 
 def statistics(net) -> dict[str, np.ndarray]:
@@ -245,6 +254,14 @@ def test_saves_and_loads(tmp_path):
     ({'temporal_strides': [1, 1, 1]}, r'temporal_strides is \[1, 1, 1\]; expected 4'),
     ({'spatial_strides': [1, 2, 2, 0]}, r'spatial_strides is .* expected 4 integers'),
     ({'spatial_dilations': [1, 1, 1, 2]}, r'res5 has spatial stride 2 and dilation 2'),
+    (
+      {
+        'model_id': 18,
+        'temporal_strides': [2, 1, 1, 1],
+        'spatial_dilations': [2, 1, 1, 1],
+      },
+      r'res2 has temporal stride 2 and dilation 2',
+    ),
   ],
 )
 def test_impossible_options_are_named(fields, message):

@@ -1,0 +1,1 @@
+"""Geometric and photometric augmentation, and the policies made of them."""

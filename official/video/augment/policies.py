@@ -1,0 +1,124 @@
+"""Augmentation policies: for each view, an ordered list of photometric operations."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import gin
+import tensorflow as tf
+
+from official.video import registry
+from official.video.augment import photometric
+from official.video.data import draws
+
+Ops: TypeAlias = Sequence[photometric.PhotometricOp]
+
+
+class Policy:
+  """What happens to the pixels of each view.
+
+  Args:
+    views: the operations of view 0, 1 and so on; further views begin again at the first.
+  """
+
+  def __init__(self, views: Sequence[Ops]):
+    self._views = [list(ops) for ops in views]
+
+  def draw(self, key: tf.Tensor, view: int) -> dict[str, photometric.Draws]:
+    """What `__call__` draws under a key, by the name of the operation ('ColorJitter/0')."""
+    return {name: op.draw(subkey) for name, op, subkey in self._keyed(key, view)}
+
+  def __call__(self, clip: tf.Tensor, key: tf.Tensor, view: int) -> tf.Tensor:
+    """Augments one view.
+
+    Args:
+      clip: uint8 [T, H, W, 3] with static shape.
+      key: int32 [2]; the view is folded in, so views may share it.
+      view: number of the view, from 0.
+
+    Returns:
+      float32 [T, H, W, 3] in [0, 1].
+    """
+    augmented = photometric.to_float(clip)
+    for _, op, subkey in self._keyed(key, view):
+      augmented = op(augmented, subkey)
+    return augmented
+
+  def batch(self, clips: tf.Tensor, keys: tf.Tensor, view: int) -> tf.Tensor:
+    """Augments one view of a batch, each clip as `__call__` would; for train steps.
+
+    Args:
+      clips: uint8 [B, T, H, W, 3], static but for B.
+      keys: int32 [B, 2].
+      view: number of the view, from 0.
+
+    Returns:
+      float32 [B, T, H, W, 3] in [0, 1].
+    """
+    return tf.map_fn(
+      lambda pair: self(pair[0], pair[1], view),
+      (clips, keys),
+      fn_output_signature=tf.TensorSpec(clips.shape[1:], tf.float32),
+      # One clip keeps a device busy; more at once would only take its memory.
+      parallel_iterations=1,
+    )
+
+  def _keyed(self, key: tf.Tensor, view: int):
+    """Name, operation and key of each operation; names count repeats."""
+    key = draws.fold(key, f'view/{view}')
+    seen: dict[str, int] = {}
+    for op in self._views[view % len(self._views)]:
+      kind = type(op).__name__
+      name = f'{kind}/{seen.get(kind, 0)}'
+      seen[kind] = seen.get(kind, 0) + 1
+      yield name, op, draws.fold(key, name)
+
+
+def cvrl() -> Policy:
+  """CVRL as released: the second view is rarely blurred and sometimes solarized."""
+  shared = [photometric.ColorJitter(), photometric.Grayscale()]
+  first = [*shared, photometric.GaussianBlur(probability=1.0)]
+  second = [
+    *shared,
+    photometric.GaussianBlur(probability=0.1),
+    photometric.Solarize(),
+  ]
+  return Policy([first, second])
+
+
+def cvrl_paper() -> Policy:
+  """CVRL as the paper's algorithm lists it: jitter and grayscale, for both views."""
+  return Policy([[photometric.ColorJitter(), photometric.Grayscale()]])
+
+
+def none() -> Policy:
+  """No photometric change."""
+  return Policy([[]])
+
+
+@gin.configurable
+def custom(ops: Ops = gin.REQUIRED, second_view_ops: Ops | None = None) -> Policy:
+  """A policy composed in gin: `custom.ops = [@ColorJitter(), @Grayscale()]`.
+
+  Args:
+    ops: operations of every view, in order.
+    second_view_ops: operations of the second view, if they differ.
+  """
+  return Policy([ops] if second_view_ops is None else [ops, second_view_ops])
+
+
+# A method adds its own policy here, under a name of its own.
+POLICIES: dict[str, Callable[[], Policy]] = {
+  'cvrl': cvrl,
+  'cvrl_paper': cvrl_paper,
+  'none': none,
+  'custom': custom,
+}
+
+
+def build_policy(name: str) -> Policy:
+  """The policy called `name`.
+
+  Raises:
+    UserError: there is none; the message names the nearest.
+  """
+  return registry.find(POLICIES, name, 'augmentation.policy')()

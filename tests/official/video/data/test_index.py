@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+
+from official.video.configs import data as data_config
+from official.video.data import index, records
+from official.video.errors import UserError
+from tests import clips
+
+
+@pytest.fixture(scope='module')
+def manifest(tmp_path_factory):
+  return clips.write_split(
+    tmp_path_factory.mktemp('records'),
+    'train',
+    [0, 1, 2, 0, 1, 2, 0, 1, 2, 0],
+    num_shards=3,
+  )
+
+
+def load(path, **fields):
+  return index.load_index(data_config.DataConfig(input_path=str(path), **fields))
+
+
+def same_places(a, b):
+  return (
+    [a.files[f] for f in a.file_id] == [b.files[f] for f in b.file_id]
+    and np.array_equal(a.offset, b.offset)
+    and np.array_equal(a.size, b.size)
+  )
+
+
+def test_manifest_folder_pattern_and_scan_find_the_same_records(manifest, tmp_path):
+  by_manifest = load(manifest)
+  assert len(by_manifest) == 10
+  assert by_manifest.labels.tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+  assert by_manifest.label_names == ('a', 'b', 'c')
+  assert by_manifest.offset[0] == 0
+  assert by_manifest.offset[1] == by_manifest.size[0]
+  assert same_places(by_manifest, load(manifest.parent))
+  assert same_places(by_manifest, load(manifest.parent / 'train-*.tfrecord'))
+  for shard in manifest.parent.glob('*.tfrecord'):
+    (tmp_path / shard.name).write_bytes(shard.read_bytes())
+  scanned = load(tmp_path / '*.tfrecord')
+  assert np.array_equal(scanned.offset, by_manifest.offset)
+  assert scanned.labels is None
+
+
+def test_a_pattern_of_some_shards_takes_only_their_records(manifest):
+  part = load(manifest.parent / 'train-00001-*')
+  assert len(part) == 3
+  assert {part.files[f][-26:] for f in part.file_id} == {
+    'train-00001-of-00003.tfrecord'[-26:]
+  }
+  assert part.labels.tolist() == [1, 2, 0]
+
+
+def test_several_inputs_are_joined(manifest, tmp_path):
+  other = clips.write_split(tmp_path, 'more', [2, 2])
+  both = load(f'{manifest},{other}')
+  assert len(both) == 12
+  assert both.labels.tolist()[-2:] == [2, 2]
+  assert both.files[both.file_id[-1]].startswith(str(tmp_path))
+
+
+def test_label_fraction_takes_a_share_of_each_class(manifest):
+  half = load(manifest, label_fraction=0.5)
+  assert np.bincount(half.labels).tolist() == [2, 2, 2]
+  again = load(manifest, label_fraction=0.5)
+  assert same_places(half, again)
+  tiny = load(manifest, label_fraction=0.01)
+  assert sorted(tiny.labels.tolist()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+  ('path', 'message'),
+  [
+    ('', 'set exactly one'),
+    ('{tmp}/none-*', "input_path '{tmp}/none-*': no file matches"),
+    ('{tmp}', 'a folder with 0 manifests'),
+    ('{tmp}/text.tfrecord', 'not a readable TFRecord file'),
+    ('{tmp}/bad.manifest.json', 'bad.manifest.json'),
+  ],
+)
+def test_mistakes_name_the_path(path, message, tmp_path):
+  (tmp_path / 'sub').mkdir()
+  (tmp_path / 'text.tfrecord').write_text('this is no record file at all')
+  if 'bad' in path:
+    (tmp_path / 'bad.manifest.json').write_text('{}')
+  with pytest.raises(UserError) as error:
+    load(path.format(tmp=tmp_path))
+  assert message.format(tmp=tmp_path) in str(error.value)
+  assert '\n' not in str(error.value)
+
+
+def test_a_cut_or_missing_shard_is_named(manifest, tmp_path):
+  for file in manifest.parent.iterdir():
+    (tmp_path / file.name).write_bytes(file.read_bytes())
+  victim = tmp_path / records.shard_name('train', 1, 3)
+  victim.write_bytes(victim.read_bytes()[:-20])
+  with pytest.raises(UserError, match=r'train-00001-of-00003.tfrecord: \d+ bytes, but'):
+    load(tmp_path / 'train.manifest.json')
+  victim.unlink()
+  with pytest.raises(UserError, match='train-00001-of-00003.tfrecord: named by'):
+    load(tmp_path / 'train.manifest.json')
+
+
+def test_differing_class_names_are_refused(manifest, tmp_path):
+  other = clips.write_split(tmp_path, 'x', [0], num_shards=1, label_names=('z',))
+  with pytest.raises(UserError, match='class names differ'):
+    load(f'{manifest},{other}')

@@ -1,0 +1,175 @@
+"""The record contract: TensorFlow reads our bytes, damage is found, manifests round-trip."""
+
+import io
+import json
+
+import pytest
+
+from official.video.data import records
+
+
+def example_clip():
+  return {
+    records.IMAGE_ENCODED: [b'one', b'two'],
+    records.IMAGE_TIMESTAMP: [0, 40_000],
+    records.IMAGE_FORMAT: 'JPEG',
+    records.IMAGE_HEIGHT: 48,
+    records.IMAGE_WIDTH: 64,
+    records.IMAGE_FRAME_RATE: 25.0,
+    records.LABEL_INDEX: [3, 5],
+    records.LABEL_STRING: ['run', 'jump'],
+    records.MEDIA_ID: 'clip',
+    records.DATA_PATH: 'clip.mp4',
+    records.START_TIMESTAMP: 0,
+    records.END_TIMESTAMP: 80_000,
+    records.BBOX_YMIN: [[0.25, 0.5], []],
+    'extra/camera': 'left',
+  }
+
+
+def test_round_trip():
+  clip = records.decode_record(records.encode_record(example_clip()))
+  assert clip[records.IMAGE_ENCODED] == [[b'one'], [b'two']]
+  assert clip[records.IMAGE_TIMESTAMP] == [[0], [40_000]]
+  assert clip[records.LABEL_INDEX] == [3, 5]
+  assert clip[records.LABEL_STRING] == [b'run', b'jump']
+  assert clip[records.IMAGE_FRAME_RATE] == [25.0]
+  assert clip[records.BBOX_YMIN] == [[0.25, 0.5], []]
+  assert clip['extra/camera'] == [b'left']
+
+
+def test_equal_clips_give_equal_bytes():
+  clip = example_clip()
+  turned = dict(reversed(clip.items()))
+  assert records.encode_record(clip) == records.encode_record(turned)
+
+
+def test_file_names_need_not_be_utf8():
+  clip = example_clip() | {
+    records.MEDIA_ID: b'caf\xe9'.decode('utf-8', 'surrogateescape')
+  }
+  assert records.decode_record(records.encode_record(clip))[records.MEDIA_ID] == [
+    b'caf\xe9'
+  ]
+
+
+def test_keys_outside_the_contract_are_refused():
+  with pytest.raises(KeyError, match='clip/unknown'):
+    records.encode_record(example_clip() | {'clip/unknown': 1})
+  clip = example_clip()
+  del clip[records.MEDIA_ID]
+  with pytest.raises(KeyError, match='clip/media_id'):
+    records.encode_record(clip)
+
+
+def test_tensorflow_reads_records_and_framing(tmp_path):
+  tf = pytest.importorskip('tensorflow')
+  path = str(tmp_path / 'a.tfrecord')
+  with open(path, 'wb') as file:
+    lengths = [
+      records.write_record(
+        file, records.encode_record(example_clip() | {'extra/n': str(n)})
+      )
+      for n in range(3)
+    ]
+  found = [data.numpy() for data in tf.data.TFRecordDataset(path)]
+  assert [len(data) + records.FRAMING_BYTES for data in found] == lengths
+  context, steps = tf.io.parse_single_sequence_example(
+    found[2],
+    {
+      records.LABEL_INDEX: tf.io.VarLenFeature(tf.int64),
+      records.IMAGE_HEIGHT: tf.io.FixedLenFeature([], tf.int64),
+      records.IMAGE_FRAME_RATE: tf.io.FixedLenFeature([], tf.float32),
+      'extra/n': tf.io.FixedLenFeature([], tf.string),
+    },
+    {
+      records.IMAGE_ENCODED: tf.io.FixedLenSequenceFeature([], tf.string),
+      records.IMAGE_TIMESTAMP: tf.io.FixedLenSequenceFeature([], tf.int64),
+      records.BBOX_YMIN: tf.io.VarLenFeature(tf.float32),
+    },
+  )
+  assert context[records.LABEL_INDEX].values.numpy().tolist() == [3, 5]
+  assert context[records.IMAGE_HEIGHT].numpy() == 48
+  assert context[records.IMAGE_FRAME_RATE].numpy() == 25
+  assert context['extra/n'].numpy() == b'2'
+  assert steps[records.IMAGE_ENCODED].numpy().tolist() == [b'one', b'two']
+  assert steps[records.IMAGE_TIMESTAMP].numpy().tolist() == [0, 40_000]
+  assert steps[records.BBOX_YMIN].values.numpy().tolist() == [0.25, 0.5]
+
+
+def test_tensorflow_examples_are_decoded():
+  tf = pytest.importorskip('tensorflow')
+  example = tf.train.SequenceExample()
+  example.context.feature['a'].int64_list.value.extend([1, -2])
+  example.feature_lists.feature_list['b'].feature.add().float_list.value.append(0.5)
+  assert records.decode_record(example.SerializeToString()) == {
+    'a': [1, -2],
+    'b': [[0.5]],
+  }
+
+
+def framed(*payloads):
+  file = io.BytesIO()
+  for payload in payloads:
+    records.write_record(file, payload)
+  return file.getvalue()
+
+
+def test_framing_round_trip():
+  data = framed(b'one', b'', b'three')
+  assert list(records.read_records(io.BytesIO(data))) == [b'one', b'', b'three']
+  assert records.scan_record_bytes(io.BytesIO(data), len(data)) == [19, 16, 21]
+  assert list(records.read_records(io.BytesIO(b''))) == []
+
+
+@pytest.mark.parametrize('position', range(19))
+def test_every_flipped_byte_is_found(position):
+  data = bytearray(framed(b'one', b'two'))
+  data[19 + position] ^= 4
+  reader = records.read_records(io.BytesIO(bytes(data)))
+  assert next(reader) == b'one'
+  with pytest.raises(records.RecordError, match='record 1'):
+    next(reader)
+
+
+@pytest.mark.parametrize('kept', [1, 8, 11, 12, 14, 18])
+def test_every_cut_is_found(kept):
+  data = framed(b'one', b'two')[: 19 + kept]
+  with pytest.raises(records.RecordError, match='record 1: cut'):
+    list(records.read_records(io.BytesIO(data)))
+  with pytest.raises(records.RecordError, match='record 1'):
+    records.scan_record_bytes(io.BytesIO(data), len(data))
+
+
+def test_shard_names():
+  name = records.shard_name('train', 3, 12)
+  assert name == 'train-00003-of-00012.tfrecord'
+  assert records.manifest_beside(f'/data/{name}') == '/data/train.manifest.json'
+  assert records.manifest_beside('/data/other.tfrecord') is None
+
+
+def manifest():
+  shard = records.Shard('val-00000-of-00001.tfrecord', 'ab' * 32, [20, 30], [1, -1])
+  skipped = [records.Skipped('bad.mp4', 'missing')]
+  return records.Manifest('val', ['a', 'é'], [shard], skipped, '1.0', {'fps': 10})
+
+
+def test_manifest_round_trip():
+  text = manifest().to_json()
+  value = json.loads(text)
+  assert (value['records'], value['shards'][0]['bytes']) == (2, 50)
+  again = records.Manifest.from_json(text)
+  assert again.to_json() == text
+  assert again.label_names == ('a', 'é')
+  assert again.shards[0].labels == (1, -1)
+  assert again.skipped == (records.Skipped('bad.mp4', 'missing'),)
+
+
+@pytest.mark.parametrize(
+  'change', [{'manifest_version': 2}, {'shards': [{}]}, {'shards': None}, {'skipped': 3}]
+)
+def test_bad_manifests_are_refused(change):
+  with pytest.raises(ValueError, match='manifest'):
+    records.Manifest.from_json(json.dumps(json.loads(manifest().to_json()) | change))
+  with pytest.raises(ValueError, match='manifest_version'):
+    records.Manifest.from_json('[]')

@@ -1,0 +1,54 @@
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from official.video.backbones import logical_variables
+from official.video.configs import heads
+from official.video.heads.classification import (
+  ClassificationHead,
+  build_classification_head,
+)
+
+FEATURES = tf.random.stateless_normal([8, 6], [1, 2])
+
+
+def test_shape_names_and_defaults():
+  head = build_classification_head(heads.ClassificationHead(), 7)
+  assert head(FEATURES).shape == (8, 7)
+  assert set(logical_variables(head)) == {'output/kernel', 'output/bias'}
+  kernel, bias = head.get_weights()
+  np.testing.assert_allclose(head(FEATURES), FEATURES @ kernel + bias, rtol=1e-5)
+
+
+def test_normalized_input_by_hand():
+  head = ClassificationHead(2, normalize_input=True)
+  features = tf.constant([[3.0, 4.0]])
+  head(features)
+  head.set_weights([np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([0.5, 0.0])])
+  np.testing.assert_allclose(head(features), [[1.1, 1.6]], rtol=1e-6)
+
+
+def test_dropout_acts_in_training_only():
+  config = heads.ClassificationHead(dropout_rate=0.5)
+  head = build_classification_head(config, 7)
+  plain = head(FEATURES)
+  np.testing.assert_array_equal(head(FEATURES, training=False), plain)
+  assert np.abs(head(FEATURES, training=True) - plain).max() > 0.1
+  off = build_classification_head(heads.ClassificationHead(), 7)
+  np.testing.assert_array_equal(off(FEATURES, training=True), off(FEATURES))
+
+
+def test_logits_are_float32_under_mixed_precision():
+  tf_keras.mixed_precision.set_global_policy('mixed_bfloat16')
+  try:
+    head = ClassificationHead(7)
+    assert head(tf.cast(FEATURES, tf.bfloat16)).dtype == tf.float32
+  finally:
+    tf_keras.mixed_precision.set_global_policy('float32')
+
+
+def test_config_round_trip():
+  head = ClassificationHead(7, True, 0.25)
+  clone = ClassificationHead.from_config(head.get_config())
+  assert clone.get_config() == head.get_config()
+  assert (clone.num_classes, clone.normalize_input, clone.dropout.rate) == (7, True, 0.25)

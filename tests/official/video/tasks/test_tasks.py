@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from official.video import experiment, modeling, trainer
+from official.video.errors import UserError
+from official.video.tasks import pretraining
+from tests import clips, tiny
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('records')
+  return (
+    clips.write_split(folder, 'train', [0, 1, 2, 0, 1, 2, 0, 1]),
+    clips.write_split(folder, 'test', [0, 1, 2, 0, 1, 2]),
+  )
+
+
+def one_update(active, name, data, inputs):
+  """Weights and scalars of an experiment after one SGD step on a batch shared out."""
+  params = tiny.load(name, *data)
+  with active.scope():
+    tf_keras.utils.set_random_seed(1)
+    task = experiment.build_task(params)
+    model = trainer.built(task)
+    optimizer = tf_keras.optimizers.legacy.SGD(0.1)
+    metrics = task.build_metrics(training=True)
+  share = len(inputs['label']) // active.num_replicas_in_sync
+
+  def per_replica(context):
+    start = context.replica_id_in_sync_group * share
+    return {key: tf.constant(v[start : start + share]) for key, v in inputs.items()}
+
+  @tf.function
+  def step(values):
+    active.run(task.train_step, args=(values, model, optimizer, metrics))
+
+  step(active.experimental_distribute_values_from_function(per_replica))
+  return (
+    {v.name: v.numpy() for v in model.variables},
+    {m.name: float(m.result()) for m in metrics},
+  )
+
+
+def batch_of(views):
+  generator = np.random.default_rng(0)
+  return {
+    'views': generator.random((4, views, 4, 32, 32, 3), np.float32),
+    'label': np.array([0, 1, 2, 0], np.int64),
+  }
+
+
+@pytest.mark.parametrize('name', ['cvrl_pretrain_tiny', 'cvrl_finetune_tiny'])
+@pytest.mark.parametrize('replicas', [2, 4])
+def test_replicas_update_as_one(name, replicas, data, mirrored):
+  inputs = batch_of(2 if 'pretrain' in name else 1)
+  alone, scalars = one_update(mirrored(1), name, data, inputs)
+  shared, shared_scalars = one_update(mirrored(replicas), name, data, inputs)
+  assert len(alone) == len(shared)
+  for (key, one), many in zip(alone.items(), shared.values(), strict=True):
+    np.testing.assert_allclose(many, one, rtol=1e-4, atol=1e-5, err_msg=key)
+  for key, value in scalars.items():
+    assert shared_scalars[key] == pytest.approx(value, rel=1e-4), key
+
+
+def test_views_first_keeps_views_together():
+  views = tf.reshape(tf.range(12), [3, 2, 2])
+  assert pretraining.views_first(views).numpy().tolist() == [
+    [0, 1],
+    [4, 5],
+    [8, 9],
+    [2, 3],
+    [6, 7],
+    [10, 11],
+  ]
+
+
+def test_linear_evaluation_trains_the_classifier_only(data):
+  params = tiny.load('cvrl_linear_eval_tiny', *data)
+  task = experiment.build_task(params)
+  model = trainer.built(task)
+  before = [v.numpy() for v in model.backbone.variables]
+  kernel = model.head.trainable_variables[0].numpy()
+  optimizer = tf_keras.optimizers.legacy.SGD(0.1)
+  inputs = {k: tf.constant(v) for k, v in batch_of(1).items()}
+  task.train_step(inputs, model, optimizer)
+  for old, new in zip(before, model.backbone.variables, strict=True):
+    np.testing.assert_array_equal(new.numpy(), old, err_msg=new.name)
+  assert not np.array_equal(model.head.trainable_variables[0].numpy(), kernel)
+
+
+def test_a_label_outside_the_head_is_refused_before_any_work(data):
+  params = tiny.load('cvrl_finetune_tiny', *data)
+  params.task.model.num_classes = 2
+  task = experiment.build_task(params)
+  with pytest.raises(UserError, match=r'label 2 is outside task.model.num_classes 2'):
+    task.check_data(True)
+
+
+def test_classes_come_from_the_data_where_not_configured(data):
+  params = tiny.load('cvrl_finetune_tiny', *data)
+  params.task.model.num_classes = 0
+  assert experiment.build_task(params).num_classes == 3
+
+
+def test_multi_view_score_averages_probabilities(data):
+  params = tiny.load('cvrl_finetune_tiny', *data)
+  task = experiment.build_task(params)
+  right = np.eye(3, dtype=np.float32)
+  outputs = {
+    'record': np.array([0, 0, 1, 1]),
+    'label': np.array([0, 0, 1, 1]),
+    # Record 0: wrong in one view, right on the mean. Record 1: wrong on the mean.
+    'probability': np.stack(
+      [[0.9, 0.1, 0], [0.4, 0.6, 0], [0.6, 0.4, 0], right[0]]
+    ).astype(np.float32),
+  }
+  scores = task.score(outputs)
+  assert scores['accuracy'] == 0.5
+  assert (scores['evaluated'], scores['expected']) == (2, 6)
+
+
+def test_pretraining_validation_knows_perfect_embeddings(data):
+  params = tiny.load('cvrl_pretrain_tiny', *data)
+  task = experiment.build_task(params)
+  embeddings = np.repeat(np.eye(6, 8, dtype=np.float32)[:, None], 2, axis=1)
+  features = np.eye(3, 8, dtype=np.float32)[[0, 1, 2, 0, 1, 2]]
+  scores = task.score(
+    {
+      'embedding': embeddings,
+      'feature': features,
+      'label': np.array([0, 1, 2, 0, 1, 2]),
+      'record': np.arange(6),
+    }
+  )
+  assert scores['contrastive_top1'] == 1.0
+  assert scores['knn_accuracy'] == 1.0
+  assert scores['effective_rank'] == pytest.approx(3, rel=1e-3)
+  # Batches of 4: each row has its positive, e^10, and 6 orthogonal candidates, e^0.
+  assert scores['contrastive_loss'] == pytest.approx(
+    2 * np.log1p(6 * np.exp(-10)), rel=1e-2
+  )
+
+
+def test_checkpoints_hold_backbone_and_head_by_name(data):
+  params = tiny.load('cvrl_pretrain_tiny', *data)
+  model = trainer.built(experiment.build_task(params))
+  assert isinstance(model, modeling.VideoModel)
+  assert set(model.checkpoint_items) == {'backbone', 'head'}
