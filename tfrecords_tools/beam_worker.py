@@ -31,8 +31,8 @@ def main() -> None:
   from apache_beam.runners.worker import sdk_worker_main
 
   # The parent reports what fails; Beam would print the trace of it here as well.
-  with open(os.devnull, 'w') as sys.stderr:
-    sdk_worker_main.main(sys.argv)
+  sys.stderr = open(os.devnull, 'w')  # noqa: SIM115
+  sdk_worker_main.main(sys.argv)
 
 
 if __name__ == '__main__':

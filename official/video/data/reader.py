@@ -150,13 +150,7 @@ class ViewMaker:
       config.num_test_crops,
       config.min_image_size,
     )
-    chosen = tf.gather(frames, indices)
-    return tf.stack(
-      [
-        decoding.decode_clip(chosen, windows[crop], (height, width), False)
-        for crop in range(config.num_test_crops)
-      ]
-    )
+    return decoding.decode_crops(tf.gather(frames, indices), windows, (height, width))
 
 
 def _check(
