@@ -104,6 +104,16 @@ def _planes(image: av.VideoFrame, channels: int) -> list[np.ndarray]:
   return result
 
 
+def _padded_to_even(plane: np.ndarray) -> np.ndarray:
+  """A copy whose buffer goes on by a row and a column where its sides are odd.
+
+  The encoder reads luma up to even sides, and would find there whatever memory holds.
+  """
+  height, width = plane.shape
+  padded = np.pad(plane, ((0, height % 2), (0, width % 2)), mode='edge')
+  return padded[:height, :width]
+
+
 def upright(planes: list[np.ndarray], image: av.VideoFrame) -> list[np.ndarray]:
   """Turns planes the way that the container's display matrix says they are shown.
 
@@ -158,12 +168,15 @@ class FrameEncoder:
     direct = image.colorspace in _JPEG_MATRICES and not image.format.is_rgb
     scaled = self._scale(image, 'yuv420p' if direct else 'rgb24')
     planes = upright(_planes(scaled, 1 if direct else 3), image)
-    planes = [np.ascontiguousarray(plane) for plane in planes]
     self.size = planes[0].shape[1], planes[0].shape[0]
     quality = self._options.quality
-    if direct:
-      return simplejpeg.encode_jpeg_yuv_planes(*planes, quality=quality)
-    return simplejpeg.encode_jpeg(planes[0], quality, 'RGB', '420')
+    if not direct:
+      return simplejpeg.encode_jpeg(
+        np.ascontiguousarray(planes[0]), quality, 'RGB', '420'
+      )
+    luma, *chroma = planes
+    chroma = [np.ascontiguousarray(plane) for plane in chroma]
+    return simplejpeg.encode_jpeg_yuv_planes(_padded_to_even(luma), *chroma, quality)
 
   def _scale(self, image: av.VideoFrame, pixel_format: str) -> av.VideoFrame:
     width, height = self._scaled or (image.width, image.height)

@@ -54,19 +54,18 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None
 
 
 def _require_same(
-  output_dir: str, what: str, before: Mapping[str, Any], plan: SplitPlan
+  output_dir: str, what: str, before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> None:
-  now = json.loads(json.dumps(plan.arguments))
-  if difference := _difference(before, now):
+  if difference := _difference(before, json.loads(json.dumps(now))):
     raise UserError(
-      f'--output_dir={output_dir}: holds a {what} conversion of split {plan.split} '
-      f'with other arguments: {difference}; choose another --output_dir, or replace it '
-      'by --overwrite'
+      f'--output_dir={output_dir}: holds {what} with other arguments: {difference}; '
+      'repeat the earlier ones, choose another --output_dir, or replace it by --overwrite'
     )
 
 
 def _state_of(plan: SplitPlan) -> dict[str, Any]:
-  return {'arguments': dict(plan.arguments), 'tool_version': __version__}
+  """What a split is resumed with; another version might write other bytes."""
+  return {**plan.arguments, 'tool_version': __version__}
 
 
 def _check_partial(output_dir: str, plan: SplitPlan) -> bool:
@@ -74,20 +73,13 @@ def _check_partial(output_dir: str, plan: SplitPlan) -> bool:
   path = _path(output_dir, plan.split, STATE_SUFFIX)
   try:
     with open(path, encoding='utf-8') as file:
-      state = json.load(file)
-    before = {**state['arguments'], 'tool_version': state['tool_version']}
+      before = dict(json.load(file))
   except (FileNotFoundError, NotADirectoryError):
     return False
-  except (OSError, ValueError, KeyError, TypeError) as error:
+  except (OSError, ValueError, TypeError) as error:
     raise UserError(f'{path}: {error}; replace it by --overwrite') from error
-  now = _state_of(plan)
-  current = {**now['arguments'], 'tool_version': now['tool_version']}
-  if difference := _difference(before, json.loads(json.dumps(current))):
-    raise UserError(
-      f'--output_dir={output_dir}: holds an unfinished conversion of split '
-      f'{plan.split} with other arguments: {difference}; repeat its arguments, choose '
-      'another --output_dir, or replace it by --overwrite'
-    )
+  what = f'an unfinished conversion of split {plan.split}'
+  _require_same(output_dir, what, before, _state_of(plan))
   return True
 
 
@@ -103,7 +95,8 @@ def check_split(output_dir: str, plan: SplitPlan) -> records.Manifest | None:
   manifest_path = os.path.join(output_dir, records.manifest_name(plan.split))
   if os.path.exists(manifest_path):
     manifest = read_manifest(manifest_path)
-    _require_same(output_dir, 'finished', manifest.arguments, plan)
+    what = f'a finished conversion of split {plan.split}'
+    _require_same(output_dir, what, manifest.arguments, plan.arguments)
     return manifest
   begun = _check_partial(output_dir, plan)
   if not begun and (foreign := _shard_files(output_dir, plan.split)):

@@ -203,6 +203,12 @@ def _parser() -> argparse.ArgumentParser:
   add('--short_side', default='120,180', help='pixels: a number, or least,greatest')
   add('--seconds', default='2,3', help='length: a number, or least,greatest')
   add('--num_backgrounds', type=_at_least(1), default=8, help='surfaces shared by all')
+  add(
+    '--light',
+    choices=('changing', 'steady'),
+    default='changing',
+    help='changing turns all hues over time; steady keeps the colours of the captions',
+  )
   add('--container', choices=sorted(CODECS), default='mp4', help='file format')
   add(
     '--num_workers',
@@ -237,6 +243,7 @@ def run(argv: Sequence[str]) -> None:
     objects=args.objects,
     segments=args.segments,
     container=args.container,
+    light=args.light,
   )
   started = time.monotonic()
   total = synthesize(args.output_dir, _splits(args), config, args.num_workers)

@@ -453,6 +453,7 @@ def _start(folder, output, workers, **environment):
       '--output_dir',
       output,
       '--num_shards=6',
+      '--short_side=181',
       f'--num_workers={workers}',
     ),
     cwd=REPOSITORY,
@@ -468,7 +469,13 @@ def unbroken(longer, tmp_path_factory):
   output = tmp_path_factory.mktemp('unbroken')
   assert (
     run_here(
-      '--source=folder', '--path', longer, '--output_dir', output, '--num_shards=6'
+      '--source=folder',
+      '--path',
+      longer,
+      '--output_dir',
+      output,
+      '--num_shards=6',
+      '--short_side=181',
     )
     == 0
   )
@@ -502,7 +509,13 @@ def test_a_killed_worker_is_reported_and_the_rest_goes_on(longer, unbroken, tmp_
   assert 'a worker process died while converting ' in stderr.splitlines()[-1]
   assert (
     run_here(
-      '--source=folder', '--path', longer, '--output_dir', output, '--num_shards=6'
+      '--source=folder',
+      '--path',
+      longer,
+      '--output_dir',
+      output,
+      '--num_shards=6',
+      '--short_side=181',
     )
     == 0
   )

@@ -46,6 +46,8 @@ class Config:
     objects: moving objects a video, 1 or 2.
     segments: whether objects rest before and after they act.
     container: key of `encode.CODECS`.
+    light: 'changing' turns all hues steadily, so that colours do not tell videos apart;
+      'steady' keeps the colours that captions name.
   """
 
   seed: int = 0
@@ -55,6 +57,7 @@ class Config:
   objects: int = 1
   segments: bool = False
   container: str = 'mp4'
+  light: str = 'changing'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +108,7 @@ class Scene:
     drift: amplitude (x, y) of the camera's drift, in short sides.
     drift_frequency: cycles a second of the drift along (x, y).
     drift_phase: radians at the start along (x, y).
+    light: turns of the hue circle at the start, and a second.
     caption: one of `CAPTIONS`.
     actors: the objects; later ones are drawn over earlier ones.
   """
@@ -119,6 +123,7 @@ class Scene:
   drift: tuple[float, float]
   drift_frequency: tuple[float, float]
   drift_phase: tuple[float, float]
+  light: tuple[float, float]
   caption: str
   actors: Sequence[Actor]
 
@@ -163,6 +168,13 @@ def _acting_frames(draw: _Draw, frames: int, segments: bool) -> tuple[int, int]:
   first = round(draw.uniform('first', 0.15, 0.35) * frames)
   last = round((1 - draw.uniform('last', 0.15, 0.35)) * frames)
   return min(first, frames - 1), max(min(last, frames - 1), first)
+
+
+def _light(draw: _Draw, light: str) -> tuple[float, float]:
+  if light == 'steady':
+    return 0.0, 0.0
+  rate = draw.uniform('light', 0.25, 0.6) * draw.choice('light direction', (-1, 1))
+  return draw.uniform('light phase', 0, 1), rate
 
 
 def _center(draw: _Draw, place: int, objects: int) -> tuple[float, float]:
@@ -218,6 +230,7 @@ def draw_scene(config: Config, split: str, index: int) -> Scene:
     drift=draw.pair('drift', 0.0, 0.03),
     drift_frequency=draw.pair('drift frequency', 0.1, 0.3),
     drift_phase=draw.pair('drift phase', 0, 2 * np.pi),
+    light=_light(draw, config.light),
     caption=draw.choice('caption', CAPTIONS),
     actors=tuple(
       _actor(draw.under('actor', number), action, (side + number) % 2, frames, config)
