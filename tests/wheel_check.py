@@ -72,7 +72,7 @@ def run_drivers(python: pathlib.Path, work: pathlib.Path) -> None:
 
   module('tfrecords_tools.synthesize', '--output_dir=videos', '--splits=train=24,test=12')
   module(
-    'tfrecords_tools.convert', '--source=folder', '--input=videos', '--output_dir=records'
+    'tfrecords_tools.convert', '--source=folder', '--path=videos', '--output_dir=records'
   )
   data = (
     'task.train_data.input_path=records/train.manifest.json,'

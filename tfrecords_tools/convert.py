@@ -39,7 +39,7 @@ from tfrecords_tools.datasets import SOURCES
 from tfrecords_tools.datasets.source import SourceRequest
 from tfrecords_tools.frames import FrameOptions
 from tfrecords_tools.pipeline import LOCAL_RUNNER, WorkerDied, run_tasks
-from tfrecords_tools.plan import SplitPlan, label_names, make_plan
+from tfrecords_tools.plan import SplitPlan, hold_out, label_names, make_plan
 from tfrecords_tools.progress import ProgressBar
 from tfrecords_tools.shards import read_result
 
@@ -56,6 +56,12 @@ def _add_source_flags(parser: argparse.ArgumentParser) -> None:
   add('--root', help="csv, jsonl: where relative paths start; default the list's folder")
   add('--annotations', help='ucf101, hmdb51, kinetics*: where the official lists are')
   add('--split', help='folder, csv, jsonl: split of clips that name none; default train')
+  add(
+    '--test_fraction',
+    type=number(float, 0, 0.9),
+    default=0.0,
+    help="share of each class that becomes a split 'test', where the source has one split",
+  )
   add('--fold', type=number(int, 1, 3), help='ucf101, hmdb51: official fold; default 1')
   add('--label_map', help='class names by id, one a line; default the sorted names')
 
@@ -165,7 +171,7 @@ def _frame_options(flags: argparse.Namespace) -> FrameOptions:
 def _recorded_arguments(flags: argparse.Namespace) -> dict[str, Any]:
   """What the bytes depend on; not where the work is done or written to."""
   names = (
-    *('source', 'path', *_SOURCE_FLAGS, 'label_map'),
+    *('source', 'path', *_SOURCE_FLAGS, 'test_fraction', 'label_map'),
     *('num_shards', 'seed', 'fps', 'short_side', 'quality', 'max_frames', 'max_pixels'),
   )
   return {name: getattr(flags, name) for name in names}
@@ -181,6 +187,8 @@ def plan_conversion(flags: argparse.Namespace) -> tuple[list[SplitPlan], Sequenc
     flags.path, flags.root, flags.annotations, flags.split, flags.fold
   )
   listing = SOURCES[flags.source].list_clips(request)
+  if flags.test_fraction:
+    listing = hold_out(listing, flags.test_fraction, flags.seed)
   plans = make_plan(
     listing,
     flags.output_dir,

@@ -136,6 +136,33 @@ def _permuted(clips: Sequence[SourceClip], seed: int) -> tuple[list[SourceClip],
   return sorted(ordered, key=rank), digest
 
 
+def hold_out(listing: Listing, fraction: float, seed: int) -> Listing:
+  """Moves a share of each class's clips into a split 'test'.
+
+  Args:
+    listing: clips of one split.
+    fraction: share that is moved, in (0, 1).
+    seed: of the choice, which is the same on every machine.
+
+  Raises:
+    UserError: the clips are split already.
+  """
+  splits = {clip.split for clip in listing.clips}
+  if len(splits) > 1 or 'test' in splits:
+    raise UserError(
+      f'--test_fraction={fraction:g}: the source has the splits {sorted(splits)} already; '
+      'drop the flag'
+    )
+  seen: Counter[tuple[str, ...]] = Counter()
+  sizes = Counter(clip.labels for clip in listing.clips)
+  clips = []
+  for clip in _permuted(listing.clips, seed)[0]:
+    held = seen[clip.labels] < round(fraction * sizes[clip.labels])
+    seen[clip.labels] += 1
+    clips.append(dataclasses.replace(clip, split='test') if held else clip)
+  return dataclasses.replace(listing, clips=clips)
+
+
 def _shards(clips: Sequence[SourceClip], num_shards: int) -> list[Sequence[SourceClip]]:
   """Cuts into `num_shards` runs whose lengths differ by one at most."""
   bounds = [len(clips) * shard // num_shards for shard in range(num_shards + 1)]

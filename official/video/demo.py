@@ -79,7 +79,7 @@ def make_records(folder: str, videos: str | None) -> str:
   _tool(
     'convert',
     '--source=folder',
-    f'--input={videos}',
+    f'--path={videos}',
     f'--output_dir={records}',
     '--short_side=96',
     f'--seed={FLAGS.seed}',

@@ -199,7 +199,9 @@ def parse_gin(files: Sequence[str], bindings: Sequence[str]) -> None:
   """
   try:
     with gin.unlock_config():
-      gin.parse_config_files_and_bindings(list(files), list(bindings), finalize_config=False)
+      gin.parse_config_files_and_bindings(
+        list(files), list(bindings), finalize_config=False
+      )
   except (ValueError, SyntaxError, OSError, AttributeError, TypeError) as error:
     message = ' '.join(str(error).split())
     raise UserError(f'--gin_file/--gin_params: {message}') from error

@@ -111,8 +111,8 @@ def _part_decoder(
   end = tf.reduce_max(windows[:, :2] + windows[:, 2:], 0)
   # Decoding a part alone gets the chroma of its outermost columns wrong, so one more
   # column is decoded on either side.
-  begin = tf.maximum(begin - [0, 1], 0)
-  end = tf.minimum(end + [0, 1], tf.stack(frame_size(frames)))
+  begin = tf.maximum(begin - tf.constant([0, 1]), 0)
+  end = tf.minimum(end + tf.constant([0, 1]), tf.stack(frame_size(frames)))
   part = tf.concat([begin, end - begin], 0)
 
   def decode(encoded: tf.Tensor) -> tf.Tensor:

@@ -2,11 +2,13 @@
 
 A key is an int32 [2] tensor. `sample_key` makes the key of a record, `fold` derives a new
 key from a key and an integer or a name, and `uniform`, `bernoulli`, `integer` and
-`permutation` turn a key and a name into numbers. Each of them folds its name first, so two
-draws share a stream only where they share both key and name.
+`permutation` turn a key and a name into numbers. Two draws share a stream only where they
+share both key and name.
 
-Everything is made of the integer bits of Philox: those are the same eagerly, inside
-tf.data and under XLA, which TensorFlow's own conversion to floats is not.
+A key is the key of a Philox generator, and integers and names are its counter: what
+`fold` and the draws return are blocks of one permutation that never overlap. Only the
+integer bits are TensorFlow's; they are the same eagerly, inside tf.data and under XLA,
+which its own conversion to floats is not.
 """
 
 import zlib
@@ -17,10 +19,11 @@ import tensorflow as tf
 
 Foldable: TypeAlias = int | str | tf.Tensor
 
-# Keeps names and integers apart: an integer below 2**62 never folds like a name.
+# Integers fold below it, names above.
 _NAME_SPACE = 1 << 62
-# Keep the bits that make keys apart from the bits that make numbers.
-_FOLD, _DRAW = 0x2545F491, 0x5851F42D
+# Low half of the counter: draws count up from 0, new keys lie far beyond.
+_DRAW, _FOLD = 0, 1 << 62
+_PHILOX = 1
 
 
 def sample_key(seed: Foldable, epoch: Foldable, record: Foldable) -> tf.Tensor:
@@ -39,7 +42,7 @@ def sample_key(seed: Foldable, epoch: Foldable, record: Foldable) -> tf.Tensor:
 
 
 def fold(key: tf.Tensor, data: Foldable) -> tf.Tensor:
-  """Derives the key that belongs to `data` under `key`.
+  """Derives the key that belongs to `data` under `key`, unrelated to any other.
 
   Args:
     key: int32 or int64 [2].
@@ -47,10 +50,9 @@ def fold(key: tf.Tensor, data: Foldable) -> tf.Tensor:
       the graph is traced).
 
   Returns:
-    An int32 [2] key, unrelated to `key` and to the keys of other `data`.
+    An int32 [2] key.
   """
-  folded = tf.bitwise.bitwise_xor(tf.cast(key, tf.int32), _words(data))
-  return _bits(folded, [2], _FOLD)
+  return _bits(key, data, [2], _FOLD)
 
 
 def uniform(
@@ -61,7 +63,7 @@ def uniform(
   maxval: float | tf.Tensor = 1.0,
 ) -> tf.Tensor:
   """Draws float32 numbers in [minval, maxval), on a grid of 2**24 steps."""
-  bits = _bits(fold(key, name), shape, _DRAW)
+  bits = _bits(key, name, shape)
   mantissa = tf.bitwise.bitwise_and(bits, (1 << 24) - 1)
   return minval + (maxval - minval) * (tf.cast(mantissa, tf.float32) * 2.0**-24)
 
@@ -73,29 +75,31 @@ def bernoulli(key: tf.Tensor, name: str, p: float | tf.Tensor) -> tf.Tensor:
 
 def integer(key: tf.Tensor, name: str, maxval: int | tf.Tensor) -> tf.Tensor:
   """Draws an int32 scalar in [0, maxval); its bias is below maxval / 2**31."""
-  bits = tf.bitwise.bitwise_and(_bits(fold(key, name), [], _DRAW), 0x7FFFFFFF)
+  bits = tf.bitwise.bitwise_and(_bits(key, name, []), 0x7FFFFFFF)
   return tf.math.floormod(bits, tf.cast(maxval, tf.int32))
 
 
 def permutation(key: tf.Tensor, name: str, n: int) -> tf.Tensor:
   """Draws an int32 [n] permutation of 0 .. n-1."""
-  return tf.argsort(_bits(fold(key, name), [n], _DRAW), stable=True)
+  return tf.argsort(_bits(key, name, [n]), stable=True)
 
 
-def _bits(key: tf.Tensor, shape: Sequence[int], domain: int) -> tf.Tensor:
-  return tf.random.stateless_uniform(
-    shape,
-    seed=tf.bitwise.bitwise_xor(key, tf.constant([0, domain])),
-    minval=None,
-    maxval=None,
+def _bits(
+  key: tf.Tensor, data: Foldable, shape: Sequence[int], start: int = _DRAW
+) -> tf.Tensor:
+  """Uniform int32 bits, the same on every device."""
+  # The raw operation, because the public one costs ten times as much a call.
+  return tf.raw_ops.StatelessRandomUniformFullIntV2(
+    shape=tf.constant(shape, tf.int32),
+    key=tf.reshape(tf.bitcast(tf.cast(key, tf.int32), tf.uint64), [1]),
+    counter=_counter(data, start),
+    alg=_PHILOX,
     dtype=tf.int32,
-    alg='philox',
   )
 
 
-def _words(data: Foldable) -> tf.Tensor:
-  """The two int32 words of a name or integer."""
-  if isinstance(data, str):
-    data = _NAME_SPACE | zlib.crc32(data.encode())
-  wide = tf.cast(data, tf.int64) if tf.is_tensor(data) else tf.constant(data, tf.int64)
-  return tf.bitcast(wide, tf.int32)
+def _counter(data: Foldable, start: int) -> tf.Tensor:
+  if tf.is_tensor(data):
+    return tf.bitcast(tf.stack([start, tf.cast(data, tf.int64)]), tf.uint64)
+  number = _NAME_SPACE | zlib.crc32(data.encode()) if isinstance(data, str) else data
+  return tf.constant([start, number % 2**64], tf.uint64)
