@@ -32,7 +32,7 @@ from official.video.errors import UserError
 from tfrecords_tools.synthesis.annotate import CLASS_NAMES, annotate
 from tfrecords_tools.synthesis.encode import CODECS, encode_video
 from tfrecords_tools.synthesis.render import render
-from tfrecords_tools.synthesis.scene import Config, draw_scene
+from tfrecords_tools.synthesis.scene import COLORS, TEXTURES, Config, draw_scene
 
 LABEL_MAP_NAME = 'label_map.txt'
 _DEFAULT_SPLITS = {'train': 960, 'test': 240}
@@ -202,12 +202,27 @@ def _parser() -> argparse.ArgumentParser:
   add('--segments', action='store_true', help='objects rest, act, then rest again')
   add('--short_side', default='120,180', help='pixels: a number, or least,greatest')
   add('--seconds', default='2,3', help='length: a number, or least,greatest')
-  add('--num_backgrounds', type=_at_least(1), default=8, help='surfaces shared by all')
   add(
-    '--light',
-    choices=('changing', 'steady'),
-    default='changing',
-    help='changing turns all hues over time; steady keeps the colours of the captions',
+    '--num_backgrounds',
+    type=_at_least(1),
+    default=Config.num_backgrounds,
+    help='surfaces shared by all',
+  )
+  add(
+    '--num_colors',
+    type=int,
+    choices=range(1, len(COLORS) + 1),
+    metavar='N',
+    default=Config.num_colors,
+    help=f'colours of objects, of {len(COLORS)}',
+  )
+  add(
+    '--num_textures',
+    type=int,
+    choices=range(1, len(TEXTURES) + 1),
+    metavar='N',
+    default=Config.num_textures,
+    help=f'textures of objects, of {len(TEXTURES)}',
   )
   add('--container', choices=sorted(CODECS), default='mp4', help='file format')
   add(
@@ -243,7 +258,8 @@ def run(argv: Sequence[str]) -> None:
     objects=args.objects,
     segments=args.segments,
     container=args.container,
-    light=args.light,
+    num_colors=args.num_colors,
+    num_textures=args.num_textures,
   )
   started = time.monotonic()
   total = synthesize(args.output_dir, _splits(args), config, args.num_workers)

@@ -81,7 +81,7 @@ def make_records(folder: str, videos: str | None) -> str:
     '--source=folder',
     f'--path={videos}',
     f'--output_dir={records}',
-    '--short_side=96',
+    '--short_side=72',
     f'--seed={FLAGS.seed}',
     *split,
     allowed=(0, 1),

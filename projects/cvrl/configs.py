@@ -58,13 +58,14 @@ DATASETS = {
 PRETRAIN_LEARNING_RATE = 0.32 * 128
 
 
-def sgd_cosine(
-  learning_rate: float, steps: int, warmup_steps: int
+def cosine(
+  learning_rate: float, steps: int, warmup_steps: int, optimizer: str = 'sgd'
 ) -> optimization.OptimizationConfig:
-  """SGD with momentum 0.9, cosine decay over all steps, linear warm-up from 0."""
+  """Cosine decay after linear warm-up from 0; SGD with momentum 0.9, or Adam."""
+  settings = {'sgd': {'momentum': 0.9}, 'adam': {}}
   return optimization.OptimizationConfig(
     {
-      'optimizer': {'type': 'sgd', 'sgd': {'momentum': 0.9}},
+      'optimizer': {'type': optimizer, optimizer: settings[optimizer]},
       'learning_rate': {
         'type': 'cosine',
         'cosine': {'initial_learning_rate': learning_rate, 'decay_steps': steps},
@@ -78,7 +79,11 @@ def sgd_cosine(
 
 
 def trainer(
-  learning_rate: float, steps: int, warmup_steps: int, report_every: int
+  learning_rate: float,
+  steps: int,
+  warmup_steps: int,
+  report_every: int,
+  optimizer: str = 'sgd',
 ) -> cfg.TrainerConfig:
   """Trainer of a schedule that reports, checkpoints and validates every so many steps."""
   return cfg.TrainerConfig(
@@ -87,7 +92,7 @@ def trainer(
     summary_interval=report_every,
     checkpoint_interval=report_every,
     validation_interval=report_every,
-    optimizer_config=sgd_cosine(learning_rate, steps, warmup_steps),
+    optimizer_config=cosine(learning_rate, steps, warmup_steps, optimizer),
   )
 
 
@@ -176,14 +181,21 @@ def finetune(dataset: Dataset) -> cfg.ExperimentConfig:
   return experiment
 
 
+# The tiny experiments learn in minutes on two CPU cores: a 16-channel R3D-10 on 8 frames of
+# 48 pixels, and Adam, which needs no long warm-up.
+TINY_SHAPE = (8, 48, 48, 3)
+TINY_VIDEOS = 960
+
+
 def _tiny_backbone() -> backbones.Backbone:
   return backbones.Backbone(
     type='resnet_3d',
     resnet_3d=backbones.ResNet3D(
       model_id=10,
       width_multiplier=0.25,
+      stem_conv_temporal_kernel_size=1,
       stem_conv_temporal_stride=1,
-      temporal_kernel_sizes=(3, 3, 3, 3),
+      temporal_kernel_sizes=(1, 3, 3, 3),
       temporal_strides=(1, 2, 2, 1),
     ),
   )
@@ -191,37 +203,34 @@ def _tiny_backbone() -> backbones.Backbone:
 
 def tiny_pretrain() -> cfg.ExperimentConfig:
   """CVRL at a size that learns in minutes on two CPU cores."""
-  experiment = pretrain(Dataset(12, 960), epochs=40, batch=64)
+  experiment = pretrain(Dataset(0, TINY_VIDEOS), epochs=40, batch=64)
   task = experiment.task
   task.model.backbone = _tiny_backbone()
   task.model.head = heads.ProjectionHead(
     hidden_dim=128, num_hidden_layers=1, output_dim=64, norm_momentum=0.9
   )
   for config in (task.train_data, task.validation_data):
-    config.feature_shape = (8, 64, 64, 3)
-    config.temporal_stride = 2
-  experiment.trainer = trainer(0.2, steps=600, warmup_steps=30, report_every=50)
+    config.feature_shape = TINY_SHAPE
+    config.augmentation.area_range = (0.5, 1.0)
+    config.augmentation.aspect_range = (0.75, 1.33)
+  experiment.trainer = trainer(0.002, 600, 30, report_every=50, optimizer='adam')
   return experiment
 
 
 def tiny_classification(freeze: bool) -> cfg.ExperimentConfig:
   """Linear evaluation or fine-tuning of the tiny net."""
-  experiment = classification(
-    Dataset(0, 960),
-    epochs=20,
-    batch=64,
-    learning_rate=1.0 if freeze else 0.1,
-    freeze=freeze,
-  )
+  learning_rate = 0.02 if freeze else 0.002
+  experiment = classification(Dataset(0, TINY_VIDEOS), 20, 64, learning_rate, freeze)
   task = experiment.task
   task.model.backbone = _tiny_backbone()
-  task.train_data.feature_shape = task.validation_data.feature_shape = (8, 64, 64, 3)
+  task.model.head.dropout_rate = 0.0
+  task.train_data.feature_shape = task.validation_data.feature_shape = TINY_SHAPE
+  task.train_data.augmentation.area_range = (0.5, 1.0)
+  task.train_data.augmentation.aspect_range = (0.75, 1.33)
   task.validation_data.min_image_size = 0
   task.validation_data.num_test_clips = 3
   task.validation_data.num_test_crops = 1
-  experiment.trainer = trainer(
-    1.0 if freeze else 0.1, steps=300, warmup_steps=15, report_every=50
-  )
+  experiment.trainer = trainer(learning_rate, 300, 15, report_every=50, optimizer='adam')
   return experiment
 
 

@@ -215,15 +215,6 @@ def _background(scene: Scene, seed: int) -> tuple[np.ndarray, np.ndarray]:
   return pixels, half + np.array(scene.corner) * np.maximum(side - 2 * half, 0)
 
 
-def _turn_hues(frame: np.ndarray, turns: float) -> np.ndarray:
-  shift = round(256 * turns) % 256
-  if not shift:
-    return frame
-  hsv = cv2.cvtColor(frame, cv2.COLOR_RGB2HSV_FULL)
-  hsv[..., 0] += np.uint8(shift)  # Wraps around, as hues do.
-  return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
-
-
 def render(scene: Scene, config: Config) -> Iterator[np.ndarray]:
   """Yields the frames of a video, `[height, width, 3]` uint8 RGB."""
   pixels, middle = _background(scene, config.seed)
@@ -238,5 +229,4 @@ def render(scene: Scene, config: Config) -> Iterator[np.ndarray]:
     frame = cv2.getRectSubPix(pixels, (scene.width, scene.height), at)
     for sprite, transforms, boxes in drawn:
       _paste(frame, sprite, transforms[number], boxes[number])
-    start, rate = scene.light
-    yield _turn_hues(frame, start + rate * number / scene.fps)
+    yield frame

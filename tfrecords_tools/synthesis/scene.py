@@ -3,7 +3,8 @@
 Every quantity has a random stream of its own, keyed by (seed, split, index, name), so a
 video depends on nothing but its place in its split, and no two quantities are related.
 What two clips of a video share besides the action (surface, colours) comes from small
-pools: a surface of its own for every video would tell videos apart without any motion.
+pools: a surface of its own for every video would tell videos apart without any motion,
+and so would many combinations of surface, colour and texture.
 """
 
 import dataclasses
@@ -46,18 +47,19 @@ class Config:
     objects: moving objects a video, 1 or 2.
     segments: whether objects rest before and after they act.
     container: key of `encode.CODECS`.
-    light: 'changing' turns all hues steadily, so that colours do not tell videos apart;
-      'steady' keeps the colours that captions name.
+    num_colors: how many of `COLORS` objects have.
+    num_textures: how many of `TEXTURES` objects have.
   """
 
   seed: int = 0
   short_side: tuple[int, int] = (120, 180)
   seconds: tuple[float, float] = (2.0, 3.0)
-  num_backgrounds: int = 8
+  num_backgrounds: int = 3
   objects: int = 1
   segments: bool = False
   container: str = 'mp4'
-  light: str = 'changing'
+  num_colors: int = 3
+  num_textures: int = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +110,6 @@ class Scene:
     drift: amplitude (x, y) of the camera's drift, in short sides.
     drift_frequency: cycles a second of the drift along (x, y).
     drift_phase: radians at the start along (x, y).
-    light: turns of the hue circle at the start, and a second.
     caption: one of `CAPTIONS`.
     actors: the objects; later ones are drawn over earlier ones.
   """
@@ -123,7 +124,6 @@ class Scene:
   drift: tuple[float, float]
   drift_frequency: tuple[float, float]
   drift_phase: tuple[float, float]
-  light: tuple[float, float]
   caption: str
   actors: Sequence[Actor]
 
@@ -170,13 +170,6 @@ def _acting_frames(draw: _Draw, frames: int, segments: bool) -> tuple[int, int]:
   return min(first, frames - 1), max(min(last, frames - 1), first)
 
 
-def _light(draw: _Draw, light: str) -> tuple[float, float]:
-  if light == 'steady':
-    return 0.0, 0.0
-  rate = draw.uniform('light', 0.25, 0.6) * draw.choice('light direction', (-1, 1))
-  return draw.uniform('light phase', 0, 1), rate
-
-
 def _center(draw: _Draw, place: int, objects: int) -> tuple[float, float]:
   x, y = draw.pair('center', -1, 1)
   if objects == 1:
@@ -189,8 +182,8 @@ def _actor(draw: _Draw, action: Action, place: int, frames: int, config: Config)
   fit = 1.0 if config.objects == 1 else 0.75
   return Actor(
     action=action,
-    color=draw.choice('color', tuple(COLORS)),
-    texture=draw.choice('texture', TEXTURES),
+    color=draw.choice('color', tuple(COLORS)[: config.num_colors]),
+    texture=draw.choice('texture', TEXTURES[: config.num_textures]),
     size=fit * draw.uniform('size', 0.38, 0.5),
     tilt=draw.uniform('tilt', -0.12, 0.12),
     center=_center(draw, place, config.objects),
@@ -230,7 +223,6 @@ def draw_scene(config: Config, split: str, index: int) -> Scene:
     drift=draw.pair('drift', 0.0, 0.03),
     drift_frequency=draw.pair('drift frequency', 0.1, 0.3),
     drift_phase=draw.pair('drift phase', 0, 2 * np.pi),
-    light=_light(draw, config.light),
     caption=draw.choice('caption', CAPTIONS),
     actors=tuple(
       _actor(draw.under('actor', number), action, (side + number) % 2, frames, config)

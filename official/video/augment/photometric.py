@@ -126,18 +126,19 @@ def gaussian_blur(clip: tf.Tensor, sigma: tf.Tensor, radius: int) -> tf.Tensor:
   padded = tf.pad(rows, margin)
   blurred = _weighted_shifts(padded, taps, axis=2, step=channels)
   blurred = _weighted_shifts(blurred, taps, axis=1, step=1)
-  return tf.clip_by_value(tf.reshape(blurred, clip.shape), 0.0, 1.0)
+  return tf.reshape(blurred, clip.shape)
 
 
 @_compiled
 def _weighted_shifts(rows: tf.Tensor, taps: tf.Tensor, axis: int, step: int) -> tf.Tensor:
-  """Sum over i of taps[i] * rows shifted by i * step along an axis, where all exist."""
+  """Sum over i of taps[i] * rows shifted by i * step along an axis, clipped to [0, 1]."""
   shape = rows.shape.as_list()
   shape[axis] -= (taps.shape[0] - 1) * step
   begins = [
     [i * step if a == axis else 0 for a in range(3)] for i in range(taps.shape[0])
   ]
-  return tf.add_n([taps[i] * tf.slice(rows, b, shape) for i, b in enumerate(begins)])
+  total = tf.add_n([taps[i] * tf.slice(rows, b, shape) for i, b in enumerate(begins)])
+  return tf.clip_by_value(total, 0.0, 1.0)
 
 
 class PhotometricOp(abc.ABC):

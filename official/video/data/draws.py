@@ -62,7 +62,10 @@ def uniform(
   minval: float | tf.Tensor = 0.0,
   maxval: float | tf.Tensor = 1.0,
 ) -> tf.Tensor:
-  """Draws float32 numbers in [minval, maxval), on a grid of 2**24 steps."""
+  """Draws float32 numbers in [minval, maxval), on a grid of 2**24 steps.
+
+  XLA may round the last bit of another range than [0, 1) differently.
+  """
   bits = _bits(key, name, shape)
   mantissa = tf.bitwise.bitwise_and(bits, (1 << 24) - 1)
   return minval + (maxval - minval) * (tf.cast(mantissa, tf.float32) * 2.0**-24)

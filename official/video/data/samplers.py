@@ -330,5 +330,6 @@ def build_sampler(config: data_config.Sampler) -> FrameSampler:
     return make(**given)
   except TypeError as error:
     raise UserError(
-      f'sampler {config.name!r}: {error}; leave fields it does not have null'
+      f'sampler.name {config.name!r} with {given}: {error}; leave the fields that it does '
+      'not have null'
     ) from error

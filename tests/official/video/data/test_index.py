@@ -100,7 +100,7 @@ def test_a_cut_or_missing_shard_is_named(manifest, tmp_path):
   with pytest.raises(UserError, match=r'train-00001-of-00003.tfrecord: \d+ bytes, but'):
     load(tmp_path / 'train.manifest.json')
   victim.unlink()
-  with pytest.raises(UserError, match='train-00001-of-00003.tfrecord: named by'):
+  with pytest.raises(UserError, match=r'train-00001-of-00003.tfrecord: named by'):
     load(tmp_path / 'train.manifest.json')
 
 

@@ -19,7 +19,12 @@ def data(tmp_path_factory):
 
 
 def one_update(active, name, data, inputs):
-  """Weights and scalars of an experiment after one SGD step on a batch shared out."""
+  """What one SGD step on a batch shared out does.
+
+  Returns:
+    The change of all trainable weights as one vector, the other variables (the moving
+    statistics) after the step by name, and the training metrics.
+  """
   params = tiny.load(name, *data)
   with active.scope():
     tf_keras.utils.set_random_seed(1)
@@ -27,6 +32,7 @@ def one_update(active, name, data, inputs):
     model = trainer.built(task)
     optimizer = tf_keras.optimizers.legacy.SGD(0.1)
     metrics = task.build_metrics(training=True)
+  before = [v.numpy() for v in model.trainable_variables]
   share = len(inputs['label']) // active.num_replicas_in_sync
 
   def per_replica(context):
@@ -38,8 +44,13 @@ def one_update(active, name, data, inputs):
     active.run(task.train_step, args=(values, model, optimizer, metrics))
 
   step(active.experimental_distribute_values_from_function(per_replica))
+  changes = [
+    (v.numpy() - old).ravel()
+    for v, old in zip(model.trainable_variables, before, strict=True)
+  ]
   return (
-    {v.name: v.numpy() for v in model.variables},
+    np.concatenate(changes),
+    {v.name: v.numpy() for v in model.non_trainable_variables},
     {m.name: float(m.result()) for m in metrics},
   )
 
@@ -53,16 +64,21 @@ def batch_of(views):
 
 
 @pytest.mark.parametrize('name', ['cvrl_pretrain_tiny', 'cvrl_finetune_tiny'])
-@pytest.mark.parametrize('replicas', [2, 4])
+@pytest.mark.parametrize('replicas', [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_replicas_update_as_one(name, replicas, data, mirrored):
   inputs = batch_of(2 if 'pretrain' in name else 1)
-  alone, scalars = one_update(mirrored(1), name, data, inputs)
-  shared, shared_scalars = one_update(mirrored(replicas), name, data, inputs)
-  assert len(alone) == len(shared)
-  for (key, one), many in zip(alone.items(), shared.values(), strict=True):
-    np.testing.assert_allclose(many, one, rtol=1e-4, atol=1e-5, err_msg=key)
+  alone, statistics, scalars = one_update(mirrored(1), name, data, inputs)
+  shared, shared_statistics, shared_scalars = one_update(
+    mirrored(replicas), name, data, inputs
+  )
+  # Float32 sums in another order; a wrong factor of the gradient is off by 1/2 or more.
+  assert np.linalg.norm(shared - alone) < 1e-2 * np.linalg.norm(alone)
+  for (key, one), many in zip(
+    statistics.items(), shared_statistics.values(), strict=True
+  ):
+    np.testing.assert_allclose(many, one, rtol=1e-3, atol=1e-3, err_msg=key)
   for key, value in scalars.items():
-    assert shared_scalars[key] == pytest.approx(value, rel=1e-4), key
+    assert shared_scalars[key] == pytest.approx(value, rel=1e-3), key
 
 
 def test_views_first_keeps_views_together():
