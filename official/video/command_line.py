@@ -7,6 +7,8 @@ from absl import app, flags, logging
 
 from official.video.errors import UserError
 
+_HELP = frozenset({'--help', '-help', '-h', '--helpshort', '--helpfull'})
+
 
 def define_experiment_flags() -> None:
   """The Model Garden's experiment flags, and `--dry_run`."""
@@ -99,16 +101,26 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     except UserError as error:
       _fail(str(error))
 
+  if _HELP & set(sys.argv[1:]):
+    print(_help(main))
+    sys.exit(0)
   try:
-    app.run(guarded, flags_parser=_parse_flags)
+    app.run(guarded, flags_parser=lambda argv: flags.FLAGS(list(argv)))
   except flags.Error as error:
-    _fail(str(error))
+    _fail(' '.join(str(error).split()))
 
 
-def _parse_flags(argv: Sequence[str]) -> list[str]:
-  if '--help' in argv or '-h' in argv:
-    return app.parse_flags_with_usage(list(argv))
-  return flags.FLAGS(list(argv))
+def _help(main: Callable[[Sequence[str]], None]) -> str:
+  """The driver's docstring, then its flags: absl's own are left out."""
+  modules = flags.FLAGS.flags_by_module_dict().items()
+  own = [flag for name, of in modules if not name.startswith('absl') for flag in of]
+  lines = []
+  for flag in sorted(own, key=lambda flag: flag.name):
+    default = f' (default {flag.default_as_str})' if flag.default is not None else ''
+    head = f'  --{"[no]" * flag.boolean}{flag.name}: '
+    lines.append(flags.text_wrap(f'{head}{flag.help}{default}', 90, '      ', '  '))
+  doc = (sys.modules[main.__module__].__doc__ or '').strip()
+  return '\n'.join([doc, '', 'Flags:', *lines])
 
 
 def _fail(message: str) -> None:

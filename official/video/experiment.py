@@ -1,8 +1,12 @@
 """Resolving an experiment: registry, config files, overrides, gin; each mistake one line."""
 
+import collections.abc
 import dataclasses
 import difflib
 import os
+import re
+import types
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,8 +16,12 @@ import yaml
 
 from official.core import config_definitions as cfg
 from official.core import exp_factory, task_factory
+from official.modeling import hyperparams
 from official.video import registry_imports
 from official.video.errors import UserError
+
+# A name and '=' at the start of the text or after a comma.
+_ASSIGNMENT = re.compile(r'(?:^|,)\s*([A-Za-z_][\w.]*)\s*=')
 
 
 class _ConfigLoader(yaml.SafeLoader):
@@ -23,6 +31,12 @@ class _ConfigLoader(yaml.SafeLoader):
 _ConfigLoader.add_constructor(
   'tag:yaml.org,2002:python/tuple',
   lambda loader, node: tuple(loader.construct_sequence(node, deep=True)),
+)
+# YAML 1.1 reads 1e-3 as text.
+_ConfigLoader.add_implicit_resolver(
+  'tag:yaml.org,2002:float',
+  re.compile(r'[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$'),
+  list('-+.0123456789'),
 )
 
 
@@ -39,7 +53,12 @@ def nearest(name: str, known: Sequence[str]) -> str:
 def experiment_names() -> list[str]:
   """Names of the library's registered experiments."""
   registry_imports.register_all()
-  return sorted(exp_factory._REGISTERED_CONFIGS)
+  ours = ('official.video.', 'projects.')
+  return sorted(
+    name
+    for name, factory in exp_factory._REGISTERED_CONFIGS.items()
+    if getattr(factory, 'func', factory).__module__.startswith(ours)
+  )
 
 
 def parse_overrides(text: str, source: str) -> Mapping[str, Any]:
@@ -48,37 +67,47 @@ def parse_overrides(text: str, source: str) -> Mapping[str, Any]:
   Raises:
     UserError: not a mapping, or not YAML.
   """
-  if '=' in text and ':' not in text.split('=')[0]:
-    text = _assignments_to_yaml(text, source)
-  try:
-    value = yaml.load(text, _ConfigLoader)
-  except yaml.YAMLError as error:
-    where = ' '.join(str(error).split())
-    raise UserError(f'{source}: not readable as YAML: {where}') from error
+  if _ASSIGNMENT.match(text):
+    return _nest(_assignments(text, source), source)
+  value = _parse_yaml(text, source)
   if value is None:
     return {}
   if not isinstance(value, Mapping):
     raise UserError(
-      f'{source}: holds a {type(value).__name__}, expected field: value pairs'
+      f'{source}: holds {str(value)!r}, expected field: value pairs, a.b=1,c.d=2 or the '
+      'name of an existing file'
     )
-  return _nest(value)
+  return _nest(value, source)
 
 
-def _assignments_to_yaml(text: str, source: str) -> str:
-  from official.modeling import hyperparams
+def _parse_yaml(text: str, source: str) -> Any:
+  try:
+    return yaml.load(text, _ConfigLoader)
+  except yaml.YAMLError as error:
+    where = ' '.join(str(error).split())
+    raise UserError(f'{source}: not readable as YAML: {where}') from error
 
-  del source
-  return hyperparams.params_dict.nested_csv_str_to_json_str(text)
+
+def _assignments(text: str, source: str) -> dict[str, Any]:
+  """Values by dotted name; a comma belongs to the value unless a name and '=' follow."""
+  starts = list(_ASSIGNMENT.finditer(text))
+  ends = [match.start() for match in starts[1:]] + [len(text)]
+  return {
+    match[1]: _parse_yaml(text[match.end() : end], f'{source}: {match[1]}')
+    for match, end in zip(starts, ends, strict=True)
+  }
 
 
-def _nest(value: Mapping[str, Any]) -> dict[str, Any]:
+def _nest(value: Mapping[str, Any], source: str) -> dict[str, Any]:
   nested: dict[str, Any] = {}
   for key, item in value.items():
-    item = _nest(item) if isinstance(item, Mapping) else item
+    item = _nest(item, source) if isinstance(item, Mapping) else item
     *parents, leaf = str(key).split('.')
     place = nested
     for parent in parents:
       place = place.setdefault(parent, {})
+      if not isinstance(place, dict):
+        raise UserError(f'{source}: {parent} is set both as a value and by {key}')
     if isinstance(item, dict) and isinstance(place.get(leaf), dict):
       place[leaf] |= item
     else:
@@ -90,43 +119,74 @@ def _check_fields(
   config: Any, overrides: Mapping[str, Any], path: str, source: str
 ) -> None:
   """Raises `UserError` at the first field that the config does not have."""
-  known = list(config.as_dict())
+  hints = typing.get_type_hints(type(config))
+  known = [field.name for field in dataclasses.fields(config)]
   for key, value in overrides.items():
     field = f'{path}{key}'
     if key not in known:
       raise UserError(f'{source}: unknown field {field}; {nearest(key, known)}')
-    child = getattr(config, key)
-    if isinstance(value, Mapping):
-      if child is not None and not hasattr(child, 'as_dict'):
-        raise UserError(f'{source}: field {field} is a value, not a group of fields')
-      if child is not None:
-        _check_fields(child, value, field + '.', source)
-    elif hasattr(child, 'as_dict') and value is not None:
+    child, hint = getattr(config, key), hints[key]
+    group = _group(child, hint)
+    if isinstance(value, Mapping) and group is not None:
+      _check_fields(group, value, field + '.', source)
+    elif isinstance(value, Mapping) and child is not None:
+      raise UserError(f'{source}: field {field} is a value, not a group of fields')
+    elif group is not None and not _fits(value, hint):
       raise UserError(
-        f'{source}: field {field} is a group of fields ({", ".join(child.as_dict())}), '
+        f'{source}: field {field} is a group of fields ({", ".join(group.as_dict())}), '
         f'not the value {value!r}'
       )
-    else:
-      _check_type(child, value, field, source)
-
-
-def _check_type(old: Any, new: Any, field: str, source: str) -> None:
-  if (
-    old is None
-    or new is None
-    or (
-      isinstance(old, bool) is isinstance(new, bool)
-      and (
-        isinstance(new, type(old))
-        or (isinstance(old, float) and isinstance(new, int))
-        or (isinstance(old, (list, tuple)) and isinstance(new, (list, tuple)))
+    elif not _fits(value, hint) and not (value is None and child is None):
+      raise UserError(
+        f'{source}: field {field} is {value!r}, expected {_hint_name(hint)}, such '
+        f'as {_plain(child)!r}'
       )
-    )
-  ):
-    return
-  raise UserError(
-    f'{source}: field {field} is {new!r}, expected a {type(old).__name__} such as {old!r}'
+    elif key == 'type' and isinstance(config, hyperparams.OneOfConfig):
+      families = [name for name in known if name != 'type']
+      if value not in (*families, None):
+        raise UserError(
+          f'{source}: field {field} is {value!r}; {nearest(value, families)}'
+        )
+
+
+def _group(child: Any, hint: Any) -> Any:
+  """The group of fields that a field holds, or may hold where it is None."""
+  if hasattr(child, 'as_dict'):
+    return child
+  kinds = [kind for kind in (hint, *typing.get_args(hint)) if isinstance(kind, type)]
+  return next((k() for k in kinds if issubclass(k, hyperparams.Config)), None)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+  """Whether a value read from YAML is of an annotated type."""
+  origin, args = typing.get_origin(hint), typing.get_args(hint)
+  if origin in (typing.Union, types.UnionType):
+    return any(_fits(value, arg) for arg in args)
+  if hint is float:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+  if hint is int:
+    return isinstance(value, int) and not isinstance(value, bool)
+  if (origin or hint) in (tuple, list, collections.abc.Sequence):
+    if not isinstance(value, (tuple, list)):
+      return False
+    if origin is tuple and Ellipsis not in args:
+      return len(value) == len(args) and all(map(_fits, value, args))
+    return not args or all(_fits(item, args[0]) for item in value)
+  kind = origin or hint
+  return isinstance(value, kind) if isinstance(kind, type) else True
+
+
+def _hint_name(hint: Any) -> str:
+  return (
+    hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
   )
+
+
+def _plain(value: Any) -> Any:
+  """Mappings and sequences as plain dicts and lists."""
+  if isinstance(value, Mapping):
+    return {key: _plain(item) for key, item in value.items()}
+  return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def apply_overrides(params: cfg.ExperimentConfig, text: str, source: str) -> None:
@@ -214,13 +274,7 @@ def build_task(params: cfg.ExperimentConfig, model_dir: str = '') -> Any:
 
 def to_yaml(params: cfg.ExperimentConfig) -> str:
   """The resolved experiment as plain YAML, which `--config_file` reads back."""
-
-  def plain(value):
-    if isinstance(value, Mapping):
-      return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-  return yaml.safe_dump(plain(params.as_dict()), sort_keys=False)
+  return yaml.safe_dump(_plain(params.as_dict()), sort_keys=False)
 
 
 def fields(config: Any, path: str = '') -> dict[str, Any]:

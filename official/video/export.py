@@ -10,7 +10,8 @@ classification experiment, `probability`.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from absl import flags
 
@@ -56,8 +57,6 @@ def export(params, checkpoint: str, export_dir: str) -> None:
   encoder = module.EncoderModule(
     model, params.task.validation_data, params.task.zero_centering, classifies
   )
-  partial = export_dir.rstrip('/') + '.incomplete'
-  tf.saved_model.save(encoder, partial, signatures=encoder.signatures())
   about = {
     'experiment': FLAGS.experiment if FLAGS.is_parsed() and 'experiment' in FLAGS else '',
     'checkpoint': report.path,
@@ -67,14 +66,28 @@ def export(params, checkpoint: str, export_dir: str) -> None:
     'temporal_stride': params.task.validation_data.temporal_stride,
     'version': __version__,
   }
-  extra = os.path.join(partial, 'assets.extra')
-  tf.io.gfile.makedirs(extra)
-  with tf.io.gfile.GFile(os.path.join(extra, 'vidgarden.json'), 'w') as file:
-    file.write(json.dumps(about, indent=2) + '\n')
-  if tf.io.gfile.exists(export_dir):
-    tf.io.gfile.rmtree(export_dir)
-  tf.io.gfile.rename(partial, export_dir)
+  save_atomically(encoder, about, export_dir)
   print(f'exported {report.path} to {export_dir}')
+
+
+def save_atomically(encoder, about: Mapping[str, Any], export_dir: str) -> None:
+  """Saves an `EncoderModule` and assets.extra/vidgarden.json, whole or not at all."""
+  import tensorflow as tf
+
+  partial = export_dir.rstrip('/') + '.incomplete'
+  try:
+    tf.saved_model.save(encoder, partial, signatures=encoder.signatures())
+    extra = os.path.join(partial, 'assets.extra')
+    tf.io.gfile.makedirs(extra)
+    with tf.io.gfile.GFile(os.path.join(extra, 'vidgarden.json'), 'w') as file:
+      file.write(json.dumps(about, indent=2) + '\n')
+    if tf.io.gfile.exists(export_dir):
+      tf.io.gfile.rmtree(export_dir)
+    tf.io.gfile.rename(partial, export_dir)
+  except BaseException:
+    if tf.io.gfile.exists(partial):
+      tf.io.gfile.rmtree(partial)
+    raise
 
 
 def main(argv: Sequence[str]) -> None:

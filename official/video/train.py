@@ -84,8 +84,6 @@ def main(argv: Sequence[str]) -> None:
   check_replicas(params, strategy)
   task = experiment.build_task(params, FLAGS.model_dir)
   task.check_data('train' in FLAGS.mode)
-  if 'train' in FLAGS.mode:
-    save_run(params, FLAGS.model_dir)
   runner = trainer.ExperimentRunner(
     distribution_strategy=strategy,
     task=task,
@@ -93,6 +91,8 @@ def main(argv: Sequence[str]) -> None:
     params=params,
     model_dir=FLAGS.model_dir,
   )
+  if 'train' in FLAGS.mode:  # Only now is all known to fit, checkpoints too.
+    save_run(params, FLAGS.model_dir)
   runner.run()
 
 

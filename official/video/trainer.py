@@ -9,6 +9,8 @@ import tf_keras
 from absl import logging
 
 from official.core import base_trainer, config_definitions, train_lib, train_utils
+from official.video.checkpoints import restore
+from official.video.data import reader
 from official.video.tasks import base
 
 
@@ -76,8 +78,24 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
         self.params, task, train, evaluate, self._build_best_checkpoint_exporter()
       )
 
+  def _maybe_build_checkpoint_manager(self) -> tf.train.CheckpointManager | None:
+    """Refuses a run whose checkpoint is of another model before the trainer reads it."""
+    if tf.train.latest_checkpoint(self.model_dir):
+      restore.check({'model': self.trainer.model}, self.model_dir)
+    return super()._maybe_build_checkpoint_manager()
+
   def run(self) -> Mapping[str, Any]:
-    """Trains, evaluates or both; returns the last evaluation's scores."""
+    """Trains, evaluates or both; returns the last evaluation's scores.
+
+    Raises:
+      UserError: the data is damaged.
+    """
+    data = self.params.task
+    configs = [data.train_data] if 'train' in self._mode else []
+    with reader.damage_named(*configs, data.validation_data):
+      return self._run()
+
+  def _run(self) -> Mapping[str, Any]:
     trainer = self.params.trainer
     controller: orbit.Controller = self.controller
     logging.info('mode %s, model_dir %s', self._mode, self.model_dir)

@@ -170,6 +170,11 @@ def restore(
   return _tell(_restore(objects, path, required))
 
 
+def check(objects: Mapping[str, Any], path: str) -> None:
+  """Raises the errors of `restore` and changes nothing."""
+  _matched(objects, path, tuple(objects))
+
+
 def find_checkpoint(path: str) -> str:
   """Finds the checkpoint that a path means.
 
@@ -214,13 +219,20 @@ def _only_checkpoint(folder: str) -> str:
   return found[0].removesuffix('.index')
 
 
-def _restore(
+def _matched(
   objects: Mapping[str, Any], path: str, required: Sequence[str]
-) -> RestoreReport:
+) -> tuple[_Checkpoint, dict[str, list[_Match]]]:
   checkpoint = _Checkpoint(path)
   matches = {name: _match(checkpoint, name, obj) for name, obj in objects.items()}
   for name in required:
     _require(checkpoint, name, matches[name])
+  return checkpoint, matches
+
+
+def _restore(
+  objects: Mapping[str, Any], path: str, required: Sequence[str]
+) -> RestoreReport:
+  checkpoint, matches = _matched(objects, path, required)
   restored: list[_Match] = []
   new: list[_Match] = []
   for of_object in matches.values():

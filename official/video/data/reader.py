@@ -5,7 +5,8 @@ record a step takes is arithmetic on the step number, and each draw is keyed by 
 epoch, record, view), so no state has to be saved to resume.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -16,6 +17,8 @@ from official.video.data import decoding, draws, index, records, samplers, tfds
 from official.video.errors import UserError
 
 Sample = dict[str, tf.Tensor]
+# Parts of TensorFlow's messages about records whose checksum or images are wrong.
+_DAMAGE = ('corrupted record', 'truncated record', 'JPEG', 'PNG')
 
 
 class Position(NamedTuple):
@@ -153,9 +156,11 @@ class ViewMaker:
     return decoding.decode_crops(tf.gather(frames, indices), windows, (height, width))
 
 
-def _check(
-  config: data_config.DataConfig, table: index.RecordIndex, pipelines: int
+def check(
+  config: data_config.DataConfig, table: index.RecordIndex, pipelines: int = 1
 ) -> None:
+  """Raises `UserError` where the batches can't be made, before any is."""
+  ViewMaker(config)
   batch = config.global_batch_size
   if batch < 1 or batch % pipelines:
     raise UserError(
@@ -245,7 +250,7 @@ def build_dataset(
   """
   pipelines = input_context.num_input_pipelines if input_context else 1
   pipeline = input_context.input_pipeline_id if input_context else 0
-  _check(config, table, pipelines)
+  check(config, table, pipelines)
   batch = config.global_batch_size
   share = batch // pipelines
   if config.is_training:
@@ -266,3 +271,22 @@ def build_dataset(
     options.threading.private_threadpool_size = config.num_threads
   dataset = dataset.with_options(options)
   return dataset.prefetch(config.prefetch_buffer_size or tf.data.AUTOTUNE)
+
+
+@contextlib.contextmanager
+def damage_named(*configs: data_config.DataConfig) -> Iterator[None]:
+  """Turns what TensorFlow says of damaged data into a `UserError` that tells what to do."""
+  try:
+    yield
+  except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+    lines = str(error).splitlines()
+    first = next((line for line in lines if any(sign in line for sign in _DAMAGE)), '')
+    if not first and not isinstance(error, tf.errors.DataLossError):
+      raise
+    paths = ' or '.join(
+      sorted({config.input_path or config.tfds_name for config in configs})
+    )
+    raise UserError(
+      f'a record of {paths} is damaged ({(first or lines[0]).strip()}); find it with '
+      'python -m tfrecords_tools.validate, then convert its source again'
+    ) from error

@@ -23,7 +23,6 @@ class Encoded:
     labels: [N] int64.
     records: [N] int64 rows of the index.
     expected: number of records in the data set.
-    middle_frames: [N, H, W, 3] uint8 strips of frames, where they were asked for.
     clips: [N, T, H, W, 3] uint8, the first view of each, where they were asked for.
   """
 
@@ -61,6 +60,9 @@ def encode(
     encoder: [B, T, H, W, 3] uint8 clips to named [B, D] outputs.
     keep_clips: also return the first view of each record.
     description: of the progress bar.
+
+  Raises:
+    UserError: the data is damaged.
   """
   config = test_config(config)
   sums: dict[str, np.ndarray] = {}
@@ -69,19 +71,20 @@ def encode(
   clips = np.zeros((len(table), *config.feature_shape), np.uint8) if keep_clips else None
   steps = reader.num_places(config, len(table)) // config.global_batch_size
   dataset = reader.build_dataset(config, table)
-  for batch in tqdm.tqdm(dataset, description, steps, file=sys.stderr, leave=False):
-    valid = batch['valid'].numpy()
-    rows = batch['record'].numpy()[valid]
-    views = batch['test_views']
-    outputs = encoder(tf.reshape(views, [-1, *views.shape[2:]]))
-    for name, value in outputs.items():
-      value = value.numpy().reshape(len(valid), views.shape[1], -1).mean(1)[valid]
-      total = sums.setdefault(name, np.zeros((len(table), value.shape[1]), np.float32))
-      np.add.at(total, rows, value)
-    if clips is not None:
-      clips[rows] = views.numpy()[valid, 0]
-    labels[rows] = batch['label'].numpy()[valid]
-    np.add.at(count, rows, 1)
+  with reader.damage_named(config):
+    for batch in tqdm.tqdm(dataset, description, steps, file=sys.stderr, leave=False):
+      valid = batch['valid'].numpy()
+      rows = batch['record'].numpy()[valid]
+      views = batch['test_views']
+      outputs = encoder(tf.reshape(views, [-1, *views.shape[2:]]))
+      for name, value in outputs.items():
+        value = value.numpy().reshape(len(valid), views.shape[1], -1).mean(1)[valid]
+        total = sums.setdefault(name, np.zeros((len(table), value.shape[1]), np.float32))
+        np.add.at(total, rows, value)
+      if clips is not None:
+        clips[rows] = views.numpy()[valid, 0]
+      labels[rows] = batch['label'].numpy()[valid]
+      np.add.at(count, rows, 1)
   seen = np.flatnonzero(count)
   return Encoded(
     {name: total[seen] / count[seen, None] for name, total in sums.items()},

@@ -41,7 +41,10 @@ class VideoTask(base_task.Task, abc.ABC):
     Raises:
       UserError: data is missing, damaged or does not fit the task.
     """
-    for table in [self.train_index] * training + [self.validation_index]:
+    config = self.task_config
+    inputs = [(config.train_data, self.train_index)] if training else []
+    for data, table in [*inputs, (config.validation_data, self.validation_index)]:
+      reader.check(data, table)
       self.check_records(table)
 
   def check_records(self, table: index.RecordIndex) -> None:
