@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3.11
 DEMO ?= demo_output
 BIN := $(VENV)/bin
-export TF_CPP_MIN_LOG_LEVEL ?= 2
+export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: setup demo test test-slow lint bench lock wheel-check clean
 

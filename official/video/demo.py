@@ -18,6 +18,7 @@ import numpy as np
 from absl import flags
 
 from official.video import command_line
+from official.video.data.records import NO_LABEL
 from official.video.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -87,6 +88,30 @@ def make_records(folder: str, videos: str | None) -> str:
     allowed=(0, 1),
   )
   return records
+
+
+def check_records(records: str) -> int:
+  """Videos a step that the records allow.
+
+  Raises:
+    UserError: too few classes or videos to learn and score anything.
+  """
+  from official.video.configs import data
+  from official.video.data import index
+
+  tables = [
+    index.load_index(
+      data.DataConfig(input_path=os.path.join(records, f'{split}.manifest.json'))
+    )
+    for split in ('train', 'test')
+  ]
+  classes = [set(np.asarray(table.labels).tolist()) - {NO_LABEL} for table in tables]
+  if len(classes[0]) < 2 or not classes[1] or min(map(len, tables)) < 4:
+    raise UserError(
+      f'{records}: {len(tables[0])} training videos of {len(classes[0])} classes and '
+      f'{len(tables[1])} test videos; expected at least 2 class folders and 4 videos each'
+    )
+  return min(FLAGS.batch, len(tables[0]))
 
 
 def _has_splits(videos: str) -> bool:
@@ -181,27 +206,26 @@ def run(folder: str, videos: str | None) -> None:
   stages = Stages(7)
   stages.begin('videos to records' if videos else 'rendering videos, videos to records')
   records = make_records(folder, videos)
+  videos_a_step = check_records(records)
 
-  stages.begin(f'CVRL pretraining, {FLAGS.steps} steps of {FLAGS.batch} videos')
+  stages.begin(f'CVRL pretraining, {FLAGS.steps} steps of {videos_a_step} videos')
   import tf_keras
 
   from official.video import evaluate, experiment
 
   tf_keras.utils.set_random_seed(FLAGS.seed)
   batch = {
-    'task.train_data.global_batch_size': FLAGS.batch,
-    'task.validation_data.global_batch_size': FLAGS.batch,
+    'task.train_data.global_batch_size': videos_a_step,
+    'task.validation_data.global_batch_size': videos_a_step,
   }
   pretrain = _params('cvrl_pretrain_tiny', records, **batch, **_schedule(FLAGS.steps))
   pretrain_dir = os.path.join(folder, 'pretrain')
   _run(pretrain, pretrain_dir)
 
   stages.begin('a supervised run of the same number of clips, for comparison')
+  # A pretraining step takes two clips a video, a supervised one takes one.
   supervised = _params(
-    'cvrl_finetune_tiny',
-    records,
-    **batch | {'task.train_data.global_batch_size': 2 * FLAGS.batch},
-    **_schedule(FLAGS.steps, reports=4),
+    'cvrl_finetune_tiny', records, **batch, **_schedule(2 * FLAGS.steps, reports=4)
   )
   supervised_dir = os.path.join(folder, 'supervised')
   _run(supervised, supervised_dir)
@@ -235,7 +259,7 @@ def run(folder: str, videos: str | None) -> None:
   export_dir = os.path.join(folder, 'saved_model')
   export.export(linear, linear_dir, export_dir)
   reloaded = evaluate.saved_model_encoder(export_dir)
-  clips = scored['CVRL'].test.clips[: FLAGS.batch]
+  clips = scored['CVRL'].test.clips[:videos_a_step]
   difference = np.abs(
     reloaded(clips)['feature'] - encoders['CVRL'](clips)['feature']
   ).max()

@@ -59,7 +59,8 @@ class DataConfig(hyperparams.Config):
     is_training: shuffled without end, each epoch in its own order; otherwise each record
       once, in order, the last batch padded and masked.
     feature_shape: frames, height, width and channels of a view.
-    temporal_stride: distance between the frames of a view, in stored frames.
+    temporal_stride: distance between the frames of a view, in stored frames. A video that
+      is shorter than a view starts again at its first frame.
     num_views: augmented views of a clip.
     sampler: the frames of the augmented views.
     augmentation: crop and colour of the augmented views.

@@ -1,0 +1,424 @@
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+from official.video import (
+  command_line,
+  dry_run,
+  evaluate,
+  experiment,
+  export,
+  train,
+  trainer,
+)
+from official.video.errors import UserError
+from tests import clips, drivers, tiny
+
+ROOT = pathlib.Path(__file__).parents[3]
+DRIVERS = {'train': train, 'evaluate': evaluate, 'export': export}
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('records')
+  return (
+    clips.write_split(folder, 'train', [0, 1, 2, 0, 1, 2, 0, 1]),
+    clips.write_split(folder, 'test', [0, 1, 2, 0, 1, 2]),
+  )
+
+
+def saved(folder, data, name='cvrl_pretrain_tiny', **overrides):
+  """A checkpoint of a tiny experiment at its initial weights."""
+  params = tiny.load(name, *data)
+  for key, value in overrides.items():
+    experiment.apply_overrides(params, f'{key.replace("__", ".")}: {value}', 'test')
+  model = trainer.built(experiment.build_task(params))
+  items = model.checkpoint_items
+  return tf.train.Checkpoint(model=model, **items).save(str(folder / 'ckpt'))
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory, data):
+  return saved(tmp_path_factory.mktemp('checkpoint'), data)
+
+
+@pytest.fixture(scope='module')
+def deeper(tmp_path_factory, data):
+  field = {'task__model__backbone__resnet_3d__model_id': 18}
+  return saved(tmp_path_factory.mktemp('deeper'), data, **field)
+
+
+@pytest.fixture(scope='module')
+def settings(data, tmp_path_factory):
+  """A config file that makes a tiny experiment of these records."""
+
+  def make(name: str) -> pathlib.Path:
+    path = tmp_path_factory.mktemp('config') / 'tiny.yaml'
+    path.write_text(experiment.to_yaml(tiny.load(name, *data)))
+    return path
+
+  return make
+
+
+def listing(*folders: pathlib.Path) -> list[tuple[str, int]]:
+  return sorted(
+    (str(path), path.stat().st_mtime_ns) for f in folders for path in f.rglob('*')
+  )
+
+
+def fails(driver, *arguments: str) -> str:
+  """The one line that a mistake gives."""
+  result = drivers.run(driver, *arguments)
+  assert result.code == 2, result
+  lines = result.stderr.splitlines()
+  assert len(lines) == 1 and lines[0].startswith('error: '), result.stderr
+  return lines[0]
+
+
+def train_fails(folder: pathlib.Path, *arguments: str, name='cvrl_pretrain_tiny') -> str:
+  """The line, once it is sure that nothing was written."""
+  before = listing(folder)
+  line = fails(train, f'--experiment={name}', f'--model_dir={folder / "run"}', *arguments)
+  assert listing(folder) == before
+  return line
+
+
+@pytest.mark.parametrize('driver', DRIVERS.values(), ids=DRIVERS)
+def test_an_unknown_experiment_names_the_nearest(driver, tmp_path):
+  extra = {
+    train: [f'--model_dir={tmp_path}/run'],
+    evaluate: ['--random_weights'],
+    export: ['--checkpoint=x', f'--export_dir={tmp_path}/x'],
+  }[driver]
+  line = fails(driver, '--experiment=cvrl_pretrain_tinny', *extra)
+  assert 'did you mean cvrl_pretrain_tiny' in line
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  ('override', 'message'),
+  [
+    ('task.train_data.batch=3', 'unknown field task.train_data.batch'),
+    ('task: {train_data: {batch: 3}}', 'unknown field task.train_data.batch'),
+    ('task.train_data.batch: 3', 'unknown field task.train_data.batch'),
+    (
+      'task.train_data.seed=1,trainer.train_stepz=3',
+      'unknown field trainer.train_stepz; did you mean train_steps',
+    ),
+    ('trainer.train_steps=many', "trainer.train_steps is 'many', expected int"),
+    ('trainer.train_steps=1.5', 'trainer.train_steps is 1.5, expected int'),
+    ('task.zero_centering=1', 'task.zero_centering is 1, expected bool'),
+    ('task.train_data.feature_shape=[8,64]', 'expected tuple[int, int, int, int]'),
+    ('task.train_data.num_threads=x', "num_threads is 'x', expected int | None"),
+    ('task.l2_weight_decay=null', 'l2_weight_decay is None, expected float'),
+    ('task.train_data=3', 'task.train_data is a group of fields'),
+    ('task.train_data.seed.low=3', 'task.train_data.seed is a value, not a group'),
+    ('trainer.optimizer_config.optimizer.type=adm', "is 'adm'; did you mean adam"),
+    ('trainer=1,trainer.train_steps=2', 'trainer is set both as a value and by'),
+    ('nothing.yaml', "holds 'nothing.yaml', expected field: value pairs"),
+    ('{trainer: [1', 'not readable as YAML'),
+    ('task.train_data.sampler.name=intervall', "did you mean 'interval'"),
+    ('task.train_data.augmentation.policy=cvlr', "did you mean 'cvrl'"),
+    ('task.model.backbone.resnet_3d.model_id=17', 'model_id'),
+    ('task.train_data.global_batch_size=64', 'the data has only 8 records'),
+    ('runtime.mixed_precision_dtype=bfloat16', 'wrong in reduced precision on CPUs'),
+  ],
+)
+def test_a_wrong_override_is_one_line(override, message, tmp_path, settings):
+  config = f'--config_file={settings("cvrl_pretrain_tiny")}'
+  assert message in train_fails(tmp_path, config, f'--params_override={override}')
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    (None, 'cannot be read'),
+    ('task: [1, 2', 'not readable as YAML'),
+    ('just words', "holds 'just words'"),
+    ('task: {modell: 1}', 'unknown field task.modell; did you mean model'),
+    ('task.train_data.global_batch_size: four', "is 'four', expected int"),
+    ('a: !!python/object/apply:pathlib.Path.touch [MARK]', 'not readable as YAML'),
+    ('a: !!python/object/apply:os.system ["touch MARK"]', 'not readable as YAML'),
+  ],
+)
+def test_a_wrong_config_file_is_named(text, message, tmp_path):
+  path, mark = tmp_path / 'config.yaml', tmp_path / 'mark'
+  if text is not None:
+    path.write_text(text.replace('MARK', str(mark)))
+  line = train_fails(tmp_path, f'--config_file={path}')
+  assert str(path) in line and message in line
+  assert not mark.exists()
+
+
+def test_an_unreadable_config_file_is_named(tmp_path):
+  path = tmp_path / 'config.yaml'
+  path.write_bytes(b'\xff\xfe\xfa')
+  assert str(path) in train_fails(tmp_path, f'--config_file={path}')
+  assert str(tmp_path) in train_fails(tmp_path, f'--config_file={tmp_path}')
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['--gin_file=missing.gin'], 'missing.gin'),
+    (['--gin_params=ColourJitter.hue = 0.1'], 'ColourJitter'),
+    (['--gin_params=ColorJitter.hju = 0.1'], 'hju'),
+    (['--gin_params=ColorJitter.hue = = 1'], '--gin_file/--gin_params'),
+  ],
+)
+def test_a_wrong_gin_binding_is_one_line(arguments, message, tmp_path):
+  assert message in train_fails(tmp_path, *arguments)
+
+
+def test_data_that_is_not_there_is_named(tmp_path, settings):
+  config = f'--config_file={settings("cvrl_pretrain_tiny")}'
+  missing = tmp_path / 'none-*'
+  line = train_fails(
+    tmp_path, config, f'--params_override=task.train_data.input_path={missing}'
+  )
+  assert f"input_path '{missing}': no file matches" in line
+
+
+def test_a_label_outside_the_head_is_one_line(tmp_path, settings):
+  line = train_fails(
+    tmp_path,
+    f'--config_file={settings("cvrl_finetune_tiny")}',
+    '--params_override=task.model.num_classes=2',
+    name='cvrl_finetune_tiny',
+  )
+  assert 'label 2 is outside task.model.num_classes 2' in line
+
+
+def test_a_batch_must_divide_over_the_replicas(data, mirrored):
+  params = tiny.load('cvrl_pretrain_tiny', *data)
+  train.check_replicas(params, mirrored(2))
+  params.task.validation_data.global_batch_size = 3
+  with pytest.raises(
+    UserError, match=r'global_batch_size 3 is not divisible by the 2 re'
+  ):
+    train.check_replicas(params, mirrored(2))
+
+
+def test_a_wrong_initial_checkpoint_leaves_no_run(tmp_path, settings, deeper):
+  config = f'--config_file={settings("cvrl_finetune_tiny")}'
+  name = 'cvrl_finetune_tiny'
+  (tmp_path / 'empty').mkdir()
+  for path, message in (
+    (deeper, 'holds no checkpoint'),
+    (tmp_path / 'empty', 'holds no checkpoint'),
+    (tmp_path / 'gone', 'does not exist'),
+  ):
+    override = f'--params_override=task.init_checkpoint={path}'
+    if path == deeper:
+      # The deeper net holds all that a shallower one asks for, so the need is reversed.
+      override += ',task.model.backbone.resnet_3d.width_multiplier=0.25'
+      message = 'backbone variables do not match'
+    assert message in train_fails(tmp_path, config, override, name=name)
+
+
+def test_a_run_of_another_model_is_not_resumed(tmp_path, settings):
+  run = tmp_path / 'run'
+  config = [
+    '--experiment=cvrl_pretrain_tiny',
+    f'--config_file={settings("cvrl_pretrain_tiny")}',
+    f'--model_dir={run}',
+  ]
+  assert drivers.run(train, *config, '--mode=train').code == 0
+  before = listing(run)
+  wider = '--params_override=task.model.backbone.resnet_3d.width_multiplier=0.25'
+  assert 'model variables do not match' in fails(train, *config, wider)
+  assert listing(run) == before
+
+
+def test_a_folder_that_is_no_run_is_not_written(tmp_path, settings):
+  config = f'--config_file={settings("cvrl_pretrain_tiny")}'
+  (tmp_path / 'run').mkdir()
+  (tmp_path / 'run' / 'thesis.tex').write_text('precious')
+  assert 'not empty and not a run' in train_fails(tmp_path, config)
+  line = fails(train, '--experiment=cvrl_pretrain_tiny', config)
+  assert '--model_dir is missing' in line
+  line = train_fails(tmp_path, config, '--mode=eval')
+  assert 'holds no checkpoint to evaluate' in line
+
+
+def test_mistakes_of_evaluate(tmp_path, settings, checkpoint, deeper):
+  base = (
+    evaluate,
+    '--experiment=cvrl_linear_eval_tiny',
+    f'--config_file={settings("cvrl_linear_eval_tiny")}',
+    f'--output_dir={tmp_path / "scores"}',
+  )
+  exactly = 'give exactly one of --checkpoint, --saved_model and --random_weights'
+  assert exactly in fails(*base)
+  assert exactly in fails(*base, f'--checkpoint={checkpoint}', '--saved_model=x')
+  line = fails(*base, f'--checkpoint={checkpoint}', '--protocols=knn,svm')
+  assert "unknown 'svm'; known: knn" in line
+  assert 'holds no SavedModel' in fails(*base, f'--saved_model={tmp_path}')
+  assert 'holds no checkpoint' in fails(*base, f'--checkpoint={tmp_path}')
+  wide = '--params_override=task.model.backbone.resnet_3d.width_multiplier=0.25'
+  assert 'do not match' in fails(*base, f'--checkpoint={deeper}', wide)
+  assert not list(tmp_path.iterdir())
+
+
+def test_classify_needs_a_trained_classifier(tmp_path, settings, checkpoint):
+  result = drivers.run(
+    evaluate,
+    '--experiment=cvrl_linear_eval_tiny',
+    f'--config_file={settings("cvrl_linear_eval_tiny")}',
+    f'--checkpoint={checkpoint}',
+    '--protocols=classify',
+    f'--output_dir={tmp_path / "scores"}',
+  )
+  assert result.code == 2
+  assert 'error: protocol classify: the model has no trained' in result.stderr
+  assert not list(tmp_path.iterdir())
+
+
+def test_mistakes_of_export(tmp_path, settings, checkpoint, deeper):
+  base = (
+    export,
+    '--experiment=cvrl_pretrain_tiny',
+    f'--config_file={settings("cvrl_pretrain_tiny")}',
+  )
+  full = tmp_path / 'full'
+  full.mkdir()
+  (full / 'kept').write_text('')
+  line = fails(*base, f'--checkpoint={checkpoint}', f'--export_dir={full}')
+  assert 'not empty; name a new folder' in line
+  wide = '--params_override=task.model.backbone.resnet_3d.width_multiplier=0.25'
+  new = f'--export_dir={tmp_path / "new"}'
+  assert 'do not match' in fails(*base, f'--checkpoint={deeper}', new, wide)
+  assert [path.name for path in tmp_path.rglob('*')] == ['full', 'kept']
+
+
+def test_damaged_records_are_one_line(data, tmp_path, settings):
+  broken = tmp_path / 'records'
+  broken.mkdir()
+  for file in data[0].parent.glob('train*'):
+    content = bytearray(file.read_bytes())
+    if file.suffix == '.tfrecord':
+      content[2000] ^= 1
+    (broken / file.name).write_bytes(bytes(content))
+  result = drivers.run(
+    train,
+    '--experiment=cvrl_pretrain_tiny',
+    f'--config_file={settings("cvrl_pretrain_tiny")}',
+    f'--params_override=task.train_data.input_path={broken}',
+    f'--model_dir={tmp_path / "run"}',
+  )
+  assert result.code == 2
+  last = result.stderr.splitlines()[-1]
+  assert 'corrupted record' in last and str(broken) in last
+  assert 'tfrecords_tools.validate' in last
+
+
+def test_overrides_follow_the_documented_precedence(tmp_path):
+  files = []
+  for name, steps in (('first', 11), ('second', 22)):
+    files.append(tmp_path / name)
+    files[-1].write_text(f'trainer: {{train_steps: {steps}, steps_per_loop: {steps}}}')
+  params = experiment.load(
+    'cvrl_pretrain_tiny',
+    list(map(str, files)),
+    'trainer.train_steps=33,trainer.optimizer_config.learning_rate.cosine.alpha=1e-3',
+  )
+  assert (params.trainer.train_steps, params.trainer.steps_per_loop) == (33, 22)
+  assert params.trainer.optimizer_config.learning_rate.cosine.alpha == 0.001
+
+
+def test_several_inputs_fit_into_one_override():
+  params = experiment.load(
+    'cvrl_pretrain_tiny',
+    params_override='task.train_data.input_path=/a/x-*,/b/y,task.train_data.seed=3',
+  )
+  assert params.task.train_data.input_path == '/a/x-*,/b/y'
+  assert params.task.train_data.seed == 3
+
+
+@pytest.mark.parametrize('name', experiment.experiment_names())
+def test_the_saved_config_reads_back(name, tmp_path):
+  params = experiment.load(name)
+  path = tmp_path / 'params.yaml'
+  path.write_text(experiment.to_yaml(params))
+  assert experiment.load(name, [str(path)]).as_dict() == params.as_dict()
+
+
+@pytest.mark.parametrize('driver', DRIVERS.values(), ids=DRIVERS)
+@pytest.mark.parametrize('present', [True, False], ids=['data', 'no_data'])
+def test_dry_run_tells_and_touches_nothing(driver, present, tmp_path, settings, data):
+  config = settings('cvrl_linear_eval_tiny')
+  extra = {
+    train: [f'--model_dir={tmp_path}/run'],
+    evaluate: [f'--output_dir={tmp_path}/scores'],
+    export: ['--checkpoint=x', f'--export_dir={tmp_path}/x'],
+  }[driver]
+  if not present:
+    extra.append(
+      '--params_override=task.train_data.input_path=/none/x-*,'
+      'task.validation_data.input_path=,task.model.num_classes=0'
+    )
+  folders = (tmp_path, config.parent, data[0].parent)
+  before = listing(*folders)
+  result = drivers.run(
+    driver,
+    '--experiment=cvrl_linear_eval_tiny',
+    f'--config_file={config}',
+    '--dry_run',
+    *extra,
+  )
+  assert result.code == 0, result.stderr
+  assert listing(*folders) == before
+  lines = result.stdout.splitlines()
+  assert 'trainer:' in lines and 'task:' in lines
+
+  def value(key: str) -> str:
+    return next(line for line in lines if line.startswith(key))
+
+  assert 'trainable' in value('parameters ')
+  assert 'GFLOPs a clip of 4x32x32x3' in value('forward pass ')
+  assert 'GB for 4 clips' in value('training memory ')
+  if present:
+    assert '8 records in 2 files' in value('training data ')
+    assert '6 records in 2 files' in value('validation data ')
+  else:
+    assert "error: input_path '/none/x-*': no file matches" in value('training data ')
+    assert 'no input_path or tfds_name set' in value('validation data ')
+
+
+def test_dry_run_counts_parameters(data):
+  params = tiny.load('cvrl_linear_eval_tiny', *data)
+  model = trainer.built(experiment.build_task(params))
+  backbone = model.backbone.count_params()
+  head = 3 * model.backbone.output_specs['5'][-1] + 3
+  text = dry_run.describe(params, 'train')
+  assert f'{backbone + head:,} ({head:,} trainable; backbone {backbone:,})' in text
+
+
+@pytest.mark.parametrize('driver', [*DRIVERS, 'demo'])
+def test_help_names_every_flag_and_is_no_failure(driver):
+  command = [sys.executable, '-m', f'official.video.{driver}', '--help']
+  result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  assert result.returncode == 0
+  assert result.stderr == ''
+  assert f'python -m official.video.{driver}' in result.stdout
+  assert '--output_dir' in result.stdout or '--config_file' in result.stdout
+  assert max(map(len, result.stdout.splitlines())) <= 95
+
+
+def test_a_wrong_flag_is_one_line_in_the_shell_too(tmp_path):
+  command = [sys.executable, '-m', 'official.video.train', '--experimnt=x']
+  result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  assert result.returncode == 2
+  assert result.stderr.splitlines() == [
+    "error: Unknown command line flag 'experimnt'. Did you mean: experiment ?"
+  ]
+
+
+def test_reduced_precision_needs_an_accelerator(data):
+  params = tiny.load('cvrl_pretrain_tiny', *data)
+  params.runtime.mixed_precision_dtype = 'float16'
+  with pytest.raises(UserError, match='mixed_precision_dtype float16'):
+    command_line.strategy_of(params)

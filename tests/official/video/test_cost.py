@@ -1,0 +1,37 @@
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from official.video import cost, experiment, trainer
+
+
+def test_flops_and_activations_of_a_small_net_by_hand():
+  net = tf_keras.Sequential(
+    [
+      tf_keras.layers.Conv3D(4, (3, 3, 3), padding='same', use_bias=False),
+      tf_keras.layers.ReLU(),
+      tf_keras.layers.GlobalAveragePooling3D(),
+      tf_keras.layers.Dense(5, use_bias=False),
+    ]
+  )
+  net(tf.zeros([1, 2, 6, 8, 3]))
+  estimate = cost.estimate(net, (2, 6, 8, 3))
+  pixels = 2 * 6 * 8
+  assert estimate.flops == 2 * (pixels * 4 * 27 * 3 + 4 * 5)
+  # The convolution, the ReLU and the logits.
+  assert estimate.activation_bytes == 4 * (2 * pixels * 4 + 5)
+  assert estimate.training_bytes(clips=3, weights=10) == (
+    3 * estimate.activation_bytes + 4 * 10 * 3
+  )
+
+
+def test_memory_of_r3d_50_is_near_what_was_measured():
+  # A float32 step on 8 clips of 8x112x112 took 2.1 GB at its peak.
+  params = experiment.load(
+    'cvrl_pretrain_kinetics400',
+    params_override='task.train_data.feature_shape=[8,112,112,3]',
+  )
+  model = trainer.built(experiment.build_task(params))
+  weights = sum(int(tf.size(v)) for v in model.trainable_variables)
+  estimate = cost.estimate(model, (8, 112, 112, 3))
+  assert estimate.training_bytes(8, weights) == pytest.approx(2.1e9, rel=0.5)

@@ -1,0 +1,78 @@
+"""Training in one go and training in parts are the same, bit for bit."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from official.video import command_line, experiment, train, trainer
+from tests import clips, tiny
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('records')
+  return (
+    clips.write_split(folder, 'train', [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]),
+    clips.write_split(folder, 'test', [0, 1, 2, 0]),
+  )
+
+
+@pytest.fixture
+def deterministic():
+  tf.config.experimental.enable_op_determinism()
+  yield
+  tf.config.experimental.disable_op_determinism()
+
+
+def run(name, data, model_dir, stop_at):
+  """Trains to a step, as the same command would, but stopped there.
+
+  Returns:
+    The trainer and the records of every batch that it took.
+  """
+  params = tiny.load(name, *data)
+  experiment.apply_overrides(params, 'trainer: {train_steps: 4}', 'test')
+  tf_keras.utils.set_random_seed(7)
+  task = experiment.build_task(params, str(model_dir))
+  taken = []
+  step = task.train_step
+
+  def recorded(inputs, *args, **kwargs):
+    tf.py_function(
+      lambda rows: taken.append(rows.numpy().tolist()), [inputs['record']], []
+    )
+    return step(inputs, *args, **kwargs)
+
+  task.train_step = recorded
+  runner = trainer.ExperimentRunner(
+    distribution_strategy=command_line.strategy_of(params),
+    task=task,
+    mode='train',
+    params=params,
+    model_dir=str(model_dir),
+  )
+  train.save_run(params, str(model_dir))
+  runner.controller.train(steps=stop_at)
+  return runner.trainer, taken
+
+
+def state(of: trainer.VideoTrainer) -> dict[str, np.ndarray]:
+  """All variables of a trainer's model and optimizer, by number."""
+  variables = [*of.model.variables, *of.optimizer.variables()]
+  return {f'{i}: {v.name}': v.numpy() for i, v in enumerate(variables)}
+
+
+@pytest.mark.parametrize('name', ['cvrl_pretrain_tiny', 'cvrl_finetune_tiny'])
+def test_a_resumed_run_equals_an_uninterrupted_one(name, data, tmp_path, deterministic):
+  whole, taken = run(name, data, tmp_path / 'whole', 4)
+  _, first = run(name, data, tmp_path / 'parts', 2)
+  resumed, rest = run(name, data, tmp_path / 'parts', 4)
+  assert int(resumed.global_step) == 4
+  assert len(first) == len(rest) == 2
+  assert first + rest == taken
+  expected, actual = state(whole), state(resumed)
+  assert any('momentum' in key for key in expected)
+  assert expected.keys() == actual.keys()
+  for key, value in expected.items():
+    np.testing.assert_array_equal(actual[key], value, err_msg=key)
