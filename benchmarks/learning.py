@@ -50,7 +50,7 @@ def main() -> None:
   """Runs all seeds, prints the table and keeps it."""
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--seeds', default='0,1,2', help='comma-separated')
-  parser.add_argument('--steps', type=int, default=1600, help='of pretraining')
+  parser.add_argument('--steps', type=int, default=600, help='of pretraining')
   arguments = parser.parse_args()
   with tempfile.TemporaryDirectory() as folder:
     runs = {

@@ -31,7 +31,7 @@ def define_flags() -> None:
     'videos', None, 'Folder of class folders; default: a synthetic set.'
   )
   flags.DEFINE_integer('seed', 0, 'Of the data, the order, the draws and the weights.')
-  flags.DEFINE_integer('steps', 450, 'Pretraining steps.', lower_bound=1)
+  flags.DEFINE_integer('steps', 400, 'Pretraining steps.', lower_bound=1)
   flags.DEFINE_integer('train_videos', 960, 'Synthetic training videos.', lower_bound=24)
   flags.DEFINE_integer('test_videos', 240, 'Synthetic test videos.', lower_bound=12)
   flags.DEFINE_integer('batch', 64, 'Videos a step.', lower_bound=2)

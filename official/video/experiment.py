@@ -92,9 +92,10 @@ def _assignments(text: str, source: str) -> dict[str, Any]:
   """Values by dotted name; a comma belongs to the value unless a name and '=' follow."""
   starts = list(_ASSIGNMENT.finditer(text))
   ends = [match.start() for match in starts[1:]] + [len(text)]
+  texts = {m[1]: text[m.end() : end].strip() for m, end in zip(starts, ends, strict=True)}
   return {
-    match[1]: _parse_yaml(text[match.end() : end], f'{source}: {match[1]}')
-    for match, end in zip(starts, ends, strict=True)
+    name: _parse_yaml(value, f'{source}: {name}') if value else ''
+    for name, value in texts.items()
   }
 
 

@@ -13,7 +13,8 @@ class ClassificationHead(tf_keras.layers.Layer):
   """Optional L2 normalization, dropout, a dense layer: `[B, C]` to `[B, num_classes]`.
 
   Logits are float32 whatever the dtype policy. Variables are named output/kernel and
-  output/bias.
+  output/bias, and with dropout dropout_step: its masks are a function of that counter, so
+  that a resumed run draws what an uninterrupted one would.
   """
 
   def __init__(
@@ -36,22 +37,46 @@ class ClassificationHead(tf_keras.layers.Layer):
     super().__init__(name=name, **kwargs)
     self.num_classes = num_classes
     self.normalize_input = normalize_input
-    self.dropout = tf_keras.layers.Dropout(dropout_rate, name='dropout')
+    self.dropout_rate = dropout_rate
     self.output_dense = tf_keras.layers.Dense(num_classes, name='output', dtype='float32')
+
+  def build(self, input_shape: tf.TensorShape) -> None:
+    """Makes the counter of the dropout's masks; it starts at a number of its own."""
+    if self.dropout_rate:
+      self.dropout_step = self.add_weight(
+        name='dropout_step',
+        dtype=tf.int64,
+        initializer=lambda shape, dtype: tf.random.uniform(shape, 0, 2**62, dtype),
+        trainable=False,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+      )
+    super().build(input_shape)
+
+  def _drop(self, x: tf.Tensor) -> tf.Tensor:
+    context = tf.distribute.get_replica_context()
+    replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
+    dropped = tf.nn.experimental.stateless_dropout(
+      x, self.dropout_rate, tf.stack([self.dropout_step, replica])
+    )
+    with tf.control_dependencies([dropped]):
+      self.dropout_step.assign_add(1)
+    return dropped
 
   def call(self, features: tf.Tensor, training: bool | None = None) -> tf.Tensor:
     """Maps features `[B, C]` to logits `[B, num_classes]`, float32."""
     x = tf.cast(features, tf.float32)
     if self.normalize_input:
       x = tf.math.l2_normalize(x, -1)
-    return self.output_dense(self.dropout(x, training=training))
+    if training and self.dropout_rate:
+      x = self._drop(x)
+    return self.output_dense(x)
 
   def get_config(self) -> dict[str, Any]:
     """Arguments that build an equal head."""
     return super().get_config() | {
       'num_classes': self.num_classes,
       'normalize_input': self.normalize_input,
-      'dropout_rate': self.dropout.rate,
+      'dropout_rate': self.dropout_rate,
     }
 
 
