@@ -109,9 +109,17 @@ def score(protocols: Sequence[str], train, test, table, train_table) -> dict[str
     test: `extract.Encoded` test data.
     table: index of the test data.
     train_table: index of the training data.
+
+  Raises:
+    UserError: a clip has no label, or no classifier was trained.
   """
   from official.video.evaluation import baselines, classification, knn, retrieval
 
+  for encoded, records in ((train, train_table), (test, table)):
+    if len(encoded.labels) and encoded.labels.min() < 0:
+      raise UserError(
+        f'{records.files[0]}: holds clips without a label; convert the data with labels'
+      )
   scores: dict[str, Any] = {
     'evaluated': len(test.labels),
     'expected': test.expected,

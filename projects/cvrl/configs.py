@@ -213,7 +213,7 @@ def tiny_pretrain() -> cfg.ExperimentConfig:
     config.feature_shape = TINY_SHAPE
     config.augmentation.area_range = (0.5, 1.0)
     config.augmentation.aspect_range = (0.75, 1.33)
-  experiment.trainer = trainer(0.002, 600, 30, report_every=50, optimizer='adam')
+  experiment.trainer = trainer(0.003, 600, 30, report_every=50, optimizer='adam')
   return experiment
 
 

@@ -54,11 +54,11 @@ class Config:
   seed: int = 0
   short_side: tuple[int, int] = (120, 180)
   seconds: tuple[float, float] = (2.0, 3.0)
-  num_backgrounds: int = 3
+  num_backgrounds: int = 2
   objects: int = 1
   segments: bool = False
   container: str = 'mp4'
-  num_colors: int = 3
+  num_colors: int = 2
   num_textures: int = 2
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from tests import clips, tiny
 
 ROOT = pathlib.Path(__file__).parents[3]
 EXPERIMENTS = [name for name in experiment.experiment_names() if name.startswith('cvrl_')]
+# The other experiments differ from these in data sizes and schedules alone.
+QUICK = ('cvrl_pretrain_kinetics400', 'cvrl_linear_eval_ucf101', 'cvrl_finetune_hmdb51')
 CONFIGS = sorted((ROOT / 'configs' / 'cvrl').glob('*.yaml'))
 
 
@@ -40,7 +43,13 @@ def run(params, model_dir, mode='train_and_eval'):
   return runner, runner.run()
 
 
-@pytest.mark.parametrize('name', EXPERIMENTS)
+@pytest.mark.parametrize(
+  'name',
+  [
+    name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+    for name in EXPERIMENTS
+  ],
+)
 def test_trains_two_steps_restores_and_exports(name, data, tmp_path):
   params = tiny.load(name, *data)
   runner, scores = run(params, tmp_path / 'run')
@@ -110,5 +119,8 @@ def test_every_config_field_is_read():
     for name in experiment.fields(experiment.load(experiment_name).task)
   }
   inherited = {field.name for field in dataclasses.fields(tiny.cfg.TaskConfig)}
-  unread = sorted(name for name in own - inherited if f'.{name}' not in source)
+  # Read as an attribute, or passed on by name to a constructor's argument.
+  unread = sorted(
+    name for name in own - inherited if not re.search(rf'\.{name}\b|\b{name}:', source)
+  )
   assert not unread

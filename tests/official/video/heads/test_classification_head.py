@@ -51,4 +51,4 @@ def test_config_round_trip():
   head = ClassificationHead(7, True, 0.25)
   clone = ClassificationHead.from_config(head.get_config())
   assert clone.get_config() == head.get_config()
-  assert (clone.num_classes, clone.normalize_input, clone.dropout.rate) == (7, True, 0.25)
+  assert (clone.num_classes, clone.normalize_input, clone.dropout_rate) == (7, True, 0.25)
