@@ -21,7 +21,7 @@ setuptools.setup(
   packages=setuptools.find_namespace_packages(
     include=['official.video*', 'projects*', 'tfrecords_tools*']
   ),
-  package_data={'official.video': ['report/*.html', 'report/*.css']},
+  package_data={'official.video': ['report/*.html']},
   install_requires=[
     'absl-py',
     'apache-beam>=2.65',

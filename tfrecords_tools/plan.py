@@ -157,7 +157,8 @@ def hold_out(listing: Listing, fraction: float, seed: int) -> Listing:
   sizes = Counter(clip.labels for clip in listing.clips)
   clips = []
   for clip in _permuted(listing.clips, seed)[0]:
-    held = seen[clip.labels] < round(fraction * sizes[clip.labels])
+    size = sizes[clip.labels]
+    held = seen[clip.labels] < max(round(fraction * size), size > 1)
     seen[clip.labels] += 1
     clips.append(dataclasses.replace(clip, split='test') if held else clip)
   return dataclasses.replace(listing, clips=clips)

@@ -97,7 +97,8 @@ def check_split(output_dir: str, plan: SplitPlan) -> records.Manifest | None:
     manifest = read_manifest(manifest_path)
     what = f'a finished conversion of split {plan.split}'
     _require_same(output_dir, what, manifest.arguments, plan.arguments)
-    return manifest
+    # Shards that were lost or cut since are made again, to the same bytes.
+    return manifest if _is_whole(output_dir, manifest) else None
   begun = _check_partial(output_dir, plan)
   if not begun and (foreign := _shard_files(output_dir, plan.split)):
     raise UserError(
@@ -106,6 +107,14 @@ def check_split(output_dir: str, plan: SplitPlan) -> records.Manifest | None:
       '--overwrite'
     )
   return None
+
+
+def _is_whole(output_dir: str, manifest: records.Manifest) -> bool:
+  paths = [os.path.join(output_dir, shard.file) for shard in manifest.shards]
+  return all(
+    os.path.exists(path) and os.path.getsize(path) == shard.size
+    for path, shard in zip(paths, manifest.shards, strict=True)
+  )
 
 
 def check_labels(output_dir: str, plans: Sequence[SplitPlan]) -> None:
@@ -128,10 +137,9 @@ def check_labels(output_dir: str, plans: Sequence[SplitPlan]) -> None:
 
 def _shard_files(output_dir: str, split: str) -> list[str]:
   """Shards of a split, and what a killed run left beside them."""
+  expected = os.path.join(output_dir, records.manifest_name(split))
   pattern = f'{glob.escape(os.path.join(output_dir, split))}-*-of-*.tfrecord'
-  return sorted(
-    path for path in glob.glob(pattern) if records.manifest_beside(path) is not None
-  )
+  return sorted(p for p in glob.glob(pattern) if records.manifest_beside(p) == expected)
 
 
 def _remove(path: str) -> None:
@@ -141,10 +149,12 @@ def _remove(path: str) -> None:
 
 def _remove_temporaries(output_dir: str, split: str) -> None:
   begin = glob.escape(os.path.join(output_dir, split))
-  for middle in ('-*-of-*.tfrecord', STATE_SUFFIX, records.MANIFEST_SUFFIX):
+  # Digits, so that the files of a split `train-extra` are not taken for those of `train`.
+  shard = f'-{"[0-9]" * 5}-of-{"[0-9]" * 5}.tfrecord'
+  for middle in (shard, STATE_SUFFIX, records.MANIFEST_SUFFIX):
     for path in glob.glob(f'{begin}{middle}*{TEMPORARY_SUFFIX}'):
       _remove(path)
-  for path in glob.glob(f'{begin}-*-of-*.tfrecord{PROGRESS_SUFFIX}'):
+  for path in glob.glob(f'{begin}{shard}{PROGRESS_SUFFIX}'):
     _remove(path)
 
 

@@ -58,7 +58,7 @@ def strategy_of(params):
   """The distribution strategy of an experiment, with its precision policy set.
 
   Raises:
-    UserError: a reduced precision is asked for without an accelerator.
+    UserError: what is asked for is unknown or not on this machine.
   """
   import tensorflow as tf
 
@@ -66,6 +66,12 @@ def strategy_of(params):
   from official.modeling import performance
 
   runtime = params.runtime
+  gpus = tf.config.list_physical_devices('GPU')
+  if runtime.num_gpus > len(gpus):
+    raise UserError(
+      f'runtime.num_gpus {runtime.num_gpus}: TensorFlow sees {len(gpus)} GPUs here; use at '
+      'most that'
+    )
   on_cpu = runtime.distribution_strategy != 'tpu' and runtime.num_gpus == 0
   if runtime.mixed_precision_dtype not in (None, 'float32'):
     if on_cpu:
@@ -74,18 +80,24 @@ def strategy_of(params):
         'gradients are wrong in reduced precision on CPUs; use float32 or an accelerator'
       )
     performance.set_mixed_precision_policy(runtime.mixed_precision_dtype)
-  if on_cpu and tf.config.list_physical_devices('GPU'):
+  if on_cpu and gpus:
     print(
       'note: GPUs are present but runtime.num_gpus is 0; running on the CPU',
       file=sys.stderr,
     )
-  return distribute_utils.get_distribution_strategy(
-    distribution_strategy=runtime.distribution_strategy,
-    all_reduce_alg=runtime.all_reduce_alg,
-    num_gpus=runtime.num_gpus,
-    num_packs=runtime.num_packs,
-    tpu_address=runtime.tpu,
-  )
+  distribute_utils.configure_cluster(runtime.worker_hosts, runtime.task_index)
+  try:
+    return distribute_utils.get_distribution_strategy(
+      distribution_strategy=runtime.distribution_strategy,
+      all_reduce_alg=runtime.all_reduce_alg,
+      num_gpus=runtime.num_gpus,
+      num_packs=runtime.num_packs,
+      tpu_address=runtime.tpu,
+    )
+  except ValueError as error:
+    raise UserError(
+      f'runtime.distribution_strategy {runtime.distribution_strategy!r}: {error}'
+    ) from error
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:

@@ -62,8 +62,8 @@ def _tool(module: str, *arguments: str, allowed: Sequence[int] = (0,)) -> None:
     raise UserError(f'tfrecords_tools.{module} failed; its own message stands above')
 
 
-def make_records(folder: str, videos: str | None) -> str:
-  """Synthesizes videos where none are given and converts them; returns the records' folder."""
+def make_records(folder: str, videos: str | None) -> list[str]:
+  """Synthesizes videos where none are given and converts them; returns the manifests."""
   records = os.path.join(folder, 'records')
   if not videos:
     videos = os.path.join(folder, 'videos')
@@ -75,7 +75,8 @@ def make_records(folder: str, videos: str | None) -> str:
     )
   elif not os.path.isdir(videos):
     raise UserError(f'--videos {videos}: not a folder; give a folder of class folders')
-  split = [] if _has_splits(videos) else ['--test_fraction=0.2']
+  test = _test_split(videos)
+  split = [] if test else ['--test_fraction=0.2']
   # Some unreadable videos are named in the summary and do not end the demo.
   _tool(
     'convert',
@@ -87,10 +88,12 @@ def make_records(folder: str, videos: str | None) -> str:
     *split,
     allowed=(0, 1),
   )
-  return records
+  return [
+    os.path.join(records, f'{split}.manifest.json') for split in ('train', test or 'test')
+  ]
 
 
-def check_records(records: str) -> int:
+def check_records(manifests: Sequence[str]) -> int:
   """Videos a step that the records allow.
 
   Raises:
@@ -99,33 +102,38 @@ def check_records(records: str) -> int:
   from official.video.configs import data
   from official.video.data import index
 
-  tables = [
-    index.load_index(
-      data.DataConfig(input_path=os.path.join(records, f'{split}.manifest.json'))
-    )
-    for split in ('train', 'test')
-  ]
-  classes = [set(np.asarray(table.labels).tolist()) - {NO_LABEL} for table in tables]
-  if len(classes[0]) < 2 or not classes[1] or min(map(len, tables)) < 4:
+  tables = [index.load_index(data.DataConfig(input_path=path)) for path in manifests]
+  labels = [np.asarray(table.labels) for table in tables]
+  if NO_LABEL in np.concatenate(labels):
     raise UserError(
-      f'{records}: {len(tables[0])} training videos of {len(classes[0])} classes and '
-      f'{len(tables[1])} test videos; expected at least 2 class folders and 4 videos each'
+      f'{FLAGS.videos}: holds videos outside class folders; move each into the folder of '
+      'its class'
+    )
+  if len(set(labels[0])) < 2 or min(map(len, tables)) < 4:
+    raise UserError(
+      f'{FLAGS.videos}: gave {len(labels[0])} training videos of {len(set(labels[0]))} '
+      f'classes and {len(labels[1])} test videos; expected at least 2 class folders, and 4 '
+      'videos to train on and to test on'
     )
   return min(FLAGS.batch, len(tables[0]))
 
 
-def _has_splits(videos: str) -> bool:
-  return {'train', 'test'} <= set(os.listdir(videos))
+def _test_split(videos: str) -> str | None:
+  """The split folder that is tested on; None where there are class folders only."""
+  folders = set(os.listdir(videos))
+  if 'train' not in folders:
+    return None
+  return next((n for n in ('test', 'val', 'validation', 'valid') if n in folders), None)
 
 
-def _params(name: str, records: str, **overrides: Any):
+def _params(name: str, manifests: Sequence[str], **overrides: Any):
   """A tiny experiment on the demo's records."""
   from official.video import experiment
 
   params = experiment.load(name)
   values = {
-    'task.train_data.input_path': os.path.join(records, 'train.manifest.json'),
-    'task.validation_data.input_path': os.path.join(records, 'test.manifest.json'),
+    'task.train_data.input_path': manifests[0],
+    'task.validation_data.input_path': manifests[1],
     'task.train_data.seed': FLAGS.seed,
     'task.validation_data.seed': FLAGS.seed,
     'runtime.distribution_strategy': 'one_device',
@@ -205,8 +213,8 @@ def run(folder: str, videos: str | None) -> None:
   """Runs all stages; the report and the SavedModel stand in `folder`."""
   stages = Stages(7)
   stages.begin('videos to records' if videos else 'rendering videos, videos to records')
-  records = make_records(folder, videos)
-  videos_a_step = check_records(records)
+  manifests = make_records(folder, videos)
+  videos_a_step = check_records(manifests)
 
   stages.begin(f'CVRL pretraining, {FLAGS.steps} steps of {videos_a_step} videos')
   import tf_keras
@@ -218,20 +226,20 @@ def run(folder: str, videos: str | None) -> None:
     'task.train_data.global_batch_size': videos_a_step,
     'task.validation_data.global_batch_size': videos_a_step,
   }
-  pretrain = _params('cvrl_pretrain_tiny', records, **batch, **_schedule(FLAGS.steps))
+  pretrain = _params('cvrl_pretrain_tiny', manifests, **batch, **_schedule(FLAGS.steps))
   pretrain_dir = os.path.join(folder, 'pretrain')
   _run(pretrain, pretrain_dir)
 
   stages.begin('a supervised run of the same number of clips, for comparison')
   # A pretraining step takes two clips a video, a supervised one takes one.
   supervised = _params(
-    'cvrl_finetune_tiny', records, **batch, **_schedule(2 * FLAGS.steps, reports=4)
+    'cvrl_finetune_tiny', manifests, **batch, **_schedule(2 * FLAGS.steps, reports=4)
   )
   supervised_dir = os.path.join(folder, 'supervised')
   _run(supervised, supervised_dir)
 
   stages.begin('linear probes: pretrained, random weights, supervised, pixels, colours')
-  probe_params = _params('cvrl_linear_eval_tiny', records, **batch)
+  probe_params = _params('cvrl_linear_eval_tiny', manifests, **batch)
   task = experiment.build_task(probe_params)
   encoders = {
     'CVRL': evaluate.checkpoint_encoder(probe_params, task, pretrain_dir),
@@ -246,7 +254,7 @@ def run(folder: str, videos: str | None) -> None:
   stages.begin('training the linear classifier through train.py, for the export')
   linear = _params(
     'cvrl_linear_eval_tiny',
-    records,
+    manifests,
     **batch | {'task.init_checkpoint': pretrain_dir},
     **_schedule(max(1, FLAGS.steps // 7), reports=2),
   )

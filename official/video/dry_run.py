@@ -31,7 +31,7 @@ def describe(params, mode: str) -> str:
     mode: what the driver would do.
   """
   task = experiment.build_task(params)
-  if hasattr(task, 'num_classes'):
+  if hasattr(type(task), 'num_classes'):  # Of the task it would ask for the data.
     task.__dict__['num_classes'] = _classes(task)
   model = trainer.built(task)
   data = params.task.train_data

@@ -171,6 +171,8 @@ def predictions(test, table):
 def main(argv: Sequence[str]) -> None:
   """Scores what the flags ask for."""
   del argv
+  if not FLAGS.protocols:
+    raise UserError(f'--protocols is empty; name some of {", ".join(PROTOCOLS)}')
   unknown = sorted(set(FLAGS.protocols) - set(PROTOCOLS))
   if unknown:
     raise UserError(f'--protocols: unknown {unknown[0]!r}; known: {", ".join(PROTOCOLS)}')
@@ -190,6 +192,7 @@ def main(argv: Sequence[str]) -> None:
   from official.video.evaluation import extract
 
   task = experiment.build_task(params)
+  task.check_data('classify' not in FLAGS.protocols or len(FLAGS.protocols) > 1)
   encoder = (
     saved_model_encoder(FLAGS.saved_model)
     if FLAGS.saved_model

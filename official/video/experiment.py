@@ -249,7 +249,27 @@ def load(
       apply_overrides(params, params_override, '--params_override')
   parse_gin(gin_files, gin_params)
   params.validate()
+  _check_effect(params.runtime)
   return params
+
+
+_WITHOUT_EFFECT = (
+  'gpu_thread_mode',
+  'per_gpu_thread_count',
+  'dataset_num_private_threads',
+  'run_eagerly',
+  'batchnorm_spatial_persistent',
+)
+
+
+def _check_effect(runtime: cfg.RuntimeConfig) -> None:
+  """Refuses runtime fields that the Model Garden's trainer does not read."""
+  for name in _WITHOUT_EFFECT:
+    if getattr(runtime, name) != getattr(cfg.RuntimeConfig(), name):
+      raise UserError(
+        f'runtime.{name} {getattr(runtime, name)!r}: nothing reads this field; leave it '
+        f'{getattr(cfg.RuntimeConfig(), name)!r}'
+      )
 
 
 def parse_gin(files: Sequence[str], bindings: Sequence[str]) -> None:
@@ -276,6 +296,17 @@ def build_task(params: cfg.ExperimentConfig, model_dir: str = '') -> Any:
 def to_yaml(params: cfg.ExperimentConfig) -> str:
   """The resolved experiment as plain YAML, which `--config_file` reads back."""
   return yaml.safe_dump(_plain(params.as_dict()), sort_keys=False)
+
+
+def flat(values: Mapping[str, Any], path: str = '') -> dict[str, Any]:
+  """Leaves of a nested mapping by dotted name, sequences as lists."""
+  leaves: dict[str, Any] = {}
+  for key, value in values.items():
+    if isinstance(value, Mapping):
+      leaves |= flat(value, f'{path}{key}.')
+    else:
+      leaves[f'{path}{key}'] = list(value) if isinstance(value, tuple) else value
+  return leaves
 
 
 def fields(config: Any, path: str = '') -> dict[str, Any]:

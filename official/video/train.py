@@ -9,6 +9,7 @@ Precedence of a field: the experiment's default, then each --config_file in orde
 """
 
 import os
+import sys
 from collections.abc import Sequence
 
 from absl import flags
@@ -50,8 +51,28 @@ def check_model_dir(model_dir: str, mode: str) -> None:
     raise UserError(
       f'--model_dir {model_dir}: not empty and not a run (no params.yaml); use a new folder'
     )
+  if mode.endswith('eval') and 'train' not in mode and not tf.io.gfile.isdir(model_dir):
+    raise UserError(f'--model_dir {model_dir}: no such folder to evaluate')
   if mode == 'eval' and not tf.train.latest_checkpoint(model_dir):
     raise UserError(f'--model_dir {model_dir}: holds no checkpoint to evaluate')
+
+
+def tell_changes(params, path: str) -> None:
+  """Names the fields that a resumed run changes, on stderr."""
+  import tensorflow as tf
+
+  from official.video import experiment
+
+  if not tf.io.gfile.exists(path):
+    return
+  before = experiment.flat(experiment.parse_overrides(experiment.read_text(path), path))
+  after = experiment.flat(params.as_dict())
+  for name in sorted(before.keys() & after.keys()):
+    if before[name] != after[name]:
+      print(
+        f'note: resumes with {name} {after[name]!r}, was {before[name]!r}',
+        file=sys.stderr,
+      )
 
 
 def save_run(params, model_dir: str) -> None:
@@ -61,7 +82,11 @@ def save_run(params, model_dir: str) -> None:
 
   from official.video import experiment
 
-  tf.io.gfile.makedirs(model_dir)
+  try:
+    tf.io.gfile.makedirs(model_dir)
+  except tf.errors.OpError as error:
+    raise UserError(f"--model_dir {model_dir}: can't be made: {error.message}") from error
+  tell_changes(params, os.path.join(model_dir, 'params.yaml'))
   texts = {'params.yaml': experiment.to_yaml(params), 'config.gin': gin.config_str()}
   for name, text in texts.items():
     with tf.io.gfile.GFile(os.path.join(model_dir, name), 'w') as file:

@@ -99,6 +99,9 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
     trainer = self.params.trainer
     controller: orbit.Controller = self.controller
     logging.info('mode %s, model_dir %s', self._mode, self.model_dir)
+    step = int(self.trainer.global_step.numpy())
+    if 'train' in self._mode and step >= trainer.train_steps:
+      print(f'already at step {step} of {trainer.train_steps}: nothing left to train')
     with self.strategy.scope():
       if self._mode in ('train', 'train_and_post_eval'):
         controller.train(steps=trainer.train_steps)

@@ -85,13 +85,14 @@ def trainer(
   report_every: int,
   optimizer: str = 'sgd',
 ) -> cfg.TrainerConfig:
-  """Trainer of a schedule that reports, checkpoints and validates every so many steps."""
+  """Trainer that reports and checkpoints every so many steps, and validates ten times."""
+  between = max(1, steps // (10 * report_every)) * report_every
   return cfg.TrainerConfig(
     train_steps=steps,
     steps_per_loop=report_every,
     summary_interval=report_every,
     checkpoint_interval=report_every,
-    validation_interval=report_every,
+    validation_interval=between,
     optimizer_config=cosine(learning_rate, steps, warmup_steps, optimizer),
   )
 

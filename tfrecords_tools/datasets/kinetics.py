@@ -37,6 +37,11 @@ def _rows(path: str) -> Iterator[tuple[str, dict[str, str]]]:
       if missing:
         raise UserError(f'{path}: lacks the columns {sorted(missing)} of a Kinetics list')
       for row in reader:
+        if None in (row[column] for column in _COLUMNS):
+          raise UserError(
+            f'{path}, line {reader.line_num}: has fewer than the {len(_COLUMNS)} columns '
+            f'{list(_COLUMNS)}'
+          )
         yield f'{path}, line {reader.line_num}', row
   except (OSError, UnicodeDecodeError, csv.Error) as error:
     raise UserError(f'{path}: {error}') from error

@@ -46,9 +46,12 @@ class RecordIndex:
     return len(self.file_id)
 
   def names(self) -> list[str]:
-    """A name for every record: its file and its place in bytes."""
+    """A name for every record: its file and its place in bytes; no two are the same."""
+    files = [os.path.basename(file) for file in self.files]
+    if len(set(files)) < len(files):
+      files = list(self.files)
     return [
-      f'{os.path.basename(self.files[file])}@{offset}'
+      f'{files[file]}@{offset}'
       for file, offset in zip(self.file_id, self.offset, strict=True)
     ]
 

@@ -156,10 +156,43 @@ class ViewMaker:
     return decoding.decode_crops(tf.gather(frames, indices), windows, (height, width))
 
 
+def check_ranges(config: data_config.DataConfig) -> None:
+  """Raises `UserError` where a field's value can mean nothing."""
+  crop = config.augmentation
+  requirements = {
+    'feature_shape': (
+      len(config.feature_shape) == 4
+      and min(config.feature_shape) > 0
+      and config.feature_shape[-1] == 3,
+      'four positive sizes: frames, height, width, 3',
+    ),
+    'temporal_stride': (config.temporal_stride > 0, 'at least 1'),
+    'num_views': (config.num_views >= 0, 'at least 0'),
+    'num_test_clips': (config.num_test_clips >= 0, 'at least 0'),
+    'label_fraction': (0 < config.label_fraction <= 1, 'in (0, 1]'),
+    'augmentation.area_range': (
+      len(crop.area_range) == 2 and 0 < crop.area_range[0] <= crop.area_range[1] <= 1,
+      'two rising values in (0, 1]',
+    ),
+    'augmentation.aspect_range': (
+      len(crop.aspect_range) == 2 and 0 < crop.aspect_range[0] <= crop.aspect_range[1],
+      'two rising positive values',
+    ),
+    'augmentation.flip_probability': (0 <= crop.flip_probability <= 1, 'in [0, 1]'),
+  }
+  for name, (holds, expected) in requirements.items():
+    if not holds:
+      value = config
+      for part in name.split('.'):
+        value = getattr(value, part)
+      raise UserError(f'{name} {value}: expected {expected}')
+
+
 def check(
   config: data_config.DataConfig, table: index.RecordIndex, pipelines: int = 1
 ) -> None:
   """Raises `UserError` where the batches can't be made, before any is."""
+  check_ranges(config)
   ViewMaker(config)
   batch = config.global_batch_size
   if batch < 1 or batch % pipelines:

@@ -47,11 +47,7 @@ def record_files(
     ) from error
   return (
     [str(i.filename) for i in instructions],
-    # A take of -1 means all that follow what is skipped.
-    [
-      (i.skip, i.examples_in_shard if i.take < 0 else i.skip + i.take)
-      for i in instructions
-    ],
+    [(i.skip, i.skip + i.take) for i in instructions],
   )
 
 

@@ -69,8 +69,8 @@ def encode(
   count = np.zeros(len(table), np.int64)
   labels = np.full(len(table), -1, np.int64)
   clips = np.zeros((len(table), *config.feature_shape), np.uint8) if keep_clips else None
-  steps = reader.num_places(config, len(table)) // config.global_batch_size
   dataset = reader.build_dataset(config, table)
+  steps = reader.num_places(config, len(table)) // config.global_batch_size
   with reader.damage_named(config):
     for batch in tqdm.tqdm(dataset, description, steps, file=sys.stderr, leave=False):
       valid = batch['valid'].numpy()

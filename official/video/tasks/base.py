@@ -2,7 +2,8 @@
 
 import abc
 import functools
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,20 @@ from official.video import modeling
 from official.video.checkpoints import restore
 from official.video.configs import data as data_config
 from official.video.data import index, reader
+from official.video.errors import UserError
 from official.video.losses import regularization
+
+
+def check_same_classes(tables: Sequence[index.RecordIndex]) -> None:
+  """Raises `UserError` where data sets that are used together number classes otherwise."""
+  named = [table for table in tables if table.label_names]
+  for table in named[1:]:
+    if tuple(table.label_names) != tuple(named[0].label_names):
+      raise UserError(
+        f'{table.files[0]}: its class ids are not those of {named[0].files[0]} '
+        f'({len(table.label_names)} and {len(named[0].label_names)} classes); convert both '
+        'in one run, or give both the same --label_map'
+      )
 
 
 class VideoTask(base_task.Task, abc.ABC):
@@ -43,9 +57,11 @@ class VideoTask(base_task.Task, abc.ABC):
     """
     config = self.task_config
     inputs = [(config.train_data, self.train_index)] if training else []
-    for data, table in [*inputs, (config.validation_data, self.validation_index)]:
+    inputs.append((config.validation_data, self.validation_index))
+    for data, table in inputs:
       reader.check(data, table)
       self.check_records(table)
+    check_same_classes([table for _, table in inputs])
 
   def check_records(self, table: index.RecordIndex) -> None:
     """Raises `UserError` where records do not fit the task; by default all do."""
@@ -62,6 +78,10 @@ class VideoTask(base_task.Task, abc.ABC):
 
   def initialize(self, model: modeling.VideoModel) -> None:
     """Reads the backbone of `init_checkpoint`, loudly; nothing without one."""
+    if not self.task_config.init_checkpoint and not model.backbone.trainable:
+      print(
+        'note: no task.init_checkpoint: the frozen backbone is random', file=sys.stderr
+      )
     if self.task_config.init_checkpoint:
       restore.restore_backbone(model.backbone, self.task_config.init_checkpoint)
 

@@ -49,6 +49,17 @@ class ClassificationTask(base.VideoTask):
       return self.train_index.label_names
     return self.validation_index.label_names
 
+  def check_data(self, training: bool) -> None:
+    """Finds the data, and refuses views that training or the test can't use."""
+    config = self.task_config
+    if config.train_data.num_views != 1 or config.validation_data.num_test_clips < 1:
+      raise UserError(
+        f'task.train_data.num_views {config.train_data.num_views} and task.validation_data.'
+        f'num_test_clips {config.validation_data.num_test_clips}: classification trains on '
+        '1 view and tests on at least 1 clip'
+      )
+    super().check_data(training)
+
   def check_records(self, table: index.RecordIndex) -> None:
     """Raises `UserError` where a label is missing or outside the head."""
     if table.labels is None:

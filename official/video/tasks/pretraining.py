@@ -6,6 +6,7 @@ import tf_keras
 from official.video import modeling
 from official.video.augment import normalization
 from official.video.backbones import factory
+from official.video.errors import UserError
 from official.video.evaluation import collapse, knn
 from official.video.heads import projection
 from official.video.tasks import base
@@ -28,6 +29,20 @@ class PretrainTask(base.VideoTask):
   """
 
   scalar_names: tuple[str, ...] = ()
+
+  def check_data(self, training: bool) -> None:
+    """Finds the data, and refuses views that the loss or the validation can't use."""
+    config = self.task_config
+    for name, data, clips in (
+      ('train_data', config.train_data, 0),
+      ('validation_data', config.validation_data, 1),
+    ):
+      if data.num_views != 2 or data.num_test_clips != clips:
+        raise UserError(
+          f'task.{name}: num_views {data.num_views} and num_test_clips '
+          f'{data.num_test_clips}, pretraining takes 2 and {clips}'
+        )
+    super().check_data(training)
 
   def build_model(self) -> modeling.VideoModel:
     """Backbone under the projection head."""

@@ -30,25 +30,13 @@ def data(tmp_path_factory):
   )
 
 
-def saved(folder, data, name='cvrl_pretrain_tiny', **overrides):
-  """A checkpoint of a tiny experiment at its initial weights."""
-  params = tiny.load(name, *data)
-  for key, value in overrides.items():
-    experiment.apply_overrides(params, f'{key.replace("__", ".")}: {value}', 'test')
-  model = trainer.built(experiment.build_task(params))
-  items = model.checkpoint_items
-  return tf.train.Checkpoint(model=model, **items).save(str(folder / 'ckpt'))
-
-
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory, data):
-  return saved(tmp_path_factory.mktemp('checkpoint'), data)
-
-
-@pytest.fixture(scope='module')
-def deeper(tmp_path_factory, data):
-  field = {'task__model__backbone__resnet_3d__model_id': 18}
-  return saved(tmp_path_factory.mktemp('deeper'), data, **field)
+  """Of a tiny pretraining experiment at its initial weights."""
+  params = tiny.load('cvrl_pretrain_tiny', *data)
+  model = trainer.built(experiment.build_task(params))
+  saver = tf.train.Checkpoint(model=model, **model.checkpoint_items)
+  return saver.save(str(tmp_path_factory.mktemp('checkpoint') / 'ckpt'))
 
 
 @pytest.fixture(scope='module')
@@ -202,20 +190,19 @@ def test_a_batch_must_divide_over_the_replicas(data, mirrored):
     train.check_replicas(params, mirrored(2))
 
 
-def test_a_wrong_initial_checkpoint_leaves_no_run(tmp_path, settings, deeper):
-  config = f'--config_file={settings("cvrl_finetune_tiny")}'
+WIDER = 'task.model.backbone.resnet_3d.width_multiplier=0.25'
+
+
+def test_a_wrong_initial_checkpoint_leaves_no_run(tmp_path, settings, checkpoint):
   name = 'cvrl_finetune_tiny'
+  config = f'--config_file={settings(name)}'
   (tmp_path / 'empty').mkdir()
   for path, message in (
-    (deeper, 'holds no checkpoint'),
-    (tmp_path / 'empty', 'holds no checkpoint'),
+    (checkpoint, 'backbone variables do not match'),
+    (tmp_path / 'empty', 'the folder holds no checkpoint'),
     (tmp_path / 'gone', 'does not exist'),
   ):
-    override = f'--params_override=task.init_checkpoint={path}'
-    if path == deeper:
-      # The deeper net holds all that a shallower one asks for, so the need is reversed.
-      override += ',task.model.backbone.resnet_3d.width_multiplier=0.25'
-      message = 'backbone variables do not match'
+    override = f'--params_override=task.init_checkpoint={path},{WIDER}'
     assert message in train_fails(tmp_path, config, override, name=name)
 
 
@@ -228,8 +215,8 @@ def test_a_run_of_another_model_is_not_resumed(tmp_path, settings):
   ]
   assert drivers.run(train, *config, '--mode=train').code == 0
   before = listing(run)
-  wider = '--params_override=task.model.backbone.resnet_3d.width_multiplier=0.25'
-  assert 'model variables do not match' in fails(train, *config, wider)
+  line = fails(train, *config, f'--params_override={WIDER}')
+  assert 'model variables do not match' in line
   assert listing(run) == before
 
 
@@ -244,7 +231,7 @@ def test_a_folder_that_is_no_run_is_not_written(tmp_path, settings):
   assert 'holds no checkpoint to evaluate' in line
 
 
-def test_mistakes_of_evaluate(tmp_path, settings, checkpoint, deeper):
+def test_mistakes_of_evaluate(tmp_path, settings, checkpoint):
   base = (
     evaluate,
     '--experiment=cvrl_linear_eval_tiny',
@@ -258,8 +245,8 @@ def test_mistakes_of_evaluate(tmp_path, settings, checkpoint, deeper):
   assert "unknown 'svm'; known: knn" in line
   assert 'holds no SavedModel' in fails(*base, f'--saved_model={tmp_path}')
   assert 'holds no checkpoint' in fails(*base, f'--checkpoint={tmp_path}')
-  wide = '--params_override=task.model.backbone.resnet_3d.width_multiplier=0.25'
-  assert 'do not match' in fails(*base, f'--checkpoint={deeper}', wide)
+  wide = f'--params_override={WIDER}'
+  assert 'do not match' in fails(*base, f'--checkpoint={checkpoint}', wide)
   assert not list(tmp_path.iterdir())
 
 
@@ -277,7 +264,7 @@ def test_classify_needs_a_trained_classifier(tmp_path, settings, checkpoint):
   assert not list(tmp_path.iterdir())
 
 
-def test_mistakes_of_export(tmp_path, settings, checkpoint, deeper):
+def test_mistakes_of_export(tmp_path, settings, checkpoint):
   base = (
     export,
     '--experiment=cvrl_pretrain_tiny',
@@ -288,9 +275,9 @@ def test_mistakes_of_export(tmp_path, settings, checkpoint, deeper):
   (full / 'kept').write_text('')
   line = fails(*base, f'--checkpoint={checkpoint}', f'--export_dir={full}')
   assert 'not empty; name a new folder' in line
-  wide = '--params_override=task.model.backbone.resnet_3d.width_multiplier=0.25'
+  wide = f'--params_override={WIDER}'
   new = f'--export_dir={tmp_path / "new"}'
-  assert 'do not match' in fails(*base, f'--checkpoint={deeper}', new, wide)
+  assert 'do not match' in fails(*base, f'--checkpoint={checkpoint}', new, wide)
   assert [path.name for path in tmp_path.rglob('*')] == ['full', 'kept']
 
 

@@ -76,7 +76,7 @@ def test_trains_two_steps_restores_and_exports(name, data, tmp_path):
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_published_rows_resolve(path):
   name = path.stem
-  for suffix in ('_200ep', '_800ep'):
+  for suffix in ('_200ep', '_800ep', '_1pct', '_10pct'):
     name = name.removesuffix(suffix)
   params = experiment.load(f'cvrl_{name}', [str(path)])
   optimizer = params.trainer.optimizer_config

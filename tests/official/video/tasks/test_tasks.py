@@ -165,3 +165,45 @@ def test_checkpoints_hold_backbone_and_head_by_name(data):
   model = trainer.built(experiment.build_task(params))
   assert isinstance(model, modeling.VideoModel)
   assert set(model.checkpoint_items) == {'backbone', 'head'}
+
+
+def test_other_class_ids_in_validation_are_refused(data, tmp_path):
+  other = clips.write_split(tmp_path, 'test', [0, 1, 0, 1], label_names=('b', 'c'))
+  task = experiment.build_task(tiny.load('cvrl_finetune_tiny', data[0], other))
+  with pytest.raises(UserError, match=r'class ids are not those of .*2 and 3 classes'):
+    task.check_data(True)
+
+
+@pytest.mark.parametrize(
+  ('name', 'override', 'message'),
+  [
+    ('cvrl_pretrain_tiny', 'task.train_data.num_views: 1', 'pretraining takes 2 and 0'),
+    ('cvrl_pretrain_tiny', 'task.validation_data.num_test_clips: 0', 'takes 2 and 1'),
+    ('cvrl_finetune_tiny', 'task.train_data.num_views: 2', 'trains on 1 view'),
+    (
+      'cvrl_finetune_tiny',
+      'task.train_data.label_fraction: -1',
+      r'label_fraction -1: .*\(0, 1\]',
+    ),
+    ('cvrl_finetune_tiny', 'task.train_data.temporal_stride: 0', 'temporal_stride 0'),
+    (
+      'cvrl_finetune_tiny',
+      'task.train_data.augmentation.area_range: [2.0, 3.0]',
+      'augmentation.area_range .*rising',
+    ),
+  ],
+)
+def test_settings_that_mean_nothing_are_refused(name, override, message, data):
+  params = tiny.load(name, *data)
+  experiment.apply_overrides(params, override, 'test')
+  with pytest.raises(UserError, match=message):
+    experiment.build_task(params).check_data(True)
+
+
+def test_joined_inputs_with_equal_file_names_stay_apart(data, tmp_path):
+  copy = clips.write_split(tmp_path, 'test', [0, 1, 2, 0, 1, 2])
+  task = experiment.build_task(
+    tiny.load('cvrl_finetune_tiny', data[0], f'{data[1]},{copy}')
+  )
+  names = task.validation_index.names()
+  assert len(names) == len(set(names)) == 12
