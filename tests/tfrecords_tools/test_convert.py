@@ -6,6 +6,7 @@ import os
 import pathlib
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,6 +143,26 @@ def test_complete_output_is_left_alone(converted, folder, capsys):
   assert '--overwrite' in message
   assert message.count('\n') == 1
   assert contents(converted) == before
+
+
+def test_a_lost_or_cut_shard_is_made_again(converted, folder, tmp_path):
+  before = contents(converted)
+  output = tmp_path / 'out'
+  shutil.copytree(converted, output)
+  (output / 'train-00001-of-00003.tfrecord').unlink()
+  shard = output / 'train-00002-of-00003.tfrecord'
+  shard.write_bytes(shard.read_bytes()[:-9])
+  assert run_here(*arguments_of(folder, output)) == 0
+  assert contents(output) == before
+
+
+def test_a_split_whose_name_begins_alike_is_left_alone(folder, tmp_path):
+  output = tmp_path / 'out'
+  output.mkdir()
+  other = output / 'train-extra-00000-of-00001.tfrecord.1.tmp'
+  other.write_bytes(b'of another conversion')
+  assert run_here(*arguments_of(folder, output)) == 0
+  assert other.exists()
 
 
 def test_a_changed_source_list_is_noticed(folder, tmp_path, capsys):

@@ -229,6 +229,10 @@ def test_kinetics_refusals(tmp_path):
   assert "line 2: time_start, time_end are 'zero', '10'" in refusal(
     'kinetics400', tmp_path, **arguments
   )
+  kinetics_list(path, 'a,xxxxxxxxxxx,0,10')
+  assert 'line 2: lacks values of the columns' in refusal(
+    'kinetics400', tmp_path, **arguments
+  )
   kinetics_list(path, *(f'c{k},xxxxxxxxxxx,{k},{k + 1},train' for k in range(401)))
   assert '401 classes, expected at most 400' in refusal(
     'kinetics400', tmp_path, **arguments

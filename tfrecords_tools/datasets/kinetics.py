@@ -39,8 +39,7 @@ def _rows(path: str) -> Iterator[tuple[str, dict[str, str]]]:
       for row in reader:
         if None in (row[column] for column in _COLUMNS):
           raise UserError(
-            f'{path}, line {reader.line_num}: has fewer than the {len(_COLUMNS)} columns '
-            f'{list(_COLUMNS)}'
+            f'{path}, line {reader.line_num}: lacks values of the columns {list(_COLUMNS)}'
           )
         yield f'{path}, line {reader.line_num}', row
   except (OSError, UnicodeDecodeError, csv.Error) as error:
