@@ -17,7 +17,13 @@ class CvrlTask(pretraining.PretrainTask):
   done to their pixels the augmentation's (3.3).
   """
 
-  scalar_names = ('contrastive_loss', 'contrastive_top1', 'positive_similarity')
+  scalar_names = (
+    'contrastive_loss',
+    'contrastive_top1',
+    'contrastive_entropy',
+    'positive_similarity',
+    'negative_similarity',
+  )
 
   def compute_loss(self, inputs, model):
     """InfoNCE over the global batch, both directions; chance is 2 ln(2N - 1)."""
@@ -31,7 +37,9 @@ class CvrlTask(pretraining.PretrainTask):
     return {
       'contrastive_loss': result.loss,
       'contrastive_top1': result.top1,
+      'contrastive_entropy': result.entropy,
       'positive_similarity': result.positive_similarity,
+      'negative_similarity': result.negative_similarity,
     }
 
   def validation_scalars(self, embeddings):

@@ -1,5 +1,7 @@
 """The base of pretraining tasks: views in, a contrastive loss, a validation that tells."""
 
+import abc
+
 import tensorflow as tf
 import tf_keras
 
@@ -87,6 +89,6 @@ class PretrainTask(base.VideoTask):
       )
     return scores | {'evaluated': len(labels), 'expected': len(table)}
 
+  @abc.abstractmethod
   def validation_scalars(self, embeddings) -> dict[str, float]:
     """The scalars of `compute_loss` over validation batches of the training's size."""
-    raise NotImplementedError(f'{type(self).__name__} does not score its validation')
