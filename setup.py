@@ -28,6 +28,7 @@ setuptools.setup(
     'av>=14',
     'gin-config',
     'google-crc32c',
+    'importlib-resources',  # tensorflow-datasets imports it undeclared.
     'jinja2',
     'numpy',
     'opencv-python-headless',

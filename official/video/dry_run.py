@@ -31,8 +31,11 @@ def describe(params, mode: str) -> str:
     mode: what the driver would do.
   """
   task = experiment.build_task(params)
+  note = ''
   if hasattr(type(task), 'num_classes'):  # Of the task it would ask for the data.
-    task.__dict__['num_classes'] = _classes(task)
+    classes = _classes(task)
+    task.__dict__['num_classes'] = classes or 1
+    note = '' if classes else '; with 1 class, as the data is not there to name them'
   model = trainer.built(task)
   data = params.task.train_data
   weights = sum(math.prod(v.shape) for v in model.trainable_variables)
@@ -45,7 +48,7 @@ def describe(params, mode: str) -> str:
       experiment.to_yaml(params),
       f'mode             {mode}',
       f'parameters       {total:,} ({weights:,} trainable; '
-      f'backbone {model.backbone.count_params():,})',
+      f'backbone {model.backbone.count_params():,}{note})',
       f'forward pass     {estimate.flops / 1e9:.2f} GFLOPs a clip of '
       f'{"x".join(map(str, data.feature_shape))}',
       f'training memory  about {gigabytes:.1f} GB for {clips} clips on one device '
@@ -60,4 +63,4 @@ def _classes(task) -> int:
   try:
     return type(task).num_classes.func(task)
   except UserError:
-    return 1
+    return 0

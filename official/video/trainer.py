@@ -1,5 +1,6 @@
 """The orbit trainer of every task, and the runner that drives it through its modes."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from absl import logging
 from official.core import base_trainer, config_definitions, train_lib, train_utils
 from official.video.checkpoints import restore
 from official.video.data import reader
+from official.video.errors import UserError
 from official.video.tasks import base
 
 
@@ -88,12 +90,22 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
     """Trains, evaluates or both; returns the last evaluation's scores.
 
     Raises:
-      UserError: the data is damaged.
+      UserError: the data is damaged or does not fit the head.
     """
     data = self.params.task
     configs = [data.train_data] if 'train' in self._mode else []
-    with reader.damage_named(*configs, data.validation_data):
-      return self._run()
+    try:
+      with reader.damage_named(*configs, data.validation_data):
+        return self._run()
+    except tf.errors.InvalidArgumentError as error:
+      # Labels of files without a manifest are known only when they are read.
+      if outside := re.search(
+        r'a label is outside task\.model\.num_classes \d+', str(error)
+      ):
+        raise UserError(
+          f'{data.train_data.input_path}: {outside[0]}; set it higher'
+        ) from error
+      raise
 
   def _run(self) -> Mapping[str, Any]:
     trainer = self.params.trainer

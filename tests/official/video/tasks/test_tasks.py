@@ -207,3 +207,21 @@ def test_joined_inputs_with_equal_file_names_stay_apart(data, tmp_path):
   )
   names = task.validation_index.names()
   assert len(names) == len(set(names)) == 12
+
+
+def test_a_label_outside_the_head_without_a_manifest_is_one_error(data, tmp_path):
+  for path in data[0].parent.glob('train-*.tfrecord'):
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+  params = tiny.load('cvrl_finetune_tiny', tmp_path / 'train-*.tfrecord', data[1])
+  params.task.model.num_classes = 2
+  runner = trainer.ExperimentRunner(
+    distribution_strategy=tf.distribute.OneDeviceStrategy('/cpu:0'),
+    task=experiment.build_task(params),
+    mode='train',
+    params=params,
+    model_dir=str(tmp_path / 'run'),
+  )
+  with pytest.raises(
+    UserError, match=r'a label is outside task\.model\.num_classes 2; set'
+  ):
+    runner.run()
