@@ -39,6 +39,14 @@ _ConfigLoader.add_implicit_resolver(
   list('-+.0123456789'),
 )
 
+# It reads on, off, yes and no as booleans too; `off` is a distribution strategy.
+for _first in 'oOyYnN':
+  _ConfigLoader.yaml_implicit_resolvers[_first] = [
+    resolver
+    for resolver in _ConfigLoader.yaml_implicit_resolvers[_first]
+    if resolver[0] != 'tag:yaml.org,2002:bool'
+  ]
+
 
 def nearest(name: str, known: Sequence[str]) -> str:
   """A clause with the known names nearest to a wrong one."""

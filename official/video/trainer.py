@@ -35,11 +35,17 @@ class VideoTrainer(base_trainer.Trainer):
     evaluate: bool,
     checkpoint_exporter: train_utils.BestCheckpointExporter | None = None,
   ):
+    model = built(task)
+    optimizer = train_utils.create_optimizer(task, config)
+    # Keras makes a legacy optimizer's variables at its first step; made here, a restore
+    # finds all of them, also in a run that only evaluates.
+    if isinstance(optimizer, tf_keras.optimizers.legacy.Optimizer):
+      optimizer._create_all_weights(model.trainable_variables)
     super().__init__(
       config,
       task,
-      model=built(task),
-      optimizer=train_utils.create_optimizer(task, config),
+      model=model,
+      optimizer=optimizer,
       train=train,
       evaluate=evaluate,
       train_dataset=_Later(),

@@ -409,3 +409,8 @@ def test_reduced_precision_needs_an_accelerator(data):
   params.runtime.mixed_precision_dtype = 'float16'
   with pytest.raises(UserError, match='mixed_precision_dtype float16'):
     command_line.strategy_of(params)
+
+
+def test_off_is_a_word_and_true_is_not():
+  values = experiment.parse_overrides('a: off\nb: true\nc: "on"\nd: 1e-3', 'x')
+  assert values == {'a': 'off', 'b': True, 'c': 'on', 'd': 0.001}
