@@ -4,6 +4,8 @@ PYTHON ?= python3.11
 DEMO ?= demo_output
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+# The machine's own certificates, as pip uses them: some networks have others than uv's.
+export UV_SYSTEM_CERTS ?= 1
 
 .PHONY: setup demo test test-slow lint bench lock wheel-check clean
 
