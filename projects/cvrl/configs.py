@@ -85,13 +85,16 @@ def trainer(
   report_every: int,
   optimizer: str = 'sgd',
 ) -> cfg.TrainerConfig:
-  """Trainer that reports and checkpoints every so many steps, and validates ten times."""
+  """Trainer that reports every so many steps and validates ten times.
+
+  Checkpoints are at least 200 steps apart: an epoch of a small set is a few steps.
+  """
   between = max(1, steps // (10 * report_every)) * report_every
   return cfg.TrainerConfig(
     train_steps=steps,
     steps_per_loop=report_every,
     summary_interval=report_every,
-    checkpoint_interval=report_every,
+    checkpoint_interval=-(-200 // report_every) * report_every,
     validation_interval=between,
     optimizer_config=cosine(learning_rate, steps, warmup_steps, optimizer),
   )
