@@ -28,10 +28,11 @@ class _ConfigLoader(yaml.SafeLoader):
   """YAML without code: plain values, and tuples as the Model Garden writes them."""
 
 
-_ConfigLoader.add_constructor(
-  'tag:yaml.org,2002:python/tuple',
-  lambda loader, node: tuple(loader.construct_sequence(node, deep=True)),
-)
+def _tuple(loader: _ConfigLoader, node: yaml.SequenceNode) -> tuple:
+  return tuple(loader.construct_sequence(node, deep=True))
+
+
+_ConfigLoader.add_constructor('tag:yaml.org,2002:python/tuple', _tuple)
 # YAML 1.1 reads 1e-3 as text.
 _ConfigLoader.add_implicit_resolver(
   'tag:yaml.org,2002:float',
