@@ -43,13 +43,87 @@ class ResNet3D(hyperparams.Config):
 
 
 @dataclasses.dataclass
+class ConvNet(hyperparams.Config):
+  """What the families after PyTorch originals have in common.
+
+  Attributes:
+    width_multiplier: factor of every channel count.
+    weight_init: 'standard' draws kernels Glorot uniform and starts batch norm at scale 1
+      and biases at 0; 'reference' does as CSTP's authors did, who also drew the scales,
+      uniformly within ±sqrt(6 / channels), and the biases, within ±1 / sqrt(fan in).
+  """
+
+  width_multiplier: float = 1.0
+  weight_init: str = 'standard'
+
+
+@dataclasses.dataclass
+class R2Plus1D(ConvNet):
+  """R(2+1)D; the defaults are the net that CSTP pretrains.
+
+  Attributes:
+    stage_blocks: residual blocks of stages conv2 to conv5.
+  """
+
+  stage_blocks: tuple[int, ...] = (1, 1, 1, 1)
+
+
+@dataclasses.dataclass
+class C3D(ConvNet):
+  """C3D with batch norm. Clips have 8 frames and 16 rows and columns at least."""
+
+
+@dataclasses.dataclass
+class R3D(ConvNet):
+  """A 3D residual net padded as in PyTorch; the defaults are R3D-18.
+
+  Attributes:
+    model_id: depth: 10, 18 or 34.
+    shortcut_type: where the shape changes, 'A' subsamples and appends channels of 0, 'B'
+      is a strided 1x1x1 convolution with batch norm.
+  """
+
+  model_id: int = 18
+  shortcut_type: str = 'B'
+
+
+@dataclasses.dataclass
+class S3D(ConvNet):
+  """S3D; the defaults are S3D-G.
+
+  Attributes:
+    gating: whether each branch of an inception block weighs its channels by a gate.
+    slow: whether the first convolution keeps all frames, which takes clips of 3 frames
+      or more; else of 5. Rows and columns are 17 at least.
+  """
+
+  gating: bool = True
+  slow: bool = False
+
+
+@dataclasses.dataclass
+class I3D(ConvNet):
+  """I3D, the inflated Inception v1."""
+
+
+@dataclasses.dataclass
 class Backbone(hyperparams.OneOfConfig):
   """The backbone of a model.
 
   Attributes:
     type: name of the family, which is the name of the field that configures it.
-    resnet_3d: 3D residual nets.
+    resnet_3d: 3D residual nets, the Model Garden's.
+    r2plus1d: R(2+1)D.
+    c3d: C3D with batch norm.
+    r3d: 3D residual nets padded as in PyTorch.
+    s3d: S3D and S3D-G.
+    i3d: I3D.
   """
 
   type: str | None = 'resnet_3d'
   resnet_3d: ResNet3D = dataclasses.field(default_factory=ResNet3D)
+  r2plus1d: R2Plus1D = dataclasses.field(default_factory=R2Plus1D)
+  c3d: C3D = dataclasses.field(default_factory=C3D)
+  r3d: R3D = dataclasses.field(default_factory=R3D)
+  s3d: S3D = dataclasses.field(default_factory=S3D)
+  i3d: I3D = dataclasses.field(default_factory=I3D)

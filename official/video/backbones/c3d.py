@@ -1,0 +1,69 @@
+"""C3D with batch norm: eight 3x3x3 convolutions and four poolings."""
+
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from official.video.backbones import factory, layers
+from official.video.configs import backbones as backbones_config
+from official.vision.configs import common
+
+# The convolutions of each stage, by name and filters; a pooling stands between stages.
+STAGES: tuple[dict[str, int], ...] = (
+  {'1': 64},
+  {'2': 128},
+  {'3a': 256, '3b': 256},
+  {'4a': 512, '4b': 512},
+  {'5a': 512, '5b': 512},
+)
+
+pytorch_layers = layers.pytorch_layers
+
+
+@tf_keras.utils.register_keras_serializable(package='Vidgarden')
+class C3D(layers.VideoBackbone):
+  """C3D: clips `[B, T, H, W, C]` to endpoints '1' to '5', the stages' outputs.
+
+  T frames of S x S pixels become `[B, T/8, S/16, S/16, 512]` at endpoint '5'; sizes are
+  rounded down.
+
+  Source: arXiv 1412.0767, without its dense layers; batch norm after each convolution.
+  """
+
+  family = 'c3d'
+  config_class = backbones_config.C3D
+
+  @staticmethod
+  def endpoints_of(
+    clips: tf.Tensor, config: Any, units: layers.Units
+  ) -> dict[str, tf.Tensor]:
+    """Applies the stages."""
+    del config
+    x, endpoints = clips, {}
+    for index, stage in enumerate(STAGES):
+      if index:
+        window = (1 if index == 1 else 2, 2, 2)
+        x = tf_keras.layers.MaxPool3D(window, window, name=f'pool{index}')(x)
+      for conv, filters in stage.items():
+        names = (f'conv{conv}', f'bn{conv}')
+        width = units.width(filters)
+        x = units.conv_norm(x, width, (3, 3, 3), names=names, use_bias=True)
+      endpoints[str(index + 1)] = x
+    return endpoints
+
+  @staticmethod
+  def smallest_clip(config: Any) -> layers.Size:
+    """One frame and pixel after three poolings of time and four of space."""
+    del config
+    return (8, 16, 16)
+
+
+@factory.register('c3d')
+def build_c3d(
+  config: backbones_config.C3D,
+  norm_activation: common.NormActivation,
+  input_specs: tf_keras.layers.InputSpec | None = None,
+) -> layers.VideoBackbone:
+  """Builds a `C3D` from its configuration; see `factory.build_backbone`."""
+  return C3D.from_specs(config, norm_activation, input_specs)

@@ -1,0 +1,316 @@
+"""What the families of convolutional nets after PyTorch originals share.
+
+A net is a functional model of plain layers. A layer with weights is called what the
+original's module is, with '/' for '.', which makes the mapping of checkpoints mechanical.
+Padding is explicit: TensorFlow's SAME puts the odd row of a strided window behind, where
+the originals put it in front.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import tensorflow as tf
+import tf_keras
+
+from official.modeling import hyperparams
+from official.video.configs import backbones as backbones_config
+from official.video.errors import UserError
+from official.vision.configs import common
+
+Size = tuple[int, int, int]  # Frames, rows, columns.
+Padding = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+
+ONE: Size = (1, 1, 1)
+WEIGHT_INITS = ('standard', 'reference')
+
+_serializable = tf_keras.utils.register_keras_serializable(package='Vidgarden')
+
+
+def symmetric_padding(kernel: Size) -> Padding:
+  """Half of the window on either side, as PyTorch nets pad."""
+  time, height, width = (size // 2 for size in kernel)
+  return (time, time), (height, height), (width, width)
+
+
+@_serializable
+class PaddedMaxPool3D(tf_keras.layers.MaxPool3D):
+  """Max pooling of `[B, T, H, W, C]` padded by the dtype's lowest value."""
+
+  def __init__(self, pool_size: Size, strides: Size, pads: Padding, **kwargs):
+    """Initializes the layer.
+
+    Args:
+      pool_size: the window.
+      strides: of the window.
+      pads: (in front, behind) of each dimension.
+      **kwargs: of `tf_keras.layers.MaxPool3D`.
+    """
+    super().__init__(pool_size, strides, **kwargs)
+    self.pads = tuple(map(tuple, pads))
+
+  def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    """Pads, then pools whole windows only."""
+    paddings = ((0, 0), *self.pads, (0, 0))
+    return super().call(tf.pad(inputs, paddings, constant_values=inputs.dtype.min))
+
+  def get_config(self) -> dict[str, Any]:
+    """Arguments that build an equal layer."""
+    return super().get_config() | {'pads': self.pads}
+
+
+@dataclasses.dataclass(frozen=True)
+class Units:
+  """Applies the layers of one net, which share normalization and initial weights.
+
+  Attributes:
+    config: of the net's family; its width and its initial weights are read.
+    norm_activation: normalization and activation.
+  """
+
+  config: backbones_config.ConvNet
+  norm_activation: common.NormActivation
+
+  def width(self, filters: int) -> int:
+    """Channels of a layer that has `filters` at full width."""
+    return max(1, round(filters * self.config.width_multiplier))
+
+  def conv(
+    self,
+    x: tf.Tensor,
+    filters: int,
+    kernel: Size,
+    strides: Size = ONE,
+    *,
+    name: str,
+    pads: Padding | None = None,
+    use_bias: bool = False,
+  ) -> tf.Tensor:
+    """Convolves `[B, T, H, W, C]`, padded by `symmetric_padding` unless told otherwise."""
+    pads = pads or symmetric_padding(kernel)
+    same = strides == ONE and pads == symmetric_padding(kernel)
+    if not same and any(map(any, pads)):
+      x = tf_keras.layers.ZeroPadding3D(pads, name=f'{name}/pad')(x)
+    return tf_keras.layers.Conv3D(
+      filters,
+      kernel,
+      strides,
+      padding='same' if same else 'valid',
+      use_bias=use_bias,
+      kernel_initializer='glorot_uniform',
+      bias_initializer=self._bias_initializer(math.prod(kernel) * x.shape[-1]),
+      name=name,
+    )(x)
+
+  def dense(self, x: tf.Tensor, units: int, activation: str, name: str) -> tf.Tensor:
+    """A dense layer with bias on the last axis."""
+    return tf_keras.layers.Dense(
+      units,
+      activation,
+      bias_initializer=self._bias_initializer(x.shape[-1]),
+      name=name,
+    )(x)
+
+  def norm(self, x: tf.Tensor, name: str) -> tf.Tensor:
+    """Batch norm.
+
+    Not synchronized, it moves its variance towards the unbiased one of the batch, as
+    PyTorch does; synchronized, Keras takes the biased one, smaller by one part in the
+    number of values a channel has.
+    """
+    options = self.norm_activation
+    return tf_keras.layers.BatchNormalization(
+      momentum=options.norm_momentum,
+      epsilon=options.norm_epsilon,
+      gamma_initializer=self._gamma_initializer(x.shape[-1]),
+      synchronized=options.use_sync_bn,
+      name=name,
+    )(x)
+
+  def activate(self, x: tf.Tensor, name: str) -> tf.Tensor:
+    """The activation."""
+    return tf_keras.layers.Activation(self.norm_activation.activation, name=name)(x)
+
+  def conv_norm(
+    self,
+    x: tf.Tensor,
+    filters: int,
+    kernel: Size,
+    strides: Size = ONE,
+    *,
+    names: tuple[str, str],
+    pads: Padding | None = None,
+    use_bias: bool = False,
+    activate: bool = True,
+  ) -> tf.Tensor:
+    """Convolution, batch norm and activation; `names` are the first two's."""
+    conv, norm = names
+    x = self.conv(x, filters, kernel, strides, name=conv, pads=pads, use_bias=use_bias)
+    x = self.norm(x, norm)
+    return self.activate(x, f'{norm}/activation') if activate else x
+
+  def max_pool(
+    self,
+    x: tf.Tensor,
+    window: Size,
+    strides: Size,
+    *,
+    name: str,
+    pads: Padding | None = None,
+  ) -> tf.Tensor:
+    """Max pooling, padded by `symmetric_padding` unless told otherwise."""
+    pads = pads or symmetric_padding(window)
+    if strides == ONE and pads == symmetric_padding(window):
+      return tf_keras.layers.MaxPool3D(window, strides, 'same', name=name)(x)
+    return PaddedMaxPool3D(window, strides, pads, name=name)(x)
+
+  def _gamma_initializer(self, channels: int) -> tf_keras.initializers.Initializer:
+    if self.config.weight_init == 'standard':
+      return tf_keras.initializers.Ones()
+    # The original takes a scale for a matrix of `channels // 2` rows and columns.
+    limit = math.sqrt(6 / (2 * max(1, channels // 2)))
+    return tf_keras.initializers.RandomUniform(-limit, limit)
+
+  def _bias_initializer(self, fan_in: int) -> tf_keras.initializers.Initializer:
+    if self.config.weight_init == 'standard':
+      return tf_keras.initializers.Zeros()
+    limit = 1 / math.sqrt(fan_in)
+    return tf_keras.initializers.RandomUniform(-limit, limit)
+
+
+class VideoBackbone(tf_keras.Model):
+  """A net from clips `[B, T, H, W, C]` to endpoints '1' to '5', `[B, T', H', W', C']`.
+
+  A family extends it by its configuration's class, by `endpoints_of`, which applies the
+  layers, and by `smallest_clip` where not every clip will do.
+  """
+
+  family: ClassVar[str]
+  config_class: ClassVar[type[backbones_config.ConvNet]]
+
+  def __init__(
+    self,
+    config: backbones_config.ConvNet | None = None,
+    norm_activation: common.NormActivation | None = None,
+    clip_shape: Sequence[int | None] = (None, None, None, 3),
+    name: str | None = None,
+  ):
+    """Builds the net.
+
+    Args:
+      config: of the family; its defaults if None.
+      norm_activation: normalization and activation;
+        `configs.backbones.norm_activation()` by default.
+      clip_shape: [T, H, W, C] of the input, None where any size is taken.
+      name: of the model; the family's by default.
+
+    Raises:
+      UserError: if an option is impossible or the clip too small.
+    """
+    config = (config or self.config_class()).replace()
+    norm = norm_activation or backbones_config.norm_activation()
+    self.check(config)
+    smallest = self.smallest_clip(config)
+    _check_clip(self.family, clip_shape, smallest)
+    clips = tf_keras.Input(tuple(clip_shape), name='clips')
+    endpoints = self.endpoints_of(clips, config, Units(config, norm))
+    super().__init__(inputs=clips, outputs=endpoints, name=name or self.family)
+    self._config = config
+    self._norm_activation = norm.replace()
+    self._clip_shape = tuple(clip_shape)
+
+  @staticmethod
+  def endpoints_of(clips: tf.Tensor, config: Any, units: Units) -> dict[str, tf.Tensor]:
+    """Applies the family's layers to clips and returns the endpoints."""
+    raise NotImplementedError
+
+  @staticmethod
+  def smallest_clip(config: Any) -> Size:
+    """Fewest frames, rows and columns of which something reaches the last endpoint."""
+    del config
+    return ONE
+
+  @classmethod
+  def check(cls, config: Any) -> None:
+    """Raises a `UserError` for impossible options; a family adds what is its own."""
+    where = f'backbone.{cls.family}'
+    if config.width_multiplier <= 0:
+      raise UserError(
+        f'{where}.width_multiplier is {config.width_multiplier}; '
+        'expected a number above 0'
+      )
+    check_choice(f'{where}.weight_init', config.weight_init, WEIGHT_INITS)
+
+  def call(self, inputs: tf.Tensor, training: bool | None = None, mask=None):
+    """Maps clips `[B, T, H, W, C]` to the dict of endpoints."""
+    smallest = self.smallest_clip(self._config)
+    _check_clip(self.family, inputs.shape[1:], smallest)
+    return super().call(inputs, training=training, mask=mask)
+
+  @property
+  def output_specs(self) -> dict[str, tf.TensorShape]:
+    """Static shape `[B, T', H', W', C]` of every endpoint."""
+    return {name: tensor.shape for name, tensor in self.output.items()}
+
+  def get_config(self) -> dict[str, Any]:
+    """Arguments that build an equal net, as plain values."""
+    return {
+      'config': self._config.as_dict(),
+      'norm_activation': self._norm_activation.as_dict(),
+      'clip_shape': self._clip_shape,
+      'name': self.name,
+    }
+
+  @classmethod
+  def from_config(cls, config: Mapping[str, Any], custom_objects=None) -> 'VideoBackbone':
+    """Builds the net that `get_config` described."""
+    del custom_objects
+    return cls(
+      cls.config_class(**config['config']),
+      common.NormActivation(**config['norm_activation']),
+      config['clip_shape'],
+      config['name'],
+    )
+
+  @classmethod
+  def from_specs(
+    cls,
+    config: hyperparams.Config,
+    norm_activation: common.NormActivation,
+    input_specs: tf_keras.layers.InputSpec | None,
+  ) -> 'VideoBackbone':
+    """Builds the net for clips as specified; see `factory.build_backbone`."""
+    shape = input_specs.shape[1:] if input_specs else (None, None, None, 3)
+    return cls(config, norm_activation, tuple(shape))
+
+
+def pytorch_layers(backbone: tf_keras.Model) -> dict[str, tf_keras.layers.Layer]:
+  """Every layer with weights, by the name of its module in the PyTorch original.
+
+  Args:
+    backbone: a net of this module's kind.
+
+  Returns:
+    Convolutions, batch norms and dense layers by names such as 'conv3.block1.bn1'.
+  """
+  return {
+    layer.name.replace('/', '.'): layer for layer in backbone.layers if layer.weights
+  }
+
+
+def check_choice(field: str, value: Any, choices: Sequence[Any]) -> None:
+  """Raises a `UserError` where the field's value is none of the choices."""
+  if value not in choices:
+    known = ', '.join(map(str, choices))
+    raise UserError(f'{field} is {value}; expected one of {known}')
+
+
+def _check_clip(family: str, shape: Sequence[int | None], smallest: Size) -> None:
+  sizes = tuple(shape)[:3]
+  if any(n is not None and n < least for n, least in zip(sizes, smallest, strict=True)):
+    seen, least = (' x '.join(map(str, size)) for size in (sizes, smallest))
+    raise UserError(
+      f'backbone.{family}: clips are {seen} (frames, rows, columns); expected at least '
+      f'{least}; lengthen or enlarge the clips (feature_shape of the data)'
+    )

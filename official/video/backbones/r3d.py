@@ -1,0 +1,146 @@
+"""R3D-10, -18 and -34 of full 3x3x3 convolutions, padded as PyTorch nets are.
+
+`resnet_3d` has basic blocks too, but padded by TensorFlow's rule and named as the Model
+Garden's nets are; weights of one give other features in the other.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from official.video.backbones import factory, layers
+from official.video.configs import backbones as backbones_config
+from official.video.errors import UserError
+from official.vision.configs import common
+
+STEM_FILTERS = 64
+SHORTCUT_TYPES = ('A', 'B')
+
+# Depth to the number of blocks of each stage.
+DEPTHS: dict[int, tuple[int, int, int, int]] = {
+  10: (1, 1, 1, 1),
+  18: (2, 2, 2, 2),
+  34: (3, 4, 6, 3),
+}
+BOTTLENECK_DEPTHS = (50, 101, 152, 200)
+
+pytorch_layers = layers.pytorch_layers
+
+
+@tf_keras.utils.register_keras_serializable(package='Vidgarden')
+class SubsamplingShortcut(tf_keras.layers.Layer):
+  """Shortcut without weights: every n-th frame, row and column; new channels are 0."""
+
+  def __init__(self, filters: int, strides: layers.Size, **kwargs):
+    """Initializes the layer.
+
+    Args:
+      filters: channels of the output, no fewer than the input's.
+      strides: of frames, rows and columns.
+      **kwargs: of `tf_keras.layers.Layer`.
+    """
+    super().__init__(**kwargs)
+    self.filters = filters
+    self.strides = tuple(strides)
+
+  def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    """Maps `[B, T, H, W, C]` to `[B, T', H', W', filters]`."""
+    time, height, width = self.strides
+    new = self.filters - inputs.shape[-1]
+    kept = inputs[:, ::time, ::height, ::width]
+    return tf.pad(kept, ((0, 0), (0, 0), (0, 0), (0, 0), (0, new)))
+
+  def get_config(self) -> dict[str, Any]:
+    """Arguments that build an equal layer."""
+    return super().get_config() | {'filters': self.filters, 'strides': self.strides}
+
+
+@tf_keras.utils.register_keras_serializable(package='Vidgarden')
+class R3D(layers.VideoBackbone):
+  """R3D: clips `[B, T, H, W, C]` to endpoints '1' (stem) and '2' to '5' (stages).
+
+  T frames of S x S pixels become `[B, T/16, S/32, S/32, 512]` at endpoint '5'; sizes are
+  rounded up.
+
+  Source: arXiv 1711.09577.
+  """
+
+  family = 'r3d'
+  config_class = backbones_config.R3D
+
+  @staticmethod
+  def endpoints_of(
+    clips: tf.Tensor, config: Any, units: layers.Units
+  ) -> dict[str, tf.Tensor]:
+    """Applies stem and stages."""
+    stem, strides = units.width(STEM_FILTERS), (1, 2, 2)
+    x = units.conv_norm(clips, stem, (7, 7, 7), strides, names=('conv1', 'bn1'))
+    endpoints = {'1': x}
+    x = units.max_pool(x, (3, 3, 3), (2, 2, 2), name='maxpool')
+    for index, repeats in enumerate(DEPTHS[config.model_id]):
+      filters = units.width(STEM_FILTERS * 2**index)
+      strides = (2, 2, 2) if index else layers.ONE
+      for i in range(repeats):
+        name = f'layer{index + 1}/{i}'
+        x = _block(units, x, filters, strides, config.shortcut_type, name)
+        strides = layers.ONE
+      endpoints[str(index + 2)] = x
+    return endpoints
+
+  @classmethod
+  def check(cls, config: Any) -> None:
+    """Checks depth and shortcut too."""
+    super().check(config)
+    if config.model_id in BOTTLENECK_DEPTHS:
+      raise UserError(
+        f'backbone.r3d.model_id is {config.model_id}, a net of bottleneck blocks; '
+        'expected one of 10, 18, 34; backbone.type=resnet_3d has the deeper ones'
+      )
+    layers.check_choice('backbone.r3d.model_id', config.model_id, tuple(DEPTHS))
+    field = 'backbone.r3d.shortcut_type'
+    layers.check_choice(field, config.shortcut_type, SHORTCUT_TYPES)
+
+
+@factory.register('r3d')
+def build_r3d(
+  config: backbones_config.R3D,
+  norm_activation: common.NormActivation,
+  input_specs: tf_keras.layers.InputSpec | None = None,
+) -> layers.VideoBackbone:
+  """Builds an `R3D` from its configuration; see `factory.build_backbone`."""
+  return R3D.from_specs(config, norm_activation, input_specs)
+
+
+def _block(
+  units: layers.Units,
+  x: tf.Tensor,
+  filters: int,
+  strides: layers.Size,
+  shortcut_type: str,
+  name: str,
+) -> tf.Tensor:
+  """Two 3x3x3 convolutions and a shortcut; the first convolution carries the strides."""
+  shortcut, kernel = x, (3, 3, 3)
+  if strides != layers.ONE or x.shape[-1] != filters:
+    shortcut = _shortcut(units, x, filters, strides, shortcut_type, name)
+  names = (f'{name}/conv1', f'{name}/bn1')
+  x = units.conv_norm(x, filters, kernel, strides, names=names)
+  names = (f'{name}/conv2', f'{name}/bn2')
+  x = units.conv_norm(x, filters, kernel, names=names, activate=False)
+  x = tf_keras.layers.Add(name=f'{name}/add')([x, shortcut])
+  return units.activate(x, f'{name}/activation')
+
+
+def _shortcut(
+  units: layers.Units,
+  x: tf.Tensor,
+  filters: int,
+  strides: layers.Size,
+  shortcut_type: str,
+  name: str,
+) -> tf.Tensor:
+  if shortcut_type == 'A':
+    return SubsamplingShortcut(filters, strides, name=f'{name}/shortcut')(x)
+  names = (f'{name}/downsample/0', f'{name}/downsample/1')
+  return units.conv_norm(x, filters, layers.ONE, strides, names=names, activate=False)

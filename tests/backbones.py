@@ -1,0 +1,155 @@
+"""Nets of any family, and the PyTorch tensors that their goldens were made with."""
+
+import importlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from official.video.backbones import build_backbone
+from official.video.configs import backbones
+from tests import goldens
+
+# PyTorch leaf names of a layer's variables, and the axes that make its tensor of ours.
+CONV = {'kernel': ('weight', (4, 3, 0, 1, 2)), 'bias': ('bias', (0,))}
+DENSE = {'kernel': ('weight', (1, 0)), 'bias': ('bias', (0,))}
+NORM = {
+  'gamma': ('weight', (0,)),
+  'beta': ('bias', (0,)),
+  'moving_mean': ('running_mean', (0,)),
+  'moving_variance': ('running_var', (0,)),
+}
+LEAVES = {
+  tf_keras.layers.Conv3D: CONV,
+  tf_keras.layers.Dense: DENSE,
+  tf_keras.layers.BatchNormalization: NORM,
+}
+
+
+def build(family: str, norm=None, specs=None, **fields) -> tf_keras.Model:
+  config = backbones.Backbone()
+  config.override({'type': family, family: fields})
+  return build_backbone(config, norm, specs)
+
+
+def unsynchronized():
+  """Normalization as the references' goldens had it: over the values of one replica."""
+  norm = backbones.norm_activation()
+  norm.use_sync_bn = False
+  return norm
+
+
+def pytorch_layers(net: tf_keras.Model) -> dict[str, tf_keras.layers.Layer]:
+  return importlib.import_module(type(net).__module__).pytorch_layers(net)
+
+
+def tensors(layers) -> dict[str, tuple[tf.Variable, tuple[int, ...]]]:
+  """PyTorch key to our variable and the axes that make their tensor of it."""
+  found = {}
+  for module, layer in layers.items():
+    for variable in layer.variables:
+      own = variable.name.split(':')[0].rsplit('/', 1)[-1]
+      leaf, axes = LEAVES[type(layer)][own]
+      found[f'{module}.{leaf}'] = (variable, axes)
+  return found
+
+
+def fill(layers, prefix: str, gain: float = 1.0) -> None:
+  """Gives layers the values that the goldens' references had under their keys."""
+  for key, (variable, axes) in tensors(layers).items():
+    shape = [variable.shape[axis] for axis in axes]
+    value = goldens.fill(prefix + key, shape, gain=gain if len(axes) == 5 else 1.0)
+    variable.assign(value.transpose(np.argsort(axes)))
+
+
+def filled(family: str, gain: float = 1.0, **fields) -> tf_keras.Model:
+  """The net with the goldens' weights of the online net."""
+  net = build(family, unsynchronized(), **fields)
+  own = {k: v for k, v in pytorch_layers(net).items() if not k.startswith('block')}
+  fill(own, 'online_net.', gain)
+  return net
+
+
+def clip(name: str, shape=(2, 16, 112, 112, 3)) -> np.ndarray:
+  return goldens.fill(f'cstp/{name}', shape, 'clip')
+
+
+def assert_golden_stages(
+  net: tf_keras.Model, file: str, children: dict[str, str]
+) -> tuple[tf.Tensor, np.ndarray]:
+  """Asserts the golden means and shapes of layers' outputs; returns features.
+
+  Args:
+    net: with the goldens' weights.
+    file: of golden arrays.
+    children: the original's module to the layer whose output is its.
+
+  Returns:
+    Our pooled feature and the golden one.
+  """
+  arrays = goldens.golden(file)
+  outputs = {child: net.get_layer(name).output for child, name in children.items()}
+  last = net.output['5']
+  actual = tf_keras.Model(net.input, outputs | {'last': last})(clip('clip1'))
+  stored = {k.rsplit('/', 1)[-1] for k in arrays.files if k.startswith('eval/stage')}
+  assert stored == set(children)
+  for child in children:
+    shape = tuple(arrays[f'eval/stage_shape/{child}'])
+    assert tuple(actual[child].shape) == shape, child
+    mean, expected = pooled(actual[child]), arrays[f'eval/stage_mean/{child}']
+    assert goldens.relative_error(mean, expected) < 1e-4, child
+  return pooled(actual['last']), arrays['eval/feature']
+
+
+def assert_golden_statistics(net: tf_keras.Model, file: str) -> None:
+  """Asserts the moving statistics after training mode on one clip, then the other."""
+  arrays = goldens.golden(file)
+  for name in ('clip1', 'clip2'):
+    net(clip(name), training=True)
+  prefix, ours = 'train/bn/online_net.', tensors(pytorch_layers(net))
+  keys = [k.removeprefix(prefix) for k in arrays.files if k.startswith(prefix)]
+  keys = [key for key in keys if not key.startswith('project.')]
+  assert keys
+  for key in keys:
+    error = goldens.relative_error(ours[key][0], arrays[prefix + key])
+    assert error < 1e-4, key
+
+
+def assert_golden_logits(net: tf_keras.Model, model: str, norm_name: str) -> None:
+  """Asserts the fine-tuned classifier's logits over the backbone's feature."""
+  arrays = goldens.golden('cstp_finetune_logits.npz')
+  shape = tuple(arrays[f'{model}/clip_shape'])
+  feature = pooled(net(clip('ft_clip', shape))['5'])
+  norm = tf_keras.layers.BatchNormalization(epsilon=1e-5)
+  dense = tf_keras.layers.Dense(arrays[f'{model}/logits'].shape[-1])
+  head = tf_keras.Sequential([tf_keras.layers.UnitNormalization(), norm, dense])
+  head.build(feature.shape)
+  fill({norm_name: norm, 'classify': dense}, '')
+  assert goldens.relative_error(head(feature), arrays[f'{model}/logits']) < 1e-4
+
+
+def assert_inventory(net: tf_keras.Model, file: str) -> None:
+  """Asserts that the net's tensors are all those of the reference, with its shapes."""
+  path = goldens.FOLDER.parent / 'specs' / 'cstp_keys' / file
+  if not path.exists():
+    pytest.skip(f'no list of keys at {path}')
+  rows = [line.split('\t') for line in path.read_text().splitlines()]
+  foreign = ('project.', 'num_batches_tracked', 'custom')
+  expected = {
+    key.removeprefix('online_net.'): [int(n) for n in shape.strip('()').split(',') if n]
+    for key, shape, _ in rows
+    if key.startswith('online_net.') and not any(part in key for part in foreign)
+  }
+  ours = tensors(pytorch_layers(net))
+  actual = {key: [v.shape[axis] for axis in axes] for key, (v, axes) in ours.items()}
+  assert actual == expected
+  assert {id(v) for v, _ in ours.values()} == {id(v) for v in net.variables}
+
+
+def trainable(net: tf_keras.Model) -> int:
+  return sum(int(tf.size(v)) for v in net.trainable_variables)
+
+
+def pooled(x: tf.Tensor) -> tf.Tensor:
+  return tf.reduce_mean(x, [1, 2, 3])
