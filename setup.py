@@ -30,6 +30,8 @@ setuptools.setup(
     'google-crc32c',
     'importlib-resources',  # tensorflow-datasets imports it undeclared.
     'jinja2',
+    'lmdb',
+    'msgpack',
     'numpy',
     'opencv-python-headless',
     'pillow',

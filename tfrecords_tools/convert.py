@@ -43,7 +43,7 @@ from tfrecords_tools.plan import SplitPlan, hold_out, label_names, make_plan
 from tfrecords_tools.progress import ProgressBar
 from tfrecords_tools.shards import read_result
 
-_SOURCE_FLAGS = ('root', 'annotations', 'split', 'fold')
+_SOURCE_FLAGS = ('root', 'annotations', 'split', 'fold', 'frame_rate')
 _REPORTED_FAILURES = 20
 
 
@@ -52,17 +52,36 @@ def _add_source_flags(parser: argparse.ArgumentParser) -> None:
   group = parser.add_argument_group('what to convert', f'sources:\n{summaries}')
   add = group.add_argument
   add('--source', required=True, choices=list(SOURCES), metavar='NAME', help='see above')
-  add('--path', required=True, help='folder of the videos; for csv and jsonl the list')
+  add(
+    '--path',
+    required=True,
+    help='folder of the videos; for csv and jsonl the list, for lmdb the store',
+  )
   add('--root', help="csv, jsonl: where relative paths start; default the list's folder")
-  add('--annotations', help='ucf101, hmdb51, kinetics*: where the official lists are')
-  add('--split', help='folder, csv, jsonl: split of clips that name none; default train')
+  add(
+    '--annotations',
+    help='ucf101, hmdb51, kinetics*, frames, lmdb: where the lists are',
+  )
+  add(
+    '--split',
+    help='folder, csv, jsonl, frames, lmdb: split of clips that name none; default train',
+  )
   add(
     '--test_fraction',
     type=number(float, 0, 0.9),
     default=0.0,
     help="share of each class that becomes a split 'test', where the source has one split",
   )
-  add('--fold', type=number(int, 1, 3), help='ucf101, hmdb51: official fold; default 1')
+  add(
+    '--fold',
+    type=number(int, 1, 3),
+    help='official fold of ucf101, hmdb51 and their lists; default 1',
+  )
+  add(
+    '--frame_rate',
+    type=number(float, 0.01, 1000),
+    help='frames, lmdb: frames a second of the stored frames; default 25',
+  )
   add('--label_map', help='class names by id, one a line; default the sorted names')
 
 
@@ -184,7 +203,12 @@ def plan_conversion(flags: argparse.Namespace) -> tuple[list[SplitPlan], Sequenc
     The splits, and notes for the user.
   """
   request = SourceRequest(
-    flags.path, flags.root, flags.annotations, flags.split, flags.fold
+    flags.path,
+    flags.root,
+    flags.annotations,
+    flags.split,
+    flags.fold,
+    flags.frame_rate,
   )
   listing = SOURCES[flags.source].list_clips(request)
   if flags.test_fraction:

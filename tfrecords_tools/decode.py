@@ -36,11 +36,13 @@ class Frame:
     time: microseconds from the source's first frame.
     duration: microseconds it is shown for, as far as known.
     image: the pixels, in any format that FFmpeg scales.
+    jpeg: the encoded image, where the source stores JPEGs.
   """
 
   time: int
   duration: int
   image: av.VideoFrame
+  jpeg: bytes | None = None
 
 
 def _ffmpeg_reason(error: Exception) -> str:

@@ -191,6 +191,16 @@ class FrameEncoder:
       threads=1,
     )
 
+  def kept(self, frame: Frame) -> bytes | None:
+    """The source's own JPEG where it has the size of the encoded frames, else None."""
+    if frame.jpeg is None:
+      return None
+    size = frame.image.width, frame.image.height
+    if size != (self._scaled or scaled_size(*size, self._options.short_side)):
+      return None
+    self._scaled = self.size = size
+    return frame.jpeg
+
 
 @dataclasses.dataclass(frozen=True)
 class EncodedFrames:
@@ -259,7 +269,7 @@ def encode_frames(
   for timestamp, frame in selected:
     if len(jpegs) == options.max_frames > 0:
       raise SourceError(f'more than {options.max_frames} frames (--max_frames)')
-    jpegs.append(encoder.encode(frame))
+    jpegs.append(encoder.kept(frame) or encoder.encode(frame))
     timestamps.append(timestamp)
     total_bytes += len(jpegs[-1])
     if total_bytes > _MAX_CLIP_BYTES:

@@ -6,6 +6,8 @@ from typing import Protocol
 
 from tfrecords_tools.datasets.source import SourceClip
 from tfrecords_tools.decode import Frame, open_video
+from tfrecords_tools.frame_folder import read_frame_folder
+from tfrecords_tools.lmdb_store import read_lmdb
 
 
 class Footage(Protocol):
@@ -37,6 +39,9 @@ def read_video(
   return open_video(clip.file, max_pixels)
 
 
-# A frame folder or a key-value store becomes another entry, which a source names in
-# `SourceClip.reader`.
-READERS: Mapping[str, Reader] = {'video': read_video}
+# Keys are what a source names in `SourceClip.reader`.
+READERS: Mapping[str, Reader] = {
+  'video': read_video,
+  'frames': read_frame_folder,
+  'lmdb': read_lmdb,
+}

@@ -2,7 +2,15 @@
 
 from collections.abc import Mapping
 
-from tfrecords_tools.datasets import folder, hmdb51, kinetics, tables, ucf101
+from tfrecords_tools.datasets import (
+  folder,
+  frame_folders,
+  hmdb51,
+  kinetics,
+  lmdb_frames,
+  tables,
+  ucf101,
+)
 from tfrecords_tools.datasets.source import Source
 
 SOURCES: Mapping[str, Source] = {
@@ -14,4 +22,6 @@ SOURCES: Mapping[str, Source] = {
   'kinetics400': kinetics.Kinetics(400),
   'kinetics600': kinetics.Kinetics(600),
   'kinetics700': kinetics.Kinetics(700),
+  'frames': frame_folders.SOURCE,
+  'lmdb': lmdb_frames.SOURCE,
 }

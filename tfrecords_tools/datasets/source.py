@@ -63,6 +63,7 @@ class SourceRequest:
     annotations: folder or file of the dataset's own lists.
     split: name of the split of clips that name none.
     fold: which of the official divisions into splits.
+    frame_rate: frames a second of a source that does not state it.
   """
 
   path: str
@@ -70,6 +71,7 @@ class SourceRequest:
   annotations: str | None = None
   split: str | None = None
   fold: int | None = None
+  frame_rate: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

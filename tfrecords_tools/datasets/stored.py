@@ -1,0 +1,150 @@
+"""Videos stored as JPEG frames, and lists of rows `path label frames` over them."""
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator, Sequence
+
+from official.video.errors import UserError
+from tfrecords_tools.datasets.folder import DEFAULT_SPLIT
+from tfrecords_tools.datasets.source import (
+  VIDEO_SUFFIXES,
+  SourceClip,
+  SourceRequest,
+  existing_folder,
+  read_lines,
+)
+
+# Of the frames of UCF101 and HMDB51 as CSTP extracts them; of Kinetics it is 30.
+DEFAULT_FRAME_RATE = 25.0
+_LIST_NAME = re.compile(r'(train|test|val)_?list(?:0(?P<fold>\d))?(?:_\w+)?_nframe\.txt')
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredClip(SourceClip):
+  """A clip whose frames are stored one by one.
+
+  Attributes:
+    num_frames: as its list says; None where it doesn't.
+    key: of its value in a key-value store; '' where the store has none for it.
+  """
+
+  num_frames: int | None = None
+  key: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """A row of a list.
+
+  Attributes:
+    where: file and line, for messages.
+    split: of the list.
+    path: as listed.
+    label: class id.
+    num_frames: number of frames.
+  """
+
+  where: str
+  split: str
+  path: str
+  label: int
+  num_frames: int
+
+  @property
+  def name(self) -> str:
+    """The path without the suffix of the video that the frames came from."""
+    name, suffix = os.path.splitext(self.path)
+    return name if suffix.lower() in VIDEO_SUFFIXES else self.path
+
+  @property
+  def label_name(self) -> str:
+    """The folder that the video is in; the id where there is none."""
+    return os.path.basename(os.path.dirname(self.path)) or str(self.label)
+
+
+def _row(where: str, split: str, line: str) -> Row:
+  """Parses a row; class names may hold spaces, so its numbers are taken off the end."""
+  match = re.fullmatch(r'(.*\S)\s+(\d+)\s+(\d+)', line, re.ASCII)
+  if not match:
+    raise UserError(
+      f"{where}: {line!r}, expected '<path> <label id from 0> <number of frames>'"
+    )
+  return Row(where, split, match[1], int(match[2]), int(match[3]))
+
+
+def _list_files(request: SourceRequest, folder: str) -> Iterator[tuple[str, str]]:
+  """Splits and their lists: the file named, or those of the fold in the folder."""
+  if os.path.isfile(folder):
+    match = re.match('train|test|val', os.path.basename(folder))
+    yield request.split or (match[0] if match else DEFAULT_SPLIT), folder
+    return
+  existing_folder('annotations', folder)
+  fold = str(request.fold or 1)
+  for name in sorted(os.listdir(folder)):
+    match = _LIST_NAME.fullmatch(name)
+    if match and match['fold'] in (None, fold):
+      yield match[1], os.path.join(folder, name)
+
+
+def read_rows(request: SourceRequest, folder: str) -> list[Row]:
+  """Reads lists of `path label frames`, separated by spaces.
+
+  Args:
+    request: names the split of a single list and the fold.
+    folder: a list, or a folder of lists such as trainlist01_nframe.txt.
+
+  Raises:
+    UserError: there is no list, it is empty, or has a row of another form.
+  """
+  rows: list[Row] = []
+  splits: dict[str, str] = {}
+  for split, path in _list_files(request, folder):
+    if split in splits:
+      raise UserError(
+        f'{folder}: holds two lists of split {split}, '
+        f'{os.path.basename(splits[split])} and {os.path.basename(path)}; name one by '
+        '--annotations'
+      )
+    splits[split] = path
+    lines = enumerate(read_lines(path), start=1)
+    rows += [_row(f'{path}, row {number}', split, line) for number, line in lines]
+  if not rows:
+    seen = 'lists no clip' if splits else 'holds no list such as trainlist01_nframe.txt'
+    raise UserError(f'{folder}: {seen}; name the list by --annotations')
+  return rows
+
+
+def label_names(rows: Sequence[Row]) -> list[str]:
+  """Class names by id, from the folders that the listed videos are in.
+
+  Raises:
+    UserError: an id has two names, a name two ids, or an id is past the limit.
+  """
+  names: dict[int, str] = {}
+  ids: dict[str, int] = {}
+  for row in rows:
+    name = names.setdefault(row.label, row.label_name)
+    label = ids.setdefault(row.label_name, row.label)
+    if name != row.label_name or label != row.label:
+      raise UserError(
+        f'{row.where}: class {row.label_name} has the id {row.label}, but earlier '
+        f'{name} has the id {label if name == row.label_name else row.label}'
+      )
+  if max(names) >= 100 * len(names) + 1000:
+    raise UserError(
+      f'{rows[0].where.partition(", row")[0]}: has class id {max(names)} among '
+      f'{len(names)} classes, expected ids from 0'
+    )
+  # Ids of classes that these lists do not show keep their places.
+  return [names.get(index, f'class {index}') for index in range(max(names) + 1)]
+
+
+def frame_rate(request: SourceRequest) -> tuple[float, list[str]]:
+  """Frames a second, which stored frames do not state, and a note if it is assumed."""
+  if request.frame_rate:
+    return request.frame_rate, []
+  return DEFAULT_FRAME_RATE, [
+    f'taking the frames for {DEFAULT_FRAME_RATE:g} a second; say otherwise by '
+    '--frame_rate'
+  ]
