@@ -9,6 +9,7 @@ import sys
 import pytest
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')  # As the drivers do.
 
 
 class _LogicalDevices(importlib.abc.MetaPathFinder):

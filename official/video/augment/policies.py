@@ -38,10 +38,12 @@ class Policy:
     Returns:
       float32 [T, H, W, 3] in [0, 1].
     """
-    augmented = photometric.to_float(clip)
+    augmented = clip
     for _, op, subkey in self._keyed(key, view):
       augmented = op(augmented, subkey)
-    return augmented
+    return (
+      augmented if self._views[view % len(self._views)] else photometric.to_float(clip)
+    )
 
   def batch(self, clips: tf.Tensor, keys: tf.Tensor, view: int) -> tf.Tensor:
     """Augments one view of a batch, each clip as `__call__` would; for train steps.
