@@ -93,21 +93,21 @@ def input_stages(
 
 def step_rate(params: cfg.ExperimentConfig, task: base.VideoTask, strategy) -> float:
   """Samples a second that the training step takes, on one batch over and over."""
+  data = params.task.train_data
+
+  def one_batch(input_context):
+    return task.build_inputs(data, input_context).take(1).cache().repeat()
+
   with strategy.scope():
     runner = trainer.VideoTrainer(params, task, train=True, evaluate=False)
-    dataset = runner.distribute_dataset(
-      lambda context: (
-        task.build_inputs(params.task.train_data, context).take(1).cache().repeat()
-      )
-    )
+    dataset = runner.distribute_dataset(one_batch)
   iterator = iter(dataset)
   step = tf.function(runner.train_step)
-  rate = _rate(
+  return _rate(
     lambda: (step(iterator), runner.global_step.numpy()),
-    params.task.train_data.global_batch_size,
+    data.global_batch_size,
     seconds=8.0,
   )
-  return rate
 
 
 def describe(

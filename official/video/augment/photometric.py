@@ -113,20 +113,20 @@ class _Hexcone:
   """What HSV is made of: the extreme channels, and where the others lie between them.
 
   Attributes:
-    largest: largest channel, the value of HSV, [N, 1].
-    smallest: smallest channel, [N, 1].
-    chroma: their difference, [N, 1].
+    largest: largest channel, the value of HSV, [..., 1].
+    smallest: smallest channel, [..., 1].
+    chroma: their difference, [..., 1].
   """
 
   def __init__(self, pixels: tf.Tensor):
     self._pixels = pixels
-    self._channels = red, green, blue = tf.split(pixels, 3, 1)
+    self._channels = red, green, blue = tf.split(pixels, 3, -1)
     self.largest = tf.maximum(tf.maximum(red, green), blue)
     self.smallest = tf.minimum(tf.minimum(red, green), blue)
     self.chroma = self.largest - self.smallest
 
   def turned(self, corners: tf.Tensor) -> tf.Tensor:
-    """The pixels with another hue, [N, 3]; `corners` as of `_hue_corners`.
+    """The pixels with another hue, [..., 3]; `corners` as of `_hue_corners`.
 
     The channel at place p on the hue circle of 6 lies min(p, 4 - p) chromas below the
     largest, between none and one. With p up to 11 and counted from 5, that is
@@ -147,7 +147,7 @@ class _Hexcone:
     return tf.maximum(tf.minimum(turned, self.largest), self.smallest)
 
   def saturated(self, pixels: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Pixels of this largest channel and chroma with another saturation, [N, 3]."""
+    """Pixels of this largest channel and chroma with another saturation, [..., 3]."""
     loss = self.largest - pixels
     # Divided for each channel, because XLA gives a division that several others read a
     # pass of its own.
@@ -202,14 +202,25 @@ def gaussian_blur(clip: tf.Tensor, sigma: tf.Tensor, radius: int) -> tf.Tensor:
   Returns:
     The blurred clip, clipped to [0, 1].
   """
-  if radius == 0:
+  return _blurred(clip, _gaussian_taps(sigma, radius, radius))
+
+
+def _gaussian_taps(sigma: tf.Tensor, size: int, radius: int | tf.Tensor) -> tf.Tensor:
+  """The central tap and `size` to one side, of a kernel that is zero beyond `radius`."""
+  places = tf.range(size + 1)
+  taps = tf.exp(-0.5 * tf.square(tf.cast(places, tf.float32) / sigma))
+  taps = tf.where(places <= radius, taps, 0.0)
+  return taps / (2 * tf.reduce_sum(taps) - taps[0])
+
+
+def _blurred(clip: tf.Tensor, taps: tf.Tensor) -> tf.Tensor:
+  """Blurs with a symmetric kernel of which `taps` [R + 1] is one half."""
+  if taps.shape[0] == 1:
     return clip
   frames, height, width, channels = clip.shape
-  taps = tf.exp(-0.5 * tf.square(tf.range(radius + 1, dtype=tf.float32) / sigma))
-  taps /= 2 * tf.reduce_sum(taps) - taps[0]
-  # Padded outside the compiled pass, which would pad anew for every tap.
+  margin = (taps.shape[0] - 1) * channels
   rows = tf.reshape(clip, [frames, height, width * channels])
-  margin = radius * channels
+  # Padded outside the compiled pass, which would pad anew for every tap.
   rows = _blur_across(tf.pad(rows, [[0, 0], [0, 0], [margin, margin]]), taps, channels)
   return tf.reshape(_blur_down(rows, taps), clip.shape)
 
@@ -253,12 +264,7 @@ class PhotometricOp(abc.ABC):
 
   Extend it with a `draw` that returns at least the bool 'applied', and an `apply` that
   takes the same dict. Draw names need to be unique within one operation only.
-
-  Attributes:
-    takes_bytes: whether `apply` scales uint8 pixels itself, which saves a pass.
   """
-
-  takes_bytes = False
 
   @abc.abstractmethod
   def draw(self, key: tf.Tensor) -> Draws:
@@ -268,15 +274,33 @@ class PhotometricOp(abc.ABC):
   def apply(self, clip: tf.Tensor, drawn: Draws) -> tf.Tensor:
     """The clip, float32 [T, H, W, 3] in [0, 1], changed as drawn."""
 
-  def __call__(self, clip: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-    """Draws and applies; takes a uint8 clip too, and returns float32."""
+  def apply_on_host(self, clip: tf.Tensor, drawn: Draws) -> tf.Tensor:
+    """What `apply` returns, made in the way that suits a CPU; the clip may be uint8."""
+    return self.apply(_as_float(clip), drawn)
+
+  def __call__(
+    self, clip: tf.Tensor, key: tf.Tensor, on_device: bool = False
+  ) -> tf.Tensor:
+    """Draws and applies.
+
+    Args:
+      clip: uint8, or float32 in [0, 1], [T, H, W, 3] with static shape.
+      key: int32 [2].
+      on_device: this is a part of a compiled train step, where one large graph is best;
+        otherwise functions are compiled one by one, as they are needed.
+
+    Returns:
+      float32 in [0, 1], the same shape.
+    """
     drawn = self.draw(key)
 
-    def applied() -> tf.Tensor:
-      return self.apply(clip if self.takes_bytes else _as_float(clip), drawn)
+    def changed() -> tf.Tensor:
+      if on_device:
+        return self.apply(_as_float(clip), drawn)
+      return self.apply_on_host(clip, drawn)
 
-    changed = tf.cond(drawn['applied'], applied, lambda: _as_float(clip))
-    return tf.ensure_shape(changed, clip.shape)
+    result = tf.cond(drawn['applied'], changed, lambda: _as_float(clip))
+    return tf.ensure_shape(result, clip.shape)
 
 
 def _as_float(clip: tf.Tensor) -> tf.Tensor:
@@ -432,13 +456,28 @@ class ColorJitter(PhotometricOp):
       'applied': draws.bernoulli(key, 'applied', self._probability),
     }
 
-  takes_bytes = True
-
   def apply(self, clip: tf.Tensor, drawn: Draws) -> tf.Tensor:
-    """Runs the four changes, 0 brightness to 3 hue, as 'order' says; takes uint8 too.
+    """Runs the four changes, 0 brightness to 3 hue, as 'order' says."""
 
-    In two passes, because contrast needs the mean of what comes before it; if nothing
-    does, in one.
+    def step(index: tf.Tensor, clip: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+      branches = [
+        lambda: adjust_brightness(clip, drawn['brightness']),
+        lambda: adjust_contrast(clip, drawn['contrast']),
+        lambda: adjust_saturation(clip, drawn['saturation']),
+        lambda: adjust_hue(clip, drawn['hue']),
+      ]
+      changed = tf.switch_case(drawn['order'][index], branches)
+      return index + 1, tf.ensure_shape(changed, clip.shape)
+
+    # A loop, because XLA's compile time explodes on a chain of four switches.
+    return tf.while_loop(
+      lambda index, _: index < 4, step, (tf.constant(0), clip), maximum_iterations=4
+    )[1]
+
+  def apply_on_host(self, clip: tf.Tensor, drawn: Draws) -> tf.Tensor:
+    """Runs them in two passes, because contrast needs the mean of what comes before it.
+
+    If nothing does, in one.
     """
     number = tf.tensordot(drawn['order'], tf.constant(_ORDER_BASE), 1)
     before, after = tf.unstack(tf.gather(_PLANS, number))
@@ -464,8 +503,6 @@ class Grayscale(PhotometricOp):
   def __init__(self, probability: float = 0.2):
     self._probability = probability
 
-  takes_bytes = True
-
   def draw(self, key: tf.Tensor) -> Draws:
     """'applied' alone."""
     return {'applied': draws.bernoulli(key, 'applied', self._probability)}
@@ -475,13 +512,15 @@ class Grayscale(PhotometricOp):
     del drawn
     return to_grayscale(clip)
 
+  apply_on_host = apply
+
 
 @gin.configurable
 class GaussianBlur(PhotometricOp):
   """Blurs with a random width.
 
-  The kernel has 2 * ((H // 10) // 2) + 1 taps at height H. Its outermost taps are left out
-  where together they weigh less than 1e-4 at the sigma drawn.
+  The kernel has 2 * ((H // 10) // 2) + 1 taps at height H. Of these, outer ones are left
+  out that together weigh less than 1e-4 at the sigma drawn.
 
   Args:
     min_sigma: smallest standard deviation, in pixels.
@@ -504,11 +543,23 @@ class GaussianBlur(PhotometricOp):
 
   def apply(self, clip: tf.Tensor, drawn: Draws) -> tf.Tensor:
     """See `gaussian_blur`."""
-    sigma = drawn['sigma']
-    radii = _blur_radii(clip.shape[1] // 10 // 2, self._range[1])
+    radii = self._radii(clip)
+    radius = tf.gather(radii, self._choice(drawn['sigma'], radii))
+    return _blurred(clip, _gaussian_taps(drawn['sigma'], radii[-1], radius))
+
+  def apply_on_host(self, clip: tf.Tensor, drawn: Draws) -> tf.Tensor:
+    """Leaves out the taps that `apply` sets to zero."""
+    clip, radii = _as_float(clip), self._radii(clip)
+    blurs = [functools.partial(gaussian_blur, clip, drawn['sigma'], r) for r in radii]
+    return tf.switch_case(self._choice(drawn['sigma'], radii), blurs)
+
+  def _radii(self, clip: tf.Tensor) -> list[int]:
+    return _blur_radii(clip.shape[1] // 10 // 2, self._range[1])
+
+  def _choice(self, sigma: tf.Tensor, radii: Sequence[int]) -> tf.Tensor:
+    """Which of some rising radii is the smallest that does for a sigma."""
     limits = tf.constant([_largest_sigma(r) for r in radii[:-1]], tf.float32)
-    blurs = [functools.partial(gaussian_blur, clip, sigma, r) for r in radii]
-    return tf.switch_case(tf.math.count_nonzero(sigma > limits, dtype=tf.int32), blurs)
+    return tf.math.count_nonzero(sigma > limits, dtype=tf.int32)
 
 
 def _blur_radii(largest: int, max_sigma: float) -> list[int]:
@@ -543,8 +594,6 @@ class Solarize(PhotometricOp):
     self._threshold = threshold
     self._probability = probability
 
-  takes_bytes = True
-
   def draw(self, key: tf.Tensor) -> Draws:
     """'applied' alone."""
     return {'applied': draws.bernoulli(key, 'applied', self._probability)}
@@ -553,3 +602,5 @@ class Solarize(PhotometricOp):
     """See `solarize`."""
     del drawn
     return solarize(clip, tf.constant(self._threshold))
+
+  apply_on_host = apply

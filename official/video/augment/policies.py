@@ -57,12 +57,19 @@ class Policy:
       float32 [B, T, H, W, 3] in [0, 1].
     """
     return tf.map_fn(
-      lambda pair: self(pair[0], pair[1], view),
+      lambda pair: self._augmented(pair[0], pair[1], view, on_device=True),
       (clips, keys),
       fn_output_signature=tf.TensorSpec(clips.shape[1:], tf.float32),
       # One clip keeps a device busy; more at once would only take its memory.
       parallel_iterations=1,
     )
+
+  def _augmented(
+    self, clip: tf.Tensor, key: tf.Tensor, view: int, on_device: bool
+  ) -> tf.Tensor:
+    for _, op, subkey in self._keyed(key, view):
+      clip = op(clip, subkey, on_device)
+    return clip if clip.dtype.is_floating else photometric.to_float(clip)
 
   def _keyed(self, key: tf.Tensor, view: int):
     """Name, operation and key of each operation; names count repeats."""

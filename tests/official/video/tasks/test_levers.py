@@ -164,6 +164,15 @@ def test_inference_is_not_recomputed():
   assert sum(op.type == 'IdentityN' for op in operations) == 0
 
 
+@pytest.mark.parametrize('family', factory.registered_backbones())
+def test_every_family_can_be_recomputed(family):
+  net = factory.build_backbone(backbones.Backbone(type=family), remat='all')
+  graph = tf.function(lambda clip: net(clip, training=True)).get_concrete_function(
+    tf.TensorSpec([1, 16, 64, 64, 3])
+  )
+  assert graph.structured_outputs.keys() == net.output.keys()
+
+
 def test_an_unknown_stage_lists_the_known_ones():
   with pytest.raises(UserError, match=r"no stage 'res6'; .* stem,res2,res3,res4,res5"):
     backbone('res2,res6')
