@@ -1,6 +1,5 @@
 """Where output goes: full and read-only disks, locks, file systems other than the local."""
 
-import contextlib
 import json
 import os
 import pathlib
@@ -48,25 +47,6 @@ def expected(videos, tmp_path_factory):
   output = tmp_path_factory.mktemp('expected')
   assert run_command(convert.main, arguments(videos, output)) == 0
   return contents(output)
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-  """Mounts a file system of `size` bytes; `remount` changes its options."""
-  folder = tmp_path / 'disk'
-  folder.mkdir()
-
-  def mount(options):
-    done = subprocess.run(
-      ['mount', '-t', 'tmpfs', '-o', options, 'tmpfs', str(folder)], capture_output=True
-    )
-    if done.returncode:
-      pytest.skip('mounting a small disk takes the superuser')
-    return folder
-
-  yield mount
-  with contextlib.suppress(OSError):
-    subprocess.run(['umount', '-l', str(folder)], capture_output=True)
 
 
 def one_line(result):
