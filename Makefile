@@ -32,8 +32,8 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: setup
-	$(BIN)/python -m benchmarks.learning
+bench: setup ## BENCH_FLAGS="--quick", "--only=input,startup"
+	$(BIN)/python -m benchmarks $(BENCH_FLAGS)
 
 wheel-check: setup
 	$(BIN)/python -m tests.wheel_check

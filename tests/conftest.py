@@ -1,14 +1,17 @@
 """Gives TensorFlow four logical CPU devices as soon as a test imports it."""
 
+import contextlib
 import functools
 import importlib.abc
 import importlib.util
 import os
+import subprocess
 import sys
 
 import pytest
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')  # As the drivers do.
 
 
 class _LogicalDevices(importlib.abc.MetaPathFinder):
@@ -51,3 +54,22 @@ def mirrored():
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=ops)
 
   return make
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+  """Mounts a file system of `size` bytes; `remount` changes its options."""
+  folder = tmp_path / 'disk'
+  folder.mkdir()
+
+  def mount(options):
+    done = subprocess.run(
+      ['mount', '-t', 'tmpfs', '-o', options, 'tmpfs', str(folder)], capture_output=True
+    )
+    if done.returncode:
+      pytest.skip('mounting a small disk takes the superuser')
+    return folder
+
+  yield mount
+  with contextlib.suppress(OSError):
+    subprocess.run(['umount', '-l', str(folder)], capture_output=True)

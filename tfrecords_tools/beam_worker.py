@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 
+from tfrecords_tools.beam import import_beam
 from tfrecords_tools.pipeline import PARENT_VARIABLE
 
 _POLL_SECONDS = 0.5
@@ -27,6 +28,7 @@ def main() -> None:
   """Runs Beam's worker until its parent has no more work or is gone."""
   parent = int(os.environ[PARENT_VARIABLE])
   threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+  import_beam()
   logging.disable(logging.CRITICAL)
   from apache_beam.runners.worker import sdk_worker_main
 

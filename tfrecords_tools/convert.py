@@ -18,6 +18,7 @@ gave no record; 2 the request is wrong or the output can't be written.
 """
 
 import argparse
+import dataclasses
 import os
 import sys
 from collections import Counter
@@ -26,7 +27,7 @@ from typing import Any
 
 from official.video.data import records
 from official.video.errors import UserError
-from tfrecords_tools import state
+from tfrecords_tools import state, storage
 from tfrecords_tools.commands import (
   EXIT_OK,
   EXIT_PROBLEMS,
@@ -87,7 +88,12 @@ def _add_source_flags(parser: argparse.ArgumentParser) -> None:
 
 def _add_output_flags(parser: argparse.ArgumentParser) -> None:
   add = parser.add_argument_group('what to write').add_argument
-  add('--output_dir', required=True, help='folder of the shards and manifests')
+  add(
+    '--output_dir',
+    required=True,
+    help='folder of the shards and manifests; may be gs://, s3:// or hdfs:// where Beam is '
+    'installed with it',
+  )
   add(
     '--num_shards',
     type=number(int, 0, 99_999),
@@ -116,14 +122,20 @@ def _add_limit_flags(parser: argparse.ArgumentParser) -> None:
   add(
     '--max_frames',
     type=number(int, 0),
-    default=0,
-    help='skip clips of more stored frames; default 0, no limit',
+    default=FrameOptions.max_frames,
+    help='skip clips of more stored frames; 0 for no limit; default 100000',
+  )
+  add(
+    '--max_seconds',
+    type=number(float, 0.001, 1e6),
+    default=FrameOptions.max_seconds,
+    help='skip clips that last longer; default 3600',
   )
   add(
     '--max_pixels',
     type=number(int, 1),
     default=FrameOptions.max_pixels,
-    help='skip sources of larger frames; default 8192x8192',
+    help='skip sources of larger frames; default 8192x4320',
   )
   add(
     '--max_failed_fraction',
@@ -173,25 +185,25 @@ def _check_flags(flags: argparse.Namespace) -> None:
         f'--{flag}: --source={flags.source} does not read it, '
         f'only {", ".join(readers)} do'
       )
-  for flag in ('path', 'output_dir'):
-    if '://' in getattr(flags, flag):
+  for flag in ('path', 'root', 'annotations', 'label_map'):
+    if storage.is_remote(getattr(flags, flag) or ''):
       raise UserError(
-        f'--{flag}={getattr(flags, flag)}: expected a path of a file system; mount the '
-        'bucket, or copy from and to it'
+        f'--{flag}={getattr(flags, flag)}: expected a path of a file system, which videos '
+        'and lists are read from; mount the bucket, or copy from it'
       )
 
 
 def _frame_options(flags: argparse.Namespace) -> FrameOptions:
-  return FrameOptions(
-    flags.fps, flags.short_side, flags.quality, flags.max_frames, flags.max_pixels
-  )
+  names = [field.name for field in dataclasses.fields(FrameOptions)]
+  return FrameOptions(**{name: getattr(flags, name) for name in names})
 
 
 def _recorded_arguments(flags: argparse.Namespace) -> dict[str, Any]:
   """What the bytes depend on; not where the work is done or written to."""
   names = (
     *('source', 'path', *_SOURCE_FLAGS, 'test_fraction', 'label_map'),
-    *('num_shards', 'seed', 'fps', 'short_side', 'quality', 'max_frames', 'max_pixels'),
+    *('num_shards', 'seed', 'fps', 'short_side', 'quality', 'max_frames'),
+    *('max_pixels', 'max_seconds'),
   )
   return {name: getattr(flags, name) for name in names}
 

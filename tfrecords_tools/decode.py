@@ -1,6 +1,7 @@
 """Video files to timed frames, streamed by PyAV: any container and codec of FFmpeg."""
 
 import contextlib
+import ctypes
 import dataclasses
 import fractions
 import itertools
@@ -9,6 +10,7 @@ import stat
 from collections.abc import Iterator
 
 import av
+import av._core
 from av.stream import Disposition
 
 MICROSECONDS = 1_000_000
@@ -21,7 +23,21 @@ _STILL_FORMAT_SUFFIX = '_pipe'
 # How far before the wanted time to seek, in seconds, when the nearest keyframe by the
 # container's index turns out to be shown later than wanted.
 _SEEK_MARGINS = (0, 2, 20)
+# Frames shown no later than the one before are dropped; this many are still no damage.
+_MAX_MISPLACED_SHARE = 0.1
+# Seconds at the start that may lack their keyframe.
+_MAX_MISSING_START = 0.5
 _SEEK_WORTHWHILE = 1 * MICROSECONDS
+# A small file can hold any number of frames, so what is decoded for a clip has a bound,
+# counted in pixels: 4.9 hours of 1920x1080 at 30 frames a second. A frame costs its
+# decoder something however small it is, so at most 2**20 frames are.
+_MAX_DECODED_PIXELS = 2**40
+_LEAST_PIXELS_A_FRAME = 2**20
+# Headers also claim tables of any size; FFmpeg then allocates up to 2 GiB at a time.
+_LEAST_MAX_ALLOCATION = 2**29
+_MAX_BYTES_A_PIXEL = 16
+# PyAV hands some failures on as they are, such as times beyond 64 bits.
+FFMPEG_ERRORS = (av.FFmpegError, ValueError, OSError, ArithmeticError, MemoryError)
 
 
 class SourceError(Exception):
@@ -73,6 +89,47 @@ def _check_pixels(width: int, height: int, max_pixels: int) -> None:
     )
 
 
+def _limit_allocations(max_pixels: int) -> None:
+  """Makes FFmpeg refuse single allocations that no frame of this size needs."""
+  # Resolved through the libraries that PyAV's module links to.
+  set_limit = getattr(ctypes.CDLL(av._core.__file__), 'av_max_alloc', None)
+  limit = max(_LEAST_MAX_ALLOCATION, _MAX_BYTES_A_PIXEL * max_pixels)
+  if set_limit is not None:
+    set_limit(ctypes.c_size_t(min(limit, 2**31 - 1)))
+
+
+class _Clock:
+  """Times of frames in the order they are shown in, as FFmpeg's own guess has them.
+
+  Containers without times of display, such as AVI, get them made up; where reordered
+  frames show that they are wrong, the times of decoding are right.
+
+  Attributes:
+    reorders: whether the times of display turned out to be wrong.
+  """
+
+  def __init__(self) -> None:
+    self._last: dict[str, int | None] = {'pts': None, 'dts': None}
+    self._faults = {'pts': 0, 'dts': 0}
+    self.reorders = False
+
+  def _note(self, key: str, ticks: int | None) -> None:
+    last = self._last[key]
+    if ticks is not None:
+      self._faults[key] += last is not None and ticks <= last
+      self._last[key] = ticks
+
+  def ticks(self, image: av.VideoFrame) -> int | None:
+    """The time of the next frame in ticks of its stream; None where it has none."""
+    self._note('pts', image.pts)
+    self._note('dts', image.dts)
+    self.reorders = self._faults['pts'] > self._faults['dts']
+    first, second = image.pts, image.dts
+    if self.reorders:
+      first, second = second, first
+    return second if first is None else first
+
+
 class Video:
   """An open video file; made by `open_video`.
 
@@ -84,7 +141,10 @@ class Video:
     self._container = container
     self._max_pixels = max_pixels
     self._stream = self._find_stream()
+    self._decoded_pixels = self._decoded = self._misplaced = 0
     self._origin: int | None = None
+    self._sought = False
+    self._states_end = 'matroska' in container.format.name
     self.frame_rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
 
   def _find_stream(self) -> 'av.video.stream.VideoStream':
@@ -108,6 +168,8 @@ class Video:
     # every time only without threads.
     context.thread_type = 'NONE'
     context.thread_count = 1
+    # A size that changes later is refused before its frame is allocated.
+    context.options = {'max_pixels': str(min(self._max_pixels, 2**31 - 1))}
     return stream
 
   @property
@@ -118,30 +180,53 @@ class Video:
   def _microseconds(self, ticks: int) -> int:
     return round(ticks * self._tick * MICROSECONDS)
 
+  def _count(self, image: av.VideoFrame) -> None:
+    """Raises `SourceError` where a frame is too large, or one too many."""
+    _check_pixels(image.width, image.height, self._max_pixels)
+    self._decoded += 1
+    self._decoded_pixels += max(image.width * image.height, _LEAST_PIXELS_A_FRAME)
+    if self._decoded_pixels > _MAX_DECODED_PIXELS:
+      raise SourceError(
+        f'over {_MAX_DECODED_PIXELS // _LEAST_PIXELS_A_FRAME} megapixels of frames up to '
+        "the clip's end, which is the limit; cut the file up"
+      )
+
+  def _images(self) -> Iterator[av.VideoFrame]:
+    for packet in self._container.demux(self._stream):
+      # An empty packet repeats the frame before, which decoders refuse to; one without a
+      # time ends the stream.
+      if packet.size or packet.dts is None:
+        yield from packet.decode()
+
   def _decode(self) -> Iterator[Frame]:
     """Frames from wherever the container stands, in order of time."""
     default = round(MICROSECONDS / self.frame_rate) if self.frame_rate else 0
-    last = None
-    for image in self._container.decode(self._stream):
-      _check_pixels(image.width, image.height, self._max_pixels)
-      ticks = image.pts if image.pts is not None else image.dts
+    clock, last = _Clock(), None
+    for image in self._images():
+      self._count(image)
       duration = self._microseconds(image.duration or 0) or default
+      ticks = clock.ticks(image)
       if ticks is None:
         time = 0 if last is None else last.time + last.duration
       else:
         if self._origin is None:
           self._origin = ticks
         time = self._microseconds(ticks - self._origin)
+        if last is not None and time <= last.time and clock.reorders:
+          time = last.time + last.duration
       if last is None or time > last.time:
         last = Frame(time, duration, image)
         yield last
+      else:
+        self._misplaced += 1
 
   def _seek(self, time: int) -> Iterator[Frame] | None:
     """Frames from a keyframe at or before `time`; None where seeking fails."""
+    self._sought = True
     for margin in _SEEK_MARGINS:
       wanted = max(0, time - margin * MICROSECONDS)
       ticks = int(wanted / MICROSECONDS / self._tick) + (self._origin or 0)
-      with contextlib.suppress(av.FFmpegError):
+      with contextlib.suppress(*FFMPEG_ERRORS):
         self._container.seek(ticks, stream=self._stream, backward=True)
         frames = self._decode()
         first = next(frames, None)
@@ -180,10 +265,16 @@ class Video:
       for frame in self._frames_around(start):
         yield frame
         last = frame
-    except (av.FFmpegError, ValueError, OSError) as error:
+    except FFMPEG_ERRORS as error:
       at = f' after {last.time / MICROSECONDS:.2f} s' if last else ''
+      # What FFmpeg answers to frames over its limit of pixels.
+      hint = (
+        ' (or frames over --max_pixels)'
+        if isinstance(error, av.error.ArgumentError)
+        else ''
+      )
       raise SourceError(
-        f'truncated or damaged: decoding failed{at}: {_ffmpeg_reason(error)}'
+        f'truncated or damaged: decoding failed{at}: {_ffmpeg_reason(error)}{hint}'
       ) from error
     self._check_complete(last)
 
@@ -193,21 +284,51 @@ class Video:
       if stated:
         raise SourceError(f'truncated or damaged: no frame of {stated:.2f} s decodes')
       raise SourceError('no frame can be decoded')
-    end = (last.time + last.duration) / MICROSECONDS
+    if self._misplaced > _MAX_MISPLACED_SHARE * self._decoded:
+      raise SourceError(
+        f'damaged: the times of {self._misplaced} of {self._decoded} frames do not increase'
+      )
+    wanted = 0 if stated or self._sought else self._stream.frames
+    if self._decoded < 0.95 * wanted - 2:
+      raise SourceError(
+        f'damaged: {self._decoded} of the {wanted} frames it states can be decoded'
+      )
+    shown = last.duration / MICROSECONDS
+    if stated and shown > stated + slack:
+      raise SourceError(
+        f'damaged: a frame lasts {shown:.2f} s of the {stated:.2f} s that it states'
+      )
+    end = self._start() + last.time / MICROSECONDS + shown
     if end < stated - slack:
       raise SourceError(
         f'truncated: frames end at {end:.2f} s of the {stated:.2f} s it states'
       )
 
+  def _start(self) -> float:
+    """Seconds of the stated duration that lie before the first frame.
+
+    Frames of a source that was cut apart from its keyframes may be missing there.
+    """
+    first = self._stream.start_time
+    if first is None or self._origin is None:
+      return 0.0
+    missing = max(0.0, float((self._origin - first) * self._tick))
+    # Matroska states the time of the end, others the time from the start.
+    offset = max(0.0, float(first * self._tick)) if self._states_end else 0.0
+    return offset + min(missing, _MAX_MISSING_START)
+
   def _stated_duration(self) -> tuple[float, float]:
     """Seconds that the container states, and how many of them may be missing."""
     stream = self._stream
+    frames = 2 / self.frame_rate if self.frame_rate else 0.5
     if stream.duration:
       stated = float(stream.duration * self._tick)
-      return stated, max(0.5, 0.05 * stated)
-    # This one includes sound, which often outlasts the pictures.
+      return stated, 0.05 * stated + min(0.5, frames)
     stated = (self._container.duration or 0) / MICROSECONDS
-    return stated, max(1.0, 0.1 * stated)
+    if self._container.streams.audio:
+      # Then it includes the sound, which often outlasts the pictures.
+      return stated, max(1.0, 0.1 * stated)
+    return stated, 0.05 * stated + min(0.5, frames)
 
 
 @contextlib.contextmanager
@@ -223,13 +344,17 @@ def open_video(path: str, max_pixels: int) -> Iterator[Video]:
   """
   check_file(path)
   av.logging.set_level(None)
+  _limit_allocations(max_pixels)
   try:
     container = av.open(
       os.path.abspath(path),
       metadata_errors='replace',
-      options={'protocol_whitelist': 'file'},
+      options={
+        'protocol_whitelist': 'file',
+        'max_pixels': str(min(max_pixels, 2**31 - 1)),
+      },
     )
-  except (av.FFmpegError, ValueError, OSError) as error:
+  except FFMPEG_ERRORS as error:
     raise SourceError(f'not a readable video: {_ffmpeg_reason(error)}') from error
   with container:
     yield Video(container, max_pixels)

@@ -7,12 +7,20 @@ from typing import Any
 import av
 import numpy as np
 import simplejpeg
+from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from tfrecords_tools.decode import MICROSECONDS, TIME_TOLERANCE, Frame, SourceError
+from tfrecords_tools.decode import (
+  FFMPEG_ERRORS,
+  MICROSECONDS,
+  TIME_TOLERANCE,
+  Frame,
+  SourceError,
+)
 
 # TensorFlow can't parse a record of 2 GiB.
 _MAX_CLIP_BYTES = 2**31 - 2**26
+_MAX_JPEG_SIDE = 65_500
 # The exact variants cost 4 % and give the same bytes on every processor. Full chroma
 # halves the colour error of conversions to RGB and costs nothing.
 _INTERPOLATION = (
@@ -34,15 +42,17 @@ class FrameOptions:
     fps: frames a second; 0 stores every frame of the source.
     short_side: pixels that a larger short side is scaled down to; 0 keeps sizes.
     quality: JPEG quality, 1 to 100.
-    max_frames: clips of more frames are skipped; 0 for no limit.
+    max_frames: clips of more stored frames are skipped; 0 for no limit.
     max_pixels: sources of larger frames are skipped.
+    max_seconds: clips that last longer are skipped.
   """
 
   fps: float = 0.0
   short_side: int = 256
   quality: int = 95
-  max_frames: int = 0
-  max_pixels: int = 8192 * 8192
+  max_frames: int = 100_000
+  max_pixels: int = 8192 * 4320
+  max_seconds: float = 3600.0
 
 
 def frames_in_span(
@@ -105,39 +115,54 @@ def _planes(image: av.VideoFrame, channels: int) -> list[np.ndarray]:
 
 
 def _padded_to_even(plane: np.ndarray) -> np.ndarray:
-  """A copy whose buffer goes on by a row and a column where its sides are odd.
+  """`plane`, in a buffer that goes on by a row and a column where its sides are odd.
 
   The encoder reads luma up to even sides, and would find there whatever memory holds.
   """
   height, width = plane.shape
-  padded = np.pad(plane, ((0, height % 2), (0, width % 2)), mode='edge')
+  if not (height % 2 or width % 2):
+    return np.ascontiguousarray(plane)
+  padded = np.empty((height + height % 2, width + width % 2), plane.dtype)
+  padded[:height, :width] = plane
+  padded[:height, width:] = plane[:, -1:]
+  padded[height:] = padded[height - 1]
   return padded[:height, :width]
 
 
-def upright(planes: list[np.ndarray], image: av.VideoFrame) -> list[np.ndarray]:
-  """Turns planes the way that the container's display matrix says they are shown.
+@dataclasses.dataclass(frozen=True)
+class Orientation:
+  """How stored pixels are turned to be shown: a transpose first, then mirrors."""
 
-  Args:
-    planes: `[height, width]` or `[height, width, channels]` each.
-    image: the frame they came from.
+  transpose: bool = False
+  mirror_x: bool = False
+  mirror_y: bool = False
 
-  Returns:
-    The planes, rotated by a multiple of 90 degrees and mirrored where asked; other
-    angles are left alone.
+  def apply(self, planes: list[np.ndarray]) -> list[np.ndarray]:
+    """Turns planes of `[height, width]` or `[height, width, channels]`."""
+    if self.transpose:
+      planes = [plane.swapaxes(0, 1) for plane in planes]
+    step_x, step_y = -1 if self.mirror_x else 1, -1 if self.mirror_y else 1
+    return [plane[::step_y, ::step_x] for plane in planes]
+
+
+def orientation_of(image: av.VideoFrame) -> Orientation:
+  """What the container's display matrix says; angles between right ones are left alone.
+
+  The frame's own `side_data` would tie it into a reference cycle: every frame would stay
+  in memory until the garbage collector came by.
   """
-  side_data: Any = image.side_data.get('DISPLAYMATRIX')
+  side_data: Any = SideDataContainer(image).get(  # type: ignore[call-arg]
+    'DISPLAYMATRIX'
+  )
   if side_data is None:
-    return planes
+    return Orientation()
   # x' = a x + c y, y' = b x + d y, in pixels with y pointing down.
   a, b, _, c, d = np.frombuffer(memoryview(side_data), np.int32)[:5].tolist()
   if a and d and not b and not c:
-    mirror_x, mirror_y = a < 0, d < 0
-  elif b and c and not a and not d:
-    planes = [plane.swapaxes(0, 1) for plane in planes]
-    mirror_x, mirror_y = c < 0, b < 0
-  else:
-    return planes
-  return [plane[:: -1 if mirror_y else 1, :: -1 if mirror_x else 1] for plane in planes]
+    return Orientation(False, a < 0, d < 0)
+  if b and c and not a and not d:
+    return Orientation(True, c < 0, b < 0)
+  return Orientation()
 
 
 class FrameEncoder:
@@ -151,23 +176,38 @@ class FrameEncoder:
     self._options = options
     self._reformatter = VideoReformatter()
     self._scaled: tuple[int, int] | None = None
+    self._orientation = Orientation()
     self._last: tuple[Frame, bytes] | None = None
     self.size = (0, 0)
 
   def encode(self, frame: Frame) -> bytes:
-    """Encodes a frame; all are scaled to the size of the first."""
+    """Encodes a frame; all are scaled to the size of the first.
+
+    Raises:
+      SourceError: no JPEG can hold it.
+    """
     if self._last is None or self._last[0] is not frame:
-      self._last = frame, self._encode(frame.image)
+      try:
+        self._last = frame, self._encode(frame.image)
+      except FFMPEG_ERRORS as error:
+        image = frame.image
+        what = f'{image.width}x{image.height} {image.format.name}'
+        raise SourceError(f"a frame of {what} can't be encoded: {error}") from error
     return self._last[1]
 
   def _encode(self, image: av.VideoFrame) -> bytes:
     if self._scaled is None:
       self._scaled = scaled_size(image.width, image.height, self._options.short_side)
+      self._orientation = orientation_of(image)
+      if max(self._scaled) > _MAX_JPEG_SIDE:
+        raise SourceError(
+          'frames of {}x{} are larger than a JPEG can be'.format(*self._scaled)
+        )
     # Between YUV matrices FFmpeg goes through RGB all the same and darkens by two levels,
     # so the encoder then gets the RGB; the planes are twice as fast where they can be.
     direct = image.colorspace in _JPEG_MATRICES and not image.format.is_rgb
     scaled = self._scale(image, 'yuv420p' if direct else 'rgb24')
-    planes = upright(_planes(scaled, 1 if direct else 3), image)
+    planes = self._orientation.apply(_planes(scaled, 1 if direct else 3))
     self.size = planes[0].shape[1], planes[0].shape[0]
     quality = self._options.quality
     if not direct:
@@ -232,6 +272,35 @@ def _stored_rate(timestamps: list[int], stated: float) -> float:
   return measured
 
 
+class _Span:
+  """Frames of the source that a clip passes over, within its limit of seconds.
+
+  Attributes:
+    source_end: microseconds in the source where the last frame seen ends.
+  """
+
+  def __init__(self, start: int, end: int | None, max_seconds: float):
+    self._start, self._end = start, end
+    self._limit = round(max_seconds * MICROSECONDS)
+    self.source_end = 0
+
+  def _check(self, time: int) -> None:
+    until = time if self._end is None else min(time, self._end)
+    if until - self._start > self._limit:
+      raise SourceError(
+        f'lasts over {self._limit / MICROSECONDS:g} s (--max_seconds); cut it up by '
+        'start and end'
+      )
+
+  def watched(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+    """Passes frames on; raises `SourceError` for one too far from the clip's start."""
+    for frame in frames:
+      self._check(frame.time)
+      self.source_end = frame.time + frame.duration
+      yield frame
+    self._check(self.source_end)
+
+
 def encode_frames(
   frames: Iterable[Frame],
   stated_rate: float,
@@ -252,20 +321,14 @@ def encode_frames(
     SourceError: no frame in the span, or more than the options allow.
   """
   encoder = FrameEncoder(options)
+  span = _Span(start, end, options.max_seconds)
   jpegs: list[bytes] = []
   timestamps: list[int] = []
-  total_bytes, source_end = 0, 0
-
-  def watched():
-    nonlocal source_end
-    for frame in frames:
-      source_end = frame.time + frame.duration
-      yield frame
-
+  total_bytes = 0
   if options.fps:
-    selected = frames_at_rate(watched(), start, end, options.fps)
+    selected = frames_at_rate(span.watched(frames), start, end, options.fps)
   else:
-    selected = frames_in_span(watched(), start, end)
+    selected = frames_in_span(span.watched(frames), start, end)
   for timestamp, frame in selected:
     if len(jpegs) == options.max_frames > 0:
       raise SourceError(f'more than {options.max_frames} frames (--max_frames)')
@@ -281,9 +344,9 @@ def encode_frames(
     asked = 'its end' if end is None else f'{end / MICROSECONDS:g} s'
     raise SourceError(
       f'no frame from {start / MICROSECONDS:g} s to {asked}: '
-      f'the video lasts {source_end / MICROSECONDS:.2f} s'
+      f'the video lasts {span.source_end / MICROSECONDS:.2f} s'
     )
   width, height = encoder.size
   rate = options.fps or _stored_rate(timestamps, stated_rate)
-  clip_end = source_end if end is None else min(source_end, end)
+  clip_end = span.source_end if end is None else min(span.source_end, end)
   return EncodedFrames(jpegs, timestamps, width, height, rate, clip_end)

@@ -26,8 +26,8 @@ from google.protobuf.message import DecodeError
 
 from official.video.data import records
 from official.video.errors import UserError
+from tfrecords_tools import storage
 from tfrecords_tools.commands import EXIT_OK, Parser, number, run_command
-from tfrecords_tools.shards import whole_file
 from tfrecords_tools.state import read_manifest
 
 _SHEET_SUFFIXES = ('.html', '.png')
@@ -56,8 +56,8 @@ class RecordFiles:
 
   def _scan(self, path: str) -> list[int]:
     try:
-      with open(path, 'rb') as file:
-        return records.scan_record_bytes(file, os.fstat(file.fileno()).st_size)
+      with storage.open_to_read(path) as file:
+        return records.scan_record_bytes(file, storage.size(path))
     except OSError as error:
       raise UserError(f'{path}: {error.strerror}') from error
     except records.RecordError as error:
@@ -79,9 +79,10 @@ class RecordFiles:
 
   def _read(self, path: str, offset: int, index: int) -> dict[str, list]:
     try:
-      with open(path, 'rb') as file:
+      with storage.open_to_read(path) as file:
         file.seek(offset)
-        data = next(records.read_records(file), None)
+        left = storage.BoundedReader(file, storage.size(path) - offset)
+        data = next(records.read_records(left), None)
       if data is None:
         raise UserError(f'{path}: ends before record {index}')
       return records.decode_record(data)
@@ -168,7 +169,7 @@ def write_sheet(
     for index in _spread(len(files), clips)
   ]
   make = contact_sheet.html_sheet if output.endswith('.html') else contact_sheet.png_sheet
-  with whole_file(output) as file:
+  with storage.whole_file(output) as file:
     file.write(make(title, rows))
 
 

@@ -1,22 +1,26 @@
-"""Runs shard tasks on Apache Beam: worker processes here, or any runner by flag."""
+"""Runs shard tasks: here in one process, or on Apache Beam in several or by any runner."""
 
-import logging
 import os
 import re
 import shlex
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from official.video.errors import UserError
+from tfrecords_tools.beam import import_beam
 from tfrecords_tools.plan import ShardTask
 from tfrecords_tools.progress import ProgressBar, ShardWatch
 from tfrecords_tools.shards import write_shard
 
 LOCAL_RUNNER = 'local'
 _POLL_SECONDS = 0.25
+_GRACE_SECONDS = 5.0
+# Looking at the workers' files takes at most this share of the time.
+_POLL_SHARE = 0.02
 PARENT_VARIABLE = 'TFRECORDS_TOOLS_PARENT'
 _USER_ERROR = re.compile(r'UserError: (.+?)(?: \[while running .*)?$', re.MULTILINE)
 
@@ -25,27 +29,14 @@ class WorkerDied(UserError):
   """A worker process is gone; Beam would wait for it for ever."""
 
 
-def import_beam() -> Any:
-  """Imports Beam, which takes seconds, without its remarks on optional packages."""
-  logging.disable(logging.CRITICAL)
-  try:
-    import apache_beam
-  finally:
-    logging.disable(logging.NOTSET)
-  logging.getLogger('apache_beam').setLevel(logging.CRITICAL)
-  return apache_beam
-
-
 def _local_runner(num_workers: int) -> tuple[Any, list[str]]:
-  """Beam's in-process runner; several workers are processes of their own.
+  """Beam's own runner with a process a worker.
 
   Named explicitly since Beam's default would download a server first.
   """
   from apache_beam.runners.portability.fn_api_runner import FnApiRunner
   from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-  if num_workers == 1:
-    return FnApiRunner(), []
   root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
   paths = [root, *filter(None, [os.environ.get('PYTHONPATH')])]
   os.environ['PYTHONPATH'] = os.pathsep.join(paths)
@@ -88,16 +79,25 @@ def _check_options(runner: str, options: Sequence[str]) -> list[str]:
   return [f'--{option}' for option in options]
 
 
+def _run_here(tasks: Sequence[ShardTask]) -> None:
+  """Writes shards in this process; Beam would only add its start-up time."""
+  for task in tasks:
+    write_shard(task)
+
+
 def _pipeline_run(
   tasks: Sequence[ShardTask], runner: str, options: Sequence[str], num_workers: int
 ) -> Callable[[], None]:
   """Makes the pipeline; calling the result runs it."""
   flags = _check_options(runner, options)
+  num_workers = min(num_workers, len(tasks))
+  if runner == LOCAL_RUNNER and num_workers == 1:
+    return lambda: _run_here(tasks)
   beam = import_beam()
   from apache_beam.options.pipeline_options import PipelineOptions
 
   if runner == LOCAL_RUNNER:
-    beam_runner, flags = _local_runner(min(num_workers, len(tasks)))
+    beam_runner, flags = _local_runner(num_workers)
   else:
     beam_runner = runner
   try:
@@ -119,12 +119,18 @@ def _watch(
 ) -> None:
   """Shows progress until the run ends; raises `WorkerDied` if it can't end."""
   failed = watch.failed
+  pause = _POLL_SECONDS
   while run.is_alive():
-    run.join(_POLL_SECONDS)
+    run.join(pause)
+    began = time.monotonic()
     watch.poll()
+    pause = max(_POLL_SECONDS, (time.monotonic() - began) / _POLL_SHARE)
     bar.update(done + watch.done, failed + watch.failed)
     clip = watch.dead_worker() if local and run.is_alive() else None
     if clip is not None:
+      # Beam also ends the workers when one of them reports a failure.
+      run.join(_GRACE_SECONDS)
+    if clip is not None and run.is_alive():
       raise WorkerDied(
         f'a worker process died while converting {clip} (out of memory, or killed); '
         'run the same command again to go on, with fewer --num_workers if memory is '
@@ -141,7 +147,7 @@ def run_tasks(
   bar: ProgressBar,
   done: int,
 ) -> None:
-  """Writes shards on a Beam runner, and returns when all are written.
+  """Writes shards, and returns when all are written.
 
   Args:
     tasks: the shards.
@@ -170,4 +176,4 @@ def run_tasks(
   if message := _user_message(run.error):
     raise UserError(message) from run.error
   trace = ''.join(traceback.format_exception(run.error))
-  raise RuntimeError(f'the Beam pipeline failed:\n{trace}')
+  raise RuntimeError(f'the conversion failed:\n{trace}')

@@ -10,7 +10,7 @@ from typing import TextIO
 import tqdm
 
 from tfrecords_tools.plan import ShardTask
-from tfrecords_tools.shards import PROGRESS_SUFFIX, read_result
+from tfrecords_tools.shards import progress_path, read_result
 
 _SECONDS_A_LINE = 5.0
 
@@ -34,7 +34,7 @@ class ShardWatch:
     done, failed = 0, 0
     for path, task in list(self._open.items()):
       try:
-        with open(path + PROGRESS_SUFFIX, encoding='utf-8', errors='replace') as file:
+        with open(progress_path(path), encoding='utf-8', errors='replace') as file:
           events = file.read().splitlines()
       except OSError:
         self._workers.pop(path, None)
@@ -67,7 +67,7 @@ class ShardWatch:
           os.kill(process, 0)
         except ProcessLookupError:
           # It may have finished this shard and left since the file was read.
-          if os.path.exists(path + PROGRESS_SUFFIX):
+          if os.path.exists(progress_path(path)):
             return clip or os.path.basename(path)
     return None
 

@@ -5,52 +5,26 @@ import dataclasses
 import hashlib
 import json
 import os
-import secrets
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Sequence
 from typing import BinaryIO
 
 from official.video.data import records
-from official.video.errors import UserError
+from tfrecords_tools import storage
 from tfrecords_tools.clips import build_record
-from tfrecords_tools.commands import describe_os_error
 from tfrecords_tools.decode import SourceError
 from tfrecords_tools.plan import ShardTask
 
-TEMPORARY_SUFFIX = '.tmp'
 RESULT_SUFFIX = '.json'
 PROGRESS_SUFFIX = '.progress'
 
 
-@contextlib.contextmanager
-def whole_file(path: str) -> Iterator[BinaryIO]:
-  """Opens a file for writing that gets its name once it is complete and on disk.
-
-  Raises:
-    UserError: the disk is full, the folder read-only, ...; nothing stays behind.
-  """
-  temporary = f'{path}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}'
-  try:
-    with open(temporary, 'wb') as file:
-      yield file
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
-    _sync_folder(os.path.dirname(path))
-  except OSError as error:
-    raise UserError(f"can't write {path}: {describe_os_error(error)}") from error
-  finally:
-    with contextlib.suppress(OSError):
-      os.remove(temporary)
-
-
-def _sync_folder(path: str) -> None:
-  """Makes a rename last through a power cut; some file systems can't."""
-  descriptor = os.open(path or '.', os.O_RDONLY)
-  try:
-    with contextlib.suppress(OSError):
-      os.fsync(descriptor)
-  finally:
-    os.close(descriptor)
+def progress_path(path: str) -> str:
+  """Where the progress of the shard `path` is kept, on the machine that writes it."""
+  if not storage.is_remote(path):
+    return path + PROGRESS_SUFFIX
+  name = hashlib.sha256(path.encode()).hexdigest()[:24]
+  return os.path.join(tempfile.gettempdir(), f'tfrecords_tools_{name}{PROGRESS_SUFFIX}')
 
 
 class _HashingWriter:
@@ -101,9 +75,8 @@ class ShardResult:
 def read_result(task: ShardTask) -> ShardResult | None:
   """The result of a shard that is already written; None where it has to be."""
   try:
-    with open(task.path + RESULT_SUFFIX, encoding='utf-8') as file:
-      result = ShardResult.from_json(file.read())
-    return result if os.path.getsize(task.path) == result.shard.size else None
+    result = ShardResult.from_json(storage.read_text(task.path + RESULT_SUFFIX))
+    return result if storage.size(task.path) == result.shard.size else None
   except (OSError, ValueError, KeyError, TypeError):
     return None
 
@@ -116,7 +89,7 @@ class ShardProgress:
   """
 
   def __init__(self, task: ShardTask):
-    self._path = task.path + PROGRESS_SUFFIX
+    self._path = progress_path(task.path)
     self._file = None
     # Only for show: a conversion goes on without it.
     with contextlib.suppress(OSError):
@@ -167,9 +140,9 @@ def write_shard(task: ShardTask) -> None:
   """
   progress = ShardProgress(task)
   try:
-    with whole_file(task.path) as file:
+    with storage.whole_file(task.path) as file:
       result = _write_clips(task, file, progress)
-    with whole_file(task.path + RESULT_SUFFIX) as file:
+    with storage.whole_file(task.path + RESULT_SUFFIX) as file:
       file.write(result.to_json().encode())
   finally:
     progress.close()

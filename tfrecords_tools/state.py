@@ -6,25 +6,19 @@ last, has taken their content over.
 """
 
 import contextlib
-import fcntl
-import glob
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from official.video.data import records
 from official.video.errors import UserError
 from official.video.version import __version__
-from tfrecords_tools.commands import describe_os_error
+from tfrecords_tools import storage
 from tfrecords_tools.plan import SplitPlan
-from tfrecords_tools.shards import (
-  PROGRESS_SUFFIX,
-  RESULT_SUFFIX,
-  TEMPORARY_SUFFIX,
-  read_result,
-  whole_file,
-)
+from tfrecords_tools.shards import PROGRESS_SUFFIX, RESULT_SUFFIX, read_result
+from tfrecords_tools.storage import TEMPORARY_SUFFIX
 
 STATE_SUFFIX = '.conversion.json'
 _LOCK_SUFFIX = '.conversion.lock'
@@ -38,8 +32,7 @@ def _path(output_dir: str, split: str, suffix: str) -> str:
 def read_manifest(path: str) -> records.Manifest:
   """Reads a manifest; raises `UserError` naming the file where it can't be read."""
   try:
-    with open(path, encoding='utf-8') as file:
-      return records.Manifest.from_json(file.read())
+    return records.Manifest.from_json(storage.read_text(path))
   except OSError as error:
     raise UserError(f'{path}: {error.strerror}') from error
   except ValueError as error:
@@ -72,8 +65,7 @@ def _check_partial(output_dir: str, plan: SplitPlan) -> bool:
   """Whether the split was begun; raises `UserError` if by another request."""
   path = _path(output_dir, plan.split, STATE_SUFFIX)
   try:
-    with open(path, encoding='utf-8') as file:
-      before = dict(json.load(file))
+    before = dict(json.loads(storage.read_text(path)))
   except (FileNotFoundError, NotADirectoryError):
     return False
   except (OSError, ValueError, TypeError) as error:
@@ -93,7 +85,7 @@ def check_split(output_dir: str, plan: SplitPlan) -> records.Manifest | None:
     UserError: what is there came of other arguments, or isn't ours.
   """
   manifest_path = os.path.join(output_dir, records.manifest_name(plan.split))
-  if os.path.exists(manifest_path):
+  if storage.exists(manifest_path):
     manifest = read_manifest(manifest_path)
     what = f'a finished conversion of split {plan.split}'
     _require_same(output_dir, what, manifest.arguments, plan.arguments)
@@ -112,7 +104,7 @@ def check_split(output_dir: str, plan: SplitPlan) -> records.Manifest | None:
 def _is_whole(output_dir: str, manifest: records.Manifest) -> bool:
   paths = [os.path.join(output_dir, shard.file) for shard in manifest.shards]
   return all(
-    os.path.exists(path) and os.path.getsize(path) == shard.size
+    storage.exists(path) and storage.size(path) == shard.size
     for path, shard in zip(paths, manifest.shards, strict=True)
   )
 
@@ -120,10 +112,10 @@ def _is_whole(output_dir: str, manifest: records.Manifest) -> bool:
 def check_labels(output_dir: str, plans: Sequence[SplitPlan]) -> None:
   """Raises `UserError` where another split in the folder has other class ids."""
   ours = {plan.split for plan in plans}
-  for path in sorted(glob.glob(os.path.join(glob.escape(output_dir), '*'))):
-    if not path.endswith(records.MANIFEST_SUFFIX):
+  for name in storage.list_folder(output_dir):
+    if not name.endswith(records.MANIFEST_SUFFIX):
       continue
-    other = read_manifest(path)
+    other = read_manifest(os.path.join(output_dir, name))
     names = list(plans[0].label_names)
     if other.split not in ours and other.label_names and names:
       if list(other.label_names) == names:
@@ -136,35 +128,33 @@ def check_labels(output_dir: str, plans: Sequence[SplitPlan]) -> None:
 
 
 def _shard_files(output_dir: str, split: str) -> list[str]:
-  """Shards of a split, and what a killed run left beside them."""
+  """Shards of a split."""
   expected = os.path.join(output_dir, records.manifest_name(split))
-  pattern = f'{glob.escape(os.path.join(output_dir, split))}-*-of-*.tfrecord'
-  return sorted(p for p in glob.glob(pattern) if records.manifest_beside(p) == expected)
-
-
-def _remove(path: str) -> None:
-  with contextlib.suppress(FileNotFoundError):
-    os.remove(path)
+  paths = [os.path.join(output_dir, name) for name in storage.list_folder(output_dir)]
+  return [path for path in paths if records.manifest_beside(path) == expected]
 
 
 def _remove_temporaries(output_dir: str, split: str) -> None:
-  begin = glob.escape(os.path.join(output_dir, split))
+  """Removes what a killed run left unfinished."""
   # Digits, so that the files of a split `train-extra` are not taken for those of `train`.
-  shard = f'-{"[0-9]" * 5}-of-{"[0-9]" * 5}.tfrecord'
-  for middle in (shard, STATE_SUFFIX, records.MANIFEST_SUFFIX):
-    for path in glob.glob(f'{begin}{middle}*{TEMPORARY_SUFFIX}'):
-      _remove(path)
-  for path in glob.glob(f'{begin}{shard}{PROGRESS_SUFFIX}'):
-    _remove(path)
+  shard = r'-\d{5}-of-\d{5}\.tfrecord(\.json)?'
+  others = '|'.join(re.escape(s) for s in (STATE_SUFFIX, records.MANIFEST_SUFFIX))
+  temporary = rf'({shard}|{others}|{re.escape(_LOCK_SUFFIX)})\.\w+{TEMPORARY_SUFFIX}'
+  leftover = re.compile(
+    rf'{re.escape(split)}({temporary}|{shard}{re.escape(PROGRESS_SUFFIX)})'
+  )
+  for name in storage.list_folder(output_dir):
+    if leftover.fullmatch(name):
+      storage.remove(os.path.join(output_dir, name))
 
 
 def remove_split(output_dir: str, split: str) -> None:
   """Removes what a conversion wrote of a split, the manifest first."""
-  _remove(os.path.join(output_dir, records.manifest_name(split)))
+  storage.remove(os.path.join(output_dir, records.manifest_name(split)))
   for path in _shard_files(output_dir, split):
     for suffix in ('', *_LEFTOVER_SUFFIXES):
-      _remove(path + suffix)
-  _remove(_path(output_dir, split, STATE_SUFFIX))
+      storage.remove(path + suffix)
+  storage.remove(_path(output_dir, split, STATE_SUFFIX))
   _remove_temporaries(output_dir, split)
 
 
@@ -177,25 +167,18 @@ def locked(output_dir: str, splits: Sequence[str]) -> Iterator[None]:
   """
   with contextlib.ExitStack() as stack:
     try:
-      os.makedirs(output_dir, exist_ok=True)
+      storage.make_folder(output_dir)
       for split in sorted(splits):
-        path = _path(output_dir, split, _LOCK_SUFFIX)
-        file = stack.enter_context(open(path, 'w'))
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # The one who held it may have removed it since it was opened here.
-        if not os.path.exists(path) or not os.path.samestat(
-          os.fstat(file.fileno()), os.stat(path)
-        ):
-          raise BlockingIOError
-        stack.callback(_remove, path)
-    except BlockingIOError:
+        stack.enter_context(storage.lock(_path(output_dir, split, _LOCK_SUFFIX)))
+    except storage.Locked:
       raise UserError(
         f'--output_dir={output_dir}: another conversion of its split {split} is running; '
         'wait for it, or stop it and run this again'
       ) from None
     except OSError as error:
       raise UserError(
-        f"--output_dir={output_dir}: can't be written: {describe_os_error(error)}"
+        f"--output_dir={output_dir}: can't be written: "
+        f'{storage.describe_write_error(error)}'
       ) from error
     yield
 
@@ -204,8 +187,8 @@ def begin_split(output_dir: str, plan: SplitPlan) -> None:
   """Records the arguments of a split, and clears away what a killed run left."""
   _remove_temporaries(output_dir, plan.split)
   path = _path(output_dir, plan.split, STATE_SUFFIX)
-  if not os.path.exists(path):
-    with whole_file(path) as file:
+  if not storage.exists(path):
+    with storage.whole_file(path) as file:
       file.write((json.dumps(_state_of(plan), indent=1, sort_keys=True) + '\n').encode())
 
 
@@ -231,7 +214,9 @@ def finish_split(output_dir: str, plan: SplitPlan) -> records.Manifest:
     tool_version=__version__,
     arguments=plan.arguments,
   )
-  with whole_file(os.path.join(output_dir, records.manifest_name(plan.split))) as file:
+  with storage.whole_file(
+    os.path.join(output_dir, records.manifest_name(plan.split))
+  ) as file:
     file.write(manifest.to_json().encode())
   clean_split(output_dir, plan)
   return manifest
@@ -241,6 +226,6 @@ def clean_split(output_dir: str, plan: SplitPlan) -> None:
   """Removes what only an unfinished split needs."""
   for task in plan.tasks:
     for suffix in _LEFTOVER_SUFFIXES:
-      _remove(task.path + suffix)
-  _remove(_path(output_dir, plan.split, STATE_SUFFIX))
+      storage.remove(task.path + suffix)
+  storage.remove(_path(output_dir, plan.split, STATE_SUFFIX))
   _remove_temporaries(output_dir, plan.split)

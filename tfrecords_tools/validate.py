@@ -12,7 +12,6 @@ Exit codes: 0 no problem; 1 problems, one a line; 2 the request is wrong.
 """
 
 import argparse
-import glob
 import hashlib
 import itertools
 import math
@@ -27,6 +26,7 @@ from google.protobuf.message import DecodeError
 
 from official.video.data import records
 from official.video.errors import UserError
+from tfrecords_tools import storage
 from tfrecords_tools.commands import (
   EXIT_OK,
   EXIT_PROBLEMS,
@@ -52,17 +52,17 @@ def find_manifests(path: str, required: bool = True) -> list[str]:
   Raises:
     UserError: there is none, and it is `required`.
   """
-  if os.path.isfile(path):
+  if not storage.is_folder(path) and storage.exists(path):
     if path.endswith(records.MANIFEST_SUFFIX):
       return [path]
     raise UserError(f'{path}: expected a *{records.MANIFEST_SUFFIX} file or a folder')
-  found = sorted(
-    name
-    for name in glob.glob(os.path.join(glob.escape(path), '*'))
+  found = [
+    os.path.join(path, name)
+    for name in storage.list_folder(path)
     if name.endswith(records.MANIFEST_SUFFIX)
-  )
+  ]
   if not found and required:
-    seen = 'has no manifest in it' if os.path.isdir(path) else 'does not exist'
+    seen = 'has no manifest in it' if storage.is_folder(path) else 'does not exist'
     raise UserError(f'{path}: {seen}; expected the --output_dir of a conversion')
   return found
 
@@ -205,15 +205,15 @@ def check_record(data: bytes, label_names: Sequence[str], decode: int) -> list[s
 # --- One shard ------------------------------------------------------------------------
 
 
-class _HashingReader:
+class _HashingReader(storage.BoundedReader):
   """A file that hashes what is read of it."""
 
-  def __init__(self, file: BinaryIO):
-    self._file = file
+  def __init__(self, file: BinaryIO, size: int):
+    super().__init__(file, size)
     self._hash = hashlib.sha256()
 
-  def read(self, size: int = -1) -> bytes:
-    data = self._file.read(size)
+  def read(self, size: int) -> bytes:
+    data = super().read(size)
     self._hash.update(data)
     return data
 
@@ -242,17 +242,16 @@ class ShardChecker:
     """Yields the problems of a shard, each beginning with the file and the record."""
     path = os.path.join(self._folder, shard.file)
     try:
-      with open(path, 'rb') as file:
-        for problem in self._check_file(shard, file):
+      with storage.open_to_read(path) as file:
+        for problem in self._check_file(shard, file, storage.size(path)):
           yield f'{path}: {problem}'
     except OSError as error:
       yield f'{path}: {error.strerror}'
 
-  def _check_file(self, shard: records.Shard, file: BinaryIO) -> Iterator[str]:
-    size = os.fstat(file.fileno()).st_size
+  def _check_file(self, shard: records.Shard, file: BinaryIO, size: int) -> Iterator[str]:
     if size != shard.size:
       yield f'has {size} bytes, the manifest says {shard.size}'
-    reader = _HashingReader(file)
+    reader = _HashingReader(file, size)
     found = 0
     try:
       for index, data in enumerate(records.read_records(reader)):
@@ -292,7 +291,7 @@ class ShardChecker:
 def _stray_files(manifest: records.Manifest, folder: str) -> Iterator[str]:
   """Files that look like the split's but are not in its manifest."""
   listed = {shard.file for shard in manifest.shards}
-  for name in sorted(os.listdir(folder)):
+  for name in storage.list_folder(folder):
     path = os.path.join(folder, name)
     beside = records.manifest_beside(path)
     if (
@@ -317,7 +316,7 @@ def check_manifest(path: str, decode: int, bar: Any) -> tuple[list[str], int]:
   folder = os.path.dirname(path)
   manifest = read_manifest(path)
   checker = ShardChecker(manifest, folder, decode)
-  problems = list(_stray_files(manifest, folder or '.'))
+  problems = list(_stray_files(manifest, folder))
   for shard in manifest.shards:
     before = checker.num_records
     problems += checker.check(shard)
@@ -326,12 +325,10 @@ def check_manifest(path: str, decode: int, bar: Any) -> tuple[list[str], int]:
 
 
 def _unfinished(path: str) -> list[str]:
-  if not os.path.isdir(path):
-    return []
   return [
     f'{os.path.join(path, name)}: the conversion of this split is unfinished; run its '
     'command again'
-    for name in sorted(os.listdir(path))
+    for name in storage.list_folder(path)
     if name.endswith(STATE_SUFFIX)
   ]
 

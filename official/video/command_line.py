@@ -1,11 +1,18 @@
 """What the drivers share: flags, one-line errors, the distribution strategy."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
 
 from official.video.errors import UserError
+
+# The Model Garden runs on tf_keras. Without this, TensorFlow also imports Keras 3, and that
+# scikit-learn, which takes a third of the seconds before a run's first step.
+os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')
+# TensorFlow's own lines below errors would bury ours.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
 _HELP = frozenset({'--help', '-help', '-h', '--helpshort', '--helpfull'})
 
@@ -30,6 +37,11 @@ def define_experiment_flags() -> None:
   flags.DEFINE_string(
     'tpu', None, 'Name or address of a Cloud TPU; sets the TPU strategy.'
   )
+  flags.DEFINE_string(
+    'tf_data_service',
+    None,
+    "Dispatcher of a tf.data service that makes the training batches, 'grpc://host:5050'.",
+  )
   flags.DEFINE_bool(
     'dry_run',
     False,
@@ -50,6 +62,12 @@ def load_experiment(values: flags.FlagValues):
   )
   if values.tpu is not None:
     params.override({'runtime': {'tpu': values.tpu, 'distribution_strategy': 'tpu'}})
+  if values.tf_data_service is not None:
+    service = {
+      'enable_tf_data_service': True,
+      'tf_data_service_address': values.tf_data_service,
+    }
+    params.override({'task': {'train_data': service}})
   params.lock()
   return params
 

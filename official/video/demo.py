@@ -144,12 +144,11 @@ def _params(name: str, manifests: Sequence[str], **overrides: Any):
 
 
 def _run(params, model_dir: str) -> None:
-  from official.video import experiment, train, trainer
+  from official.video import experiment, trainer
 
   strategy = command_line.strategy_of(params)
   task = experiment.build_task(params, model_dir)
   task.check_data(True)
-  train.save_run(params, model_dir)
   trainer.ExperimentRunner(
     distribution_strategy=strategy,
     task=task,
@@ -414,7 +413,7 @@ def write(path, folder, stages, scored, task, params, difference) -> None:
 
 def save_scores(path: str, table, facts: dict[str, Any], seconds: float) -> None:
   """Writes the score table as JSON, for benchmarks."""
-  from official.video.evaluation import files
+  from official.video import files
 
   scores = {row.name: row.value for row in table}
   text = json.dumps({'scores': scores, 'facts': facts, 'seconds': seconds}, indent=2)

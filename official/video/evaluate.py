@@ -238,7 +238,7 @@ def report(scores: dict[str, Any]) -> None:
 
 def save(scores: dict[str, Any], test, table, output_dir: str) -> None:
   """Writes scores.json and, from a classifier, predictions.npz."""
-  from official.video.evaluation import files
+  from official.video import files
 
   os.makedirs(output_dir, exist_ok=True)
   text = json.dumps(scores, indent=2) + '\n'

@@ -8,8 +8,6 @@ Precedence of a field: the experiment's default, then each --config_file in orde
 --params_override. The same command again resumes at the last checkpoint.
 """
 
-import os
-import sys
 from collections.abc import Sequence
 
 from absl import flags
@@ -26,6 +24,18 @@ def define_flags() -> None:
   command_line.define_experiment_flags()
   flags.DEFINE_string('model_dir', None, 'Folder of checkpoints and summaries.')
   flags.DEFINE_enum('mode', 'train_and_eval', MODES, 'What to run.')
+  flags.DEFINE_bool(
+    'profile_input',
+    False,
+    'Measure for a minute what the input gives by stage and what the step takes, say '
+    'which one limits, and stop.',
+  )
+  flags.DEFINE_bool(
+    'deterministic',
+    False,
+    'Use only operations whose results do not depend on timing: the same command then '
+    'gives the same weights, bit for bit, however often it is stopped. Slower on GPUs.',
+  )
 
 
 def check_replicas(params, strategy) -> None:
@@ -40,57 +50,21 @@ def check_replicas(params, strategy) -> None:
       )
 
 
-def check_model_dir(model_dir: str, mode: str) -> None:
-  """Raises `UserError` for a folder that can't be a run's, or holds none to evaluate."""
-  import tensorflow as tf
+def _profile_input(params) -> None:
+  from official.video import experiment, profile_input
+  from official.video.data import views
 
-  if not model_dir:
-    raise UserError('--model_dir is missing; name the folder of the run')
-  names = tf.io.gfile.listdir(model_dir) if tf.io.gfile.isdir(model_dir) else []
-  if 'train' in mode and names and 'params.yaml' not in names:
-    raise UserError(
-      f'--model_dir {model_dir}: not empty and not a run (no params.yaml); use a new folder'
-    )
-  if mode.endswith('eval') and 'train' not in mode and not tf.io.gfile.isdir(model_dir):
-    raise UserError(f'--model_dir {model_dir}: no such folder to evaluate')
-  if mode == 'eval' and not tf.train.latest_checkpoint(model_dir):
-    raise UserError(f'--model_dir {model_dir}: holds no checkpoint to evaluate')
-
-
-def tell_changes(params, path: str) -> None:
-  """Names the fields that a resumed run changes, on stderr."""
-  import tensorflow as tf
-
-  from official.video import experiment
-
-  if not tf.io.gfile.exists(path):
-    return
-  before = experiment.flat(experiment.parse_overrides(experiment.read_text(path), path))
-  after = experiment.flat(params.as_dict())
-  for name in sorted(before.keys() & after.keys()):
-    if before[name] != after[name]:
-      print(
-        f'note: resumes with {name} {after[name]!r}, was {before[name]!r}',
-        file=sys.stderr,
-      )
-
-
-def save_run(params, model_dir: str) -> None:
-  """Writes the resolved config and the gin bindings into the run's folder."""
-  import gin
-  import tensorflow as tf
-
-  from official.video import experiment
-
-  try:
-    tf.io.gfile.makedirs(model_dir)
-  except tf.errors.OpError as error:
-    raise UserError(f"--model_dir {model_dir}: can't be made: {error.message}") from error
-  tell_changes(params, os.path.join(model_dir, 'params.yaml'))
-  texts = {'params.yaml': experiment.to_yaml(params), 'config.gin': gin.config_str()}
-  for name, text in texts.items():
-    with tf.io.gfile.GFile(os.path.join(model_dir, name), 'w') as file:
-      file.write(text)
+  strategy = command_line.strategy_of(params)
+  check_replicas(params, strategy)
+  task = experiment.build_task(params)
+  task.check_data(True)
+  data = params.task.train_data
+  stages = profile_input.input_stages(data, task.train_index)
+  needed = profile_input.step_rate(params, task, strategy)
+  with strategy.scope():
+    on_device = views.augments_on_device(data)
+    accelerated = views.accelerated()
+  print(profile_input.describe(stages, needed, on_device, not accelerated))
 
 
 def main(argv: Sequence[str]) -> None:
@@ -102,23 +76,32 @@ def main(argv: Sequence[str]) -> None:
 
     print(dry_run.describe(params, FLAGS.mode))
     return
-  check_model_dir(FLAGS.model_dir, FLAGS.mode)
-  from official.video import experiment, trainer
+  import tf_keras
 
+  from official.video import experiment, run_folder, trainer
+
+  if FLAGS.profile_input:
+    _profile_input(params)
+    return
+  run_folder.check(FLAGS.model_dir, FLAGS.mode)
+  # Before anything runs: weights begin the same, also where no checkpoint was reached.
+  tf_keras.utils.set_random_seed(params.task.train_data.seed)
+  if FLAGS.deterministic:
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()
   strategy = command_line.strategy_of(params)
   check_replicas(params, strategy)
   task = experiment.build_task(params, FLAGS.model_dir)
   task.check_data('train' in FLAGS.mode)
-  runner = trainer.ExperimentRunner(
+  trainer.ExperimentRunner(
     distribution_strategy=strategy,
     task=task,
     mode=FLAGS.mode,
     params=params,
     model_dir=FLAGS.model_dir,
-  )
-  if 'train' in FLAGS.mode:  # Only now is all known to fit, checkpoints too.
-    save_run(params, FLAGS.model_dir)
-  runner.run()
+    deterministic=FLAGS.deterministic,
+  ).run()
 
 
 if __name__ == '__main__':

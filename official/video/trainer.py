@@ -1,15 +1,16 @@
 """The orbit trainer of every task, and the runner that drives it through its modes."""
 
+import os
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import orbit
 import tensorflow as tf
 import tf_keras
-from absl import logging
 
 from official.core import base_trainer, config_definitions, train_lib, train_utils
+from official.video import controller, files, interrupt, run_folder
 from official.video.checkpoints import restore
 from official.video.data import reader
 from official.video.errors import UserError
@@ -21,10 +22,15 @@ class _Later:
 
 
 class VideoTrainer(base_trainer.Trainer):
-  """The Model Garden's trainer, whose input starts at the restored step.
+  """The Model Garden's trainer, which starts and stops at any step.
 
   The input is a pure function of the step, so it is built when training begins, after
-  the checkpoint was restored. Evaluation gathers the samples of all replicas and hosts.
+  the checkpoint was restored. What a report averages is checkpointed too. Evaluation
+  gathers the samples of all replicas and hosts.
+
+  Attributes:
+    failed_step: the step whose loss or gradient was not finite, or -1. It and the steps
+      after it were not taken.
   """
 
   def __init__(
@@ -34,6 +40,7 @@ class VideoTrainer(base_trainer.Trainer):
     train: bool,
     evaluate: bool,
     checkpoint_exporter: train_utils.BestCheckpointExporter | None = None,
+    stop: interrupt.Interrupt | None = None,
   ):
     model = built(task)
     optimizer = train_utils.create_optimizer(task, config)
@@ -51,6 +58,54 @@ class VideoTrainer(base_trainer.Trainer):
       train_dataset=_Later(),
       checkpoint_exporter=checkpoint_exporter,
     )
+    self._stop = stop or interrupt.Interrupt()
+    self._train_loop_fn: Callable | None = None
+    self._train_iter: Iterator | None = None
+    with tf.device('/cpu:0'):
+      self._failed_step = tf.Variable(-1, trainable=False, dtype=tf.int64)
+      # Batches passed over by recoveries: the input is this far ahead of the step.
+      self._skipped = tf.Variable(0, trainable=False, dtype=tf.int64)
+    if train:
+      self._bad_records = tf_keras.metrics.Sum('bad_records', tf.float32)
+      self._restored_metrics = tf.Module()
+      self._restored_metrics.all = [
+        *self.train_metrics,
+        self.train_loss,
+        self._bad_records,
+      ]
+      self.checkpoint.reports = self._restored_metrics
+      self.checkpoint.skipped_batches = self._skipped
+
+  @property
+  def failed_step(self) -> int:
+    """See the class."""
+    return int(self._failed_step.numpy())
+
+  @property
+  def data_step(self) -> int:
+    """Which batch of the input the next step takes."""
+    return int(self.global_step.numpy() + self._skipped.numpy())
+
+  def skip_data(self, failed: int) -> None:
+    """Goes on with the batch after a failed one, whatever step was restored."""
+    self._skipped.assign(failed + 1 - int(self.global_step.numpy()))
+    self._failed_step.assign(-1)
+    self._train_dataset = _Later()
+
+  def failure(self) -> str:
+    """Why the failed step failed, and the records of its batch."""
+    config, table = self.config.task.train_data, self.task.train_index
+    batch = config.global_batch_size
+    first = self.data_step // config.clips_per_decode * batch
+    names = table.names()
+    rows = [
+      int(reader.training_position(place, len(table), batch, config.seed).row)
+      for place in tf.range(first, first + min(batch, _NAMED), dtype=tf.int64)
+    ]
+    more = f' and {batch - _NAMED} more' if batch > _NAMED else ''
+    return 'the loss or a gradient is not finite; records ' + (
+      ', '.join(names[row] for row in rows) + more
+    )
 
   def train_loop_begin(self) -> None:
     """Builds the input from the current step on, the first time."""
@@ -59,15 +114,132 @@ class VideoTrainer(base_trainer.Trainer):
       self.train_dataset = self.distribute_dataset(
         self.task.build_inputs,
         self.config.task.train_data,
-        start_step=int(self.global_step.numpy()),
+        start_step=self.data_step,
       )
+
+  def train(self, num_steps: tf.Tensor) -> dict[str, Any] | None:
+    """Runs steps; what they report, or None where they were not all taken."""
+    until = int(self.global_step.numpy()) + int(num_steps)
+    self.train_loop_begin()
+    if self._train_loop_fn is None:
+      self._train_loop_fn = self.create_train_loop_fn()
+    if self._train_iter is None:
+      self._train_iter = iter(self.train_dataset)
+    self._train_loop_fn(self._train_iter, num_steps)
+    return self.train_loop_end() if self.global_step.numpy() == until else None
+
+  def create_train_loop_fn(self):
+    """A loop of steps that ends early when a signal came or a step failed."""
+    options = self._train_options
+    step = self.train_step
+    # Workers of one run have to stop at one step; they agree on it between loops.
+    alone = not self.strategy.extended._in_multi_worker_mode()
+
+    def goes_on():
+      healthy = self._failed_step < 0
+      return tf.logical_and(healthy, ~self._stop.requested) if alone else healthy
+
+    if not options.use_tf_while_loop:
+      step = tf.function(step) if options.use_tf_function else step
+
+      def python_loop(iterator, num_steps):
+        for _ in range(int(num_steps)):
+          if goes_on():
+            step(iterator)
+
+      return python_loop
+
+    def body(count, iterator):
+      with tf.name_scope(''):  # Without it, every name in the step begins with 'while/'.
+        step(iterator)
+      return count + 1
+
+    @tf.function(autograph=False)
+    def graph_loop(iterator, num_steps):
+      tf.while_loop(
+        lambda count: tf.logical_and(count < num_steps, goes_on()),
+        lambda count: [body(count, iterator)],
+        [tf.constant(0)],
+      )
+
+    return graph_loop
+
+  def train_step(self, iterator) -> None:
+    """One step of the task, counted if it was finite."""
+    config = self.config.runtime
+
+    def step(inputs):
+      run = self.task.train_step
+      if config.enable_xla and config.num_gpus > 0:
+        run = tf.function(run, jit_compile=True)
+      self._bad_records.update_state(inputs['bad'])
+      logs = run(
+        inputs, model=self.model, optimizer=self.optimizer, metrics=self.train_metrics
+      )
+      self._train_loss.update_state(logs[self.task.loss])
+      return logs['finite']
+
+    finite = self.strategy.run(
+      step, args=(next(iterator),), options=self._runtime_options
+    )
+    finite = self.strategy.experimental_local_results(finite)[0]
+    self._failed_step.assign(
+      tf.where(finite, tf.constant(-1, tf.int64), self.global_step)
+    )
+    self.global_step.assign_add(tf.cast(finite, tf.int64))
+
+  def train_loop_end(self) -> dict[str, Any]:
+    """Means over the loop, and how many records had to be replaced so far."""
+    return super().train_loop_end() | {'bad_records': self._bad_records.result()}
+
+  def check_damage(self) -> None:
+    """Raises `UserError` if more records are damaged than the config allows."""
+    config = self.config.task.train_data
+    seen = int(self.global_step.numpy()) * config.global_batch_size
+    bad = int(self._bad_records.result())
+    if bad > config.max_bad_fraction * max(seen, len(self.task.train_index)):
+      raise UserError(
+        f'{config.input_path or config.tfds_name}: {bad} of {seen} samples were damaged, '
+        f'more than task.train_data.max_bad_fraction {config.max_bad_fraction:g}; the '
+        'lines above name them; find all with python -m tfrecords_tools.validate and '
+        'convert their sources again'
+      )
+
+  def stop_agreed(self) -> bool:
+    """Whether a signal came to this worker, or to any worker of the run."""
+    mine = float(self._stop.requested.numpy())
+    if not self.strategy.extended._in_multi_worker_mode():
+      return bool(mine)
+    total = self.strategy.run(
+      lambda: tf.distribute.get_replica_context().all_reduce(
+        tf.distribute.ReduceOp.SUM, tf.constant(mine)
+      )
+    )
+    return bool(self.strategy.experimental_local_results(total)[0] > 0)
 
   def eval_step(self, iterator) -> Mapping[str, tf.Tensor]:
     """Outputs of one global validation batch, gathered from every replica and host."""
     outputs = self.strategy.run(
       self.task.validation_step, args=(next(iterator), self.model)
     )
-    return {key: self.strategy.gather(value, axis=0) for key, value in outputs.items()}
+    return {key: self._gathered(value) for key, value in outputs.items()}
+
+  def _gathered(self, value) -> tf.Tensor:
+    """A value of all replicas; hosts exchange numbers only, so bools go as such."""
+    if value.dtype != tf.bool:
+      return self.strategy.gather(value, axis=0)
+    numbers = self.strategy.run(lambda v: tf.cast(v, tf.int32), args=(value,))
+    return tf.cast(self.strategy.gather(numbers, axis=0), tf.bool)
+
+  def eval_reduce(self, state=None, step_outputs=None):
+    """Collects a batch's outputs; a signal ends the evaluation here."""
+    if self._stop.number and not self.strategy.extended._in_multi_worker_mode():
+      raise interrupt.Stopped(self._stop.number)
+    return super().eval_reduce(state, step_outputs)
+
+
+# Records of a failed batch that its message names.
+_NAMED = 16
 
 
 def built(task: base.VideoTask) -> tf_keras.Model:
@@ -80,54 +252,107 @@ def built(task: base.VideoTask) -> tf_keras.Model:
 class ExperimentRunner(train_lib.OrbitExperimentRunner):
   """Runs an experiment in one of the Model Garden's modes."""
 
+  def __init__(self, *, deterministic: bool = False, **kwargs):
+    """Builds everything and restores the latest checkpoint; nothing is written.
+
+    Args:
+      deterministic: whether TensorFlow's operations were made deterministic; noted.
+      **kwargs: of the Model Garden's runner.
+    """
+    self._stop = interrupt.Interrupt()
+    self._deterministic = deterministic
+    super().__init__(**kwargs)
+
   def _build_trainer(self, task, train: bool, evaluate: bool) -> VideoTrainer:
     with self.strategy.scope():
       return VideoTrainer(
-        self.params, task, train, evaluate, self._build_best_checkpoint_exporter()
+        self.params,
+        task,
+        train,
+        evaluate,
+        self._build_best_checkpoint_exporter(),
+        self._stop,
       )
 
-  def _maybe_build_checkpoint_manager(self) -> tf.train.CheckpointManager | None:
+  def _maybe_build_checkpoint_manager(self) -> tf.train.CheckpointManager:
     """Refuses a run whose checkpoint is of another model before the trainer reads it."""
     if tf.train.latest_checkpoint(self.model_dir):
       restore.check({'model': self.trainer.model}, self.model_dir)
     return super()._maybe_build_checkpoint_manager()
 
+  def _build_controller(
+    self, trainer, evaluator, *args, **kwargs
+  ) -> controller.VideoController:
+    config = self.params.trainer
+    chief = self.strategy.extended.should_save_summary
+    folder = self.model_dir if chief else self.checkpoint_manager.directory
+    return controller.VideoController(
+      config=config,
+      model_dir=self.model_dir,
+      stop=self._stop,
+      strategy=self.strategy,
+      trainer=trainer,
+      evaluator=evaluator,
+      global_step=self.trainer.global_step,
+      steps_per_loop=config.steps_per_loop,
+      checkpoint_manager=self.checkpoint_manager,
+      summary_dir=os.path.join(folder, 'train'),
+      eval_summary_dir=os.path.join(folder, config.validation_summary_subdir),
+      eval_actions=train_lib.actions.get_eval_actions(
+        self.params, evaluator, self.model_dir
+      ),
+    )
+
   def run(self) -> Mapping[str, Any]:
     """Trains, evaluates or both; returns the last evaluation's scores.
 
     Raises:
-      UserError: the data is damaged or does not fit the head.
+      UserError: data or numbers are bad, or the folder is taken or can't be written.
+      interrupt.Stopped: a signal ended the run, after a checkpoint.
     """
-    data = self.params.task
-    configs = [data.train_data] if 'train' in self._mode else []
+    writes = 'train' in self._mode and self.strategy.extended.should_checkpoint
+    folder = run_folder.RunFolder(self.model_dir) if writes else None
     try:
-      with reader.damage_named(*configs, data.validation_data):
+      with self._stop, files.storage_errors(self.model_dir):
+        if folder:
+          self._begin(folder)
         return self._run()
     except tf.errors.InvalidArgumentError as error:
       # Labels of files without a manifest are known only when they are read.
       if outside := re.search(
         r'a label is outside task\.model\.num_classes \d+', str(error)
       ):
-        raise UserError(
-          f'{data.train_data.input_path}: {outside[0]}; set it higher'
-        ) from error
+        path = self.params.task.train_data.input_path
+        raise UserError(f'{path}: {outside[0]}; set it higher') from error
       raise
+    finally:
+      if folder:
+        folder.release()
+      if not self.strategy.extended.should_checkpoint:
+        shutil.rmtree(self.checkpoint_manager.directory, ignore_errors=True)
+
+  def _begin(self, folder: run_folder.RunFolder) -> None:
+    step, last = self.controller.step, self.params.trainer.train_steps
+    self.controller.keep(
+      folder,
+      folder.begin(
+        self.params, step, self.strategy.num_replicas_in_sync, self._deterministic
+      ),
+    )
+    if step >= last:
+      print(f'already at step {step} of {last}: nothing left to train')
 
   def _run(self) -> Mapping[str, Any]:
     trainer = self.params.trainer
-    controller: orbit.Controller = self.controller
-    logging.info('mode %s, model_dir %s', self._mode, self.model_dir)
-    step = int(self.trainer.global_step.numpy())
-    if 'train' in self._mode and step >= trainer.train_steps:
-      print(f'already at step {step} of {trainer.train_steps}: nothing left to train')
+    control: controller.VideoController = self.controller
     with self.strategy.scope():
       if self._mode in ('train', 'train_and_post_eval'):
-        controller.train(steps=trainer.train_steps)
+        control.train(steps=trainer.train_steps)
       if self._mode in ('eval', 'train_and_post_eval'):
-        return controller.evaluate(steps=trainer.validation_steps) or {}
+        return control.evaluate(steps=trainer.validation_steps) or {}
       if self._mode == 'train_and_eval':
         return (
-          controller.train_and_evaluate(
+          control.train_and_evaluate(
             train_steps=trainer.train_steps,
             eval_steps=trainer.validation_steps,
             eval_interval=trainer.validation_interval,
@@ -136,7 +361,7 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
         )
       if self._mode == 'continuous_eval':
         return (
-          controller.evaluate_continuously(
+          control.evaluate_continuously(
             steps=trainer.validation_steps,
             timeout=trainer.continuous_eval_timeout,
             timeout_fn=lambda: self.trainer.global_step.numpy() >= trainer.train_steps,

@@ -25,10 +25,11 @@ class CvrlTask(pretraining.PretrainTask):
     'negative_similarity',
   )
 
-  def compute_loss(self, inputs, model):
+  def compute_loss(self, outputs, inputs):
     """InfoNCE over the global batch, both directions; chance is 2 ln(2N - 1)."""
-    view_a, view_b = self.embed_views(inputs, model, training=True)
-    result = self._contrast(gather.gather(view_a), gather.gather(view_b))
+    del inputs
+    view_a, view_b = tf.unstack(gather.gather(outputs['embedding']), axis=1)
+    result = self._contrast(view_a, view_b)
     return {'loss': result['contrastive_loss'], **result}
 
   def _contrast(self, view_a: tf.Tensor, view_b: tf.Tensor) -> dict[str, tf.Tensor]:

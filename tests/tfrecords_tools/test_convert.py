@@ -1,6 +1,7 @@
 """The conversion end to end: records, bad sources, restarts, exit codes."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -381,7 +382,7 @@ def test_unreadable_source(folder, tmp_path):
     (('--source=csv', '--path=x', '--output_dir=y', '--fold=1'), '--fold: --source=csv'),
     (('--source=csv', '--path=x', '--output_dir=y', '--fps=-1'), '--fps'),
     (('--source=csv', '--path=x', '--output_dir=y', '--quality=0'), '--quality'),
-    (('--source=csv', '--path=x', '--output_dir=gs://b/y'), '--output_dir=gs://b/y'),
+    (('--source=csv', '--path=gs://b/x', '--output_dir=y'), '--path=gs://b/x'),
     (('--source=csv', '--path=x', '--output_dir=y', '--typo=3'), '--typo=3'),
   ],
 )
@@ -411,6 +412,34 @@ def test_command_line_is_quick_and_imports_no_tensorflow():
   assert result.stdout == '[]\n'
   shown = run('--help')
   assert shown.returncode == 0 and '--max_failed_fraction' in shown.stdout
+
+
+def test_one_worker_needs_no_beam(folder, tmp_path):
+  code = (
+    'import sys; from tfrecords_tools import convert; '
+    "code = convert.main(sys.argv[1:]); print(code, 'apache_beam' in sys.modules)"
+  )
+  flags = arguments_of(folder, tmp_path / 'out', '--num_workers=1')
+  result = subprocess.run(
+    [sys.executable, '-c', code, *map(str, flags)],
+    cwd=REPOSITORY,
+    capture_output=True,
+    text=True,
+  )
+  assert result.stdout.splitlines()[-1] == '0 False', result.stderr
+
+
+def test_modules_hidden_from_beam_can_be_imported_after():
+  code = (
+    'import sys; from tfrecords_tools.beam import import_beam; import_beam(); '
+    "hidden = 'pandas' in sys.modules; import apache_beam, numpy; "
+    "import importlib.util; print(hidden, importlib.util.find_spec('pandas') is not None)"
+  )
+  result = subprocess.run(
+    [sys.executable, '-c', code], cwd=REPOSITORY, capture_output=True, text=True
+  )
+  installed = importlib.util.find_spec('pandas') is not None
+  assert result.stdout == f'False {installed}\n', result.stderr
 
 
 def _limit_file_size():

@@ -1,5 +1,6 @@
 """Decoding, selection, scaling and encoding, on real encoded videos."""
 
+import gc
 import pathlib
 
 import av
@@ -93,6 +94,41 @@ def test_variable_rate(tmp_path):
   # The frame shown at 0.3 s began before the span.
   assert numbers(encode(path, start=0.3, end=0.6, fps=10)) == [2, 2, 3]
   assert numbers(encode(path, start=0.3, end=0.6)) == [3]
+
+
+def test_reordered_frames_of_a_container_without_display_times(tmp_path):
+  path = write_video(tmp_path / 'v.avi', num_frames=90, b_frames=2, gop=24)
+  clip = encode(path)
+  assert numbers(clip) == list(range(90))
+  assert np.abs(np.array(clip.timestamps) - np.arange(90) / 30 * 1e6).max() < 100_000
+  assert len(encode(path, fps=10).jpegs) == pytest.approx(30, abs=1)
+
+
+def test_empty_packets_repeat_the_frame_before(tmp_path):
+  """Screen recordings and dropped frames are stored so; no picture is taken from them."""
+  path = write_video(tmp_path / 'v.avi', num_frames=12, fps=10, codec='mpeg4', gop=1)
+  emptied = tmp_path / 'v.nut'
+  with av.open(path) as source, av.open(str(emptied), 'w') as target:
+    stream = target.add_stream_from_template(source.streams.video[0])
+    for index, packet in enumerate(list(source.demux(video=0))[:-1]):
+      copy = av.Packet(b'' if index in (3, 4) else bytes(packet))
+      copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
+      copy.is_keyframe, copy.stream = True, stream
+      target.mux(copy)
+  assert numbers(encode(emptied)) == [0, 1, 2, *range(5, 12)]
+  assert numbers(encode(emptied, fps=10)) == [0, 1, 2, 2, 2, *range(5, 12)]
+
+
+def test_a_source_cut_before_its_keyframe(tmp_path):
+  """Frames that can't be decoded since their keyframe is gone are not missed."""
+  path = write_video(tmp_path / 'v.ts', num_frames=60, gop=12)
+  cut = tmp_path / 'cut.mkv'
+  with av.open(path) as source, av.open(str(cut), 'w') as target:
+    stream = target.add_stream_from_template(source.streams.video[0])
+    for packet in list(source.demux(video=0))[8:-1]:
+      packet.stream = stream
+      target.mux(packet)
+  assert numbers(encode(cut)) == list(range(12, 60))
 
 
 def fake_frames(times, duration=100):
@@ -270,6 +306,17 @@ def test_spans_without_frames(tmp_path):
   )
   # A span that reaches over the end is cut there.
   assert numbers(encode(path, start=0.5, end=9.0)) == list(range(15, 30))
+
+
+def test_frames_are_freed_without_the_garbage_collector(videos):
+  gc.collect()
+  gc.disable()
+  try:
+    encode(videos['h264.mp4'])
+    kept = [o for o in gc.get_objects() if isinstance(o, av.VideoFrame)]
+  finally:
+    gc.enable()
+  assert not kept
 
 
 def test_limits(tmp_path):

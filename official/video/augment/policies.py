@@ -38,10 +38,12 @@ class Policy:
     Returns:
       float32 [T, H, W, 3] in [0, 1].
     """
-    augmented = photometric.to_float(clip)
+    augmented = clip
     for _, op, subkey in self._keyed(key, view):
       augmented = op(augmented, subkey)
-    return augmented
+    return (
+      augmented if self._views[view % len(self._views)] else photometric.to_float(clip)
+    )
 
   def batch(self, clips: tf.Tensor, keys: tf.Tensor, view: int) -> tf.Tensor:
     """Augments one view of a batch, each clip as `__call__` would; for train steps.
@@ -55,12 +57,19 @@ class Policy:
       float32 [B, T, H, W, 3] in [0, 1].
     """
     return tf.map_fn(
-      lambda pair: self(pair[0], pair[1], view),
+      lambda pair: self._augmented(pair[0], pair[1], view, on_device=True),
       (clips, keys),
       fn_output_signature=tf.TensorSpec(clips.shape[1:], tf.float32),
       # One clip keeps a device busy; more at once would only take its memory.
       parallel_iterations=1,
     )
+
+  def _augmented(
+    self, clip: tf.Tensor, key: tf.Tensor, view: int, on_device: bool
+  ) -> tf.Tensor:
+    for _, op, subkey in self._keyed(key, view):
+      clip = op(clip, subkey, on_device)
+    return clip if clip.dtype.is_floating else photometric.to_float(clip)
 
   def _keyed(self, key: tf.Tensor, view: int):
     """Name, operation and key of each operation; names count repeats."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import tf_keras
 
+from official.video.backbones import remat as rematerialization
 from official.video.configs import backbones as backbones_config
 from official.video.errors import UserError
 from official.vision.configs import common
@@ -48,6 +49,7 @@ def build_backbone(
   config: backbones_config.Backbone,
   norm_activation: common.NormActivation | None = None,
   input_specs: tf_keras.layers.InputSpec | None = None,
+  remat: str = 'none',
 ) -> tf_keras.Model:
   """Builds the backbone that `config.type` names.
 
@@ -57,6 +59,8 @@ def build_backbone(
       by default.
     input_specs: `[B, T, H, W, C]`, any of B, T, H, W may be None; every clip size is
       taken by default.
+    remat: stages whose activations the backward pass recomputes; see
+      `remat.rematerialize`.
 
   Returns:
     A model from clips to endpoints.
@@ -72,7 +76,9 @@ def build_backbone(
       'correct the name or register the backbone'
     )
   norm_activation = norm_activation or backbones_config.norm_activation()
-  return _BUILDERS[name](config.get(), norm_activation, input_specs)
+  model = _BUILDERS[name](config.get(), norm_activation, input_specs)
+  rematerialization.rematerialize(model, remat)
+  return model
 
 
 def registered_backbones() -> Sequence[str]:

@@ -72,6 +72,17 @@ class DataConfig(hyperparams.Config):
     seed: of the order and of every draw.
     prefetch_buffer_size: batches prepared ahead; None lets tf.data choose.
     num_threads: threads of the input; None lets tf.data choose.
+    ram_budget: gigabytes that the input's parallelism and buffers may take; None lets
+      tf.data take half of what is free.
+    augment_on: where the photometric policy runs: 'host', 'device' (inside the step; the
+      host hands over uint8), or 'auto', which is the device where that is a GPU or TPU.
+    clips_per_decode: steps in a row that use each decoded clip, cropped, flipped and
+      coloured anew; above 1 it feeds an accelerator from a host that decodes too slowly.
+    max_bad_fraction: share of the records that may turn out unreadable before training
+      stops. Up to it, training takes another record in a bad one's place and says so.
+    enable_tf_data_service: let the workers of a tf.data service make the batches.
+    tf_data_service_address: its dispatcher, such as 'grpc://host:5050'.
+    tf_data_service_job_name: what the dispatcher's logs call the job.
   """
 
   input_path: str = ''
@@ -92,3 +103,10 @@ class DataConfig(hyperparams.Config):
   seed: int = 0
   prefetch_buffer_size: int | None = None
   num_threads: int | None = None
+  ram_budget: float | None = None
+  augment_on: str = 'auto'
+  clips_per_decode: int = 1
+  max_bad_fraction: float = 0.01
+  enable_tf_data_service: bool = False
+  tf_data_service_address: str = ''
+  tf_data_service_job_name: str = 'video'

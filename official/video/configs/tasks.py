@@ -10,12 +10,21 @@ from official.vision.configs import common
 
 @dataclasses.dataclass
 class PretrainModel(hyperparams.Config):
-  """A backbone under a projection head."""
+  """A backbone under a projection head.
+
+  Attributes:
+    backbone: its architecture.
+    norm_activation: its batch norm.
+    remat: see `ClassifierModel`.
+    endpoint: the endpoint that is pooled.
+    head: the projection.
+  """
 
   backbone: backbones.Backbone = dataclasses.field(default_factory=backbones.Backbone)
   norm_activation: common.NormActivation = dataclasses.field(
     default_factory=backbones.norm_activation
   )
+  remat: str = 'none'
   endpoint: str = '5'
   head: heads.ProjectionHead = dataclasses.field(default_factory=heads.ProjectionHead)
 
@@ -27,6 +36,9 @@ class ClassifierModel(hyperparams.Config):
   Attributes:
     backbone: its architecture.
     norm_activation: its batch norm.
+    remat: stages whose activations the backward pass recomputes instead of keeping them:
+      'none', 'all', or names like 'stem,res2'. Saves memory, costs up to one more forward
+      pass; results stay the same.
     endpoint: the endpoint that is pooled.
     head: the classifier.
     freeze_backbone: train the classifier only (linear evaluation).
@@ -37,6 +49,7 @@ class ClassifierModel(hyperparams.Config):
   norm_activation: common.NormActivation = dataclasses.field(
     default_factory=backbones.norm_activation
   )
+  remat: str = 'none'
   endpoint: str = '5'
   head: heads.ClassificationHead = dataclasses.field(
     default_factory=heads.ClassificationHead
@@ -54,6 +67,10 @@ class VideoTask(cfg.TaskConfig):
     zero_centering: map pixels to [-1, 1] instead of [0, 1]; training, evaluation and
       export all follow it.
     l2_weight_decay: weight of half the squared norm of all kernels in the loss.
+    micro_batches: parts that a replica's batch is computed in, one after the other, to
+      save memory. The gradient stays that of the whole batch, also of a contrastive loss,
+      for one more forward pass; but batch norm takes its statistics over a part of the
+      batch, and moves its averages once for each part.
   """
 
   train_data: data.DataConfig = dataclasses.field(default_factory=data.DataConfig)
@@ -62,6 +79,7 @@ class VideoTask(cfg.TaskConfig):
   )
   zero_centering: bool = False
   l2_weight_decay: float = 0.0
+  micro_batches: int = 1
 
 
 @dataclasses.dataclass

@@ -26,6 +26,7 @@ class RecordIndex:
   Attributes:
     files: paths of the TFRecord files.
     file_id: [N] int32, which file holds the record.
+    number: [N] int64, which record of the file it is, from 0.
     offset: [N] int64, where it starts, in bytes.
     size: [N] int64, framed bytes.
     labels: [N] int64 first class id, `records.NO_LABEL` where none; None where the files
@@ -36,6 +37,7 @@ class RecordIndex:
 
   files: Sequence[str]
   file_id: np.ndarray
+  number: np.ndarray
   offset: np.ndarray
   size: np.ndarray
   labels: np.ndarray | None = None
@@ -60,6 +62,7 @@ class RecordIndex:
     return dataclasses.replace(
       self,
       file_id=self.file_id[rows],
+      number=self.number[rows],
       offset=self.offset[rows],
       size=self.size[rows],
       labels=None if self.labels is None else self.labels[rows],
@@ -74,6 +77,7 @@ def _index_of(
   return RecordIndex(
     files=tuple(files),
     file_id=np.repeat(np.arange(len(files), dtype=np.int32), [len(s) for s in per_file]),
+    number=np.concatenate([empty, *(np.arange(len(s)) for s in per_file)]),
     offset=np.concatenate([empty, *(np.cumsum(s) - s for s in per_file)]),
     size=np.concatenate([empty, *per_file]),
     **kwargs,
@@ -140,6 +144,7 @@ def _join(parts: Sequence[RecordIndex]) -> RecordIndex:
     file_id=np.concatenate(
       [part.file_id + start for part, start in zip(parts, starts, strict=True)]
     ).astype(np.int32),
+    number=np.concatenate([part.number for part in parts]),
     offset=np.concatenate([part.offset for part in parts]),
     size=np.concatenate([part.size for part in parts]),
     labels=np.concatenate(labels) if len(labels) == len(parts) else None,

@@ -2,23 +2,22 @@
 
 The phases of a sample are those of DMVR: read, parse, sample, decode, augment. Which
 record a step takes is arithmetic on the step number, and each draw is keyed by (seed,
-epoch, record, view), so no state has to be saved to resume.
+epoch, record, view), so no state has to be saved to resume. What stands in for a record
+that can't be read is drawn in the same way.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
+import sys
+import uuid
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from official.video.augment import geometric, policies
 from official.video.configs import data as data_config
-from official.video.data import decoding, draws, index, records, samplers, tfds
-from official.video.errors import UserError
+from official.video.data import checks, draws, index, records, tfds, views
 
 Sample = dict[str, tf.Tensor]
-# Parts of TensorFlow's messages about records whose checksum or images are wrong.
-_DAMAGE = ('corrupted record', 'truncated record', 'JPEG', 'PNG')
+# Records that are tried for a place of the training stream before the input gives up.
+_ATTEMPTS = 8
 
 
 class Position(NamedTuple):
@@ -100,163 +99,126 @@ def parse_record(serialized: tf.Tensor) -> Sample:
   return {'frames': steps[records.IMAGE_ENCODED], 'label': labels[0]}
 
 
-class ViewMaker:
-  """Makes the views of one clip, as a data config asks.
-
-  Training views are sampled, cropped, flipped and coloured by draws of their own; test
-  views are fixed. Decoding, cropping, resizing and flipping are one step a frame.
-  """
-
-  def __init__(self, config: data_config.DataConfig):
-    self._config = config
-    self._sampler = samplers.build_sampler(config.sampler)
-    self._policy = policies.build_policy(config.augmentation.policy)
-
-  def training_views(self, frames: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-    """[F] encoded frames to [V, T, H, W, 3] float32 in [0, 1]."""
-    config = self._config
-    num_steps, height, width, _ = config.feature_shape
-    indices = self._sampler(
-      key, tf.size(frames), num_steps, config.temporal_stride, config.num_views
-    )
-    frame_size = decoding.frame_size(frames)
-    views = []
-    for view in range(config.num_views):
-      view_key = draws.fold(key, view)
-      window = geometric.random_resized_crop_window(
-        view_key,
-        *frame_size,
-        config.augmentation.area_range,
-        config.augmentation.aspect_range,
-      )
-      flip = draws.bernoulli(view_key, 'flip', config.augmentation.flip_probability)
-      clip = decoding.decode_clip(
-        tf.gather(frames, indices[view]), window, (height, width), flip
-      )
-      views.append(self._policy(clip, view_key, view))
-    return tf.stack(views)
-
-  def test_views(self, frames: tf.Tensor, clip: tf.Tensor) -> tf.Tensor:
-    """[F] encoded frames to the crops of one test clip, [C, T, H, W, 3] uint8."""
-    config = self._config
-    num_steps, height, width, _ = config.feature_shape
-    num_frames = tf.size(frames)
-    starts = samplers.test_starts(
-      num_frames, num_steps, config.temporal_stride, config.num_test_clips
-    )
-    indices = samplers.clip_indices(
-      starts[clip][None], num_steps, config.temporal_stride, num_frames
-    )[0]
-    windows = geometric.test_windows(
-      *decoding.frame_size(frames),
-      (height, width),
-      config.num_test_crops,
-      config.min_image_size,
-    )
-    return decoding.decode_crops(tf.gather(frames, indices), windows, (height, width))
-
-
-def check_ranges(config: data_config.DataConfig) -> None:
-  """Raises `UserError` where a field's value can mean nothing."""
-  crop = config.augmentation
-  requirements = {
-    'feature_shape': (
-      len(config.feature_shape) == 4
-      and min(config.feature_shape) > 0
-      and config.feature_shape[-1] == 3,
-      'four positive sizes: frames, height, width, 3',
-    ),
-    'temporal_stride': (config.temporal_stride > 0, 'at least 1'),
-    'num_views': (config.num_views >= 0, 'at least 0'),
-    'num_test_clips': (config.num_test_clips >= 0, 'at least 0'),
-    'label_fraction': (0 < config.label_fraction <= 1, 'in (0, 1]'),
-    'augmentation.area_range': (
-      len(crop.area_range) == 2 and 0 < crop.area_range[0] <= crop.area_range[1] <= 1,
-      'two rising values in (0, 1]',
-    ),
-    'augmentation.aspect_range': (
-      len(crop.aspect_range) == 2 and 0 < crop.aspect_range[0] <= crop.aspect_range[1],
-      'two rising positive values',
-    ),
-    'augmentation.flip_probability': (0 <= crop.flip_probability <= 1, 'in [0, 1]'),
-  }
-  for name, (holds, expected) in requirements.items():
-    if not holds:
-      value = config
-      for part in name.split('.'):
-        value = getattr(value, part)
-      raise UserError(f'{name} {value}: expected {expected}')
-
-
-def check(
-  config: data_config.DataConfig, table: index.RecordIndex, pipelines: int = 1
-) -> None:
-  """Raises `UserError` where the batches can't be made, before any is."""
-  check_ranges(config)
-  ViewMaker(config)
-  batch = config.global_batch_size
-  if batch < 1 or batch % pipelines:
-    raise UserError(
-      f'global_batch_size {batch}: expected a positive multiple of the {pipelines} input '
-      'pipelines'
-    )
-  if config.is_training and len(table) < batch:
-    raise UserError(
-      f'global_batch_size {batch}: the data has only {len(table)} records '
-      f'({table.files[0]} ...); use a batch of at most that'
-    )
-  if not config.num_views and not config.num_test_clips:
-    raise UserError('num_views 0 and num_test_clips 0: set one, or nothing is read')
-  if config.num_views and config.num_test_clips > 1:
-    raise UserError(
-      f'num_test_clips {config.num_test_clips} with num_views {config.num_views}: '
-      'augmented views go with at most one test clip'
-    )
-  if config.is_training and config.num_test_clips > 1:
-    raise UserError('num_test_clips > 1 needs is_training=False')
-
-
 def num_places(config: data_config.DataConfig, num_records: int) -> int:
   """Places of the evaluation stream: records times test clips, padded to whole batches."""
   batch = config.global_batch_size
   return -(-num_records * max(1, config.num_test_clips) // batch) * batch
 
 
-def _sample_maker(
-  config: data_config.DataConfig, table: index.RecordIndex
-) -> Callable[[tf.Tensor], Sample]:
-  files = tf.constant(list(table.files))
-  file_id, offset, size = (
-    tf.constant(a) for a in (table.file_id, table.offset, table.size)
-  )
-  parse = (
-    tfds.example_parser(config.tfds_name, config.tfds_data_dir)
-    if config.tfds_name
-    else parse_record
-  )
-  views = ViewMaker(config)
+class SampleMaker:
+  """Makes the sample of a place in the stream.
 
-  def make(place: tf.Tensor) -> Sample:
-    position = (
-      training_position(place, len(table), config.global_batch_size, config.seed)
-      if config.is_training
-      else evaluation_position(place, len(table), max(1, config.num_test_clips))
+  A record that can't be read, parsed or decoded costs itself only: in training another
+  record, drawn for it, takes its place; in evaluation the place is marked invalid. Either
+  way it is named on stderr and counted in the sample's 'bad'.
+
+  Attributes:
+    views: makes the views of a clip.
+  """
+
+  def __init__(self, config: data_config.DataConfig, table: index.RecordIndex):
+    self._config = config
+    self._num_records = len(table)
+    self._files = tf.constant(list(table.files))
+    self._file_id = tf.constant(table.file_id)
+    self._number = tf.constant(table.number)
+    self._offset = tf.constant(table.offset)
+    self._size = tf.constant(table.size)
+    self._parse = (
+      tfds.example_parser(config.tfds_name, config.tfds_data_dir)
+      if config.tfds_name
+      else parse_record
     )
-    row = position.row
-    clip = parse(read_record(files[file_id[row]], offset[row], size[row]))
-    key = draws.sample_key(config.seed, position.epoch, row)
-    sample = {
-      'label': clip['label'],
-      'record': row,
-      'valid': position.valid,
-    }
-    if config.num_views:
-      sample['views'] = views.training_views(clip['frames'], key)
-    if config.num_test_clips:
-      sample['test_views'] = views.test_views(clip['frames'], position.clip)
-    return sample
+    self.views = views.ViewMaker(config)
 
-  return make
+  def position(self, place: tf.Tensor) -> Position:
+    """Which record a place takes, if it can be read."""
+    config = self._config
+    if config.is_training:
+      return training_position(
+        place, self._num_records, config.global_batch_size, config.seed
+      )
+    return evaluation_position(place, self._num_records, max(1, config.num_test_clips))
+
+  def clip(self, row: tf.Tensor) -> Sample:
+    """Reads and parses a record; see `parse_record`."""
+    path = self._files[self._file_id[row]]
+    return self._parse(read_record(path, self._offset[row], self._size[row]))
+
+  def key(self, position: Position) -> tf.Tensor:
+    """What the draws of a sample are keyed by."""
+    return draws.sample_key(self._config.seed, position.epoch, position.row)
+
+  def sample(self, position: Position) -> Sample:
+    """The sample of one record, repeated `clips_per_decode` times on a first axis."""
+    config = self._config
+    clip = self.clip(position.row)
+    made: Sample = {}
+    if config.num_views:
+      made |= self.views.training_views(clip['frames'], self.key(position))
+    if config.num_test_clips:
+      made['test_views'] = self.views.test_views(clip['frames'], position.clip)[None]
+    once = {'label': clip['label'], 'record': position.row, 'valid': position.valid}
+    repeated = {k: tf.repeat(v[None], config.clips_per_decode) for k, v in once.items()}
+    return made | repeated
+
+  def __call__(self, place: tf.Tensor) -> Sample:
+    """The sample of a place; see `sample`. 'bad' says how many records failed."""
+    wanted = self.position(place)
+    # A data set inside the map, because it alone can go on after an error. Its first
+    # element is the only one that is made unless that fails.
+    tries = tf.data.Dataset.range(_ATTEMPTS if self._config.is_training else 1)
+    made = tries.map(lambda attempt: self._attempt(wanted, attempt))
+    samples = made.ignore_errors()
+    if self._config.is_training:
+      samples = samples.concatenate(made)  # Where all fail, this says why.
+    else:
+      samples = samples.concatenate(self._blank(wanted, made.element_spec))
+    made = samples.take(1).get_single_element()
+    with tf.control_dependencies([self._name_failed(wanted, made['bad'][0])]):
+      return tf.nest.map_structure(tf.identity, made)
+
+  def _attempt(self, wanted: Position, attempt: tf.Tensor) -> Sample:
+    made = self.sample(self._substitute(wanted, attempt))
+    failed = tf.repeat(tf.cast(attempt, tf.int32)[None], self._config.clips_per_decode)
+    return made | {'bad': failed}
+
+  def _blank(self, wanted: Position, spec: dict[str, tf.TensorSpec]) -> tf.data.Dataset:
+    """One invalid sample: what evaluation takes for a record that failed."""
+    zeros = tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), spec)
+    return tf.data.Dataset.from_tensors(
+      zeros | {'record': wanted.row[None], 'bad': tf.ones([1], tf.int32)}
+    )
+
+  def _substitute(self, wanted: Position, attempt: tf.Tensor) -> Position:
+    """The wanted position at attempt 0, then others drawn for it."""
+    key = draws.fold(self.key(wanted), attempt)
+    drawn = draws.integer(key, 'substitute', self._num_records)
+    return wanted._replace(
+      row=tf.where(attempt == 0, wanted.row, tf.cast(drawn, tf.int64))
+    )
+
+  def _name_failed(self, wanted: Position, count: tf.Tensor) -> tf.Operation:
+    """Prints the first `count` records that were tried for a place."""
+
+    def name(attempt: tf.Tensor) -> tf.Tensor:
+      row = self._substitute(wanted, attempt).row
+      tf.print(
+        'skipped a damaged record:',
+        self._files[self._file_id[row]],
+        'record',
+        self._number[row],
+        'at byte',
+        self._offset[row],
+        output_stream=sys.stderr,
+      )
+      return attempt + 1
+
+    zero = tf.constant(0, tf.int64)
+    count = tf.where(
+      wanted.valid, tf.cast(count, tf.int64), 0
+    )  # Padding repeats a record.
+    return tf.while_loop(lambda a: a < count, name, [zero])[0].op
 
 
 def build_dataset(
@@ -274,52 +236,75 @@ def build_dataset(
     start_step: first training step; ignored in evaluation.
 
   Returns:
-    Batches of the per-replica size: 'views' [B, V, T, H, W, 3] float32 in [0, 1],
-    'test_views' [B, C, T, H, W, 3] uint8, 'label' [B] int64, 'record' [B] int64 row of
-    the index, 'valid' [B] bool.
+    Batches of the per-replica size: 'views' [B, V, T, H, W, 3] float32 in [0, 1] (or
+    uint8, with 'view_key' int32 [B, 2]; see `views.augment_on_device`), 'test_views'
+    [B, C, T, H, W, 3] uint8, 'label' [B] int64, 'record' [B] int64 row of the index,
+    'valid' [B] bool, 'bad' [B] int32 records that failed for the place. From a tf.data
+    service the batches are the same, in the order in which its workers finish them.
 
   Raises:
     UserError: the config asks for what can't be.
   """
   pipelines = input_context.num_input_pipelines if input_context else 1
   pipeline = input_context.input_pipeline_id if input_context else 0
-  check(config, table, pipelines)
-  batch = config.global_batch_size
+  checks.check(config, table, pipelines)
+  batch, repeats = config.global_batch_size, config.clips_per_decode
   share = batch // pipelines
-  if config.is_training:
-    places = tf.data.Dataset.range(start_step * share, tf.int64.max)
-  else:
-    places = tf.data.Dataset.range(num_places(config, len(table)) // pipelines)
-  places = places.map(lambda n: n // share * batch + pipeline * share + n % share)
-  dataset = places.map(
-    _sample_maker(config, table), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-  )
   per_replica = (
     input_context.get_per_replica_batch_size(batch) if input_context else batch
   )
-  dataset = dataset.batch(per_replica, drop_remainder=True)
-  options = tf.data.Options()
-  options.deterministic = True
-  if config.num_threads:
-    options.threading.private_threadpool_size = config.num_threads
-  dataset = dataset.with_options(options)
+  if config.is_training:
+    steps = tf.data.Dataset.range(start_step // repeats, tf.int64.max)
+  else:
+    steps = tf.data.Dataset.range(num_places(config, len(table)) // batch)
+  first = pipeline * share + tf.range(share, dtype=tf.int64)
+  # A service hands out whole steps, so its batches are the ones that others see.
+  dataset = steps.flat_map(
+    lambda step: tf.data.Dataset.from_tensor_slices(step * batch + first)
+  )
+  dataset = dataset.map(
+    SampleMaker(config, table), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+  )
+  dataset = dataset.batch(share, drop_remainder=True).with_options(_options(config))
+  if config.enable_tf_data_service:
+    dataset = dataset.apply(_service(config, pipeline))
+  parts = share // per_replica
+  dataset = dataset.flat_map(lambda samples: _split(samples, repeats, parts))
+  if config.is_training:
+    dataset = dataset.skip(start_step % repeats * parts)
   return dataset.prefetch(config.prefetch_buffer_size or tf.data.AUTOTUNE)
 
 
-@contextlib.contextmanager
-def damage_named(*configs: data_config.DataConfig) -> Iterator[None]:
-  """Turns what TensorFlow says of damaged data into a `UserError` that tells what to do."""
-  try:
-    yield
-  except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-    lines = str(error).splitlines()
-    first = next((line for line in lines if any(sign in line for sign in _DAMAGE)), '')
-    if not first and not isinstance(error, tf.errors.DataLossError):
-      raise
-    paths = ' or '.join(
-      sorted({config.input_path or config.tfds_name for config in configs})
-    )
-    raise UserError(
-      f'a record of {paths} is damaged ({(first or lines[0]).strip()}); find it with '
-      'python -m tfrecords_tools.validate, then convert its source again'
-    ) from error
+def _split(samples: Sample, repeats: int, parts: int) -> tf.data.Dataset:
+  """Batches of [share, repeats, ...] samples: by repeat, then by replica."""
+
+  def take(i: tf.Tensor) -> Sample:
+    repeat, part = i // parts, i % parts
+    size = samples['record'].shape[0] // parts
+    return {
+      key: value[part * size : (part + 1) * size, repeat]
+      for key, value in samples.items()
+    }
+
+  return tf.data.Dataset.range(repeats * parts).map(take)
+
+
+def _options(config: data_config.DataConfig) -> tf.data.Options:
+  options = tf.data.Options()
+  options.deterministic = True
+  # The first batch is made while Python still traces the step.
+  options.experimental_warm_start = True
+  if config.num_threads:
+    options.threading.private_threadpool_size = config.num_threads
+  if config.ram_budget:
+    options.autotune.ram_budget = int(config.ram_budget * 2**30)
+  return options
+
+
+def _service(config: data_config.DataConfig, pipeline: int):
+  # A name of its own for every start: a job that is joined would go on where it was.
+  return tf.data.experimental.service.distribute(
+    tf.data.experimental.service.ShardingPolicy.DYNAMIC,
+    config.tf_data_service_address,
+    job_name=f'{config.tf_data_service_job_name}-{pipeline}-{uuid.uuid4().hex}',
+  )

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from official.video import files
 from official.video.errors import UserError
-from official.video.evaluation import files, knn
+from official.video.evaluation import knn
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

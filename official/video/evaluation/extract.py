@@ -10,6 +10,7 @@ import tqdm
 
 from official.video.configs import data as data_config
 from official.video.data import index, reader
+from official.video.errors import UserError
 
 Encoder = Callable[[tf.Tensor], Mapping[str, tf.Tensor]]
 
@@ -41,7 +42,12 @@ class Encoded:
 def test_config(config: data_config.DataConfig) -> data_config.DataConfig:
   """The config that reads plain test views of the same data, in order."""
   return dataclasses.replace(
-    config, is_training=False, num_views=0, num_test_clips=max(1, config.num_test_clips)
+    config,
+    is_training=False,
+    num_views=0,
+    num_test_clips=max(1, config.num_test_clips),
+    clips_per_decode=1,
+    enable_tf_data_service=False,
   )
 
 
@@ -62,7 +68,7 @@ def encode(
     description: of the progress bar.
 
   Raises:
-    UserError: the data is damaged.
+    UserError: no record can be read.
   """
   config = test_config(config)
   sums: dict[str, np.ndarray] = {}
@@ -71,21 +77,25 @@ def encode(
   clips = np.zeros((len(table), *config.feature_shape), np.uint8) if keep_clips else None
   dataset = reader.build_dataset(config, table)
   steps = reader.num_places(config, len(table)) // config.global_batch_size
-  with reader.damage_named(config):
-    for batch in tqdm.tqdm(dataset, description, steps, file=sys.stderr, leave=False):
-      valid = batch['valid'].numpy()
-      rows = batch['record'].numpy()[valid]
-      views = batch['test_views']
-      outputs = encoder(tf.reshape(views, [-1, *views.shape[2:]]))
-      for name, value in outputs.items():
-        value = value.numpy().reshape(len(valid), views.shape[1], -1).mean(1)[valid]
-        total = sums.setdefault(name, np.zeros((len(table), value.shape[1]), np.float32))
-        np.add.at(total, rows, value)
-      if clips is not None:
-        clips[rows] = views.numpy()[valid, 0]
-      labels[rows] = batch['label'].numpy()[valid]
-      np.add.at(count, rows, 1)
+  for batch in tqdm.tqdm(dataset, description, steps, file=sys.stderr, leave=False):
+    valid = batch['valid'].numpy()
+    rows = batch['record'].numpy()[valid]
+    views = batch['test_views']
+    outputs = encoder(tf.reshape(views, [-1, *views.shape[2:]]))
+    for name, value in outputs.items():
+      value = value.numpy().reshape(len(valid), views.shape[1], -1).mean(1)[valid]
+      total = sums.setdefault(name, np.zeros((len(table), value.shape[1]), np.float32))
+      np.add.at(total, rows, value)
+    if clips is not None:
+      clips[rows] = views.numpy()[valid, 0]
+    labels[rows] = batch['label'].numpy()[valid]
+    np.add.at(count, rows, 1)
   seen = np.flatnonzero(count)
+  if not len(seen):
+    raise UserError(
+      f'{table.files[0]} ...: none of the {len(table)} records can be read; see python -m '
+      'tfrecords_tools.validate'
+    )
   return Encoded(
     {name: total[seen] / count[seen, None] for name, total in sums.items()},
     labels[seen],

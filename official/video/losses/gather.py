@@ -22,4 +22,8 @@ def gather(tensor: tf.Tensor, axis: int = 0) -> tf.Tensor:
   context = tf.distribute.get_replica_context()
   if context is None or context.num_replicas_in_sync == 1:
     return tensor
-  return context.all_gather(tensor, axis)
+  whole = context.all_gather(tensor, axis)
+  shape = tensor.shape.as_list()
+  shape[axis] = None
+  whole.set_shape(shape)  # The exchange itself forgets it.
+  return whole

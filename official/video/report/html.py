@@ -6,7 +6,7 @@ import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from official.video.evaluation import files
+from official.video import files
 from official.video.report import plots
 from official.video.report.gallery import Row
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 from official.video import modeling
 from official.video.augment import geometric, normalization
 from official.video.configs import data as data_config
-from official.video.data import decoding, reader
+from official.video.data import decoding, reader, views
 
 
 class EncoderModule(tf.Module):
@@ -37,7 +37,7 @@ class EncoderModule(tf.Module):
     self._config = config
     self._zero_centering = zero_centering
     self._classifies = classifies
-    self._views = reader.ViewMaker(dataclasses.replace(config, num_views=0))
+    self._views = views.ViewMaker(dataclasses.replace(config, num_views=0))
 
   def _encode(self, clips: tf.Tensor) -> dict[str, tf.Tensor]:
     clips = normalization.normalize(clips, self._zero_centering)

@@ -14,9 +14,10 @@ from official.core import base_task
 from official.video import modeling
 from official.video.checkpoints import restore
 from official.video.configs import data as data_config
-from official.video.data import index, reader
+from official.video.data import checks, index, reader, views
 from official.video.errors import UserError
 from official.video.losses import regularization
+from official.video.tasks import step
 
 
 def check_same_classes(tables: Sequence[index.RecordIndex]) -> None:
@@ -31,12 +32,17 @@ def check_same_classes(tables: Sequence[index.RecordIndex]) -> None:
       )
 
 
+def _scaler(optimizer) -> tf_keras.mixed_precision.LossScaleOptimizer | None:
+  scales = isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer)
+  return optimizer if scales else None
+
+
 class VideoTask(base_task.Task, abc.ABC):
   """A task on video clips.
 
-  A subclass builds the model and says what the loss of a global batch is
-  (`compute_loss`) and what is learnt from a whole evaluation (`validation_outputs`,
-  `score`).
+  A subclass builds the model and says what it computes for each sample (`forward`), what
+  the loss of a global batch of that is (`compute_loss`), and what is learnt from a whole
+  evaluation (`validation_outputs`, `score`).
   """
 
   @functools.cached_property
@@ -56,12 +62,23 @@ class VideoTask(base_task.Task, abc.ABC):
       UserError: data is missing, damaged or does not fit the task.
     """
     config = self.task_config
+    if training:
+      self._check_micro_batches(1)
     inputs = [(config.train_data, self.train_index)] if training else []
     inputs.append((config.validation_data, self.validation_index))
     for data, table in inputs:
-      reader.check(data, table)
+      checks.check(data, table)
       self.check_records(table)
     check_same_classes([table for _, table in inputs])
+
+  def _check_micro_batches(self, replicas: int) -> None:
+    parts = self.task_config.micro_batches
+    batch = self.task_config.train_data.global_batch_size
+    if parts < 1 or batch % (parts * replicas):
+      raise UserError(
+        f'task.micro_batches {parts}: does not divide task.train_data.global_batch_size '
+        f'{batch} on {replicas} replicas; use a divisor of {batch // replicas}'
+      )
 
   def check_records(self, table: index.RecordIndex) -> None:
     """Raises `UserError` where records do not fit the task; by default all do."""
@@ -72,7 +89,13 @@ class VideoTask(base_task.Task, abc.ABC):
     input_context: tf.distribute.InputContext | None = None,
     start_step: int = 0,
   ) -> tf.data.Dataset:
-    """Batches of one input pipeline; see `reader.build_dataset`."""
+    """Batches of one input pipeline; see `reader.build_dataset`.
+
+    Raises:
+      UserError: a replica's training batch does not divide into `micro_batches`.
+    """
+    if params.is_training and input_context:
+      self._check_micro_batches(input_context.num_replicas_in_sync)
     table = self.train_index if params.is_training else self.validation_index
     return reader.build_dataset(params, table, input_context, start_step)
 
@@ -86,10 +109,33 @@ class VideoTask(base_task.Task, abc.ABC):
       restore.restore_backbone(model.backbone, self.task_config.init_checkpoint)
 
   @abc.abstractmethod
-  def compute_loss(
-    self, inputs: Mapping[str, tf.Tensor], model: modeling.VideoModel
+  def forward(
+    self, inputs: Mapping[str, tf.Tensor], model: modeling.VideoModel, training: bool
   ) -> dict[str, tf.Tensor]:
-    """Scalars of a training batch; 'loss' is that of the global batch, on every replica."""
+    """What the loss needs of the model, by sample.
+
+    A sample's row depends on its own inputs alone, batch norm apart, because a batch may
+    come in several parts.
+
+    Args:
+      inputs: a replica's batch, or part of it.
+      model: of `build_model`.
+      training: whether batch norm and dropout are in training mode.
+
+    Returns:
+      Float32 tensors, each with the batch as first axis.
+    """
+
+  @abc.abstractmethod
+  def compute_loss(
+    self, outputs: Mapping[str, tf.Tensor], inputs: Mapping[str, tf.Tensor]
+  ) -> dict[str, tf.Tensor]:
+    """Scalars of a training batch; 'loss' is that of the global batch, on every replica.
+
+    Args:
+      outputs: of `forward`, for all of this replica's samples.
+      inputs: this replica's batch.
+    """
 
   @abc.abstractmethod
   def validation_outputs(
@@ -102,34 +148,58 @@ class VideoTask(base_task.Task, abc.ABC):
     """Scores of a whole evaluation, given the outputs of all its valid samples."""
 
   def train_step(self, inputs, model, optimizer, metrics=None):
-    """One step of the optimiser. N replicas give the update of one with the whole batch."""
+    """One step of the optimiser. N replicas give the update of one with the whole batch.
+
+    A step whose loss or gradient is not finite on some replica changes nothing: no weight,
+    no moving average, no slot and no counter. Under loss scaling, where gradients
+    overflow now and then and the optimizer skips those steps by itself, only the loss
+    counts.
+
+    Returns:
+      The loss, 'finite' (a bool, the same on all replicas) and, where the inputs have it,
+      'record'.
+    """
+    inputs = views.augment_on_device(inputs, self.task_config.train_data)
+    undo = step.Undo(model, optimizer)
+    scalars, gradients = self._scalars_and_gradients(inputs, model, optimizer)
+    checked = [] if _scaler(optimizer) else gradients
+    finite = step.finite_on_all_replicas([scalars['loss'], *checked])
+    optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+    undo.unless(finite)
+    for metric in metrics or ():
+      metric.update_state(scalars[metric.name])
+    passed = {key: inputs[key] for key in ('record',) if key in inputs}
+    return {self.loss: scalars['loss'], 'finite': finite} | passed
+
+  def _scalars_and_gradients(self, inputs, model, optimizer):
+    """Scalars of the global batch, and this replica's share of the gradients."""
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    scaler = (
-      optimizer
-      if isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer)
-      else None
-    )
-    with tf.GradientTape() as tape:
-      scalars = self.compute_loss(inputs, model)
+    scaler = _scaler(optimizer)
+
+    def objective(outputs):
+      scalars = self.compute_loss(outputs, inputs)
       decay = regularization.kernel_l2(
         model.trainable_variables, self.task_config.l2_weight_decay
       )
-      loss = scalars['loss'] + decay
-      scaled = loss / replicas
-      if scaler:
-        scaled = scaler.get_scaled_loss(scaled)
-    gradients = tape.gradient(scaled, model.trainable_variables)
+      scalars |= {'loss': scalars['loss'] + decay, 'regularization_loss': decay}
+      share = scalars['loss'] / replicas
+      return (scaler.get_scaled_loss(share) if scaler else share), scalars
+
+    scalars, gradients = step.whole_batch_gradients(
+      lambda part: self.forward(part, model, True),
+      objective,
+      inputs,
+      model,
+      self.task_config.micro_batches,
+    )
     if scaler:
       gradients = scaler.get_unscaled_gradients(gradients)
-    optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
-    scalars |= {'loss': loss, 'regularization_loss': decay}
-    for metric in metrics or ():
-      metric.update_state(scalars[metric.name])
-    return {self.loss: loss}
+    return scalars, gradients
 
   def validation_step(self, inputs, model, metrics=None):
     """Outputs of one validation batch with 'record', 'label' and 'valid' of its samples."""
     del metrics
+    inputs = views.augment_on_device(inputs, self.task_config.validation_data)
     passed = {key: inputs[key] for key in ('record', 'label', 'valid')}
     return self.validation_outputs(inputs, model) | passed
 

@@ -79,7 +79,7 @@ class ClassificationTask(base.VideoTask):
     """Backbone under the classifier."""
     config = self.task_config.model
     return modeling.VideoModel(
-      factory.build_backbone(config.backbone, config.norm_activation),
+      factory.build_backbone(config.backbone, config.norm_activation, remat=config.remat),
       classification_head.build_classification_head(config.head, self.num_classes),
       config.endpoint,
       config.freeze_backbone,
@@ -90,12 +90,16 @@ class ClassificationTask(base.VideoTask):
     names = ('accuracy', 'regularization_loss') if training else ()
     return [tf_keras.metrics.Mean(name=name) for name in names]
 
-  def compute_loss(self, inputs, model):
-    """Cross entropy and accuracy of one view a clip, mean over the global batch."""
+  def forward(self, inputs, model, training):
+    """{'output': [B, num_classes] logits} of one view a clip."""
     clips = normalization.normalize(
       inputs['views'][:, 0], self.task_config.zero_centering
     )
-    logits = gather.gather(model(clips, training=True)['output'])
+    return {'output': model(clips, training=training)['output']}
+
+  def compute_loss(self, outputs, inputs):
+    """Cross entropy and accuracy, mean over the global batch."""
+    logits = gather.gather(outputs['output'])
     labels = gather.gather(inputs['label'])
     with tf.control_dependencies([self._assert_labels(labels)]):
       target = tf.one_hot(labels, self.num_classes)

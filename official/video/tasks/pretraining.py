@@ -50,7 +50,7 @@ class PretrainTask(base.VideoTask):
     """Backbone under the projection head."""
     config = self.task_config.model
     return modeling.VideoModel(
-      factory.build_backbone(config.backbone, config.norm_activation),
+      factory.build_backbone(config.backbone, config.norm_activation, remat=config.remat),
       projection.build_projection_head(config.head, config.norm_activation),
       config.endpoint,
     )
@@ -60,19 +60,21 @@ class PretrainTask(base.VideoTask):
     names = (*self.scalar_names, 'regularization_loss') if training else ()
     return [tf_keras.metrics.Mean(name=name) for name in names]
 
-  def embed_views(self, inputs, model: modeling.VideoModel, training: bool):
-    """Head outputs of the augmented views, one [B, D] tensor a view."""
+  def forward(self, inputs, model, training):
+    """{'embedding': [B, V, D]}: head outputs of the augmented views."""
     clips = views_first(inputs['views'])
     clips = normalization.normalize(clips, self.task_config.zero_centering)
-    return tf.split(model(clips, training=training)['output'], inputs['views'].shape[1])
+    output = model(clips, training=training)['output']
+    views = tf.split(output, inputs['views'].shape[1])
+    return {'embedding': tf.stack(views, axis=1)}
 
   def validation_outputs(self, inputs, model):
     """Embeddings of the augmented views and the feature of the plain view."""
     clips = normalization.normalize(
       inputs['test_views'][:, 0], self.task_config.zero_centering
     )
-    embeddings = tf.stack(self.embed_views(inputs, model, training=False), axis=1)
-    return {'embedding': embeddings, 'feature': model.encode(clips)['feature']}
+    outputs = self.forward(inputs, model, False)
+    return outputs | {'feature': model.encode(clips)['feature']}
 
   def score(self, outputs):
     """Loss and its scalars on validation, kNN accuracy, measures of collapse."""

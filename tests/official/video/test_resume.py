@@ -1,4 +1,7 @@
-"""Training in one go and training in parts are the same, bit for bit."""
+"""A run that was stopped anywhere ends as the unbroken one, bit for bit."""
+
+import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -6,12 +9,22 @@ import tensorflow as tf
 import tf_keras
 from tensorflow.python.framework import config
 
-from official.video import command_line, experiment, train, trainer
+from official.video import command_line, experiment, interrupt, trainer
 from tests import clips, tiny
+
+STEPS = 6
+# Colours cost seconds of compiling a run; that they repeat is the reader's test.
+PLAIN = 'augmentation: {policy: none}'
+SETTINGS = (
+  f'trainer: {{train_steps: {STEPS}, steps_per_loop: 2, summary_interval: 2, '
+  'validation_interval: 3, checkpoint_interval: 1}',
+  f'task: {{train_data: {{{PLAIN}}}, validation_data: {{{PLAIN}}}}}',
+)
 
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
+  # Two steps an epoch.
   folder = tmp_path_factory.mktemp('records')
   return (
     clips.write_split(folder, 'train', [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]),
@@ -19,43 +32,57 @@ def data(tmp_path_factory):
   )
 
 
-@pytest.fixture
+@pytest.fixture(scope='module', autouse=True)
 def deterministic():
   tf.config.experimental.enable_op_determinism()
   yield
   config.disable_op_determinism()
 
 
-def run(name, overrides, data, model_dir, stop_at):
-  """Trains to a step, as the same command would, but stopped there.
+class _StoppingTask:
+  """Wraps a task's step: notes the records it takes, and stops the run at a step."""
+
+  def __init__(self, task, stop: interrupt.Interrupt | None, stop_at: int):
+    self.taken: list[list[int]] = []
+    self._step = task.train_step
+    self._stop, self._stop_at = stop, stop_at
+
+  def __call__(self, inputs, **kwargs):
+    tf.py_function(self._note, [inputs['record']], [])
+    return self._step(inputs, **kwargs)
+
+  def _note(self, rows) -> None:
+    self.taken.append(rows.numpy().tolist())
+    if len(self.taken) == self._stop_at:
+      self._stop.number = 15
+      self._stop.requested.assign(True)
+
+
+def run(name, overrides, data, model_dir, stop_at=0):
+  """Runs the command that `name` and `overrides` are, stopped after some steps of it.
 
   Returns:
     The trainer and the records of every batch that it took.
   """
   params = tiny.load(name, *data)
-  experiment.apply_overrides(params, f'trainer.train_steps=4,{overrides}', 'test')
+  for text in (*SETTINGS, overrides):
+    experiment.apply_overrides(params, text, 'test')
   tf_keras.utils.set_random_seed(7)
   task = experiment.build_task(params, str(model_dir))
-  taken = []
-  step = task.train_step
-
-  def recorded(inputs, *args, **kwargs):
-    tf.py_function(
-      lambda rows: taken.append(rows.numpy().tolist()), [inputs['record']], []
-    )
-    return step(inputs, *args, **kwargs)
-
-  task.train_step = recorded
   runner = trainer.ExperimentRunner(
     distribution_strategy=command_line.strategy_of(params),
     task=task,
-    mode='train',
+    mode='train_and_eval',
     params=params,
     model_dir=str(model_dir),
   )
-  train.save_run(params, str(model_dir))
-  runner.controller.train(steps=stop_at)
-  return runner.trainer, taken
+  task.train_step = _StoppingTask(task, runner._stop, stop_at)
+  if stop_at:
+    with pytest.raises(interrupt.Stopped):
+      runner.run()
+  else:
+    runner.run()
+  return runner.trainer, task.train_step.taken
 
 
 def state(of: trainer.VideoTrainer) -> dict[str, np.ndarray]:
@@ -68,24 +95,92 @@ def state(of: trainer.VideoTrainer) -> dict[str, np.ndarray]:
   return found | {'step': optimizer.iterations.numpy()}
 
 
+def scores(model_dir: pathlib.Path) -> list[dict]:
+  lines = (model_dir / 'scores.jsonl').read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope='module')
+def unbroken(data, tmp_path_factory):
+  made = {}
+
+  def of(name, overrides):
+    if (name, overrides) not in made:
+      folder = tmp_path_factory.mktemp('whole')
+      made[name, overrides] = *run(name, overrides, data, folder), folder
+    return made[name, overrides]
+
+  return of
+
+
+CVRL = ('cvrl_pretrain_tiny', 'task.train_data.seed=3')
+DROPOUT = ('cvrl_finetune_tiny', 'task.model.head.dropout_rate=0.5')
+REPEATS = ('cvrl_pretrain_tiny', 'task.train_data.clips_per_decode=2')
+
+
 @pytest.mark.parametrize(
-  ('name', 'overrides'),
+  ('name', 'overrides', 'stop_at'),
   [
-    ('cvrl_pretrain_tiny', 'task.train_data.seed=3'),
-    ('cvrl_finetune_tiny', 'task.model.head.dropout_rate=0.5'),
+    *((*CVRL, step) for step in range(1, STEPS)),
+    (*DROPOUT, 3),
+    pytest.param(*REPEATS, 3, marks=pytest.mark.slow),
+    *(pytest.param(*DROPOUT, s, marks=pytest.mark.slow) for s in (1, 2, 4, 5)),
   ],
 )
-def test_a_resumed_run_equals_an_uninterrupted_one(
-  name, overrides, data, tmp_path, deterministic
+def test_stopped_at_any_step_it_goes_on_bit_for_bit(
+  name, overrides, stop_at, data, tmp_path, unbroken
 ):
-  whole, taken = run(name, overrides, data, tmp_path / 'whole', 4)
-  _, first = run(name, overrides, data, tmp_path / 'parts', 2)
-  resumed, rest = run(name, overrides, data, tmp_path / 'parts', 4)
-  assert int(resumed.global_step) == 4
-  assert len(first) == len(rest) == 2
-  assert first + rest == taken
+  whole, taken, folder = unbroken(name, overrides)
+  first, begun = run(name, overrides, data, tmp_path, stop_at)
+  assert int(first.global_step) == stop_at == len(begun)
+  assert tf.train.latest_checkpoint(tmp_path).endswith(f'ckpt-{stop_at}')
+  resumed, rest = run(name, overrides, data, tmp_path)
+  assert int(resumed.global_step) == STEPS
+  assert begun + rest == taken
   expected, actual = state(whole), state(resumed)
   assert len(expected) > len(whole.model.variables + whole.model.trainable_variables)
   assert expected.keys() == actual.keys()
   for key, value in expected.items():
     np.testing.assert_array_equal(actual[key], value, err_msg=key)
+  assert scores(tmp_path) == scores(folder)
+  kinds = [(line['kind'], line['step']) for line in scores(folder)]
+  assert kinds == [
+    ('train', 2),
+    ('train', 3),
+    ('validation', 3),
+    ('train', 4),
+    ('train', 6),
+    ('validation', 6),
+  ]
+
+
+def test_a_checkpoint_holds_no_data(data, tmp_path):
+  run(*CVRL, data, tmp_path, stop_at=1)
+  weights = sum(
+    tf.train.load_checkpoint(str(tmp_path)).get_tensor(name).nbytes
+    for name, shape in tf.train.list_variables(str(tmp_path))
+    if shape
+  )
+  size = sum(f.stat().st_size for f in tmp_path.glob('ckpt-1.*'))
+  assert size < 1.2 * weights + 200_000
+
+
+def test_an_evaluation_that_was_cut_off_is_made_up_for(data, tmp_path, unbroken):
+  _, _, folder = unbroken(*CVRL)
+  run(*CVRL, data, tmp_path, stop_at=3)
+  kept = [line for line in scores(tmp_path) if line['kind'] != 'validation']
+  text = ''.join(json.dumps(line) + '\n' for line in kept)
+  # As if it had been killed while it evaluated, and while it wrote a line.
+  (tmp_path / 'scores.jsonl').write_text(text + '{"kind": "valid')
+  run(*CVRL, data, tmp_path)
+  assert scores(tmp_path) == scores(folder)
+
+
+def test_reports_after_the_checkpoint_are_made_again(data, tmp_path, unbroken):
+  _, _, folder = unbroken(*CVRL)
+  run(*CVRL, data, tmp_path, stop_at=3)
+  late = {'kind': 'train', 'step': 4, 'training_loss': 1e9}
+  with (tmp_path / 'scores.jsonl').open('a') as file:
+    file.write(json.dumps(late) + '\n')
+  run(*CVRL, data, tmp_path)
+  assert scores(tmp_path) == scores(folder)

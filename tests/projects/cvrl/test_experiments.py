@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from official.video import command_line, evaluate, experiment, export, train, trainer
+from official.video import command_line, evaluate, experiment, export, trainer
 from official.video.configs import tasks
 from tests import clips, tiny
 
@@ -32,7 +32,6 @@ def data(tmp_path_factory):
 def run(params, model_dir, mode='train_and_eval'):
   task = experiment.build_task(params, str(model_dir))
   task.check_data(True)
-  train.save_run(params, str(model_dir))
   runner = trainer.ExperimentRunner(
     distribution_strategy=command_line.strategy_of(params),
     task=task,

@@ -1,3 +1,6 @@
+import functools
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -65,14 +68,45 @@ def test_solarize_inverts_from_the_threshold_on():
   )
 
 
+@functools.cache
+def graph(method):
+  return tf.function(method, autograph=False)
+
+
+def both_ways(op, frames, drawn):
+  """What an operation makes of frames in a train step and, checked to be it, on a host."""
+  frames = tf.constant(frames)
+  drawn = {name: tf.constant(value) for name, value in drawn.items()}
+  expected = graph(op.apply)(frames, drawn).numpy()
+  actual = graph(op.apply_on_host)(frames, drawn)
+  np.testing.assert_allclose(actual, expected, atol=2e-6)
+  return expected
+
+
 @pytest.mark.parametrize('size', [30, 112, 224])
 def test_blur_equals_the_reference(size):
-  frames = clip(shape=(2, size, 24, 3))
+  frames = np.zeros((2, size, 24, 3), np.float32)
+  frames[:, size // 2 :] = clip(shape=(2, size - size // 2, 24, 3))
+  frames[:, :3] = 1
   op = photometric.GaussianBlur()
-  for sigma in (0.1, 0.7, 2.0):
+  for sigma in (0.1, 0.3, 0.46, 0.7, 0.95, 1.2, 1.43, 1.69, 1.7, 2.0):
     expected = reference.gaussian_blur(tf.constant(frames), size // 10, sigma)
-    actual = op.apply(tf.constant(frames), {'sigma': tf.constant(sigma)})
+    actual = both_ways(op, frames, {'sigma': sigma})
     np.testing.assert_allclose(actual, expected, atol=1e-4)
+
+
+def test_blurs_leave_out_next_to_nothing():
+  places = np.arange(-60, 61)
+  for radius in range(12):
+    sigma = photometric._largest_sigma(radius)
+    for factor, small in ((1.0, True), (1.01, False)):
+      taps = np.exp(-0.5 * (places / (sigma * factor)) ** 2)
+      left_out = taps[np.abs(places) > radius].sum() / taps.sum()
+      assert (left_out < 1.0001e-4) == small, radius
+  assert photometric._blur_radii(11, 2.0) == [2, 4, 6, 8]
+  assert photometric._blur_radii(5, 2.0) == [2, 3, 4, 5]
+  assert photometric._blur_radii(11, 0.2) == photometric._blur_radii(0, 2.0) == [0]
+  assert photometric._blur_radii(40, 9.0)[-1] == 35
 
 
 def test_blur_by_hand():
@@ -92,26 +126,34 @@ def test_small_frames_are_not_blurred():
   )
 
 
-ORDERS = [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]]
-
-
-@pytest.mark.parametrize('order', ORDERS)
-def test_jitter_runs_in_the_drawn_order_and_clips_after_each(order):
-  values = {'brightness': 1.6, 'contrast': 1.5, 'saturation': 1.7, 'hue': 0.15}
+@pytest.mark.parametrize('order', itertools.permutations(range(4)))
+@pytest.mark.parametrize('strong', [True, False])
+def test_jitter_runs_in_the_drawn_order_and_clips_after_each(order, strong):
+  factors = (1.6, 1.5, 1.7, 0.15) if strong else (0.7, 0.4, 0.5, -0.18)
   steps = [
-    lambda x: x * 1.6,
-    lambda x: tf.image.adjust_contrast(x, 1.5),
-    lambda x: tf.image.adjust_saturation(x, 1.7),
-    lambda x: tf.image.adjust_hue(x, 0.15),
+    lambda x: x * factors[0],
+    lambda x: tf.image.adjust_contrast(x, factors[1]),
+    lambda x: tf.image.adjust_saturation(x, factors[2]),
+    lambda x: tf.image.adjust_hue(x, factors[3]),
   ]
   frames = clip()
   expected = tall(tf.constant(frames))
   for step in order:
     expected = tf.clip_by_value(steps[step](expected), 0.0, 1.0)
-  drawn = {name: tf.constant(value) for name, value in values.items()}
-  drawn['order'] = tf.constant(order)
-  actual = photometric.ColorJitter().apply(tf.constant(frames), drawn)
+  names = 'brightness', 'contrast', 'saturation', 'hue'
+  drawn = dict(zip(names, factors, strict=True)) | {'order': order}
+  actual = both_ways(JITTER, frames, drawn)
   np.testing.assert_allclose(actual, tf.reshape(expected, SHAPE), atol=3e-5)
+
+
+JITTER = photometric.ColorJitter()
+
+
+def test_jitter_of_greys_and_primaries_ends_in_range():
+  for order in itertools.permutations(range(4)):
+    drawn = {'brightness': 1.8, 'contrast': 1.8, 'saturation': 1.8, 'hue': 0.2}
+    result = both_ways(JITTER, CORNERS, drawn | {'order': order})
+    assert result.min() >= 0 and result.max() <= 1
 
 
 OPS = {
@@ -123,7 +165,8 @@ OPS = {
 
 
 @pytest.mark.parametrize('name', OPS)
-def test_every_op_in_every_mode(name):
+@pytest.mark.parametrize('on_device', [False, True])
+def test_every_op_in_every_mode(name, on_device):
   """Under one key that lets it act and one that does not."""
   op, frames = OPS[name], tf.constant(clip())
   keys = [draws.sample_key(0, 0, record) for record in range(40)]
@@ -131,7 +174,7 @@ def test_every_op_in_every_mode(name):
   shapes = []
 
   def run(frames, key):
-    result = op(frames, key)
+    result = op(frames, key, on_device)
     shapes.append(result.shape.as_list())
     return result
 
@@ -142,6 +185,17 @@ def test_every_op_in_every_mode(name):
     assert result.dtype == np.float32 and result.min() >= 0 and result.max() <= 1
   assert shapes == [list(SHAPE)] * len(shapes)
   assert np.array_equal(op(frames, key), op(frames, key))
+
+
+@pytest.mark.parametrize('name', OPS)
+@pytest.mark.parametrize('on_device', [False, True])
+def test_every_op_takes_bytes(name, on_device):
+  op = OPS[name]
+  frames = np.random.default_rng(1).integers(0, 256, SHAPE).astype(np.uint8)
+  for record in range(12):
+    key = draws.sample_key(0, 0, record)
+    scaled = op(tf.constant(frames / 255, tf.float32), key)
+    np.testing.assert_allclose(op(tf.constant(frames), key, on_device), scaled, atol=1e-5)
 
 
 @pytest.mark.parametrize('name', OPS)

@@ -54,14 +54,27 @@ def test_none_only_scales():
 
 
 @pytest.mark.parametrize('jit', [False, True])
-def test_a_batch_is_its_clips_one_by_one(jit):
+@pytest.mark.parametrize('view', [0, 1])
+def test_a_batch_is_its_clips_one_by_one(jit, view):
+  """A train step with it on a device sees what the host would have made."""
   policy = policies.build_policy('cvrl')
-  clips = tf.constant(np.stack([CLIP, CLIP[::-1], CLIP]))
-  keys = tf.stack([draws.sample_key(0, 0, record) for record in range(3)])
-  batch = tf.function(policy.batch, jit_compile=jit)(clips, keys, 1)
+  rng = np.random.default_rng(1)
+  clips = tf.constant(rng.integers(0, 256, (6, 2, 120, 16, 3)).astype(np.uint8))
+  keys = tf.stack([draws.sample_key(0, 0, record) for record in range(6)])
+
+  def augment(clips, keys):
+    return policy.batch(clips, keys, view)
+
+  specs = [
+    tf.TensorSpec([None, *clips.shape[1:]], tf.uint8),
+    tf.TensorSpec([None, 2], tf.int32),
+  ]
+  step = tf.function(augment, jit_compile=jit, input_signature=specs)
+  batch = step(clips, keys)
   assert batch.shape == clips.shape
-  for i in range(3):
-    np.testing.assert_allclose(batch[i], policy(clips[i], keys[i], 1), atol=1e-5)
+  on_host = tf.function(lambda clip, key: policy(clip, key, view), autograph=False)
+  for i in range(6):
+    np.testing.assert_allclose(batch[i], on_host(clips[i], keys[i]), atol=1e-5)
 
 
 def test_the_operations_run_in_order_on_their_own_keys():

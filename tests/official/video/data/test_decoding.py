@@ -80,13 +80,35 @@ def test_the_same_in_tf_data(form):
 
 
 @pytest.mark.parametrize('form', ['JPEG', 'PNG', None])
-def test_several_crops_of_one_decoding(form):
+@pytest.mark.parametrize('flip', [True, [True, False], tf.constant([False, True])])
+def test_several_crops_of_one_decoding(form, flip):
   frames = pictures() if form is None else encode(pictures(), form)
   frames, windows = tf.convert_to_tensor(frames), tf.constant(WINDOWS[1:3])
-  crops = decoding.decode_crops(frames, windows, (16, 16), True)
+  crops = decoding.decode_crops(frames, windows, (16, 16), flip)
   assert crops.shape == (2, 3, 16, 16, 3)
-  for crop, window in zip(crops, WINDOWS[1:3], strict=True):
-    np.testing.assert_array_equal(crop, plain(frames, window, (16, 16), True))
+  flips = np.broadcast_to(flip, 2)
+  for crop, window, mirrored in zip(crops, WINDOWS[1:3], flips, strict=True):
+    np.testing.assert_array_equal(crop, plain(frames, window, (16, 16), mirrored))
+
+
+@pytest.mark.parametrize('form', ['JPEG', 'PNG', None])
+def test_any_number_of_frames(form, monkeypatch):
+  frames = pictures() if form is None else encode(pictures(), form)
+  windows, flips = tf.constant(WINDOWS[1:3]), [True, False]
+  expected = decoding.decode_crops(tf.constant(frames), windows, (16, 16), flips)
+  shape = [None, *frames.shape[1:]]
+  unknown = tf.TensorSpec(shape, tf.uint8 if form is None else tf.string)
+
+  @tf.function(input_signature=[unknown])
+  def decode(frames):
+    return decoding.decode_crops(frames, windows, (16, 16), flips)
+
+  np.testing.assert_array_equal(decode(tf.constant(frames)), expected)
+  monkeypatch.setattr(decoding, '_MAX_UNROLLED', 2)
+  looped = tf.function(decoding.decode_crops, autograph=False)
+  np.testing.assert_array_equal(
+    looped(tf.constant(frames), windows, (16, 16), tf.constant(flips)), expected
+  )
 
 
 @pytest.mark.parametrize('form', ['JPEG', 'PNG', None])
@@ -110,3 +132,38 @@ def test_a_cut_off_frame_is_an_error():
     )
   with pytest.raises(tf.errors.InvalidArgumentError):
     decoding.decode_clip(tf.constant([b'not a picture']), tf.constant(WINDOWS[0]), (8, 8))
+
+
+def refuses(frames, *texts):
+  """Asserts that decoding fails with the texts, eagerly and in a graph."""
+  for decode in (decoding.decode_clip, tf.function(decoding.decode_clip)):
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+      decode(tf.stack(frames), tf.constant([0, 0, 8, 8]), (8, 8))
+    assert all(text in str(error.value) for text in texts), str(error.value)
+
+
+@pytest.mark.parametrize('form', ['JPEG', 'PNG'])
+def test_frames_of_several_sizes_are_an_error(form):
+  whole = encode(pictures(2), form)
+  smaller = encode(pictures(1)[:, :30, :40], form)
+  sizes = 'frame 2 has [30 40] pixels', f'[{HEIGHT} {WIDTH}]'
+  refuses([*whole, smaller[0]], form, *sizes)
+
+
+@pytest.mark.parametrize('form', ['JPEG', 'PNG'])
+def test_frames_of_too_many_pixels_are_not_decoded(form, monkeypatch):
+  buffer = io.BytesIO()
+  PIL.Image.new('RGB', (9000, 8000)).save(buffer, format=form)
+  bomb = buffer.getvalue()
+  assert len(bomb) < 3e6
+  refuses([bomb], form, '[8000 9000] pixels', str(1 << 26))
+  monkeypatch.setattr(decoding, 'MAX_PIXELS', HEIGHT * WIDTH)
+  decoding.decode_clip(encode(pictures(1), form), tf.constant([0, 0, 8, 8]), (8, 8))
+  monkeypatch.setattr(decoding, 'MAX_PIXELS', HEIGHT * WIDTH - 1)
+  refuses(list(encode(pictures(1), form)), form, f'[{HEIGHT} {WIDTH}] pixels')
+
+
+def test_a_video_of_both_formats_is_an_error():
+  jpeg, png = (encode(pictures(1), form)[0] for form in ('JPEG', 'PNG'))
+  refuses([jpeg, png], 'JPEG')
+  refuses([png, jpeg], 'PNG')

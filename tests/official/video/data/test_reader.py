@@ -1,11 +1,12 @@
 import dataclasses
+import pathlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from official.video.configs import data as data_config
-from official.video.data import index, reader
+from official.video.data import index, reader, views
 from official.video.errors import UserError
 from tests import clips
 
@@ -175,12 +176,160 @@ def test_a_batch_that_pipelines_do_not_divide_is_refused(manifest):
     batches(config(manifest), 1, context(3, 0))
 
 
-def test_a_flipped_byte_is_noticed(manifest, tmp_path):
+@pytest.fixture
+def damaged(manifest, tmp_path):
+  """The same records with a flipped byte in the third record of the first file."""
   for file in manifest.parent.iterdir():
     (tmp_path / file.name).write_bytes(file.read_bytes())
-  shard = tmp_path / 'train-00000-of-00002.tfrecord'
-  data = bytearray(shard.read_bytes())
-  data[2000] ^= 1
-  shard.write_bytes(bytes(data))
-  with pytest.raises(tf.errors.DataLossError):
-    batches(dataclasses.replace(evaluation(manifest), input_path=str(tmp_path)))
+  path = tmp_path / manifest.name
+  table = index.load_index(config(path))
+  shard = pathlib.Path(table.files[0])
+  content = bytearray(shard.read_bytes())
+  content[int(table.offset[2]) + 2000] ^= 1
+  shard.write_bytes(bytes(content))
+  return path
+
+
+def test_training_takes_another_record_for_a_damaged_one(manifest, damaged, capfd):
+  whole = batches(config(manifest), 6)
+  seen = batches(config(damaged), 6)
+  bad = np.stack([b['bad'] for b in seen])
+  wanted = np.stack([b['record'] for b in whole])
+  np.testing.assert_array_equal(bad > 0, wanted == 2)
+  assert bad.max() == 1  # Nothing else of the file was lost.
+  for expected, actual in zip(whole, seen, strict=True):
+    fine = actual['bad'] == 0
+    for key in set(expected) - {'bad'}:
+      np.testing.assert_array_equal(actual[key][fine], expected[key][fine])
+    red = np.rint(actual['views'][..., 0].mean((1, 2, 3, 4)) * 255 / 8)
+    assert red.tolist() == actual['record'].tolist()
+  line = f'{damaged.parent}/train-00000-of-00002.tfrecord" record 2 at byte '
+  assert capfd.readouterr().err.count(line) >= (bad > 0).sum()  # It reads ahead.
+
+
+def test_what_stands_in_for_a_damaged_record_is_the_same_again(damaged):
+  whole = batches(config(damaged), 6)
+  rest = batches(config(damaged), 3, start_step=3)
+  for expected, actual in zip(whole[3:], rest, strict=True):
+    for key in expected:
+      np.testing.assert_array_equal(actual[key], expected[key], err_msg=key)
+
+
+def test_evaluation_leaves_a_damaged_record_out(damaged, capfd):
+  seen = batches(evaluation(damaged, num_test_clips=2))
+  valid = np.concatenate([b['valid'] for b in seen])
+  rows = np.concatenate([b['record'] for b in seen])
+  assert sorted(set(rows[valid])) == [row for row in range(11) if row != 2]
+  assert valid.sum() == 20
+  assert capfd.readouterr().err.count(' record 2 at byte ') == 2
+
+
+def test_truncated_frames_cost_its_record_only(tmp_path):
+  manifest = clips.write_split(tmp_path, 'train', LABELS, truncate_frames_of=4)
+  seen = batches(evaluation(manifest))
+  rows = np.concatenate([b['record'][b['valid']] for b in seen])
+  assert sorted(rows) == [row for row in range(11) if row != 4]
+
+
+def test_data_that_is_damaged_throughout_ends_in_an_error(manifest, tmp_path):
+  for file in manifest.parent.iterdir():
+    content = file.read_bytes()
+    if file.suffix == '.tfrecord':
+      content = bytes(len(content))
+    (tmp_path / file.name).write_bytes(content)
+  with pytest.raises(tf.errors.DataLossError, match='corrupted record'):
+    batches(config(tmp_path / manifest.name), 1)
+
+
+POLICY = data_config.Augmentation(policy='cvrl')
+
+
+def test_the_device_gives_the_views_that_the_host_gives(manifest):
+  on_host = config(manifest, augmentation=POLICY, augment_on='host')
+  on_device = config(manifest, augmentation=POLICY, augment_on='device')
+  step = tf.function(
+    lambda batch: views.augment_on_device(batch, on_device), jit_compile=True
+  )
+  for expected, raw in zip(batches(on_host, 2), batches(on_device, 2), strict=True):
+    assert raw['views'].dtype == np.uint8 and 'view_key' not in expected
+    actual = step({key: tf.constant(value) for key, value in raw.items()})
+    assert actual.keys() == expected.keys()
+    np.testing.assert_allclose(actual['views'], expected['views'], atol=2e-5)
+
+
+def test_augmentation_follows_the_accelerator(manifest, monkeypatch):
+  auto = config(manifest)
+  assert not views.augments_on_device(auto)
+  gpu = tf.config.LogicalDevice('/device:GPU:0', 'GPU')
+  monkeypatch.setattr(tf.config, 'list_logical_devices', lambda: [gpu])
+  assert views.augments_on_device(auto)
+  with tf.distribute.OneDeviceStrategy('/cpu:0').scope():
+    assert not views.augments_on_device(auto)
+
+
+def test_clips_are_used_several_times(manifest):
+  settings = config(
+    manifest, clips_per_decode=3, augmentation=data_config.Augmentation(policy='none')
+  )
+  seen = batches(settings, 6)
+  once = batches(dataclasses.replace(settings, clips_per_decode=1), 2)
+  for step, batch in enumerate(seen):
+    assert batch['record'].tolist() == once[step // 3]['record'].tolist()
+    green = np.rint(batch['views'][..., 1].mean((3, 4)) * 255 / 4)
+    expected = np.rint(once[step // 3]['views'][..., 1].mean((3, 4)) * 255 / 4)
+    assert np.abs(green - expected).max() <= 1  # The same frames.
+  np.testing.assert_array_equal(seen[0]['views'], once[0]['views'])
+  crops = [batch['views'] for batch in seen[:3]]
+  assert not np.array_equal(crops[0], crops[1])
+  assert not np.array_equal(crops[1], crops[2])
+
+
+def test_repeats_start_at_any_step_and_on_any_replica(manifest):
+  settings = config(manifest, clips_per_decode=3, augmentation=POLICY)
+  whole = batches(settings, 7)
+  for start in (1, 3, 5):
+    rest = batches(settings, 2, start_step=start)
+    for expected, actual in zip(whole[start:], rest, strict=False):
+      for key in expected:
+        np.testing.assert_array_equal(actual[key], expected[key], err_msg=key)
+  parts = batches(settings, 4, context(1, 0, replicas=2), start_step=5)
+  joined = np.concatenate([parts[0]['views'], parts[1]['views']])
+  np.testing.assert_array_equal(joined, whole[5]['views'])
+
+
+def test_a_data_service_gives_the_same_batches(manifest):
+  service = tf.data.experimental.service
+  dispatcher = service.DispatchServer()
+  address = dispatcher.target.split('://')[1]
+  workers = [
+    service.WorkerServer(service.WorkerConfig(dispatcher_address=address))
+    for _ in range(2)
+  ]
+  plain = config(manifest, augmentation=POLICY)
+  served = dataclasses.replace(
+    plain, enable_tf_data_service=True, tf_data_service_address=dispatcher.target
+  )
+  expected = {b['record'].tobytes(): b for b in batches(plain, 30)}
+  halves = batches(served, 8, context(1, 0, replicas=2), start_step=2)
+  for one, other in zip(halves[::2], halves[1::2], strict=True):
+    whole = np.concatenate([one['record'], other['record']])
+    np.testing.assert_array_equal(
+      np.concatenate([one['views'], other['views']]), expected[whole.tobytes()]['views']
+    )
+  del workers
+
+
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    ({'augment_on': 'gpu'}, 'augment_on gpu: expected one of auto, device, host'),
+    ({'clips_per_decode': 0}, 'clips_per_decode 0'),
+    ({'clips_per_decode': 2, 'is_training': False}, 'clips_per_decode 2'),
+    ({'max_bad_fraction': 1.5}, 'max_bad_fraction 1.5'),
+    ({'ram_budget': 0.0}, 'ram_budget 0.0'),
+    ({'enable_tf_data_service': True}, 'needs tf_data_service_address'),
+  ],
+)
+def test_options_without_a_meaning_are_refused(manifest, fields, message):
+  with pytest.raises(UserError, match=message):
+    batches(config(manifest, **fields), 1)

@@ -11,7 +11,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from official.video.evaluation import files
+from official.video import files
 from official.video.report import gallery, plots
 from official.video.report import html as report_html
 

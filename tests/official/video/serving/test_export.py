@@ -96,10 +96,10 @@ def test_signatures_agree_with_the_checkpoint(exported, data):
 
 
 def _views(params, serialized):
-  from official.video.data import reader
+  from official.video.data import reader, views
 
   frames = reader.parse_record(tf.constant(serialized))['frames']
-  maker = reader.ViewMaker(params.task.validation_data)
+  maker = views.ViewMaker(params.task.validation_data)
   return maker.test_views(frames, tf.constant(0)).numpy()[0]
 
 

@@ -1,0 +1,277 @@
+"""How fast samples are made: two augmented clips of a video, on the same cores.
+
+python -m benchmarks.input
+"""
+
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from benchmarks import data, harness, model_garden
+
+ABOUT = """Pairs of two augmented clips of a video, {shape}, stride 2, batches of {batch},
+as CVRL trains on: interval sampling, random crop and resize, flip, colour jitter,
+greyscale, blur, solarization. Data: {videos}, JPEG quality {quality}, {kilobytes:.0f} KB a
+frame. {cores} cores each; CPU time is that of all threads and processes of a contender.
+
+- **ours, all on the host**: `reader.build_dataset`, float32 views out (`augment_on: host`).
+- **ours, host part**: the same with `augment_on: device`: decoded, cropped, resized and
+  flipped uint8 views; the colour operations are left to the accelerator.
+- **decode only**: the same records and frames through `tf.io.decode_jpeg` in a tf.data
+  map, nothing else: the floor.
+- **Model Garden**: the input of its `video_ssl_pretrain_kinetics400` task, as shipped, on
+  the same record files.
+- **OpenCV, float32**: `cv2.imdecode`, crop, resize, flip, then the same colour operations
+  in floating point as ours and the Model Garden's do them; from JPEG files; a thread a
+  core, OpenCV's own threads off.
+- **OpenCV, uint8**: the same with 8-bit colour operations by lookup table, as
+  Albumentations does them: faster, and rounded after each operation.
+- **OpenCV, DataLoader**: the float32 loader in a PyTorch `DataLoader`, a worker process
+  a core, with its collation and its hand-over in shared memory.
+- **PIL**: decode, crop-resize and flip in Pillow, the colour operations as torchvision's
+  transforms apply them to images; a thread a core."""
+
+
+def settings(options: harness.Options) -> dict[str, Any]:
+  """Sizes: of the paper, or the smallest."""
+  if options.quick:
+    videos = data.Videos(8, 80)
+    return {'videos': videos, 'shape': (8, 112, 112, 3), 'batch': 4, 'seconds': 1.0}
+  return {'videos': data.Videos(), 'shape': (16, 224, 224, 3), 'batch': 8, 'seconds': 6.0}
+
+
+def take(stream: Iterator[int], duration: float) -> int:
+  """Consumes a stream for some seconds; returns the pairs taken."""
+  taken, end = 0, time.perf_counter() + duration
+  while time.perf_counter() < end:
+    taken += next(stream)
+  return taken
+
+
+def round_of(start: Callable[[], Iterator[int]], seconds: float) -> harness.Run:
+  """A round: a fresh stream, some of it dropped, then some seconds of it timed.
+
+  Args:
+    start: begins a stream that yields the number of pairs in each batch.
+    seconds: to time; half as long is dropped first, so that buffers and parallelism are
+      at their steady state.
+  """
+
+  def run() -> dict[str, float]:
+    stream = start()
+    next(stream)
+    take(stream, seconds / 2)
+    with harness.measured() as span:
+      taken = take(stream, seconds)
+    del stream
+    return {
+      'rate': taken / span.wall,
+      'cpu': 1000 * span.cpu / taken,
+      'memory': harness.peak_memory(),
+    }
+
+  return run
+
+
+def ours(
+  manifest: str,
+  shape: list[int],
+  batch: int,
+  seconds: float,
+  augment_on: str,
+  threads: int | None = None,
+) -> harness.Run:
+  """Our reader."""
+  from official.video.configs import data as data_config
+  from official.video.data import index, reader
+
+  config = data_config.DataConfig(
+    input_path=manifest,
+    global_batch_size=batch,
+    feature_shape=(shape[0], shape[1], shape[2], shape[3]),
+    temporal_stride=2,
+    num_views=2,
+    augment_on=augment_on,
+    num_threads=threads,
+  )
+  dataset = reader.build_dataset(config, index.load_index(config))
+  return round_of(lambda: (len(b['label']) for b in dataset), seconds)
+
+
+def decode_only(
+  manifest: str, shape: list[int], batch: int, seconds: float
+) -> harness.Run:
+  """Reads and decodes as many frames as a pair takes."""
+  import tensorflow as tf
+
+  from official.video.configs import data as data_config
+  from official.video.data import index, reader
+
+  table = index.load_index(data_config.DataConfig(input_path=manifest))
+  files = tf.constant(list(table.files))
+  columns = [tf.constant(c) for c in (table.file_id, table.offset, table.size)]
+
+  def decode(row: tf.Tensor) -> tf.Tensor:
+    file, offset, size = (column[row] for column in columns)
+    frames = reader.parse_record(reader.read_record(files[file], offset, size))['frames']
+    return tf.map_fn(
+      lambda frame: tf.io.decode_jpeg(frame, channels=3, dct_method='INTEGER_FAST'),
+      frames[: 2 * shape[0]],
+      fn_output_signature=tf.uint8,
+      parallel_iterations=16,
+    )
+
+  dataset = tf.data.Dataset.range(len(table)).repeat()
+  dataset = dataset.map(decode, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+  return round_of(lambda: (1 for _ in dataset), seconds)
+
+
+def theirs(records: str, shape: list[int], batch: int, seconds: float) -> harness.Run:
+  """The Model Garden's input."""
+  overrides = model_garden.data_overrides(records, batch, tuple(shape), 2)
+  params = model_garden.experiment(
+    model_garden.PRETRAIN, {'task': {'train_data': overrides}}
+  )
+  dataset = model_garden.task(params).build_inputs(params.task.train_data)
+  # Its batches hold the first clips of all samples, then the second.
+  return round_of(lambda: (len(f['image']) // 2 for f, _ in dataset), seconds)
+
+
+def in_threads(
+  loader: str, frames: str, shape: list[int], seconds: float, threads: int
+) -> harness.Run:
+  """A loader of `benchmarks.loaders` in a pool of threads."""
+  from concurrent import futures
+
+  from benchmarks import loaders
+
+  load = loaders.LOADERS[loader](pathlib.Path(frames), tuple(shape))
+
+  def start() -> Iterator[int]:
+    with futures.ThreadPoolExecutor(threads) as pool:
+      number = 0
+      waiting = [pool.submit(load, number := number + 1) for _ in range(2 * threads)]
+      try:
+        while True:
+          waiting.pop(0).result()
+          waiting.append(pool.submit(load, number := number + 1))
+          yield 1
+      finally:
+        for future in waiting:
+          future.cancel()
+
+  return round_of(start, seconds)
+
+
+def in_dataloader(
+  frames: str, shape: list[int], batch: int, seconds: float, workers: int
+) -> harness.Run:
+  """The float32 OpenCV loader in a PyTorch DataLoader."""
+  from torch.utils import data as torch_data
+
+  from benchmarks import loaders
+
+  # A list-like object is all that a DataLoader needs.
+  dataset: Any = loaders.Samples(pathlib.Path(frames), tuple(shape))
+  loader: Any = torch_data.DataLoader(
+    dataset, batch, num_workers=workers, worker_init_fn=loaders.one_thread
+  )
+
+  def run() -> dict[str, float]:
+    # The workers' ids, whose CPU time counts, are on no public attribute.
+    stream: Any = iter(loader)
+    children = [worker.pid for worker in stream._workers]
+    counts = map(len, stream)
+    take(counts, seconds / 2)
+    before = loaders.cpu_seconds(children)
+    with harness.measured() as span:
+      taken = take(counts, seconds)
+    cpu = span.cpu + loaders.cpu_seconds(children) - before
+    del stream, counts
+    return {'rate': taken / span.wall, 'cpu': 1000 * cpu / taken}
+
+  return run
+
+
+def benchmark(options: harness.Options) -> harness.Benchmark:
+  """Ours against the Model Garden's and what a PyTorch user would write."""
+  sizes = settings(options)
+  made = data.make(options.data_dir, sizes['videos'])
+  shape, batch, seconds = list(sizes['shape']), sizes['batch'], sizes['seconds']
+  common = {'shape': shape, 'seconds': seconds}
+  tf = common | {'batch': batch}
+
+  def in_pool(name: str, loader: str, module: str) -> harness.Contender:
+    return harness.in_worker(
+      name,
+      'benchmarks.input:in_threads',
+      options,
+      requires=(module,),
+      loader=loader,
+      frames=made.frames,
+      threads=options.cores,
+      **common,
+    )
+
+  def mine(name: str, place: str) -> harness.Contender:
+    function = 'benchmarks.input:ours'
+    return harness.in_worker(
+      name, function, options, manifest=made.manifest, augment_on=place, **tf
+    )
+
+  contenders = (
+    mine('ours, all on the host', 'host'),
+    mine('ours, host part', 'device'),
+    harness.in_worker(
+      'decode only',
+      'benchmarks.input:decode_only',
+      options,
+      manifest=made.manifest,
+      **tf,
+    ),
+    harness.in_worker(
+      'Model Garden', 'benchmarks.input:theirs', options, records=made.records, **tf
+    ),
+    in_pool('OpenCV, float32', 'opencv_float', 'cv2'),
+    in_pool('OpenCV, uint8', 'opencv_uint8', 'cv2'),
+    harness.in_worker(
+      'OpenCV, DataLoader',
+      'benchmarks.input:in_dataloader',
+      options,
+      requires=('cv2', 'torch'),
+      frames=made.frames,
+      workers=options.cores,
+      **tf,
+    ),
+    in_pool('PIL', 'pil', 'PIL'),
+  )
+  return harness.Benchmark(
+    name='input',
+    title='Input',
+    about=ABOUT.format(
+      shape='x'.join(map(str, shape)),
+      batch=batch,
+      videos=sizes['videos'],
+      quality=data.QUALITY,
+      kilobytes=made.frame_bytes / 1000,
+      cores=options.cores,
+    ),
+    metrics=(
+      harness.Metric('rate', 'pairs/s', higher_is_better=True),
+      harness.Metric('cpu', 'CPU ms a pair'),
+    ),
+    contenders=contenders,
+    rival='Model Garden',
+    targets=(
+      harness.Target('ours, host part', 'rate', 5.5),
+      harness.Target('ours, host part', 'rate', 0.7, 'decode only'),
+      harness.Target('ours, all on the host', 'rate', 3.0),
+      harness.Target('ours, all on the host', 'rate', 1.2, 'OpenCV, float32'),
+      harness.Target('ours, all on the host', 'rate', 1.2, 'OpenCV, uint8'),
+    ),
+  )
+
+
+if __name__ == '__main__':
+  harness.main(benchmark)

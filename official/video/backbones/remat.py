@@ -1,0 +1,112 @@
+"""Rematerialization: stages of a backbone whose activations the backward pass recomputes."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+import tf_keras
+
+from official.video import recompute
+from official.video.errors import UserError
+
+
+class _Segment(tf_keras.layers.Layer):
+  """Layers in a row as one; they belong to the backbone, also in its checkpoints."""
+
+  def __init__(self, layers: Sequence[tf_keras.layers.Layer]):
+    super().__init__(name=f'remat_{layers[0].name.replace("/", "_")}', autocast=False)
+    self.layers = layers
+    self.built = True
+
+  def call(self, x, training=None):
+    del training  # Keras hands it down.
+    for layer in self.layers:
+      x = layer(x)
+    return x
+
+
+def stage_of(layer: tf_keras.layers.Layer) -> str:
+  """The stage that a layer belongs to: its name up to the first slash."""
+  return layer.name.split('/')[0]
+
+
+def rematerialize(model: tf_keras.Model, stages: str) -> None:
+  """Makes a backbone recompute the activations of stages in the backward pass.
+
+  Training then keeps, of such a stage, the input of every segment: of every layer that is
+  made of layers (a residual block, an inception module), and of every run of plain
+  layers. Forward pass, gradients, moving averages, variables and checkpoints stay the
+  same; a training step runs the stage's forward pass once more.
+
+  Args:
+    model: a functional model whose layers form a chain, each named after its stage,
+      '<stage>/...'; endpoints may branch off anywhere.
+    stages: 'none', 'all', or names of stages with commas between.
+
+  Raises:
+    UserError: the backbone has no such stage.
+    ValueError: the layers form no chain.
+
+  Source: arXiv 1604.06174.
+  """
+  chosen = _chosen(model, stages)
+  if not chosen:
+    return
+  steps = _segments(model)
+  names = {id(tensor): name for name, tensor in model.output.items()}
+  plain_call = model.call
+
+  @tf.autograph.experimental.do_not_convert
+  def call(inputs, training=None, mask=None):
+    if not training:
+      return plain_call(inputs, training=training, mask=mask)
+    x, endpoints = inputs, {}
+    for segment in steps:
+      last = segment.layers[-1]
+      if stage_of(last) in chosen and segment.variables:
+        x = recompute.recompute(segment, x)
+      else:
+        x = segment(x, training=training)
+      if id(last.output) in names:
+        endpoints[names[id(last.output)]] = x
+    return endpoints
+
+  model.call = call
+
+
+def _chosen(model: tf_keras.Model, stages: str) -> set[str]:
+  known = list(dict.fromkeys(stage_of(layer) for layer in model.layers[1:]))
+  if stages in ('none', 'all'):
+    return set(known) if stages == 'all' else set()
+  chosen = {name.strip() for name in stages.split(',')}
+  if unknown := sorted(chosen - set(known)):
+    raise UserError(
+      f'model.remat {stages!r}: the backbone has no stage {unknown[0]!r}; expected none, '
+      f'all or some of {",".join(known)}'
+    )
+  return chosen
+
+
+def _segments(model: tf_keras.Model) -> list[_Segment]:
+  """The chain cut at stages, at endpoints and around layers made of layers."""
+  endpoints = {id(tensor) for tensor in model.output.values()}
+  runs: list[list[tf_keras.layers.Layer]] = []
+  previous = model.layers[0]
+  for layer in model.layers[1:]:
+    if layer.input is not previous.output:
+      raise ValueError(f'{model.name}: {layer.name} does not follow {previous.name}')
+    starts = (
+      not runs
+      or stage_of(layer) != stage_of(previous)
+      or id(previous.output) in endpoints
+      or _composite(layer)
+      or _composite(previous)
+    )
+    if starts:
+      runs.append([])
+    runs[-1].append(layer)
+    previous = layer
+  return [_Segment(layers) for layers in runs]
+
+
+def _composite(layer: tf_keras.layers.Layer) -> bool:
+  return len(list(layer._flatten_layers())) > 1

@@ -1,0 +1,187 @@
+"""The outer loop: which steps run between two reports, what is saved and when.
+
+Everything here is a function of the step, so that a run that was stopped anywhere goes on
+as if it had not been.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import orbit
+import tensorflow as tf
+from absl import logging
+
+from official.core import config_definitions as cfg
+from official.video import interrupt, journal, run_folder
+from official.video.errors import UserError
+
+
+class VideoController(orbit.Controller):
+  """Orbit's controller with loops that end at fixed steps.
+
+  Reports stand at multiples of `steps_per_loop` and of the validation interval, wherever
+  the run was started; checkpoints follow the first report after each multiple of
+  `checkpoint_interval`. A signal ends the loop after its step and saves a checkpoint.
+  """
+
+  def __init__(
+    self,
+    *,
+    config: cfg.TrainerConfig,
+    model_dir: str,
+    stop: interrupt.Interrupt,
+    **kwargs,
+  ):
+    """Initializes the controller and restores the latest checkpoint.
+
+    Args:
+      config: of the trainer.
+      model_dir: the run's folder, the same for every worker.
+      stop: tells of signals.
+      **kwargs: of `orbit.Controller`.
+    """
+    self._config = config
+    self._model_dir = model_dir
+    self._stop = stop
+    self._folder: run_folder.RunFolder | None = None
+    self._journal: journal.Journal | None = None
+    self._recoveries = 0
+    super().__init__(**kwargs)
+    self.step_timer = orbit.controller.StepTimer(self.global_step)
+
+  def keep(self, folder: run_folder.RunFolder, run_journal: journal.Journal) -> None:
+    """Keeps scores in a folder that this process owns."""
+    self._folder, self._journal = folder, run_journal
+
+  @property
+  def step(self) -> int:
+    """Steps done."""
+    return int(self.global_step.numpy())
+
+  def restore_checkpoint(self, checkpoint_path: str | None = None) -> str | None:
+    """Restores a checkpoint, by default the run's latest; without one, initializes.
+
+    Every worker reads the run's folder, because each has variables of its own.
+    """
+    path = checkpoint_path or tf.train.latest_checkpoint(self._model_dir)
+    with self.strategy.scope():
+      if path:
+        self.checkpoint_manager.checkpoint.restore(path)
+      else:
+        self.evaluator.initialize()
+    return path
+
+  def train(self, steps: int, checkpoint_at_completion: bool = True) -> None:
+    """Trains until the global step is `steps`.
+
+    Raises:
+      interrupt.Stopped: a signal came; a checkpoint was saved.
+      UserError: loss or gradient was not finite, or too many records are damaged.
+    """
+    while self.step < steps:
+      before = self.step
+      self._train_loop(_next_multiple(before, self.steps_per_loop, steps))
+      interval = self._config.checkpoint_interval
+      if self.step // interval > before // interval:
+        self.save_checkpoint()
+    if checkpoint_at_completion:
+      self.save_checkpoint()
+
+  def train_and_evaluate(
+    self, train_steps: int, eval_steps: int = -1, eval_interval: int | None = None
+  ) -> dict[str, Any] | None:
+    """Trains, and evaluates at every multiple of `eval_interval` and at the end."""
+    interval = eval_interval or train_steps
+    output = None
+    if self._evaluation_is_due(interval, train_steps):
+      output = self.evaluate(eval_steps)
+    while self.step < train_steps:
+      self.train(_next_multiple(self.step, interval, train_steps), False)
+      output = self.evaluate(eval_steps)
+    self.save_checkpoint()
+    return output
+
+  def evaluate(self, steps: int = -1) -> dict[str, Any] | None:
+    """Evaluates, and keeps the scores."""
+    output = super().evaluate(steps)
+    if self._journal:
+      self._journal.write('validation', self.step, output)
+    return output
+
+  def save_checkpoint(self) -> None:
+    """Saves a checkpoint, if there is none of this step."""
+    if self._folder:
+      self._folder.check_owned()
+    self._maybe_save_checkpoint(check_interval=False)
+
+  def _evaluation_is_due(self, interval: int, last: int) -> bool:
+    """Whether the run ended between reaching this step and evaluating it."""
+    step = self.step
+    return bool(
+      step
+      and (step % interval == 0 or step == last)
+      and self._journal
+      and not self._journal.has('validation', step)
+    )
+
+  def _train_loop(self, until: int) -> None:
+    """Runs steps until a report is due, and makes it."""
+    with self.summary_manager.summary_writer().as_default():
+      output = self.trainer.train(tf.constant(until - self.step, tf.int32))
+    if self.trainer.failed_step >= 0:
+      self._recover(f'step {self.trainer.failed_step}: {self.trainer.failure()}')
+      return
+    if self.step == until:
+      self._report(tf.nest.map_structure(orbit.utils.get_value, output))
+    self.trainer.check_damage()
+    if self.trainer.stop_agreed():
+      self.save_checkpoint()
+      print(f'stopped at step {self.step}, checkpoint saved; the same command goes on')
+      raise interrupt.Stopped(self._stop.number)
+
+  def _report(self, output: dict[str, Any]) -> None:
+    loss, bound = output['training_loss'], self._config.loss_upper_bound
+    if loss > bound and self.step >= self._config.recovery_begin_steps:
+      self._recover(f'training loss {loss:g} is above trainer.loss_upper_bound {bound:g}')
+      return
+    if self._journal:
+      self._journal.write('train', self.step, output)
+    for action in self.train_actions:
+      action(output)
+    output['steps_per_second'] = self.step_timer.steps_per_second()
+    print(_line(self.step, output))
+    self.summary_manager.write_summaries(output)
+    self.summary_manager.flush()
+
+  def _recover(self, reason: str) -> None:
+    """Goes back to the last checkpoint if that is allowed, else stops.
+
+    Raises:
+      UserError: it is not allowed, or there is no checkpoint.
+    """
+    allowed = self._config.recovery_max_trials
+    path = tf.train.latest_checkpoint(self._model_dir)
+    if self._recoveries >= allowed or not path:
+      tried = f' after {self._recoveries} recoveries' if self._recoveries else ''
+      raise UserError(
+        f'{reason}{tried}; the last checkpoint is {path or "none"}. Lower the learning '
+        'rate or look at the records; trainer.recovery_max_trials=N goes on from that '
+        'checkpoint with the next data, N times'
+      )
+    self._recoveries += 1
+    reached = self.trainer.data_step
+    self.restore_checkpoint(path)
+    self.trainer.skip_data(reached)
+    if self._journal:
+      self._journal.truncate(self.step)
+    logging.warning('%s; goes on from %s', reason, os.path.basename(path))
+
+
+def _line(step: int, output: Mapping[str, Any]) -> str:
+  values = ', '.join(f'{name} {float(value):.4g}' for name, value in output.items())
+  return f'train | step: {step:6d} | {values}'
+
+
+def _next_multiple(step: int, of: int, limit: int) -> int:
+  return min((step // of + 1) * of, limit)

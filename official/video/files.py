@@ -1,0 +1,84 @@
+"""Writing result files whole or not at all, here or on a remote file system."""
+
+import contextlib
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator
+
+from official.video.errors import UserError
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+  """Whether a path is a URL such as gs://bucket/run."""
+  return '://' in os.fspath(path)
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+  """Writes a file so that a reader sees the old content or the new, never a part.
+
+  Args:
+    path: the file; its folder is made where it does not exist. On a remote file system
+      (gs://, s3://) objects appear when they are whole.
+    data: the content.
+  """
+  if is_remote(path):
+    import tensorflow as tf
+
+    with tf.io.gfile.GFile(os.fspath(path), 'wb') as file:
+      file.write(data)
+    return
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+  try:
+    with os.fdopen(handle, 'wb') as file:
+      file.write(data)
+      file.flush()
+      os.fsync(file.fileno())
+    # mkstemp makes files that only their owner can read.
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(temporary, 0o666 & ~umask)
+    os.replace(temporary, path)
+  except BaseException:
+    pathlib.Path(temporary).unlink(missing_ok=True)
+    raise
+
+
+@contextlib.contextmanager
+def storage_errors(folder: str) -> Iterator[None]:
+  """Turns what a full disk or a missing permission raises into a `UserError`.
+
+  Args:
+    folder: where is written, for the message.
+  """
+  import tensorflow as tf
+
+  try:
+    yield
+  except OSError as error:
+    raise UserError(
+      f"{error.filename or folder}: can't be written: {error.strerror or error}"
+    ) from error
+  except (
+    tf.errors.ResourceExhaustedError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.UnknownError,
+  ) as error:
+    reason = next(
+      (sign for sign in _STORAGE_SIGNS if sign.lower() in error.message.lower()), None
+    )
+    if reason is None:
+      raise
+    raise UserError(f"{folder}: can't be written: {reason}") from error
+
+
+_STORAGE_SIGNS = (
+  'No space left on device',
+  'Read-only file system',
+  'Permission denied',
+  'Disk quota exceeded',
+  'Input/output error',
+)

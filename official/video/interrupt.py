@@ -1,0 +1,76 @@
+"""Noticing SIGTERM and Ctrl-C inside a training loop that runs in the graph."""
+
+import os
+import signal
+import sys
+import threading
+from types import TracebackType
+
+import tensorflow as tf
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stopped(SystemExit):
+  """Raised when a run has stopped cleanly on a signal; exits with 128 + its number."""
+
+  def __init__(self, number: int):
+    super().__init__(128 + number)
+
+
+class Interrupt:
+  """While entered, turns the first signal into `requested`; a second one ends at once.
+
+  Python runs signal handlers between bytecodes of the main thread, which sees none while
+  TensorFlow runs a loop of a thousand steps. The wake-up file descriptor is written by the
+  C handler itself, so a thread that reads it can set the variable that the loop looks at.
+
+  Attributes:
+    requested: bool variable on the host; read it inside or outside a `tf.function`.
+    number: of the signal that came; 0 before.
+  """
+
+  def __init__(self):
+    with tf.device('/cpu:0'):
+      self.requested = tf.Variable(False, trainable=False, name='stop_requested')
+    self.number = 0
+
+  def __enter__(self) -> 'Interrupt':
+    if threading.current_thread() is not threading.main_thread():
+      return self  # Only the main thread may install handlers.
+    self._read, self._write = os.pipe()
+    os.set_blocking(self._write, False)
+    self._handlers = {
+      number: signal.signal(number, lambda *_: None) for number in SIGNALS
+    }
+    self._descriptor = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+    self._thread = threading.Thread(target=self._watch, daemon=True)
+    self._thread.start()
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    traceback: TracebackType | None,
+  ) -> None:
+    if not hasattr(self, '_thread'):
+      return
+    signal.set_wakeup_fd(self._descriptor)
+    for number, handler in self._handlers.items():
+      signal.signal(number, handler)
+    os.close(self._write)  # Ends the thread's reading.
+    self._thread.join()
+    os.close(self._read)
+    del self._thread
+
+  def _watch(self) -> None:
+    while received := os.read(self._read, 1):
+      if received[0] not in SIGNALS:
+        continue
+      if self.number:
+        os._exit(128 + received[0])
+      self.number = received[0]
+      name = signal.Signals(self.number).name
+      print(f'{name}: stopping after this step; once more ends at once', file=sys.stderr)
+      self.requested.assign(True)

@@ -1,0 +1,130 @@
+"""The folder of a run: whose it is, what is in it, what it is told at each start."""
+
+import os
+import sys
+import uuid
+from typing import Any
+
+import gin
+import tensorflow as tf
+
+from official.video import experiment, files, journal
+from official.video.errors import UserError
+
+LOCK = 'run.lock'
+PARAMS = 'params.yaml'
+
+
+def check(model_dir: str, mode: str) -> None:
+  """Raises `UserError` for a folder that can't be a run's, or holds none to evaluate."""
+  if not model_dir:
+    raise UserError('--model_dir is missing; name the folder of the run')
+  names = tf.io.gfile.listdir(model_dir) if tf.io.gfile.isdir(model_dir) else []
+  if 'train' in mode and set(names) - {LOCK} and PARAMS not in names:
+    raise UserError(
+      f'--model_dir {model_dir}: not empty and not a run (no params.yaml); use a new folder'
+    )
+  if mode.endswith('eval') and 'train' not in mode and not tf.io.gfile.isdir(model_dir):
+    raise UserError(f'--model_dir {model_dir}: no such folder to evaluate')
+  if mode == 'eval' and not tf.train.latest_checkpoint(model_dir):
+    raise UserError(f'--model_dir {model_dir}: holds no checkpoint to evaluate')
+
+
+class RunFolder:
+  """A run's folder while the run writes to it; no second run can.
+
+  On local disks the kernel holds the lock, so it is gone with its process, however that
+  ended. Remote file systems have no such lock: there the newest run owns the folder, and
+  an older one finds that out before it saves again (`check_owned`).
+  """
+
+  def __init__(self, path: str):
+    """Makes the folder where there is none and takes it.
+
+    Raises:
+      UserError: it can't be made, or another run has it.
+    """
+    self.path = path
+    self._lock = os.path.join(path, LOCK)
+    self._token = uuid.uuid4().hex
+    try:
+      tf.io.gfile.makedirs(path)
+    except tf.errors.OpError as error:
+      raise UserError(f"--model_dir {path}: can't be made: {error.message}") from error
+    with files.storage_errors(path):
+      self._take()
+
+  def _take(self) -> None:
+    if files.is_remote(self.path):
+      files.write_atomically(self._lock, self._token.encode())
+      return
+    import fcntl
+
+    # Stays open as long as the run lives.
+    self._file = open(self._lock, 'a')  # noqa: SIM115
+    try:
+      fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      self._file.close()
+      raise UserError(
+        f'--model_dir {self.path}: another run is writing to it; wait for its end or use '
+        'another folder'
+      ) from error
+
+  def release(self) -> None:
+    """Lets the folder go."""
+    if not files.is_remote(self.path):
+      self._file.close()
+
+  def check_owned(self) -> None:
+    """Raises `UserError` if a newer run has taken the folder."""
+    if not files.is_remote(self.path):
+      return
+    with tf.io.gfile.GFile(self._lock, 'r') as file:
+      if file.read() != self._token:
+        raise UserError(
+          f'{self._lock}: another run has taken this folder; this one stops'
+        )
+
+  def begin(
+    self, params: Any, step: int, replicas: int, deterministic: bool
+  ) -> journal.Journal:
+    """Writes what the run is, clears away what a killed one left, opens the journal.
+
+    Args:
+      params: the resolved experiment.
+      step: where the run starts.
+      replicas: of the distribution strategy.
+      deterministic: whether TensorFlow's operations were made deterministic.
+    """
+    self._tell_changes(params)
+    for name in tf.io.gfile.listdir(self.path):
+      # What TensorFlow was writing of a checkpoint when the run was killed.
+      if '.tempstate' in name or name.rstrip('/').endswith('_temp'):
+        leftover = os.path.join(self.path, name)
+        (tf.io.gfile.rmtree if tf.io.gfile.isdir(leftover) else tf.io.gfile.remove)(
+          leftover
+        )
+    texts = {PARAMS: experiment.to_yaml(params), 'config.gin': gin.config_str()}
+    for name, text in texts.items():
+      files.write_atomically(os.path.join(self.path, name), text.encode())
+    journal.write_start(
+      self.path, journal.describe_start(params, step, replicas, deterministic)
+    )
+    run_journal = journal.Journal(self.path)
+    run_journal.truncate(step)
+    return run_journal
+
+  def _tell_changes(self, params: Any) -> None:
+    """Names the fields that a resumed run changes, on stderr."""
+    path = os.path.join(self.path, PARAMS)
+    if not tf.io.gfile.exists(path):
+      return
+    before = experiment.flat(experiment.parse_overrides(experiment.read_text(path), path))
+    after = experiment.flat(params.as_dict())
+    for name in sorted(before.keys() & after.keys()):
+      if before[name] != after[name]:
+        print(
+          f'note: resumes with {name} {after[name]!r}, was {before[name]!r}',
+          file=sys.stderr,
+        )

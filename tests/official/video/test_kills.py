@@ -1,0 +1,217 @@
+"""Runs of real processes that are stopped, killed, served and spread over workers."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests import clips
+
+pytestmark = pytest.mark.slow
+STEPS = 60
+LABELS = [i % 3 for i in range(10)]
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('records')
+  return (
+    clips.write_split(folder, 'train', LABELS),
+    clips.write_split(folder, 'test', LABELS[:4]),
+  )
+
+
+def command(data, model_dir, *flags: str, **overrides) -> list[str]:
+  """The command line of a tiny deterministic run."""
+  sizes = {
+    'global_batch_size': 4,
+    'feature_shape': [4, 32, 32, 3],
+    'augmentation': {'policy': 'none'},
+  }
+  config = {
+    'task': {
+      'train_data': {'input_path': str(data[0])} | sizes,
+      'validation_data': {'input_path': str(data[1])} | sizes,
+      'model': {
+        'backbone': {'resnet_3d': {'model_id': 10, 'width_multiplier': 0.125}},
+        'head': {'hidden_dim': 16, 'output_dim': 8},
+      },
+    },
+    'trainer': {
+      'train_steps': STEPS,
+      'steps_per_loop': 5,
+      'summary_interval': 5,
+      'validation_interval': 20,
+      'checkpoint_interval': 5,
+    },
+    'runtime': {'distribution_strategy': 'one_device'},
+  }
+  for name, value in overrides.items():
+    group, field = name.split('__')
+    config[group][field] = value
+  return [
+    *(sys.executable, '-m', 'official.video.train', '--experiment=cvrl_pretrain_tiny'),
+    *(f'--model_dir={model_dir}', f'--params_override={json.dumps(config)}'),
+    *('--deterministic', *flags),
+  ]
+
+
+def start(arguments: list[str], log: pathlib.Path) -> subprocess.Popen:
+  root = pathlib.Path(__file__).parents[3]
+  environment = os.environ | {'TF_CPP_MIN_LOG_LEVEL': '3'}
+  with log.open('a') as file:
+    return subprocess.Popen(
+      arguments, cwd=root, env=environment, stdout=file, stderr=subprocess.STDOUT
+    )
+
+
+def finish(process: subprocess.Popen, log: pathlib.Path, timeout: float = 300) -> None:
+  assert process.wait(timeout) == 0, log.read_text()[-3000:]
+
+
+def scores(model_dir: pathlib.Path) -> list[dict]:
+  lines = (model_dir / 'scores.jsonl').read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def variables(model_dir: pathlib.Path) -> dict[str, np.ndarray]:
+  import tensorflow as tf
+
+  reader = tf.train.load_checkpoint(str(model_dir))
+  names = reader.get_variable_to_shape_map()
+  return {n: reader.get_tensor(n) for n in names if n != '_CHECKPOINTABLE_OBJECT_GRAPH'}
+
+
+def assert_same_run(one: pathlib.Path, other: pathlib.Path) -> None:
+  assert scores(one) == scores(other)
+  expected, actual = variables(one), variables(other)
+  assert expected.keys() == actual.keys()
+  for name, value in expected.items():
+    # How often it was saved is no part of a run.
+    if 'save_counter' not in name:
+      np.testing.assert_array_equal(actual[name], value, err_msg=name)
+
+
+def test_twenty_kills_at_random_moments(data, tmp_path):
+  whole, broken, log = tmp_path / 'whole', tmp_path / 'broken', tmp_path / 'log'
+  begin = time.monotonic()
+  finish(start(command(data, whole), log), log)
+  duration = time.monotonic() - begin
+  # The first moments of a process are its imports: most kills come after them.
+  moments = random.Random(3)
+  codes = []
+  for _ in range(20):
+    process = start(command(data, broken), log)
+    by = moments.choice([signal.SIGTERM, signal.SIGKILL])
+    try:
+      process.wait(moments.uniform(0.3, 1.0) * duration)
+    except subprocess.TimeoutExpired:
+      process.send_signal(by)
+    codes.append(process.wait(120))
+    assert codes[-1] in (0, -signal.SIGKILL, -signal.SIGTERM, 143), log.read_text()[
+      -3000:
+    ]
+  assert codes.count(-signal.SIGKILL) > 2
+  finish(start(command(data, broken), log), log)
+  assert_same_run(whole, broken)
+
+
+def free_ports(count: int) -> list[int]:
+  sockets = [socket.socket() for _ in range(count)]
+  for s in sockets:
+    s.bind(('localhost', 0))
+  ports = [s.getsockname()[1] for s in sockets]
+  for s in sockets:
+    s.close()
+  return ports
+
+
+def workers(data, model_dir, log, **overrides) -> list[subprocess.Popen]:
+  hosts = ','.join(f'localhost:{port}' for port in free_ports(2))
+  return [
+    start(
+      command(
+        data,
+        model_dir,
+        runtime__distribution_strategy='multi_worker_mirrored',
+        runtime__worker_hosts=hosts,
+        runtime__task_index=index,
+        **overrides,
+      ),
+      log.with_suffix(f'.{index}'),
+    )
+    for index in range(2)
+  ]
+
+
+def test_two_workers_lose_one_and_go_on(data, tmp_path):
+  log = tmp_path / 'log'
+  alone, together = tmp_path / 'alone', tmp_path / 'together'
+  finish(start(command(data, alone), log), log)
+  pair = workers(data, together, log)
+  deadline = time.monotonic() + 240
+  while not list(together.glob('ckpt-2*.index')) and time.monotonic() < deadline:
+    time.sleep(0.1)
+  pair[1].kill()
+  assert pair[0].wait(240) != 0  # It must not wait for ever.
+  assert max(line['step'] for line in scores(together)) < STEPS
+  for index, process in enumerate(workers(data, together, log)):
+    finish(process, log.with_suffix(f'.{index}'))
+  whole, parts = scores(alone), scores(together)
+  assert [(x['kind'], x['step']) for x in parts] == [
+    (x['kind'], x['step']) for x in whole
+  ]
+  # The same data, summed in another order.
+  first, last = parts[0]['training_loss'], parts[-1]['contrastive_loss']
+  np.testing.assert_allclose(first, whole[0]['training_loss'], rtol=1e-3)
+  np.testing.assert_allclose(last, whole[-1]['contrastive_loss'], rtol=0.1)
+
+
+def test_two_workers_stop_together_on_a_signal(data, tmp_path):
+  log = tmp_path / 'log'
+  pair = workers(data, tmp_path / 'run', log, trainer__train_steps=100_000)
+  deadline = time.monotonic() + 240
+  while not list((tmp_path / 'run').glob('ckpt-5.index')) and time.monotonic() < deadline:
+    time.sleep(0.1)
+  pair[1].terminate()
+  assert [process.wait(120) for process in pair] == [143, 143]
+  texts = [log.with_suffix(f'.{i}').read_text().splitlines()[-1] for i in range(2)]
+  assert texts[0] == texts[1] and texts[0].startswith('stopped at step')
+
+
+SERVICE = """
+import sys, tensorflow as tf
+service = tf.data.experimental.service
+if sys.argv[1] == 'dispatcher':
+  server = service.DispatchServer(service.DispatcherConfig(port=int(sys.argv[2])))
+else:
+  server = service.WorkerServer(service.WorkerConfig(sys.argv[2]))
+server.join()
+"""
+
+
+def test_a_data_service_of_three_processes_feeds_a_run(data, tmp_path):
+  port = free_ports(1)[0]
+  log = tmp_path / 'log'
+  servers = [
+    start([sys.executable, '-c', SERVICE, *arguments], log)
+    for arguments in (
+      ['dispatcher', str(port)],
+      *[['worker', f'localhost:{port}']] * 2,
+    )
+  ]
+  try:
+    address = f'--tf_data_service=grpc://localhost:{port}'
+    finish(start(command(data, tmp_path / 'run', address), log), log)
+  finally:
+    for server in servers:
+      server.kill()
+  assert scores(tmp_path / 'run')[-1]['step'] == STEPS

@@ -1,0 +1,181 @@
+"""Bad numbers, bad records, taken folders."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from official.video import command_line, experiment, journal, run_folder, trainer
+from official.video.errors import UserError
+from tests import clips, tiny
+
+LABELS = [i % 3 for i in range(12)]
+PLAIN = 'augmentation: {policy: none}'
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('records')
+  return (
+    clips.write_split(folder, 'train', LABELS),
+    clips.write_split(folder, 'test', LABELS[:4]),
+  )
+
+
+def make(data, model_dir, *overrides, mode='train'):
+  params = tiny.load('cvrl_pretrain_tiny', *data)
+  texts = (
+    f'task: {{train_data: {{{PLAIN}}}, validation_data: {{{PLAIN}}}}}',
+    'trainer: {train_steps: 6, steps_per_loop: 6, summary_interval: 6}',
+  )
+  for text in (*texts, *overrides):
+    experiment.apply_overrides(params, text, 'test')
+  task = experiment.build_task(params, str(model_dir))
+  return trainer.ExperimentRunner(
+    distribution_strategy=command_line.strategy_of(params),
+    task=task,
+    mode=mode,
+    params=params,
+    model_dir=str(model_dir),
+  )
+
+
+def poison(runner, step: int) -> None:
+  """Makes the views of one batch of the input NaN, by its place in the stream."""
+  task = runner.trainer.task
+  build = task.build_inputs
+
+  def build_inputs(params, context=None, start_step=0):
+    def change(count, batch):
+      factor = tf.where(count + start_step == step, np.nan, 1.0)
+      return batch | {'views': batch['views'] * tf.cast(factor, tf.float32)}
+
+    return build(params, context, start_step).enumerate().map(change)
+
+  task.build_inputs = build_inputs
+
+
+def test_a_step_that_is_not_finite_stops_the_run_and_changes_nothing(data, tmp_path):
+  clean = make(data, tmp_path / 'clean', 'trainer.train_steps=3')
+  clean.run()
+  runner = make(data, tmp_path / 'poisoned')
+  for mine, theirs in zip(
+    runner.trainer.model.variables,
+    make(data, tmp_path / 'clean').trainer.model.variables,
+    strict=True,
+  ):
+    assert mine.shape == theirs.shape
+  start = tf.train.load_checkpoint(str(tmp_path / 'clean'))
+  poison(runner, 3)
+  with pytest.raises(
+    UserError, match=r'step 3: the loss or a gradient is not finite'
+  ) as e:
+    runner.run()
+  table = runner.trainer.task.train_index
+  wanted = [
+    table.names()[int(trainer.reader.training_position(p, 12, 4, 0).row)]
+    for p in range(12, 16)
+  ]
+  assert all(name in str(e.value) for name in wanted)
+  assert 'the last checkpoint is none' in str(e.value)
+  assert int(runner.trainer.global_step) == 3
+  assert all(np.isfinite(v.numpy()).all() for v in runner.trainer.model.variables)
+  assert start.get_tensor('global_step/.ATTRIBUTES/VARIABLE_VALUE') == 3
+
+
+def test_a_run_may_go_back_and_pass_over_the_bad_batch(data, tmp_path):
+  settings = (
+    'trainer: {steps_per_loop: 2, summary_interval: 2, checkpoint_interval: 2, '
+    'recovery_max_trials: 1}',
+  )
+  runner = make(data, tmp_path, *settings)
+  poison(runner, 3)
+  runner.run()
+  assert int(runner.trainer.global_step) == 6
+  # Batches 2 and 3 were given up: step 2 went on with batch 4.
+  assert runner.trainer.data_step == 8
+  again = make(data, tmp_path, *settings)
+  assert again.trainer.data_step == 8
+  losses = [
+    json.loads(line)['training_loss']
+    for line in (tmp_path / journal.SCORES).read_text().splitlines()
+  ]
+  assert len(losses) == 3 and np.isfinite(losses).all()
+
+
+def test_recoveries_are_counted(data, tmp_path):
+  settings = (
+    'trainer: {steps_per_loop: 2, summary_interval: 2, checkpoint_interval: 2, '
+    'recovery_max_trials: 1, loss_upper_bound: 0.001}',
+  )
+  runner = make(data, tmp_path, *settings)
+  runner.controller.save_checkpoint()
+  with pytest.raises(UserError, match=r'loss_upper_bound 0\.001 after 1 recoveries'):
+    runner.run()
+
+
+def test_damaged_records_are_counted_and_bounded(data, tmp_path, capfd):
+  folder = tmp_path / 'records'
+  train = clips.write_split(folder, 'train', LABELS, truncate_frames_of=5)
+  runner = make(
+    (train, data[1]), tmp_path / 'few', 'task.train_data.max_bad_fraction=0.2'
+  )
+  runner.run()
+  line = json.loads((tmp_path / 'few' / journal.SCORES).read_text().splitlines()[-1])
+  assert line['bad_records'] == 2  # Six steps of four: two epochs.
+  assert 'skipped a damaged record' in capfd.readouterr().err
+  runner = make(
+    (train, data[1]), tmp_path / 'many', 'task.train_data.max_bad_fraction=0.05'
+  )
+  with pytest.raises(
+    UserError, match=r'2 of 24 samples were damaged, more than .* 0\.05'
+  ):
+    runner.run()
+
+
+def test_two_runs_do_not_share_a_folder(data, tmp_path):
+  folder = run_folder.RunFolder(str(tmp_path / 'run'))
+  with pytest.raises(UserError, match='another run is writing to it'):
+    make(data, tmp_path / 'run').run()
+  assert [path.name for path in (tmp_path / 'run').iterdir()] == [run_folder.LOCK]
+  folder.release()
+  run_folder.RunFolder(str(tmp_path / 'run')).release()
+
+
+def test_a_start_is_described(data, tmp_path):
+  runner = make(data, tmp_path, 'trainer.train_steps=1')
+  runner.run()
+  start = json.loads((tmp_path / journal.STARTS).read_text())
+  assert start['step'] == 0 and start['replicas'] == 1
+  assert set(start['manifests']) == {str(path) for path in data}
+  assert all(len(digest) == 64 for digest in start['manifests'].values())
+  assert start['packages']['tensorflow'] == tf.__version__
+  written = experiment.load('cvrl_pretrain_tiny', [str(tmp_path / run_folder.PARAMS)])
+  assert written.as_dict() == runner.params.as_dict()
+
+
+def test_what_a_killed_save_left_is_cleared_away(data, tmp_path):
+  runner = make(data, tmp_path, 'trainer.train_steps=1')
+  left = tmp_path / 'ckpt-9.data-00000-of-00001.tempstate123'
+  left.write_bytes(b'x')
+  (tmp_path / 'ckpt-9_temp').mkdir()
+  runner.run()
+  assert not left.exists() and not (tmp_path / 'ckpt-9_temp').exists()
+
+
+def test_a_journal_holds_each_report_once(tmp_path):
+  book = journal.Journal(str(tmp_path))
+  book.write('train', 2, {'loss': np.float32(0.1), 'vector': np.zeros(2)})
+  book.write('train', 4, {'loss': 2.0})
+  book.write('train', 4, {'loss': 3.0})
+  path = pathlib.Path(tmp_path / journal.SCORES)
+  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  assert lines == [
+    {'kind': 'train', 'step': 2, 'loss': float(np.float32(0.1))},
+    {'kind': 'train', 'step': 4, 'loss': 2.0},
+  ]
+  book.truncate(3)
+  assert book.has('train', 2) and not book.has('train', 4)
+  assert len(path.read_text().splitlines()) == 1
