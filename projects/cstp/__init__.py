@@ -1,0 +1,1 @@
+"""CSTP: contrastive spatio-temporal pretext learning (Zhang et al., AAAI 2022)."""

@@ -1,0 +1,208 @@
+"""SGD and its schedule as CSTP was trained: PyTorch's form, rates that change by epoch."""
+
+import dataclasses
+import math
+
+import tensorflow as tf
+import tf_keras
+from official.modeling import optimization
+from official.modeling.optimization import optimizer_factory
+from official.modeling.optimization.configs import (
+  learning_rate_config,
+  optimizer_config,
+)
+
+
+@tf_keras.utils.register_keras_serializable(package='Vidgarden')
+class PyTorchSGD(tf_keras.optimizers.Optimizer):
+  """SGD whose momentum holds gradients, not steps.
+
+  With gradient g, weight w: g += weight_decay * w; v = momentum * v + g; w -= rate * v.
+  Keras' SGD has v = momentum * v - rate * g; the two differ where the rate changes. The
+  decay reaches every variable, biases and batch norm included, after the clipping.
+  """
+
+  def __init__(
+    self,
+    learning_rate: float | tf_keras.optimizers.schedules.LearningRateSchedule = 0.01,
+    momentum: float = 0.9,
+    l2_decay: float = 0.0,
+    name: str = 'PyTorchSGD',
+    **kwargs,
+  ):
+    """Initializes the optimizer.
+
+    Args:
+      learning_rate: number or schedule.
+      momentum: share of the velocity kept at each step.
+      l2_decay: what of each weight is added to its gradient.
+      name: of the optimizer.
+      **kwargs: of `tf_keras.optimizers.Optimizer`, clipping among them.
+    """
+    super().__init__(name=name, **kwargs)
+    self._learning_rate = self._build_learning_rate(learning_rate)
+    self.momentum = momentum
+    self.l2_decay = l2_decay
+
+  def build(self, var_list) -> None:
+    """Makes a velocity for every variable."""
+    super().build(var_list)
+    if hasattr(self, '_built') and self._built:
+      return
+    self.velocities = [
+      self.add_variable_from_reference(model_variable=var, variable_name='v')
+      for var in var_list
+    ]
+    self._built = True
+
+  def update_step(self, gradient, variable) -> None:
+    """Updates one variable."""
+    rate = tf.cast(self.learning_rate, variable.dtype)
+    velocity = self.velocities[self._index_dict[self._var_key(variable)]]
+    gradient = tf.convert_to_tensor(gradient) + self.l2_decay * variable
+    velocity.assign(self.momentum * velocity + gradient)
+    variable.assign_sub(rate * velocity)
+
+  def get_config(self):
+    """Arguments that build an equal optimizer."""
+    return super().get_config() | {
+      'learning_rate': self._serialize_hyperparameter(self._learning_rate),
+      'momentum': self.momentum,
+      'l2_decay': self.l2_decay,
+    }
+
+
+@tf_keras.utils.register_keras_serializable(package='Vidgarden')
+class EpochwiseCosine(tf_keras.optimizers.schedules.LearningRateSchedule):
+  """Rises linearly over the first half of the epochs, then falls as half a cosine.
+
+  The rate stays the same within an epoch. The first epoch has the smallest rate; the
+  last one falls just short of it.
+  """
+
+  def __init__(
+    self,
+    peak_learning_rate: float,
+    epochs: int,
+    steps_per_epoch: int,
+    min_learning_rate: float = 1e-5,
+    name: str = 'EpochwiseCosine',
+  ):
+    """Initializes the schedule.
+
+    Args:
+      peak_learning_rate: of the epoch in the middle.
+      epochs: of the whole run.
+      steps_per_epoch: optimizer steps of one epoch.
+      min_learning_rate: of the first epoch.
+      name: of the schedule.
+    """
+    self.peak_learning_rate = peak_learning_rate
+    self.epochs = epochs
+    self.steps_per_epoch = steps_per_epoch
+    self.min_learning_rate = min_learning_rate
+    self.name = name
+
+  def __call__(self, step) -> tf.Tensor:
+    """The rate of a step, float32."""
+    # Integers first: a quotient of floats may fall below the epoch that begins.
+    epoch = tf.cast(step, tf.int64) // self.steps_per_epoch
+    passed = tf.cast(tf.minimum(epoch, self.epochs - 1), tf.float32)
+    warm = max(self.epochs / 2, 1e-9)
+    rising = passed / warm
+    falling = 0.5 * (1 + tf.cos(math.pi * (passed - warm) / max(warm, 1e-9)))
+    share = tf.where(passed < warm, rising, falling)
+    return self.min_learning_rate + share * (
+      self.peak_learning_rate - self.min_learning_rate
+    )
+
+  def get_config(self):
+    """Arguments that build an equal schedule."""
+    return {
+      'peak_learning_rate': self.peak_learning_rate,
+      'epochs': self.epochs,
+      'steps_per_epoch': self.steps_per_epoch,
+      'min_learning_rate': self.min_learning_rate,
+      'name': self.name,
+    }
+
+
+@dataclasses.dataclass
+class PyTorchSGDConfig(optimizer_config.BaseOptimizerConfig):
+  """Configures `PyTorchSGD`.
+
+  Attributes:
+    name: of the optimizer.
+    momentum: share of the velocity kept at each step.
+    l2_decay: what of each weight is added to its gradient.
+  """
+
+  name: str = 'PyTorchSGD'
+  momentum: float = 0.9
+  l2_decay: float = 5e-4
+
+
+@dataclasses.dataclass
+class OptimizerConfig(optimization.OptimizerConfig):
+  """The Model Garden's optimizers and `PyTorchSGD`.
+
+  Attributes:
+    pytorch_sgd: SGD in PyTorch's form.
+  """
+
+  pytorch_sgd: PyTorchSGDConfig = dataclasses.field(default_factory=PyTorchSGDConfig)
+
+
+@dataclasses.dataclass
+class EpochwiseCosineConfig(learning_rate_config.base_config.Config):
+  """Configures `EpochwiseCosine`.
+
+  Attributes:
+    peak_learning_rate: of the epoch in the middle.
+    epochs: of the whole run.
+    steps_per_epoch: optimizer steps of one epoch.
+    min_learning_rate: of the first epoch.
+  """
+
+  peak_learning_rate: float = 0.09
+  epochs: int = 300
+  steps_per_epoch: int = 1
+  min_learning_rate: float = 1e-5
+
+
+@dataclasses.dataclass
+class LearningRateConfig(optimization.LrConfig):
+  """The Model Garden's schedules and `EpochwiseCosine`.
+
+  Attributes:
+    epochwise_cosine: the schedule of CSTP's pretraining.
+  """
+
+  epochwise_cosine: EpochwiseCosineConfig = dataclasses.field(
+    default_factory=EpochwiseCosineConfig
+  )
+
+
+@dataclasses.dataclass
+class OptimizationConfig(optimization.OptimizationConfig):
+  """How a CSTP experiment optimizes.
+
+  Attributes:
+    optimizer: by type.
+    learning_rate: by type.
+  """
+
+  optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+  learning_rate: LearningRateConfig = dataclasses.field(
+    default_factory=LearningRateConfig
+  )
+
+
+def _register() -> None:
+  if 'pytorch_sgd' not in optimizer_factory.LEGACY_OPTIMIZERS_CLS:
+    for legacy in (True, False):
+      optimization.register_optimizer_cls('pytorch_sgd', PyTorchSGD, legacy)
+  optimizer_factory.LR_CLS['epochwise_cosine'] = EpochwiseCosine
+
+
+_register()

@@ -1,0 +1,58 @@
+"""PyTorch's SGD and the published schedule, against the reference's numbers."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from official.modeling import optimization
+
+from projects.cstp import optimizer
+from tests import goldens
+
+
+
+@pytest.mark.parametrize('case', ['clipped', 'unclipped'])
+def test_steps_are_those_of_pytorch(case):
+  arrays = goldens.golden('cstp_optimizer.npz')
+  shapes = [arrays[f'{case}/step0/p{i}'].shape for i in range(2)]
+  variables = [
+    tf.Variable(goldens.fill(f'sgd/p{i}', shape, 'input'))
+    for i, shape in enumerate(shapes)
+  ]
+  sgd = optimizer.PyTorchSGD(0.1, l2_decay=5e-4, global_clipnorm=18.0)
+  for step, rate in enumerate(arrays['learning_rates']):
+    sgd.learning_rate = rate
+    scale = arrays[f'{case}/gradient_scale']
+    gradients = [
+      tf.constant(scale * goldens.fill(f'sgd/g{i}/step{step}', shape, 'input'), tf.float32)
+      for i, shape in enumerate(shapes)
+    ]
+    sgd.apply_gradients(zip(gradients, variables, strict=True))
+    for i, variable in enumerate(variables):
+      error = goldens.relative_error(variable, arrays[f'{case}/step{step}/p{i}'])
+      assert error < 2e-6, (step, i)
+
+
+@pytest.mark.parametrize('base', [0.09, 0.03])
+def test_learning_rates_are_the_published_ones(base):
+  rates = goldens.golden('cstp_samplers.npz')[f'lr/base{base}_epochs300']
+  schedule = optimizer.EpochwiseCosine(base, epochs=300, steps_per_epoch=7)
+  ours = [float(schedule(7 * epoch + epoch % 7)) for epoch in range(300)]
+  np.testing.assert_allclose(ours, rates, rtol=1e-4, atol=2e-8)
+  assert float(schedule(7 * 300)) == ours[-1]
+
+
+def test_is_configured_like_the_model_gardens():
+  config = optimizer.OptimizationConfig(
+    {
+      'optimizer': {'type': 'pytorch_sgd', 'pytorch_sgd': {'global_clipnorm': 18.0}},
+      'learning_rate': {
+        'type': 'epochwise_cosine',
+        'epochwise_cosine': {'epochs': 4, 'steps_per_epoch': 2},
+      },
+    }
+  )
+  factory = optimization.OptimizerFactory(config)
+  sgd = factory.build_optimizer(factory.build_learning_rate())
+  assert isinstance(sgd, optimizer.PyTorchSGD)
+  assert sgd.global_clipnorm == 18.0 and sgd.l2_decay == 5e-4
+  assert float(sgd.learning_rate) == pytest.approx(1e-5)
