@@ -43,8 +43,9 @@ class CvrlTask(pretraining.PretrainTask):
       'negative_similarity': result.negative_similarity,
     }
 
-  def validation_scalars(self, embeddings):
+  def validation_scalars(self, outputs):
     """The scalars over batches of the training's size, so that chance is the same."""
+    embeddings = outputs['embedding']
     batch = min(self.task_config.train_data.global_batch_size, len(embeddings))
     batches = [
       self._contrast(embeddings[i : i + batch, 0], embeddings[i : i + batch, 1])

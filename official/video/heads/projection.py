@@ -64,12 +64,12 @@ class ProjectionHead(tf_keras.layers.Layer):
       setattr(self, f'bn_{i}', self._batch_norm(i))
     self.output_dense = tf_keras.layers.Dense(output_dim, name='output')
 
-  def call(self, features: tf.Tensor) -> tf.Tensor:
+  def call(self, features: tf.Tensor, training: bool | None = None) -> tf.Tensor:
     """Maps `[B, C]` to `[B, output_dim]`."""
     x = tf.math.l2_normalize(features, -1) if self.normalize_input else features
     for i in range(self.num_hidden_layers):
       x = getattr(self, f'dense_{i}')(x)
-      x = self._activation(getattr(self, f'bn_{i}')(x))
+      x = self._activation(getattr(self, f'bn_{i}')(x, training=training))
     return self.output_dense(x)
 
   def get_config(self) -> dict[str, Any]:

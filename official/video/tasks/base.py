@@ -108,6 +108,12 @@ class VideoTask(base_task.Task, abc.ABC):
     if self.task_config.init_checkpoint:
       restore.restore_backbone(model.backbone, self.task_config.init_checkpoint)
 
+  def before_forward(self, model: modeling.VideoModel) -> None:
+    """What a training step changes first, once for all parts of the batch.
+
+    By default nothing. A step that turns out to be bad takes it back.
+    """
+
   @abc.abstractmethod
   def forward(
     self, inputs: Mapping[str, tf.Tensor], model: modeling.VideoModel, training: bool
@@ -161,6 +167,7 @@ class VideoTask(base_task.Task, abc.ABC):
     """
     inputs = views.augment_on_device(inputs, self.task_config.train_data)
     undo = step.Undo(model, optimizer)
+    self.before_forward(model)
     scalars, gradients = self._scalars_and_gradients(inputs, model, optimizer)
     checked = [] if _scaler(optimizer) else gradients
     finite = step.finite_on_all_replicas([scalars['loss'], *checked])

@@ -79,7 +79,7 @@ class PretrainTask(base.VideoTask):
   def score(self, outputs):
     """Loss and its scalars on validation, kNN accuracy, measures of collapse."""
     table = self.validation_index
-    scores = self.validation_scalars(outputs['embedding'])
+    scores = self.validation_scalars(outputs)
     scores |= collapse.collapse_measures(outputs['feature'])
     labels = outputs['label']
     if len(labels) > 1 and labels.min() >= 0:
@@ -92,5 +92,8 @@ class PretrainTask(base.VideoTask):
     return scores | {'evaluated': len(labels), 'expected': len(table)}
 
   @abc.abstractmethod
-  def validation_scalars(self, embeddings) -> dict[str, float]:
-    """The scalars of `compute_loss` over validation batches of the training's size."""
+  def validation_scalars(self, outputs) -> dict[str, float]:
+    """The scalars of `compute_loss`, given `score`'s outputs.
+
+    Where they depend on the batch, over validation batches of the training's size.
+    """

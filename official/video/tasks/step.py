@@ -92,6 +92,32 @@ def _add(total: tf.Tensor | None, more: tf.Tensor | None) -> tf.Tensor | None:
   return tf.convert_to_tensor(total) + tf.convert_to_tensor(more)
 
 
+def average_into(
+  pairs: Sequence[tuple[tf.Variable, tf.Variable]], momentum: float
+) -> None:
+  """Moves variables towards others: v = momentum * v + (1 - momentum) * other.
+
+  To be called in the replica context, or without a strategy.
+
+  Args:
+    pairs: each variable and the other, which is the same on all replicas.
+    momentum: share that is kept.
+  """
+  values = [momentum * tf.identity(v) + (1 - momentum) * other for v, other in pairs]
+
+  def assign(variable, value):
+    return variable.assign(value)
+
+  def merged(strategy, values):
+    for (variable, _), value in zip(pairs, values, strict=True):
+      strategy.extended.update(variable, assign, args=(value,), group=False)
+
+  # As in `Undo`: weights may be written in this context only.
+  tf.__internal__.distribute.interim.maybe_merge_call(
+    merged, tf.distribute.get_strategy(), values
+  )
+
+
 def finite_on_all_replicas(tensors: Sequence[tf.Tensor | None]) -> tf.Tensor:
   """Whether the joint norm of the tensors is finite on every replica: the same on all.
 
