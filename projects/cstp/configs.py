@@ -3,9 +3,9 @@
 import dataclasses
 
 from official.modeling import hyperparams
+from official.vision.configs import common
 
 from official.video.configs import backbones, tasks
-from official.vision.configs import common
 
 
 @dataclasses.dataclass

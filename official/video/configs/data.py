@@ -62,6 +62,8 @@ class DataConfig(hyperparams.Config):
     temporal_stride: distance between the frames of a view, in stored frames. A video that
       is shorter than a view starts again at its first frame.
     num_views: augmented views of a clip.
+    views: how they are made: 'augmented', or a method's own name for views that come with
+      labels; see `official.video.data.views.VIEW_MAKERS`.
     sampler: the frames of the augmented views.
     augmentation: crop and colour of the augmented views.
     num_test_clips: test clips a record, evenly spaced.
@@ -94,6 +96,7 @@ class DataConfig(hyperparams.Config):
   feature_shape: tuple[int, int, int, int] = (16, 224, 224, 3)
   temporal_stride: int = 2
   num_views: int = 0
+  views: str = 'augmented'
   sampler: Sampler = dataclasses.field(default_factory=Sampler)
   augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
   num_test_clips: int = 0

@@ -59,7 +59,7 @@ def check(
 ) -> None:
   """Raises `UserError` where the batches can't be made, before any is."""
   check_ranges(config)
-  views.ViewMaker(config)
+  views.build_view_maker(config)
   batch = config.global_batch_size
   if batch < 1 or batch % pipelines:
     raise UserError(

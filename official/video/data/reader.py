@@ -129,7 +129,7 @@ class SampleMaker:
       if config.tfds_name
       else parse_record
     )
-    self.views = views.ViewMaker(config)
+    self.views = views.build_view_maker(config)
 
   def position(self, place: tf.Tensor) -> Position:
     """Which record a place takes, if it can be read."""
@@ -239,7 +239,8 @@ def build_dataset(
     Batches of the per-replica size: 'views' [B, V, T, H, W, 3] float32 in [0, 1] (or
     uint8, with 'view_key' int32 [B, 2]; see `views.augment_on_device`), 'test_views'
     [B, C, T, H, W, 3] uint8, 'label' [B] int64, 'record' [B] int64 row of the index,
-    'valid' [B] bool, 'bad' [B] int32 records that failed for the place. From a tf.data
+    'valid' [B] bool, 'bad' [B] int32 records that failed for the place, and what else the
+    view maker gives. From a tf.data
     service the batches are the same, in the order in which its workers finish them.
 
   Raises:

@@ -5,10 +5,11 @@ on the host too, or inside the step on an accelerator; both call the same operat
 the same keys.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
+from official.video import registry
 from official.video.augment import geometric, policies
 from official.video.configs import data as data_config
 from official.video.data import decoding, draws, samplers
@@ -85,18 +86,33 @@ class ViewMaker:
     keys = [key] + [
       draws.fold(key, f'repeat/{i}') for i in range(1, config.clips_per_decode)
     ]
-    on_device = augments_on_device(config)
-    views = []
+    clips = []
     for view in range(config.num_views):
       view_keys = [draws.fold(k, view) for k in keys]
-      clips = self._crops(tf.gather(frames, indices[view]), view_keys)
-      if not on_device:
-        clips = tf.stack(
-          [self._policy(clips[i], view_key, view) for i, view_key in enumerate(view_keys)]
-        )
-      views.append(clips)
-    made = {'views': tf.stack(views, axis=1)}
-    return made | ({'view_key': tf.stack(keys)} if on_device else {})
+      clips.append(self._crops(tf.gather(frames, indices[view]), view_keys))
+    return self.coloured(clips, keys)
+
+  def coloured(
+    self, clips: Sequence[tf.Tensor], keys: Sequence[tf.Tensor]
+  ) -> dict[str, tf.Tensor]:
+    """Runs the photometric policy, or leaves it to the device.
+
+    Args:
+      clips: for each view, uint8 [R, T, H, W, 3].
+      keys: of each repeat, int32 [2].
+
+    Returns:
+      'views', and 'view_key' where the device needs it; see `training_views`.
+    """
+    if augments_on_device(self._config):
+      return {'views': tf.stack(clips, axis=1), 'view_key': tf.stack(keys)}
+    views = [
+      tf.stack(
+        [self._policy(repeats[i], draws.fold(k, view), view) for i, k in enumerate(keys)]
+      )
+      for view, repeats in enumerate(clips)
+    ]
+    return {'views': tf.stack(views, axis=1)}
 
   def _crops(self, frames: tf.Tensor, keys: list[tf.Tensor]) -> tf.Tensor:
     """One random crop of a view's frames for each key, uint8 [R, T, H, W, 3]."""
@@ -130,6 +146,22 @@ class ViewMaker:
       config.min_image_size,
     )
     return decoding.decode_crops(tf.gather(frames, indices), windows, (height, width))
+
+
+# A method that makes its views, and labels with them, in another way adds a subclass of
+# `ViewMaker` here, under a name of its own.
+VIEW_MAKERS: dict[str, Callable[[data_config.DataConfig], ViewMaker]] = {
+  'augmented': ViewMaker
+}
+
+
+def build_view_maker(config: data_config.DataConfig) -> ViewMaker:
+  """The view maker that a config names.
+
+  Raises:
+    UserError: there is none of that name, or the config asks of it what can't be.
+  """
+  return registry.find(VIEW_MAKERS, config.views, 'views')(config)
 
 
 def augment_on_device(

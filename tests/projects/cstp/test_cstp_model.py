@@ -84,9 +84,7 @@ def golden_step(family, file):
     return outputs, terms, tape.gradient(terms['total'], net.trainable_variables)
 
   outputs, terms, gradients = run()
-  by_id = {
-    id(v): g for v, g in zip(net.trainable_variables, gradients, strict=True)
-  }
+  by_id = {id(v): g for v, g in zip(net.trainable_variables, gradients, strict=True)}
   return arrays, weights, outputs, terms, by_id
 
 

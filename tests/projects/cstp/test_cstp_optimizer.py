@@ -9,7 +9,6 @@ from projects.cstp import optimizer
 from tests import goldens
 
 
-
 @pytest.mark.parametrize('case', ['clipped', 'unclipped'])
 def test_steps_are_those_of_pytorch(case):
   arrays = goldens.golden('cstp_optimizer.npz')
@@ -23,7 +22,9 @@ def test_steps_are_those_of_pytorch(case):
     sgd.learning_rate = rate
     scale = arrays[f'{case}/gradient_scale']
     gradients = [
-      tf.constant(scale * goldens.fill(f'sgd/g{i}/step{step}', shape, 'input'), tf.float32)
+      tf.constant(
+        scale * goldens.fill(f'sgd/g{i}/step{step}', shape, 'input'), tf.float32
+      )
       for i, shape in enumerate(shapes)
     ]
     sgd.apply_gradients(zip(gradients, variables, strict=True))
