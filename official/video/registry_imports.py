@@ -2,7 +2,7 @@
 
 import importlib
 
-METHODS = ('cvrl',)
+METHODS = ('cvrl', 'cstp')
 
 
 def register_all() -> None:

@@ -134,6 +134,11 @@ def _policy(by_frame: bool) -> policies.Policy:
   return policies.Policy([[Sometimes(ops, 0.3)]])
 
 
+def cstp_finetune() -> policies.Policy:
+  """Colour jitter with probability 0.3, as CSTP's fine-tuning has it."""
+  return policies.Policy([[photometric.ColorJitter(0.4, 0.4, 0.4, 0.1, probability=0.3)]])
+
+
 def cstp() -> policies.Policy:
   """CSTP's strong branch with probability 0.3, alike in all frames of a clip."""
   return _policy(by_frame=False)

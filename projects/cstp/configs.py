@@ -1,11 +1,20 @@
-"""CSTP's experiments: pretraining, fine-tuning and test as they were published."""
+"""CSTP's experiments: pretraining as published, fine-tuning with its test.
+
+Learning rates are for the gradient of the global-mean loss, whatever the number of
+replicas, as they were in the published runs.
+"""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
+from official.core import config_definitions as cfg
+from official.core import exp_factory
 from official.modeling import hyperparams
 from official.vision.configs import common
 
-from official.video.configs import backbones, tasks
+from official.video.configs import backbones, data, heads, tasks
+from projects.cstp import optimizer
 
 
 @dataclasses.dataclass
@@ -69,3 +78,209 @@ class CstpTask(tasks.VideoTask):
   online_knn: tasks.OnlineKnn = dataclasses.field(default_factory=tasks.OnlineKnn)
   losses: Losses = dataclasses.field(default_factory=Losses)
   zero_centering: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretraining:
+  """A published pretraining.
+
+  Attributes:
+    batch: clips a step, over all replicas.
+    steps_per_epoch: of the published run.
+    learning_rate: the largest.
+  """
+
+  batch: int
+  steps_per_epoch: int
+  learning_rate: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Finetuning:
+  """A fine-tuning.
+
+  Attributes:
+    classes: number of classes.
+    steps_per_epoch: of split 1 at batch 60.
+    learning_rate: from weights of Kinetics-400.
+  """
+
+  classes: int
+  steps_per_epoch: int
+  learning_rate: float = 0.02
+
+
+PRETRAININGS = {
+  'kinetics400': Pretraining(128, 1870, 0.09),
+  'ucf101': Pretraining(60, 159, 0.03),
+}
+FINETUNINGS = {'ucf101': Finetuning(101, 158), 'hmdb51': Finetuning(51, 59)}
+PRETRAIN_EPOCHS, FINETUNE_EPOCHS = 300, 100
+CLIP_SHAPE = (16, 112, 112, 3)
+AREA_RANGE, ASPECT_RANGE = (0.2, 1.0), (3 / 4, 4 / 3)
+SHORT_SIDE = 128
+
+
+def _optimization(
+  learning_rate: dict, clip: float | None = None
+) -> optimizer.OptimizationConfig:
+  settings = {'momentum': 0.9, 'l2_decay': 5e-4, 'global_clipnorm': clip}
+  return optimizer.OptimizationConfig(
+    {
+      'optimizer': {'type': 'pytorch_sgd', 'pytorch_sgd': settings},
+      'learning_rate': learning_rate,
+    }
+  )
+
+
+def trainer(
+  steps: int, report_every: int, optimization: optimizer.OptimizationConfig
+) -> cfg.TrainerConfig:
+  """Trainer that reports every so many steps and validates ten times."""
+  return cfg.TrainerConfig(
+    train_steps=steps,
+    steps_per_loop=report_every,
+    summary_interval=report_every,
+    checkpoint_interval=-(-200 // report_every) * report_every,
+    validation_interval=max(1, steps // (10 * report_every)) * report_every,
+    optimizer_config=optimization,
+  )
+
+
+def views(batch: int, training: bool) -> data.DataConfig:
+  """Pairs of labelled views; in validation with one plain clip."""
+  return data.DataConfig(
+    global_batch_size=batch,
+    is_training=training,
+    feature_shape=CLIP_SHAPE,
+    temporal_stride=1,
+    num_views=2,
+    views='pretext',
+    sampler=data.Sampler(name='pretext'),
+    augmentation=data.Augmentation(
+      policy='cstp', area_range=AREA_RANGE, aspect_range=ASPECT_RANGE
+    ),
+    num_test_clips=0 if training else 1,
+    min_image_size=SHORT_SIDE,
+  )
+
+
+def pretrain(published: Pretraining, epochs: int) -> cfg.ExperimentConfig:
+  """Pretraining as published: 16 frames at 112 pixels, SGD, rates that rise then fall."""
+  schedule = {
+    'type': 'epochwise_cosine',
+    'epochwise_cosine': {
+      'peak_learning_rate': published.learning_rate,
+      'epochs': epochs,
+      'steps_per_epoch': published.steps_per_epoch,
+    },
+  }
+  return cfg.ExperimentConfig(
+    task=CstpTask(
+      train_data=views(published.batch, True),
+      validation_data=views(published.batch, False),
+    ),
+    trainer=trainer(
+      epochs * published.steps_per_epoch,
+      published.steps_per_epoch,
+      _optimization(schedule, clip=18.0),
+    ),
+  )
+
+
+def finetune(published: Finetuning, epochs: int, batch: int = 60) -> cfg.ExperimentConfig:
+  """Fine-tuning of all weights on 16 frames of stride 4, tested on ten clips a video.
+
+  The published rate falls by 10 whenever the validation loss has rested; here it falls
+  after 60 % and 80 % of the steps.
+  """
+  steps, rate = epochs * published.steps_per_epoch, published.learning_rate
+  schedule = {
+    'type': 'stepwise',
+    'stepwise': {
+      'boundaries': [steps * 6 // 10, steps * 8 // 10],
+      'values': [rate, rate / 10, rate / 100],
+    },
+  }
+  return cfg.ExperimentConfig(
+    task=tasks.ClassificationTask(
+      zero_centering=True,
+      model=tasks.ClassifierModel(
+        backbone=backbones.Backbone(type='r2plus1d'),
+        num_classes=published.classes,
+        head=heads.ClassificationHead(normalize_input=True, batch_norm=True),
+      ),
+      train_data=data.DataConfig(
+        global_batch_size=batch,
+        feature_shape=CLIP_SHAPE,
+        temporal_stride=4,
+        num_views=1,
+        sampler=data.Sampler(name='random'),
+        augmentation=data.Augmentation(
+          policy='cstp_finetune',
+          area_range=AREA_RANGE,
+          aspect_range=ASPECT_RANGE,
+          flip_probability=0.0,
+        ),
+      ),
+      validation_data=data.DataConfig(
+        global_batch_size=batch,
+        is_training=False,
+        feature_shape=CLIP_SHAPE,
+        temporal_stride=4,
+        num_test_clips=10,
+        min_image_size=SHORT_SIDE,
+      ),
+    ),
+    trainer=trainer(steps, published.steps_per_epoch, _optimization(schedule)),
+  )
+
+
+# The tiny experiments run on two CPU cores: a narrow R(2+1)D on 8 frames of 48 pixels.
+TINY_SHAPE = (8, 48, 48, 3)
+
+
+def _shrink(experiment: cfg.ExperimentConfig) -> cfg.ExperimentConfig:
+  task = experiment.task
+  task.model.backbone.r2plus1d.width_multiplier = 0.25
+  for config in (task.train_data, task.validation_data):
+    config.feature_shape = TINY_SHAPE
+    config.min_image_size = 0
+    config.augmentation.area_range = (0.3, 1.0)
+  return experiment
+
+
+def tiny_pretrain() -> cfg.ExperimentConfig:
+  """CSTP at a size for two CPU cores."""
+  experiment = _shrink(pretrain(Pretraining(32, 30, 0.05), epochs=20))
+  experiment.task.model.projector_dim = experiment.task.model.predictor_dim = 128
+  return experiment
+
+
+def tiny_finetune() -> cfg.ExperimentConfig:
+  """Fine-tuning of the tiny net; the data give the number of classes."""
+  experiment = _shrink(finetune(Finetuning(0, 15, 0.05), epochs=20, batch=64))
+  for config in (experiment.task.train_data, experiment.task.validation_data):
+    config.temporal_stride = 2
+  experiment.task.validation_data.num_test_clips = 3
+  return experiment
+
+
+def _register() -> None:
+  table: dict[str, Callable[[], cfg.ExperimentConfig]] = {
+    'cstp_pretrain_tiny': tiny_pretrain,
+    'cstp_finetune_tiny': tiny_finetune,
+  }
+  for name, pretraining in PRETRAININGS.items():
+    table[f'cstp_pretrain_{name}'] = functools.partial(
+      pretrain, pretraining, PRETRAIN_EPOCHS
+    )
+  for name, finetuning in FINETUNINGS.items():
+    table[f'cstp_finetune_{name}'] = functools.partial(
+      finetune, finetuning, FINETUNE_EPOCHS
+    )
+  for name, factory in table.items():
+    exp_factory.register_config_factory(name)(factory)
+
+
+_register()

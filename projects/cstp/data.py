@@ -23,6 +23,8 @@ RATES = (1.0, 0.8, 0.6, 0.4, 0.2)
 PLAYBACK = (1, 2, 4, 8)
 QUARTER_TURNS = 4
 _ATTEMPTS = 64
+# Name of the views and of the sampler.
+VIEWS = 'pretext'
 
 
 class TemporalPair(NamedTuple):
@@ -464,7 +466,8 @@ def _placed(clip: tf.Tensor, inside: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
   return tf.ensure_shape(tf.cond(whole, lambda: clip, padded), clip.shape)
 
 
-views.VIEW_MAKERS['pretext'] = PretextViewMaker
-samplers.SAMPLERS['pretext'] = PretextSampler
+views.VIEW_MAKERS[VIEWS] = PretextViewMaker
+samplers.SAMPLERS[VIEWS] = PretextSampler
 policies.POLICIES['cstp'] = augment.cstp
+policies.POLICIES['cstp_finetune'] = augment.cstp_finetune
 policies.POLICIES['cstp_reference'] = augment.cstp_reference

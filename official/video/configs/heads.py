@@ -37,7 +37,9 @@ class ClassificationHead(hyperparams.Config):
   Attributes:
     normalize_input: whether the feature is L2-normalized first.
     dropout_rate: share of the feature dropped while training.
+    batch_norm: whether batch norm comes before that, with momentum 0.9 and epsilon 1e-5.
   """
 
   normalize_input: bool = False
   dropout_rate: float = 0.0
+  batch_norm: bool = False

@@ -10,10 +10,10 @@ from official.video.configs import heads as heads_config
 
 @tf_keras.utils.register_keras_serializable(package='Vidgarden')
 class ClassificationHead(tf_keras.layers.Layer):
-  """Optional L2 normalization, dropout, a dense layer: `[B, C]` to `[B, num_classes]`.
+  """L2 normalization and batch norm if asked for, dropout, a dense layer.
 
-  Logits are float32 whatever the dtype policy. Variables are named output/kernel and
-  output/bias, and with dropout dropout_step: its masks are a function of that counter, so
+  Maps `[B, C]` to `[B, num_classes]`. Logits are float32 whatever the dtype policy. Variables are named output/kernel and
+  output/bias, with batch norm bn/..., and with dropout dropout_step: its masks are a function of that counter, so
   that a resumed run draws what an uninterrupted one would.
   """
 
@@ -22,6 +22,7 @@ class ClassificationHead(tf_keras.layers.Layer):
     num_classes: int,
     normalize_input: bool = False,
     dropout_rate: float = 0.0,
+    batch_norm: bool = False,
     name: str = 'classification_head',
     **kwargs,
   ):
@@ -31,13 +32,19 @@ class ClassificationHead(tf_keras.layers.Layer):
       num_classes: number of classes.
       normalize_input: whether the feature is L2-normalized first.
       dropout_rate: share of the feature dropped while training.
+      batch_norm: whether batch norm comes before that, synchronized over replicas.
       name: of the layer.
       **kwargs: of `tf_keras.layers.Layer`.
     """
     super().__init__(name=name, **kwargs)
     self.num_classes = num_classes
     self.normalize_input = normalize_input
+    self.batch_norm = batch_norm
     self.dropout_rate = dropout_rate
+    if batch_norm:
+      self.bn = tf_keras.layers.BatchNormalization(
+        momentum=0.9, epsilon=1e-5, synchronized=True, name='bn', dtype='float32'
+      )
     self.output_dense = tf_keras.layers.Dense(num_classes, name='output', dtype='float32')
 
   def build(self, input_shape: tf.TensorShape) -> None:
@@ -67,6 +74,8 @@ class ClassificationHead(tf_keras.layers.Layer):
     x = tf.cast(features, tf.float32)
     if self.normalize_input:
       x = tf.math.l2_normalize(x, -1)
+    if self.batch_norm:
+      x = self.bn(x, training=training)
     if training and self.dropout_rate:
       x = self._drop(x)
     return self.output_dense(x)
@@ -76,6 +85,7 @@ class ClassificationHead(tf_keras.layers.Layer):
     return super().get_config() | {
       'num_classes': self.num_classes,
       'normalize_input': self.normalize_input,
+      'batch_norm': self.batch_norm,
       'dropout_rate': self.dropout_rate,
     }
 

@@ -255,8 +255,8 @@ def test_unrotated_windows_show_the_same(turns):
   top, left, height, width = 1, 2, 3, 4
   shown = np.rot90(image, turns)[top : top + height, left : left + width]
   window = data.unrotated_window(tf.constant([top, left, height, width]), turns, 6, 9)
-  t, l, h, w = window.numpy()
-  np.testing.assert_array_equal(np.rot90(image[t : t + h, l : l + w], turns), shown)
+  y, x, h, w = window.numpy()
+  np.testing.assert_array_equal(np.rot90(image[y : y + h, x : x + w], turns), shown)
 
 
 @pytest.mark.parametrize('by_frame', [False, True])
