@@ -12,9 +12,10 @@ from official.video.configs import heads as heads_config
 class ClassificationHead(tf_keras.layers.Layer):
   """L2 normalization and batch norm if asked for, dropout, a dense layer.
 
-  Maps `[B, C]` to `[B, num_classes]`. Logits are float32 whatever the dtype policy. Variables are named output/kernel and
-  output/bias, with batch norm bn/..., and with dropout dropout_step: its masks are a function of that counter, so
-  that a resumed run draws what an uninterrupted one would.
+  Maps `[B, C]` to `[B, num_classes]`. Logits are float32 whatever the dtype policy.
+  Variables are named output/kernel and output/bias, with batch norm bn/..., and with
+  dropout dropout_step: its masks are a function of that counter, so that a resumed run
+  draws what an uninterrupted one would.
   """
 
   def __init__(
