@@ -356,6 +356,7 @@ class PretextViewMaker(views.ViewMaker):
       raise UserError(
         f"views 'pretext': sampler.name {config.sampler.name!r}; expected 'pretext'"
       )
+    self._pretext = self._sampler
 
   def training_views(self, frames: tf.Tensor, key: tf.Tensor) -> dict[str, tf.Tensor]:
     """As `ViewMaker.training_views`, with the labels.
@@ -365,7 +366,7 @@ class PretextViewMaker(views.ViewMaker):
       'rotation_label' int32 [R, 2].
     """
     config = self._config
-    pair = self._sampler.pair(
+    pair = self._pretext.pair(
       key, tf.size(frames), config.feature_shape[0], config.temporal_stride
     )
     repeats = config.clips_per_decode
@@ -396,7 +397,7 @@ class PretextViewMaker(views.ViewMaker):
     """Windows of both views in the frame as stored."""
     crop = self._config.augmentation
     ranges = crop.area_range, crop.aspect_range
-    if not self._sampler.reference_compatible:
+    if not self._pretext.reference_compatible:
       return spatial_pair(key, height, width, *ranges)
     sizes = [
       (
@@ -423,7 +424,7 @@ class PretextViewMaker(views.ViewMaker):
     size = self._config.feature_shape[1]
     probability = self._config.augmentation.flip_probability
     flips = [draws.bernoulli(draws.fold(k, view), 'flip', probability) for k in keys]
-    if not self._sampler.reference_compatible:
+    if not self._pretext.reference_compatible:
       clips = decoding.decode_crops(frames, windows, (size, size), tf.stack(flips))
       rotated = [_rotated(clips[i], turns[i]) for i in range(len(keys))]
       return tf.stack(rotated)

@@ -262,11 +262,9 @@ def pytorch_layers(model: CstpModel) -> dict[str, Any]:
     'target_net': family.pytorch_layers(model.target_backbone),
     'predictor': {'net': _pytorch_mlp(model.predictor)},
   }
-  if model.online_projector is not None:
-    for net, mlp in (
-      ('online_net', model.online_projector),
-      ('target_net', model.target_projector),
-    ):
+  projectors = (model.online_projector, model.target_projector)
+  for net, mlp in zip(('online_net', 'target_net'), projectors, strict=True):
+    if mlp is not None:
       mapping[net] = mapping[net] | {'project': {'net': _pytorch_mlp(mlp)}}
   names = ('overlap_spa', 'overlap_tem', 'pb_cls', rotation)
   for name, task in zip(names, losses.TASKS, strict=True):

@@ -47,7 +47,7 @@ class PyTorchSGD(tf_keras.optimizers.Optimizer):
   def build(self, var_list) -> None:
     """Makes a velocity for every variable."""
     super().build(var_list)
-    if hasattr(self, '_built') and self._built:
+    if getattr(self, '_built', False):
       return
     self.velocities = [
       self.add_variable_from_reference(model_variable=var, variable_name='v')
