@@ -82,6 +82,7 @@ class CstpModel(modeling.VideoModel):
     online = _backbone(config, config.remat)
     with tf.variable_creator_scope(_not_trained):
       target = _backbone(config)
+    target._name = f'target_{target.name}'  # Reports and converters name variables by it.
     encoders = dict(zip(ENCODERS, (online, target), strict=True))
     size = online.output[config.endpoint].shape[-1]
     predictor = _mlp(config, 'predictor', size, config.predictor_dim, size)
