@@ -5,6 +5,7 @@ as if it had not been.
 """
 
 import os
+import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -116,14 +117,14 @@ class VideoController(orbit.Controller):
     self._maybe_save_checkpoint(check_interval=False)
 
   def _evaluation_is_due(self, interval: int, last: int) -> bool:
-    """Whether the run ended between reaching this step and evaluating it."""
+    """Whether the run ended between reaching this step and evaluating it.
+
+    Every worker looks into the run's journal, so that all come to the same answer.
+    """
     step = self.step
-    return bool(
-      step
-      and (step % interval == 0 or step == last)
-      and self._journal
-      and not self._journal.has('validation', step)
-    )
+    if not step or (step % interval and step != last):
+      return False
+    return not journal.Journal(self._model_dir).has('validation', step)
 
   def _train_loop(self, until: int) -> None:
     """Runs steps until a report is due, and makes it."""
@@ -138,7 +139,8 @@ class VideoController(orbit.Controller):
     if self.trainer.stop_agreed():
       self.save_checkpoint()
       print(f'stopped at step {self.step}, checkpoint saved; the same command goes on')
-      raise interrupt.Stopped(self._stop.number)
+      # The signal may have come to another worker.
+      raise interrupt.Stopped(self._stop.number or signal.SIGTERM)
 
   def _report(self, output: dict[str, Any]) -> None:
     loss, bound = output['training_loss'], self._config.loss_upper_bound

@@ -207,15 +207,20 @@ class VideoTrainer(base_trainer.Trainer):
 
   def stop_agreed(self) -> bool:
     """Whether a signal came to this worker, or to any worker of the run."""
-    mine = float(self._stop.requested.numpy())
+    mine = self._stop.requested.numpy()
     if not self.strategy.extended._in_multi_worker_mode():
       return bool(mine)
-    total = self.strategy.run(
-      lambda: tf.distribute.get_replica_context().all_reduce(
-        tf.distribute.ReduceOp.SUM, tf.constant(mine)
-      )
-    )
+    total = self._sum_over_replicas(tf.constant(float(mine)))
     return bool(self.strategy.experimental_local_results(total)[0] > 0)
+
+  @tf.function
+  def _sum_over_replicas(self, value: tf.Tensor):
+    def add(mine):
+      context = tf.distribute.get_replica_context()
+      # The collectives go by the device that a tensor was made on.
+      return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(mine))
+
+    return self.strategy.run(add, args=(value,))
 
   def eval_step(self, iterator) -> Mapping[str, tf.Tensor]:
     """Outputs of one global validation batch, gathered from every replica and host."""

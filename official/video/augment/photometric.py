@@ -119,7 +119,6 @@ class _Hexcone:
   """
 
   def __init__(self, pixels: tf.Tensor):
-    self._pixels = pixels
     self._channels = red, green, blue = tf.split(pixels, 3, -1)
     self.largest = tf.maximum(tf.maximum(red, green), blue)
     self.smallest = tf.minimum(tf.minimum(red, green), blue)

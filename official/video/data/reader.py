@@ -293,7 +293,7 @@ def _split(samples: Sample, repeats: int, parts: int) -> tf.data.Dataset:
 def _options(config: data_config.DataConfig) -> tf.data.Options:
   options = tf.data.Options()
   options.deterministic = True
-  # The first batch is made while Python still traces the step.
+  # The first batch may be made while Python still traces the step.
   options.experimental_warm_start = True
   if config.num_threads:
     options.threading.private_threadpool_size = config.num_threads

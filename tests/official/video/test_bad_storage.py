@@ -94,7 +94,7 @@ def shards(tmp_path_factory):
   return manifest, {f.name: f.read_bytes() for f in sorted(folder.glob('*.tfrecord'))}
 
 
-@pytest.mark.parametrize('cases', [40, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('cases', [40, pytest.param(150, marks=pytest.mark.slow)])
 def test_damaged_records_are_found_and_no_other_is_lost(shards, tmp_path, cases):
   """Every damage is refused at the start or costs just the records that it touches."""
   manifest, whole = shards

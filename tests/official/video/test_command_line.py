@@ -298,8 +298,8 @@ def test_damaged_records_are_one_line(data, tmp_path, settings):
   )
   assert result.code == 2
   last = result.stderr.splitlines()[-1]
-  assert 'corrupted record' in last and str(broken) in last
-  assert 'tfrecords_tools.validate' in last
+  assert 'samples were damaged' in last and str(broken) in last
+  assert 'max_bad_fraction 0.01' in last and 'tfrecords_tools.validate' in last
 
 
 def test_overrides_follow_the_documented_precedence(tmp_path):

@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 from official.video import command_line, experiment, journal, run_folder, trainer
 from official.video.errors import UserError
@@ -32,6 +33,7 @@ def make(data, model_dir, *overrides, mode='train'):
   )
   for text in (*texts, *overrides):
     experiment.apply_overrides(params, text, 'test')
+  tf_keras.utils.set_random_seed(7)
   task = experiment.build_task(params, str(model_dir))
   return trainer.ExperimentRunner(
     distribution_strategy=command_line.strategy_of(params),
@@ -61,13 +63,6 @@ def test_a_step_that_is_not_finite_stops_the_run_and_changes_nothing(data, tmp_p
   clean = make(data, tmp_path / 'clean', 'trainer.train_steps=3')
   clean.run()
   runner = make(data, tmp_path / 'poisoned')
-  for mine, theirs in zip(
-    runner.trainer.model.variables,
-    make(data, tmp_path / 'clean').trainer.model.variables,
-    strict=True,
-  ):
-    assert mine.shape == theirs.shape
-  start = tf.train.load_checkpoint(str(tmp_path / 'clean'))
   poison(runner, 3)
   with pytest.raises(
     UserError, match=r'step 3: the loss or a gradient is not finite'
@@ -81,8 +76,10 @@ def test_a_step_that_is_not_finite_stops_the_run_and_changes_nothing(data, tmp_p
   assert all(name in str(e.value) for name in wanted)
   assert 'the last checkpoint is none' in str(e.value)
   assert int(runner.trainer.global_step) == 3
-  assert all(np.isfinite(v.numpy()).all() for v in runner.trainer.model.variables)
-  assert start.get_tensor('global_step/.ATTRIBUTES/VARIABLE_VALUE') == 3
+  # Three good steps, and nothing of the fourth.
+  expected, actual = clean.trainer.model.variables, runner.trainer.model.variables
+  for mine, theirs in zip(actual, expected, strict=True):
+    np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5, err_msg=mine.name)
 
 
 def test_a_run_may_go_back_and_pass_over_the_bad_batch(data, tmp_path):

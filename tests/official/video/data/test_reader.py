@@ -83,7 +83,7 @@ def test_the_order_mixes_the_whole_set():
 def test_starting_at_any_step_continues_bit_for_bit(manifest):
   settings = config(manifest, augmentation=data_config.Augmentation(policy='cvrl'))
   whole = batches(settings, 5)
-  for start in range(5):
+  for start in (1, 4):
     rest = batches(settings, 5 - start, start_step=start)
     for expected, actual in zip(whole[start:], rest, strict=True):
       for key in expected:
@@ -285,7 +285,7 @@ def test_clips_are_used_several_times(manifest):
 
 
 def test_repeats_start_at_any_step_and_on_any_replica(manifest):
-  settings = config(manifest, clips_per_decode=3, augmentation=POLICY)
+  settings = config(manifest, clips_per_decode=3)
   whole = batches(settings, 7)
   for start in (1, 3, 5):
     rest = batches(settings, 2, start_step=start)
