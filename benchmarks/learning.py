@@ -1,6 +1,7 @@
-"""Does pretraining learn? The demo's scores over several seeds, with its baselines.
+"""Does pretraining learn? A method's scores over several seeds, with its baselines.
 
   python -m benchmarks.learning --seeds=0,1,2
+  python -m benchmarks.learning --method=cstp --seeds=0,1,2
 
 Each seed renders its own videos, draws its own weights and runs to the end. Prints the
 score of every seed and the median, and keeps them under benchmarks/results/.
@@ -13,31 +14,84 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 RESULTS = pathlib.Path(__file__).parent / 'results'
-PRETRAINED = 'CVRL, linear probe'
-RANDOM = 'random weights, linear probe'
 
 
-def run_seed(seed: int, steps: int, folder: str) -> dict:
-  """Runs the demo with one seed; returns its scores.json."""
+class Method(NamedTuple):
+  """How a method's learning is measured.
+
+  Attributes:
+    title: of its section.
+    result: stem of the files that keep the scores.
+    module: the program that runs one seed and writes scores.json.
+    steps: of pretraining.
+    gains: by name, the two scores whose difference it is.
+  """
+
+  title: str
+  result: str
+  module: str
+  steps: int
+  gains: Mapping[str, tuple[str, str]]
+
+
+METHODS = {
+  'cvrl': Method(
+    'Learning',
+    'learning',
+    'official.video.demo',
+    600,
+    {
+      'gain of pretraining, points': (
+        'CVRL, linear probe',
+        'random weights, linear probe',
+      )
+    },
+  ),
+  'cstp': Method(
+    'Learning, CSTP',
+    'learning_cstp',
+    'benchmarks.cstp_learning',
+    400,
+    {
+      'gain of pretraining, points': (
+        'both, linear probe',
+        'random weights, linear probe',
+      ),
+      'gain of the mended views in rotation, points': (
+        'both, rotation',
+        'both, as the reference, rotation',
+      ),
+      'gain of the mended views in spatial overlap, points': (
+        'both, spatial',
+        'both, as the reference, spatial',
+      ),
+    },
+  ),
+}
+
+
+def run_seed(method: Method, seed: int, steps: int, folder: str) -> dict:
+  """Runs the method's program with one seed; returns its scores.json."""
   output = pathlib.Path(folder) / f'seed_{seed}'
-  command = [sys.executable, '-m', 'official.video.demo', f'--output_dir={output}']
+  command = [sys.executable, '-m', method.module, f'--output_dir={output}']
   subprocess.run([*command, f'--seed={seed}', f'--steps={steps}'], check=True)
   return json.loads((output / 'scores.json').read_text())
 
 
-def table(runs: dict[int, dict]) -> str:
-  """Markdown table of the scores, one column a seed, and the gain over random weights."""
+def table(runs: Mapping[int, dict], method: Method) -> str:
+  """Markdown table of the scores, one column a seed, and the gains."""
   names = list(next(iter(runs.values()))['scores'])
   lines = [
     '| top-1, % | ' + ' | '.join(f'seed {seed}' for seed in runs) + ' | median |',
     '|---' * (len(runs) + 2) + '|',
   ]
   rows = {name: [run['scores'][name] for run in runs.values()] for name in names}
-  rows['gain of pretraining, points'] = [
-    a - b for a, b in zip(rows[PRETRAINED], rows[RANDOM], strict=True)
-  ]
+  for name, (more, less) in method.gains.items():
+    rows[name] = [a - b for a, b in zip(rows[more], rows[less], strict=True)]
   for name, values in rows.items():
     cells = ' | '.join(f'{value:.1f}' for value in values)
     lines.append(f'| {name} | {cells} | {statistics.median(values):.1f} |')
@@ -46,21 +100,24 @@ def table(runs: dict[int, dict]) -> str:
   return '\n'.join(lines)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
   """Runs all seeds, prints the table and keeps it."""
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--method', choices=sorted(METHODS), default='cvrl')
   parser.add_argument('--seeds', default='0,1,2', help='comma-separated')
-  parser.add_argument('--steps', type=int, default=600, help='of pretraining')
-  arguments = parser.parse_args()
+  parser.add_argument('--steps', type=int, default=0, help='of pretraining')
+  arguments = parser.parse_args(argv)
+  method = METHODS[arguments.method]
+  steps = arguments.steps or method.steps
   with tempfile.TemporaryDirectory() as folder:
     runs = {
-      seed: run_seed(seed, arguments.steps, folder)
+      seed: run_seed(method, seed, steps, folder)
       for seed in map(int, arguments.seeds.split(','))
     }
-  text = table(runs)
+  text = table(runs, method)
   RESULTS.mkdir(exist_ok=True)
-  (RESULTS / 'learning.json').write_text(json.dumps(runs, indent=2) + '\n')
-  (RESULTS / 'learning.md').write_text(text + '\n')
+  (RESULTS / f'{method.result}.json').write_text(json.dumps(runs, indent=2) + '\n')
+  (RESULTS / f'{method.result}.md').write_text(text + '\n')
   print(text)
 
 

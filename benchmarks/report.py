@@ -157,30 +157,43 @@ def section(document: Mapping[str, Any]) -> str:
   return '\n\n'.join(parts) + '\n'
 
 
-def learning_section(runs: Mapping[str, Any]) -> str:
+CVRL_ABOUT = (
+  'Does pretraining learn? Each seed renders its own videos, pretrains with CVRL, trains '
+  'the same net on the labels for the same number of clips, and fits the same linear '
+  'probe on every feature.'
+)
+
+
+def learning_section(name: str, runs: Mapping[str, Any]) -> str:
   """The section of `benchmarks.learning`, whose result holds scores, not rounds."""
+  method = learning.METHODS[name]
   facts = next(iter(runs.values()))['facts']
   about = (
-    'Does pretraining learn? Each seed renders its own videos, pretrains with CVRL, trains '
-    'the same net on the labels for the same number of clips, and fits the same linear '
-    f'probe on every feature. {facts["backbone"]}; clips {facts["clips"]}; {facts["data"]}.'
+    f'{facts.get("about", CVRL_ABOUT)} {facts["backbone"]}; clips {facts["clips"]}; '
+    f'{facts["data"]}.'
   )
   seeds = ','.join(runs)
   steps = facts['budget'].split()[0]
-  command = f'`python -m benchmarks.learning --seeds={seeds} --steps={steps}`'
+  chosen = '' if name == 'cvrl' else f' --method={name}'
+  command = f'`python -m benchmarks.learning{chosen} --seeds={seeds} --steps={steps}`'
   # Keys of a document are text; the table wants them only as column names.
-  scores = learning.table({int(seed): run for seed, run in runs.items()})
+  scores = learning.table({int(seed): run for seed, run in runs.items()}, method)
   machine = f'{facts["machine"]}; {facts["versions"]}.'
-  return '\n\n'.join(['## Learning', about, scores, f'{command}: {machine}']) + '\n'
+  return (
+    '\n\n'.join([f'## {method.title}', about, scores, f'{command}: {machine}']) + '\n'
+  )
 
 
 def readme(results: pathlib.Path) -> str:
   """The README's text for a folder of results."""
   documents = {path.stem: json.loads(path.read_text()) for path in results.glob('*.json')}
-  runs = documents.pop('learning', None)
+  learnt = {
+    name: documents.pop(method.result)
+    for name, method in learning.METHODS.items()
+    if method.result in documents
+  }
   sections = [section(documents[name]) for name in order(documents)]
-  if runs:
-    sections.append(learning_section(runs))
+  sections += [learning_section(name, runs) for name, runs in learnt.items()]
   return '\n'.join([INTRODUCTION, *sections])
 
 

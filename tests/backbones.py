@@ -3,7 +3,6 @@
 import importlib
 
 import numpy as np
-import pytest
 import tensorflow as tf
 import tf_keras
 
@@ -131,14 +130,10 @@ def assert_golden_logits(net: tf_keras.Model, model: str, norm_name: str) -> Non
 
 def assert_inventory(net: tf_keras.Model, file: str) -> None:
   """Asserts that the net's tensors are all those of the reference, with its shapes."""
-  path = goldens.FOLDER.parent / 'specs' / 'cstp_keys' / file
-  if not path.exists():
-    pytest.skip(f'no list of keys at {path}')
-  rows = [line.split('\t') for line in path.read_text().splitlines()]
   foreign = ('project.', 'num_batches_tracked', 'custom')
   expected = {
-    key.removeprefix('online_net.'): [int(n) for n in shape.strip('()').split(',') if n]
-    for key, shape, _ in rows
+    key.removeprefix('online_net.'): list(shape)
+    for key, shape, _ in goldens.inventory(file)
     if key.startswith('online_net.') and not any(part in key for part in foreign)
   }
   ours = tensors(pytorch_layers(net))

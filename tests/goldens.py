@@ -34,6 +34,22 @@ def golden_text(name: str) -> str:
   return (_require() / name).read_text()
 
 
+def inventory(name: str) -> list[tuple[str, tuple[int, ...], np.dtype]]:
+  """Key, shape and type of every tensor in a file of CSTP's own, without 'module.'."""
+  path = _require().parent / 'specs' / 'cstp_keys' / f'{name}.txt'
+  if not path.exists():
+    pytest.skip(f'no list of keys at {path}')
+  rows = [line.split('\t') for line in path.read_text().splitlines()]
+  return [
+    (
+      key,
+      tuple(int(n) for n in shape.strip('()').split(',') if n.strip()),
+      np.dtype(dtype.removeprefix('torch.')),
+    )
+    for key, shape, dtype in rows
+  ]
+
+
 def fill(name: str, shape, kind: str = 'weight', gain: float = 1.0) -> np.ndarray:
   """The deterministic array that the goldens' reference was fed under `name`."""
   spec = importlib.util.spec_from_file_location('golden_fill', _require() / 'fill.py')

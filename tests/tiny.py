@@ -11,23 +11,30 @@ task:
   model:
     backbone:
       resnet_3d: {model_id: 10, width_multiplier: 0.125}
+      r2plus1d: {width_multiplier: 0.125}
 """
 PROJECTION = 'task.model.head: {hidden_dim: 16, num_hidden_layers: 1, output_dim: 8}'
+PREDICTION = 'task.model: {predictor_dim: 16, projector_dim: 16}'
 
 
 def shrink(params: cfg.ExperimentConfig, train, validation) -> cfg.ExperimentConfig:
   """Overrides what costs time, nothing else, and sets the data."""
+  model = params.task.model
+  # Temporal overlaps are told apart from 6 frames on.
+  frames = 8 if hasattr(model, 'predictor_dim') else 4
   texts = [
     BACKBONE,
     f'task.train_data: {{input_path: "{train}", global_batch_size: 4, '
-    'feature_shape: [4, 32, 32, 3]}',
+    f'feature_shape: [{frames}, 32, 32, 3]}}',
     f'task.validation_data: {{input_path: "{validation}", global_batch_size: 4, '
-    'feature_shape: [4, 32, 32, 3]}',
+    f'feature_shape: [{frames}, 32, 32, 3], min_image_size: 0}}',
     'trainer: {train_steps: 2, steps_per_loop: 1, summary_interval: 1, '
     'validation_interval: 2, checkpoint_interval: 1}',
     'runtime.distribution_strategy: one_device',
   ]
-  if hasattr(params.task.model.head, 'output_dim'):
+  if hasattr(model, 'predictor_dim'):
+    texts.append(PREDICTION)
+  elif hasattr(model.head, 'output_dim'):
     texts.append(PROJECTION)
   else:
     texts.append('task.model.num_classes: 3')

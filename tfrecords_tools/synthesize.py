@@ -183,6 +183,16 @@ def _at_least(least: int) -> Callable[[str], int]:
   return number
 
 
+def _share(text: str) -> float:
+  try:
+    value = float(text)
+  except ValueError:
+    value = -1.0
+  if not 0 <= value <= 1:
+    raise argparse.ArgumentTypeError(f'{text!r} is not a number from 0 to 1')
+  return value
+
+
 def _parser() -> argparse.ArgumentParser:
   parser = _Parser(
     prog='python -m tfrecords_tools.synthesize',
@@ -224,6 +234,12 @@ def _parser() -> argparse.ArgumentParser:
     default=Config.num_textures,
     help=f'textures of objects, of {len(TEXTURES)}',
   )
+  add(
+    '--daylight',
+    type=_share,
+    default=0.0,
+    help='how much darker the lower edge is than the upper one, 0 to 1',
+  )
   add('--container', choices=sorted(CODECS), default='mp4', help='file format')
   add(
     '--num_workers',
@@ -260,6 +276,7 @@ def run(argv: Sequence[str]) -> None:
     container=args.container,
     num_colors=args.num_colors,
     num_textures=args.num_textures,
+    daylight=args.daylight,
   )
   started = time.monotonic()
   total = synthesize(args.output_dir, _splits(args), config, args.num_workers)

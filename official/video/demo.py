@@ -56,7 +56,12 @@ class Stages:
     print(f'\n[{self._done}/{self._total}, {self.elapsed:.0f} s] {what}', flush=True)
 
 
-def _tool(module: str, *arguments: str, allowed: Sequence[int] = (0,)) -> None:
+def run_tool(module: str, *arguments: str, allowed: Sequence[int] = (0,)) -> None:
+  """Runs a tool of `tfrecords_tools`.
+
+  Raises:
+    UserError: its exit code is not among those allowed.
+  """
   result = subprocess.run([sys.executable, '-m', f'tfrecords_tools.{module}', *arguments])
   if result.returncode not in allowed:
     raise UserError(f'tfrecords_tools.{module} failed; its own message stands above')
@@ -67,7 +72,7 @@ def make_records(folder: str, videos: str | None) -> list[str]:
   records = os.path.join(folder, 'records')
   if not videos:
     videos = os.path.join(folder, 'videos')
-    _tool(
+    run_tool(
       'synthesize',
       f'--output_dir={videos}',
       f'--splits=train={FLAGS.train_videos},test={FLAGS.test_videos}',
@@ -78,7 +83,7 @@ def make_records(folder: str, videos: str | None) -> list[str]:
   test = _test_split(videos)
   split = [] if test else ['--test_fraction=0.2']
   # Some unreadable videos are named in the summary and do not end the demo.
-  _tool(
+  run_tool(
     'convert',
     '--source=folder',
     f'--path={videos}',
@@ -143,7 +148,8 @@ def _params(name: str, manifests: Sequence[str], **overrides: Any):
   return params
 
 
-def _run(params, model_dir: str) -> None:
+def train(params, model_dir: str) -> None:
+  """Trains and evaluates an experiment in a folder."""
   from official.video import experiment, trainer
 
   strategy = command_line.strategy_of(params)
@@ -180,7 +186,16 @@ class Scored:
   probe: Any
 
 
-def _score(params, task, encoder, name: str, keep_clips: bool = False) -> Scored:
+def probe(params, task, encoder, name: str, keep_clips: bool = False) -> Scored:
+  """Encodes both splits of an experiment's task and fits a linear probe.
+
+  Args:
+    params: the experiment, which says what the test views are.
+    task: of it.
+    encoder: as `extract.encode` takes it.
+    name: of the progress bars.
+    keep_clips: also keep the first view of each record.
+  """
   from official.video.evaluation import baselines, extract
 
   test_config = extract.test_config(params.task.validation_data)
@@ -227,7 +242,7 @@ def run(folder: str, videos: str | None) -> None:
   }
   pretrain = _params('cvrl_pretrain_tiny', manifests, **batch, **_schedule(FLAGS.steps))
   pretrain_dir = os.path.join(folder, 'pretrain')
-  _run(pretrain, pretrain_dir)
+  train(pretrain, pretrain_dir)
 
   stages.begin('a supervised run of the same number of clips, for comparison')
   # A pretraining step takes two clips a video, a supervised one takes one.
@@ -235,7 +250,7 @@ def run(folder: str, videos: str | None) -> None:
     'cvrl_finetune_tiny', manifests, **batch, **_schedule(2 * FLAGS.steps, reports=4)
   )
   supervised_dir = os.path.join(folder, 'supervised')
-  _run(supervised, supervised_dir)
+  train(supervised, supervised_dir)
 
   stages.begin('linear probes: pretrained, random weights, supervised, pixels, colours')
   probe_params = _params('cvrl_linear_eval_tiny', manifests, **batch)
@@ -246,7 +261,7 @@ def run(folder: str, videos: str | None) -> None:
     'supervised': evaluate.checkpoint_encoder(probe_params, task, supervised_dir),
   }
   scored = {
-    name: _score(probe_params, task, encoder, name, keep_clips=name == 'CVRL')
+    name: probe(probe_params, task, encoder, name, keep_clips=name == 'CVRL')
     for name, encoder in encoders.items()
   }
 
@@ -258,7 +273,7 @@ def run(folder: str, videos: str | None) -> None:
     **_schedule(max(1, FLAGS.steps // 7), reports=2),
   )
   linear_dir = os.path.join(folder, 'linear')
-  _run(linear, linear_dir)
+  train(linear, linear_dir)
 
   stages.begin('export, and reload of the SavedModel')
   from official.video import export

@@ -100,6 +100,29 @@ def saved_model_encoder(path: str) -> Callable:
   return encode
 
 
+def averaging(encoder: Callable, average: str) -> Callable:
+  """The encoder whose classifier's outputs are averaged over views as a task asks.
+
+  For 'logit' it gives 'log_probability' in the place of 'probability'.
+  """
+  import tensorflow as tf
+
+  from official.video.evaluation import classification
+
+  classification.check_average(average)
+  if average == 'probability':
+    return encoder
+
+  def encode(clips):
+    outputs = dict(encoder(clips))
+    if 'probability' in outputs:
+      logs = classification.log_probabilities(outputs.pop('probability').numpy())
+      outputs['log_probability'] = tf.constant(logs)
+    return outputs
+
+  return encode
+
+
 def score(protocols: Sequence[str], train, test, table, train_table) -> dict[str, Any]:
   """Scores of encoded training and test data by protocol.
 
@@ -154,7 +177,8 @@ def predictions(test, table):
   """
   from official.video.evaluation import classification
 
-  if 'probability' not in test.outputs:
+  scores = _probabilities(test)
+  if scores is None:
     raise UserError(
       'protocol classify: the model has no trained classifier; score a classification '
       "experiment's checkpoint or leave the protocol out"
@@ -163,9 +187,18 @@ def predictions(test, table):
   return classification.Predictions(
     tuple(names[row] for row in test.records),
     test.labels,
-    test.outputs['probability'],
+    scores,
     tuple(table.label_names),
   )
+
+
+def _probabilities(test) -> np.ndarray | None:
+  """[N, C] class probabilities of records; None where the model has no classifier."""
+  from official.video.evaluation import classification
+
+  if 'log_probability' in test.outputs:
+    return classification.softmax(test.outputs['log_probability'])
+  return test.outputs.get('probability')
 
 
 def main(argv: Sequence[str]) -> None:
@@ -198,6 +231,7 @@ def main(argv: Sequence[str]) -> None:
     if FLAGS.saved_model
     else checkpoint_encoder(params, task, FLAGS.checkpoint)
   )
+  encoder = averaging(encoder, getattr(params.task, 'average', 'probability'))
   test_config = extract.test_config(params.task.validation_data)
   train_config = dataclasses.replace(
     test_config,
@@ -243,7 +277,7 @@ def save(scores: dict[str, Any], test, table, output_dir: str) -> None:
   os.makedirs(output_dir, exist_ok=True)
   text = json.dumps(scores, indent=2) + '\n'
   files.write_atomically(os.path.join(output_dir, 'scores.json'), text.encode())
-  if 'probability' in test.outputs:
+  if _probabilities(test) is not None:
     predictions(test, table).save(os.path.join(output_dir, 'predictions.npz'))
 
 

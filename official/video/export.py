@@ -55,7 +55,11 @@ def export(params, checkpoint: str, export_dir: str) -> None:
   objects = {'backbone': model.backbone} | ({'head': model.head} if classifies else {})
   report = restore.restore(objects, checkpoint)
   encoder = module.EncoderModule(
-    model, params.task.validation_data, params.task.zero_centering, classifies
+    model,
+    params.task.validation_data,
+    params.task.zero_centering,
+    classifies,
+    params.task.average if classifies else 'probability',
   )
   about = {
     'experiment': FLAGS.experiment if FLAGS.is_parsed() and 'experiment' in FLAGS else '',

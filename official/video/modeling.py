@@ -1,5 +1,7 @@
 """The model of every task: a backbone, its pooled feature and a head."""
 
+from collections.abc import Mapping
+
 import tensorflow as tf
 import tf_keras
 
@@ -25,7 +27,8 @@ class VideoModel(tf_keras.Model):
 
     Args:
       backbone: maps clips to a dict of endpoints [B, T', H', W', C].
-      head: maps [B, C] features to [B, D].
+      head: maps [B, C] features to [B, D]; one with a true attribute `takes_map` maps
+        the endpoint [B, T', H', W', C] itself.
       endpoint: which endpoint is pooled.
       freeze_backbone: train the head only; the backbone's batch norm then uses its
         stored statistics.
@@ -44,9 +47,15 @@ class VideoModel(tf_keras.Model):
 
   def call(self, clips: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
     """{'feature': [B, C], 'output': [B, D]} of [B, T, H, W, 3] clips."""
-    feature = self.encode(clips, training)['feature']
-    output = tf.cast(self.head(feature), tf.float32)
-    return {'feature': feature, 'output': output}
+    encoded = self.encode(clips, training)
+    return {'feature': encoded['feature'], 'output': self.output_of(encoded)}
+
+  def output_of(self, encoded: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """What the head makes of `encode`'s result, [B, D] float32."""
+    takes_map = getattr(self.head, 'takes_map', False)
+    return tf.cast(
+      self.head(encoded[self.endpoint if takes_map else 'feature']), tf.float32
+    )
 
   @property
   def checkpoint_items(self) -> dict[str, tf_keras.layers.Layer]:

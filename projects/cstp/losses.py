@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from official.video.losses import byol
@@ -42,16 +43,45 @@ def per_sample(
   """
   terms = {'byol': byol.symmetric_loss(outputs['prediction'], outputs['target'])}
   for task in TASKS:
-    logits, label = outputs[task], tf.cast(labels[label_name(task)], tf.int64)
-    if task in PAIR_TASKS:
-      logits = logits[:, None]
-    if label.shape.rank == 1:
-      label = label[:, None]
-    label = tf.broadcast_to(label, tf.shape(logits)[:2])
-    hits = tf.cast(tf.argmax(logits, -1) == label, tf.float32)
+    logits, label = _by_prediction(task, outputs, labels)
     terms[task] = tf.reduce_sum(cross_entropy(logits, label), 1)
-    terms[f'{task}_accuracy'] = tf.reduce_mean(hits, 1)
+    terms[f'{task}_accuracy'] = tf.reduce_mean(_hits(logits, label), 1)
   return terms
+
+
+def _by_prediction(
+  task: str, outputs: Mapping[str, tf.Tensor], labels: Mapping[str, tf.Tensor]
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """Logits `[B, P, C]` and labels int64 `[B, P]` of a sample's one or two predictions."""
+  logits, label = outputs[task], tf.cast(labels[label_name(task)], tf.int64)
+  if task in PAIR_TASKS:
+    logits = logits[:, None]
+  if label.shape.rank == 1:
+    label = label[:, None]
+  return logits, tf.broadcast_to(label, tf.shape(logits)[:2])
+
+
+def _hits(logits: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
+  return tf.cast(tf.argmax(logits, -1) == label, tf.float32)
+
+
+def hits(
+  outputs: Mapping[str, tf.Tensor], labels: Mapping[str, tf.Tensor]
+) -> dict[str, tf.Tensor]:
+  """'<task>_hit' float32 and '<task>_true_class' int64 of every prediction, `[B, P]`.
+
+  Arguments as of `per_sample`.
+  """
+  found = {}
+  for task in TASKS:
+    logits, label = _by_prediction(task, outputs, labels)
+    found |= {f'{task}_hit': _hits(logits, label), f'{task}_true_class': label}
+  return found
+
+
+def balanced_accuracy(hits: np.ndarray, classes: np.ndarray) -> float:
+  """The mean over the classes that occur of the share of hits."""
+  return float(np.mean([hits[classes == c].mean() for c in np.unique(classes)]))
 
 
 def total(

@@ -192,6 +192,10 @@ class CstpModel(modeling.VideoModel):
       outputs[task] = tf.stack(logits, 1)
     return {name: _float(value) for name, value in outputs.items()}
 
+  def pytorch_layers(self) -> dict[str, Any]:
+    """Layers by module of the PyTorch original, for the converter."""
+    return pytorch_layers(self)
+
   def _feature(self, backbone, clips: tf.Tensor, training: bool) -> tf.Tensor:
     last = backbone(clips, training=training)[self.endpoint]
     return self._scaled(tf.reduce_mean(_float(last), [1, 2, 3]))

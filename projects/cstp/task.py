@@ -76,16 +76,22 @@ class CstpTask(pretraining.PretrainTask):
     return {'loss': loss, **scalars}
 
   def validation_outputs(self, inputs, model):
-    """Every sample's terms, and the feature of its plain view."""
-    terms = losses.per_sample(self.forward(inputs, model, False), inputs)
+    """Every sample's terms and hits by class, and the feature of its plain view."""
+    outputs = self.forward(inputs, model, False)
+    terms = losses.per_sample(outputs, inputs) | losses.hits(outputs, inputs)
     clips = normalization.normalize(
       inputs['test_views'][:, 0], self.task_config.zero_centering
     )
     return terms | {'feature': model.encode(clips)['feature']}
 
   def validation_scalars(self, outputs):
-    """Means over all samples, and the loss that they make."""
+    """Means over all samples, the loss that they make, and balanced accuracies."""
     scalars = {name: float(outputs[name].mean()) for name in self.scalar_names}
+    for task in losses.TASKS:
+      scores = losses.balanced_accuracy(
+        outputs[f'{task}_hit'], outputs[f'{task}_true_class']
+      )
+      scalars[f'{task}_balanced_accuracy'] = scores
     weights = self.task_config.losses.weights
     tensors = {name: tf.constant(value) for name, value in scalars.items()}
     return scalars | {'loss': float(losses.total(tensors, weights))}

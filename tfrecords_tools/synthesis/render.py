@@ -215,6 +215,14 @@ def _background(scene: Scene, seed: int) -> tuple[np.ndarray, np.ndarray]:
   return pixels, half + np.array(scene.corner) * np.maximum(side - 2 * half, 0)
 
 
+def _lit(frame: np.ndarray, daylight: float) -> np.ndarray:
+  """A frame under light from above."""
+  if not daylight:
+    return frame
+  light = 1 - daylight * np.linspace(0, 1, len(frame))
+  return (frame * light[:, None, None]).astype(np.uint8)
+
+
 def render(scene: Scene, config: Config) -> Iterator[np.ndarray]:
   """Yields the frames of a video, `[height, width, 3]` uint8 RGB."""
   pixels, middle = _background(scene, config.seed)
@@ -229,4 +237,4 @@ def render(scene: Scene, config: Config) -> Iterator[np.ndarray]:
     frame = cv2.getRectSubPix(pixels, (scene.width, scene.height), at)
     for sprite, transforms, boxes in drawn:
       _paste(frame, sprite, transforms[number], boxes[number])
-    yield frame
+    yield _lit(frame, config.daylight)

@@ -49,6 +49,8 @@ class Config:
     container: key of `encode.CODECS`.
     num_colors: how many of `COLORS` objects have.
     num_textures: how many of `TEXTURES` objects have.
+    daylight: how much darker the lower edge is than the upper one, in [0, 1]; above 0 a
+      picture has an up and a down.
   """
 
   seed: int = 0
@@ -60,6 +62,7 @@ class Config:
   container: str = 'mp4'
   num_colors: int = 2
   num_textures: int = 2
+  daylight: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -66,7 +66,10 @@ class DataConfig(hyperparams.Config):
       labels; see `official.video.data.views.VIEW_MAKERS`.
     sampler: the frames of the augmented views.
     augmentation: crop and colour of the augmented views.
-    num_test_clips: test clips a record, evenly spaced.
+    num_test_clips: test clips a record, evenly spaced; with `test_clip_step` at most so
+      many.
+    test_clip_step: frames between the starts of test clips, so that a longer record has
+      more of them; 0 spaces `num_test_clips` evenly.
     num_test_crops: test crops a clip: 1 (centre) or 3 (along the longer side).
     min_image_size: short side in pixels that the test crops are cut from; 0 means the
       crop takes the whole short side.
@@ -100,6 +103,7 @@ class DataConfig(hyperparams.Config):
   sampler: Sampler = dataclasses.field(default_factory=Sampler)
   augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
   num_test_clips: int = 0
+  test_clip_step: int = 0
   num_test_crops: int = 1
   min_image_size: int = 0
   label_fraction: float = 1.0

@@ -32,14 +32,17 @@ class ProjectionHead(hyperparams.Config):
 
 @dataclasses.dataclass
 class ClassificationHead(hyperparams.Config):
-  """The linear classifier on a pooled feature; the data's label map gives its size.
+  """The classifier of probes and fine-tuning; the data's label map gives its size.
 
   Attributes:
+    type: 'linear' on the pooled feature, or 'temporal_convolution' on the last map, I3D's,
+      which takes none of the options below.
     normalize_input: whether the feature is L2-normalized first.
     dropout_rate: share of the feature dropped while training.
     batch_norm: whether batch norm comes before that, with momentum 0.9 and epsilon 1e-5.
   """
 
+  type: str = 'linear'
   normalize_input: bool = False
   dropout_rate: float = 0.0
   batch_norm: bool = False

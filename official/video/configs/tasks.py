@@ -109,7 +109,10 @@ class ClassificationTask(VideoTask):
 
   Attributes:
     label_smoothing: share of the target spread over all classes.
+    average: what the test takes the mean of over a video's views: 'probability' or
+      'logit'.
   """
 
   model: ClassifierModel = dataclasses.field(default_factory=ClassifierModel)
   label_smoothing: float = 0.0
+  average: str = 'probability'

@@ -18,6 +18,11 @@ def check_ranges(config: data_config.DataConfig) -> None:
     'temporal_stride': (config.temporal_stride > 0, 'at least 1'),
     'num_views': (config.num_views >= 0, 'at least 0'),
     'num_test_clips': (config.num_test_clips >= 0, 'at least 0'),
+    'test_clip_step': (
+      config.test_clip_step >= 0
+      and bool(config.num_test_clips or not config.test_clip_step),
+      'at least 0, and 0 without num_test_clips',
+    ),
     'label_fraction': (0 < config.label_fraction <= 1, 'in (0, 1]'),
     'augmentation.area_range': (
       len(crop.area_range) == 2 and 0 < crop.area_range[0] <= crop.area_range[1] <= 1,

@@ -156,9 +156,12 @@ class SampleMaker:
     made: Sample = {}
     if config.num_views:
       made |= self.views.training_views(clip['frames'], self.key(position))
+    valid = position.valid
     if config.num_test_clips:
       made['test_views'] = self.views.test_views(clip['frames'], position.clip)[None]
-    once = {'label': clip['label'], 'record': position.row, 'valid': position.valid}
+      count = self.views.num_test_clips(clip['frames'])
+      valid &= position.clip < tf.cast(count, tf.int64)
+    once = {'label': clip['label'], 'record': position.row, 'valid': valid}
     repeated = {k: tf.repeat(v[None], config.clips_per_decode) for k, v in once.items()}
     return made | repeated
 
@@ -185,9 +188,8 @@ class SampleMaker:
 
   def _blank(self, wanted: Position, spec: dict[str, tf.TensorSpec]) -> tf.data.Dataset:
     """One invalid sample: what evaluation takes for a record that failed."""
-    zeros = tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), spec)
     return tf.data.Dataset.from_tensors(
-      zeros | {'record': wanted.row[None], 'bad': tf.ones([1], tf.int32)}
+      _zeros(spec) | {'record': wanted.row[None], 'bad': tf.ones([1], tf.int32)}
     )
 
   def _substitute(self, wanted: Position, attempt: tf.Tensor) -> Position:
@@ -219,6 +221,24 @@ class SampleMaker:
       wanted.valid, tf.cast(count, tf.int64), 0
     )  # Padding repeats a record.
     return tf.while_loop(lambda a: a < count, name, [zero])[0].op
+
+
+def _zeros(spec: dict[str, tf.TensorSpec]) -> Sample:
+  """A sample that is marked invalid."""
+  return tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), spec)
+
+
+def _without_absent(
+  dataset: tf.data.Dataset, share: int, batches: int, pipelines: int
+) -> tf.data.Dataset:
+  """Evaluation's samples without the invalid ones, then what fills the last batch.
+
+  One of several pipelines gives as many batches as any other, so it fills them all.
+  """
+  padding = tf.data.Dataset.from_tensors(_zeros(dataset.element_spec))
+  padding = padding.repeat(share - 1 if pipelines == 1 else share * batches)
+  kept = dataset.filter(lambda sample: sample['valid'][0])
+  return kept.concatenate(padding).take(share * batches)
 
 
 def build_dataset(
@@ -254,10 +274,11 @@ def build_dataset(
   per_replica = (
     input_context.get_per_replica_batch_size(batch) if input_context else batch
   )
+  batches = num_places(config, len(table)) // batch
   if config.is_training:
     steps = tf.data.Dataset.range(start_step // repeats, tf.int64.max)
   else:
-    steps = tf.data.Dataset.range(num_places(config, len(table)) // batch)
+    steps = tf.data.Dataset.range(batches)
   first = pipeline * share + tf.range(share, dtype=tf.int64)
   # A service hands out whole steps, so its batches are the ones that others see.
   dataset = steps.flat_map(
@@ -266,6 +287,8 @@ def build_dataset(
   dataset = dataset.map(
     SampleMaker(config, table), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
   )
+  if config.test_clip_step and not config.is_training:
+    dataset = _without_absent(dataset, share, batches, pipelines)
   dataset = dataset.batch(share, drop_remainder=True).with_options(_options(config))
   if config.enable_tf_data_service:
     dataset = dataset.apply(_service(config, pipeline))

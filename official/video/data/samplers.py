@@ -182,6 +182,40 @@ def test_starts(
 test_starts.__test__ = False  # type: ignore[attr-defined]  # not a test, to pytest
 
 
+def num_stepped_clips(
+  num_frames: Scalar, num_steps: int, stride: int, num_clips: int, step: int
+) -> tf.Tensor:
+  """How many test clips `stepped_test_indices` takes of a video, int32, at least 1."""
+  fitting = tf.cast(num_frames, tf.int32) - (num_steps - 1) * stride
+  count = tf.maximum(0, -tf.math.floordiv(-fitting, step)) + 1
+  return tf.minimum(count, num_clips)
+
+
+def stepped_test_indices(
+  num_frames: Scalar, num_steps: int, stride: int, num_clips: int, step: int
+) -> tf.Tensor:
+  """Frames of test clips that start so many frames apart, and of one that ends the video.
+
+  So a longer video has more clips; of one that has more than `num_clips`, as many are
+  taken evenly. A video that is no longer than a clip spans has one, of every
+  `stride`-th frame, which begins again at the first.
+
+  Returns:
+    int32 [num_clips, num_steps] indices; those beyond `num_stepped_clips` repeat the last.
+  """
+  num_frames = tf.cast(num_frames, tf.int32)
+  last = num_frames - (num_steps - 1) * stride - 1
+  most = tf.maximum(0, -tf.math.floordiv(-(last + 1), step))
+  clip = tf.minimum(tf.range(num_clips), most)
+  thinned = most * tf.range(num_clips) // max(1, num_clips - 1)
+  clip = tf.where(most < num_clips, clip, thinned)
+  starts = tf.maximum(tf.minimum(clip * step, last), 0)
+  indices = starts[:, None] + stride * tf.range(num_steps)[None]
+  # The frames that a short video has at this stride, over and over.
+  round_trip = -tf.math.floordiv(-num_frames, stride) * stride
+  return tf.where(last < 0, tf.math.floormod(indices, round_trip), indices)
+
+
 def uniform_indices(num_frames: Scalar, num_steps: int, num_clips: int) -> tf.Tensor:
   """Frames spread evenly over a whole video, as in temporal segment networks.
 

@@ -128,17 +128,32 @@ class ViewMaker:
       frames, tf.stack(windows), (height, width), tf.stack(flips)
     )
 
+  def num_test_clips(self, frames: tf.Tensor) -> tf.Tensor:
+    """How many of the config's test clips a record of [F] encoded frames has, int32."""
+    config = self._config
+    if not config.test_clip_step:
+      return tf.constant(config.num_test_clips)
+    return samplers.num_stepped_clips(
+      tf.size(frames),
+      config.feature_shape[0],
+      config.temporal_stride,
+      config.num_test_clips,
+      config.test_clip_step,
+    )
+
   def test_views(self, frames: tf.Tensor, clip: tf.Tensor) -> tf.Tensor:
     """[F] encoded frames to the crops of one test clip, [C, T, H, W, 3] uint8."""
     config = self._config
     num_steps, height, width, _ = config.feature_shape
     num_frames = tf.size(frames)
-    starts = samplers.test_starts(
-      num_frames, num_steps, config.temporal_stride, config.num_test_clips
-    )
-    indices = samplers.clip_indices(
-      starts[clip][None], num_steps, config.temporal_stride, num_frames
-    )[0]
+    sizes = num_frames, num_steps, config.temporal_stride
+    if config.test_clip_step:
+      indices = samplers.stepped_test_indices(
+        *sizes, config.num_test_clips, config.test_clip_step
+      )[clip]
+    else:
+      starts = samplers.test_starts(*sizes, config.num_test_clips)
+      indices = samplers.clip_indices(starts[clip][None], *sizes[1:], num_frames)[0]
     windows = geometric.test_windows(
       *decoding.frame_size(frames),
       (height, width),

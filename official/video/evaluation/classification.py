@@ -131,19 +131,37 @@ class Predictions:
       ) from error
 
 
+AVERAGES = ('probability', 'logit')
+
+
+def check_average(average: str) -> None:
+  """Raises `UserError` where views can't be averaged so."""
+  if average not in AVERAGES:
+    raise UserError(
+      f'task.average {average!r}: expected {" or ".join(map(repr, AVERAGES))}'
+    )
+
+
+def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
+  """Logits up to a constant a row, of float32 probabilities that may be 0."""
+  return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+
+
 def average_views(
   names: Sequence[str],
   labels: np.ndarray,
   probabilities: np.ndarray,
   class_names: Sequence[str] = (),
+  average: str = 'probability',
 ) -> Predictions:
-  """Averages the probabilities of all views of a sample.
+  """Averages the probabilities, or the logits, of all views of a sample.
 
   Args:
     names: V sample names; the views of a sample share its name, in any order.
     labels: [V] class ids.
     probabilities: [V, C] softmax outputs.
     class_names: C names, or none.
+    average: of `AVERAGES`; the softmax of mean logits is that of mean log probabilities.
 
   Returns:
     One row a sample, in the order of first appearance, float64.
@@ -161,10 +179,11 @@ def average_views(
   if disagree.any():
     raise ValueError(f'views of {names[disagree.argmax()]!r} have different labels')
   total = np.zeros((len(order), np.shape(probabilities)[1]))
-  np.add.at(total, rows, probabilities)
-  return Predictions(
-    tuple(order), sample_labels, total / counts[:, None], tuple(class_names)
-  )
+  logits = average == 'logit'
+  np.add.at(total, rows, log_probabilities(probabilities) if logits else probabilities)
+  means = total / counts[:, None]
+  scores = softmax(means) if logits else means
+  return Predictions(tuple(order), sample_labels, scores, tuple(class_names))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,8 @@ import tensorflow as tf
 import tf_keras
 
 from official.video.configs import heads as heads_config
+from official.video.errors import UserError
+from official.video.heads import temporal_convolution
 
 
 @tf_keras.utils.register_keras_serializable(package='Vidgarden')
@@ -93,6 +95,19 @@ class ClassificationHead(tf_keras.layers.Layer):
 
 def build_classification_head(
   config: heads_config.ClassificationHead, num_classes: int
-) -> ClassificationHead:
-  """Builds the head of a configuration for `num_classes` classes."""
-  return ClassificationHead(num_classes, **config.as_dict())
+) -> tf_keras.layers.Layer:
+  """Builds the head of a configuration for `num_classes` classes.
+
+  Raises:
+    UserError: there is no such type, or it does not have the options that are set.
+  """
+  options = config.as_dict()
+  if options.pop('type') == 'linear':
+    return ClassificationHead(num_classes, **options)
+  if config.type != 'temporal_convolution' or any(options.values()):
+    given = [name for name, value in options.items() if value]
+    raise UserError(
+      f'task.model.head: type {config.type!r} with {", ".join(given) or "no options"}; '
+      "expected 'linear', or 'temporal_convolution' without options"
+    )
+  return temporal_convolution.TemporalConvolutionHead(num_classes)

@@ -18,6 +18,8 @@ class TemporalConvolutionHead(tf_keras.layers.Layer):
   Source: arXiv 1705.07750; temporal window as in the fine-tuning of CSTP.
   """
 
+  takes_map = True
+
   def __init__(
     self,
     num_classes: int,

@@ -9,6 +9,9 @@ from official.video.augment import geometric, normalization
 from official.video.configs import data as data_config
 from official.video.data import decoding, reader, views
 
+# Below it, the logarithm of a float32 probability has no meaning.
+_TINY = 1.2e-38
+
 
 class EncoderModule(tf.Module):
   """A backbone, and a classifier where one was trained, with their own preprocessing.
@@ -23,6 +26,7 @@ class EncoderModule(tf.Module):
     config: data_config.DataConfig,
     zero_centering: bool,
     classifies: bool,
+    average: str = 'probability',
   ):
     """Initializes the module.
 
@@ -31,23 +35,24 @@ class EncoderModule(tf.Module):
       config: how a record becomes test views.
       zero_centering: the normalization that the model was trained with.
       classifies: the head's output are logits.
+      average: what of them is averaged over a record's views; see `ClassificationTask`.
     """
     super().__init__(name='encoder')
     self._model = model
     self._config = config
     self._zero_centering = zero_centering
     self._classifies = classifies
+    self._average = average
     self._views = views.ViewMaker(dataclasses.replace(config, num_views=0))
 
   def _encode(self, clips: tf.Tensor) -> dict[str, tf.Tensor]:
     clips = normalization.normalize(clips, self._zero_centering)
-    outputs = self._model.encode(clips)
-    feature = outputs.pop('feature')
-    result = {f'endpoint_{name}': value for name, value in outputs.items()}
+    encoded = self._model.encode(clips)
+    maps = {name: value for name, value in encoded.items() if name != 'feature'}
+    result = {f'endpoint_{name}': value for name, value in maps.items()}
     if self._classifies:
-      logits = tf.cast(self._model.head(feature, training=False), tf.float32)
-      result['probability'] = tf.nn.softmax(logits)
-    return result | {'feature': feature}
+      result['probability'] = tf.nn.softmax(self._model.output_of(encoded))
+    return result | {'feature': encoded['feature']}
 
   def clips(self, clips: tf.Tensor) -> dict[str, tf.Tensor]:
     """[B, T, H, W, 3] uint8 clips of any length and size."""
@@ -75,24 +80,41 @@ class EncoderModule(tf.Module):
     num_clips = max(1, config.num_test_clips)
     shape = [num_clips * config.num_test_crops, *config.feature_shape]
 
-    def views(record: tf.Tensor) -> tf.Tensor:
+    def views(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
       frames = reader.parse_record(record)['frames']
       clips = [self._views.test_views(frames, tf.constant(c)) for c in range(num_clips)]
-      return tf.ensure_shape(tf.concat(clips, 0), shape)
+      present = tf.range(num_clips) < tf.maximum(self._views.num_test_clips(frames), 1)
+      weights = tf.cast(tf.repeat(present, config.num_test_crops), tf.float32)
+      return tf.ensure_shape(tf.concat(clips, 0), shape), weights
 
-    clips = tf.map_fn(
-      views, serialized, fn_output_signature=tf.TensorSpec(shape, tf.uint8)
-    )
+    specs = tf.TensorSpec(shape, tf.uint8), tf.TensorSpec(shape[:1], tf.float32)
+    clips, weights = tf.map_fn(views, serialized, fn_output_signature=specs)
     outputs = self._encode(tf.reshape(clips, [-1, *config.feature_shape]))
 
     def per_record(value: tf.Tensor) -> tf.Tensor:
       return tf.reshape(value, tf.concat([[-1, shape[0]], tf.shape(value)[1:]], 0))
 
     outputs = {name: per_record(value) for name, value in outputs.items()}
-    means = {
-      n: tf.reduce_mean(outputs[n], 1) for n in ('feature', 'probability') if n in outputs
-    }
-    return outputs | means
+    return outputs | self._means(outputs, weights)
+
+  def _means(
+    self, outputs: dict[str, tf.Tensor], weights: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    """Scores of records, given those of their views and which views [B, V] count."""
+
+    def mean(value: tf.Tensor) -> tf.Tensor:
+      total = tf.reduce_sum(value * weights[..., None], 1)
+      return total / tf.reduce_sum(weights, 1, keepdims=True)
+
+    means = {'feature': mean(outputs['feature'])}
+    if 'probability' in outputs:
+      scores = outputs['probability']
+      if self._average == 'logit':
+        logs = tf.math.log(tf.maximum(scores, _TINY))
+        means['probability'] = tf.nn.softmax(mean(logs))
+      else:
+        means['probability'] = mean(scores)
+    return means
 
   def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
     """The concrete functions to save, by signature name."""

@@ -24,8 +24,9 @@ from official.video.tasks import base
 class ClassificationTask(base.VideoTask):
   """Softmax classification of videos over a frozen or a trained backbone.
 
-  Testing averages the class probabilities over all test clips and crops of a video; a
-  step holds one test clip a video, so memory does not grow with the number of views.
+  Testing averages the class probabilities (or logits, see `average`) over all test clips
+  and crops of a video; a step holds one test clip a video, so memory does not grow with
+  the number of views.
   """
 
   @functools.cached_property
@@ -52,6 +53,7 @@ class ClassificationTask(base.VideoTask):
   def check_data(self, training: bool) -> None:
     """Finds the data, and refuses views that training or the test can't use."""
     config = self.task_config
+    classification.check_average(config.average)
     if config.train_data.num_views != 1 or config.validation_data.num_test_clips < 1:
       raise UserError(
         f'task.train_data.num_views {config.train_data.num_views} and task.validation_data.'
@@ -116,21 +118,26 @@ class ClassificationTask(base.VideoTask):
     )
 
   def validation_outputs(self, inputs, model):
-    """Class probabilities of each sample's test clip, mean over its crops."""
+    """Class probabilities of each sample's test clip, averaged over its crops."""
     views = inputs['test_views']
     crops = views.shape[1]
     clips = tf.reshape(views, [-1, *views.shape[2:]])
     clips = normalization.normalize(clips, self.task_config.zero_centering)
-    probabilities = tf.nn.softmax(model(clips, training=False)['output'])
-    shape = [-1, crops, self.num_classes]
-    return {'probability': tf.reduce_mean(tf.reshape(probabilities, shape), 1)}
+    logits = model(clips, training=False)['output']
+    logits = tf.reshape(logits, [-1, crops, self.num_classes])
+    if self.task_config.average == 'logit':
+      return {'probability': tf.nn.softmax(tf.reduce_mean(logits, 1))}
+    return {'probability': tf.reduce_mean(tf.nn.softmax(logits), 1)}
 
   def score(self, outputs):
     """Top-1, top-5, mean class accuracy and cross entropy of the averaged views."""
     table = self.validation_index
     names = table.names()
     predictions = classification.average_views(
-      [names[row] for row in outputs['record']], outputs['label'], outputs['probability']
+      [names[row] for row in outputs['record']],
+      outputs['label'],
+      outputs['probability'],
+      average=self.task_config.average,
     )
     result = classification.evaluate(predictions, len(table))
     picked = np.take_along_axis(predictions.scores, predictions.labels[:, None], 1)

@@ -115,6 +115,7 @@ def unbroken(data, tmp_path_factory):
 
 CVRL = ('cvrl_pretrain_tiny', 'task.train_data.seed=3')
 DROPOUT = ('cvrl_finetune_tiny', 'task.model.head.dropout_rate=0.5')
+CSTP = ('cstp_pretrain_tiny', 'task.train_data.seed=3')
 REPEATS = ('cvrl_pretrain_tiny', 'task.train_data.clips_per_decode=2')
 
 
@@ -123,6 +124,8 @@ REPEATS = ('cvrl_pretrain_tiny', 'task.train_data.clips_per_decode=2')
   [
     *((*CVRL, step) for step in range(1, STEPS)),
     (*DROPOUT, 3),
+    (*CSTP, 3),
+    *(pytest.param(*CSTP, s, marks=pytest.mark.slow) for s in (1, 2, 4, 5)),
     pytest.param(*REPEATS, 3, marks=pytest.mark.slow),
     *(pytest.param(*DROPOUT, s, marks=pytest.mark.slow) for s in (1, 2, 4, 5)),
   ],

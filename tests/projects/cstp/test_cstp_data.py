@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 
 from official.video.configs import data as data_config
-from official.video.data import draws, views
+from official.video.data import draws, index, reader, views
 from official.video.errors import UserError
 from projects.cstp import augment, data
-from tests import goldens
+from tests import clips, goldens
 
 HEIGHT, WIDTH, FRAMES = 96, 128, 250
 
@@ -291,3 +291,23 @@ def test_tilts_counter_clockwise():
 def test_refuses_what_it_cannot_make(fields, message):
   with pytest.raises(UserError, match=message):
     views.build_view_maker(config(**fields))
+
+
+def test_a_damaged_record_is_replaced_as_among_other_views(tmp_path, capfd):
+  manifest = clips.write_split(
+    tmp_path, 'train', [i % 3 for i in range(11)], truncate_frames_of=2
+  )
+
+  def batches(**fields):
+    fields |= {'input_path': str(manifest), 'feature_shape': (8, 32, 32, 3)}
+    changed = config(global_batch_size=5, **fields)
+    dataset = reader.build_dataset(changed, index.load_index(changed))
+    return [{k: v.numpy() for k, v in batch.items()} for batch in dataset.take(4)]
+
+  seen, others = batches(), batches(views='augmented', sampler={'name': 'random'})
+  assert sum(batch['bad'].sum() for batch in seen) >= 1
+  for batch, other in zip(seen, others, strict=True):
+    assert 2 not in batch['record']
+    for name in ('record', 'bad', 'label'):
+      np.testing.assert_array_equal(batch[name], other[name])
+  assert ' record 2 at byte ' in capfd.readouterr().err

@@ -8,14 +8,17 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from official.video import command_line, experiment, trainer
+from official.video import command_line, evaluate, experiment, export, trainer
+from official.video.data import records as records_module
 from official.video.errors import UserError
-from tests import clips
+from official.video.evaluation import classification, extract
+from tests import clips, tiny
 
 ROOT = pathlib.Path(__file__).parents[3]
 EXPERIMENTS = [name for name in experiment.experiment_names() if name.startswith('cstp_')]
 CONFIGS = sorted((ROOT / 'configs' / 'cstp').glob('*.yaml'))
 STEP = 'task: {model: {target_momentum: 0.5}, train_data: {augmentation: {policy: none}}}'
+NARROW = 'task.model.backbone: {type: c3d, c3d: {width_multiplier: 0.125}}'
 QUICK = ('cstp_pretrain_ucf101', 'cstp_finetune_hmdb51')
 
 
@@ -29,26 +32,10 @@ def data(tmp_path_factory):
 
 
 def load(name, data, overrides=''):
-  params = experiment.load(name)
-  for split, path in zip(('train', 'validation'), data, strict=True):
-    text = (
-      f'task.{split}_data: {{input_path: "{path}", global_batch_size: 4, '
-      'feature_shape: [8, 32, 32, 3], min_image_size: 0}'
-    )
-    experiment.apply_overrides(params, text, 'tiny')
-  texts = [
-    'task.model.backbone: {type: c3d, c3d: {width_multiplier: 0.125}}',
-    'trainer: {train_steps: 2, steps_per_loop: 1, summary_interval: 1, '
-    'validation_interval: 2, checkpoint_interval: 1}',
-    'runtime.distribution_strategy: one_device',
-  ]
-  if 'pretrain' in name:
-    texts.append('task.model: {predictor_dim: 16, projector_dim: 16}')
-  else:
-    texts.append('task: {model: {num_classes: 3}, validation_data: {num_test_clips: 2}}')
-  for text in [*texts, overrides]:
-    if text:
-      experiment.apply_overrides(params, text, 'tiny')
+  params = tiny.load(name, *data)
+  experiment.apply_overrides(params, NARROW, 'test')
+  if overrides:
+    experiment.apply_overrides(params, overrides, 'test')
   return params
 
 
@@ -83,6 +70,41 @@ def test_trains_two_steps_and_restores(name, data, tmp_path):
     runner.trainer.model.variables, again.trainer.model.variables, strict=True
   ):
     np.testing.assert_array_equal(one.numpy(), other.numpy())
+  export.export(params, str(tmp_path / 'run'), str(tmp_path / 'model'))
+  encode = evaluate.checkpoint_encoder(
+    params, experiment.build_task(params), str(tmp_path / 'run')
+  )
+  batch = random_clips()
+  exported = evaluate.saved_model_encoder(str(tmp_path / 'model'))(tf.constant(batch))
+  expected = encode(tf.constant(batch))
+  assert set(exported) == set(expected)
+  assert ('probability' in exported) == ('finetune' in name)
+  for key, value in expected.items():
+    np.testing.assert_allclose(exported[key], value, rtol=1e-4, atol=1e-5)
+
+
+def random_clips():
+  shape = (3, 8, 32, 32, 3)
+  return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def test_the_averaged_weights_are_exported_where_they_are_the_encoder(data, tmp_path):
+  target = 'task.model: {encoder: target, target_init: independent}'
+  params = load('cstp_pretrain_tiny', data, target)
+  model = trainer.built(experiment.build_task(params))
+  path = tf.train.Checkpoint(model=model, **model.checkpoint_items).save(
+    str(tmp_path / 'ckpt')
+  )
+  export.export(params, path, str(tmp_path / 'model'))
+  clips_ = tf.constant(random_clips())
+  exported = evaluate.saved_model_encoder(str(tmp_path / 'model'))(clips_)['feature']
+  normalized = tf.cast(clips_, tf.float32) / 127.5 - 1
+  features = {
+    name: tf.reduce_mean(getattr(model, f'{name}_backbone')(normalized)['5'], [1, 2, 3])
+    for name in ('target', 'online')
+  }
+  np.testing.assert_allclose(exported, features['target'], rtol=1e-4, atol=1e-5)
+  assert np.abs(exported - features['online']).max() > 1e-3
 
 
 @pytest.mark.slow
@@ -198,6 +220,46 @@ def test_refuses_what_it_cannot_learn_from(data, override, message):
     task.check_data(True)
 
 
+def test_every_view_and_clip_counts_in_the_protocol(data, tmp_path):
+  """The test in training, `evaluate` and the export agree on stepped clips' mean logits."""
+  stepped = 'task.validation_data: {num_test_clips: 4, test_clip_step: 9}'
+  params = load('cstp_finetune_tiny', data, stepped)
+  assert params.task.average == 'logit'
+  task = experiment.build_task(params)
+  model = trainer.built(task)
+  for index, variable in enumerate(model.head.trainable_variables):
+    noise = tf.random.stateless_normal(variable.shape, [index, 3])
+    variable.assign_add(5 * noise)
+  dataset = task.build_inputs(params.task.validation_data)
+  state = None
+  for batch in dataset:
+    state = task.aggregate_logs(state, task.validation_step(batch, model))
+  # 40 frames and clips that span 14: starts 0, 9, 18 and 25.
+  records, counts = np.unique(np.concatenate(state['record']), return_counts=True)
+  assert records.tolist() == list(range(6)) and set(counts) == {4}
+  logs = np.log(np.concatenate(state['probability']))
+  rows = np.concatenate(state['record'])
+  expected = np.stack([logs[rows == r].mean(0) for r in records])
+  path = tf.train.Checkpoint(model=model, **model.checkpoint_items).save(
+    str(tmp_path / 'ckpt')
+  )
+  encoder = evaluate.checkpoint_encoder(params, task, path)
+  encoded = extract.encode(
+    params.task.validation_data,
+    task.validation_index,
+    evaluate.averaging(encoder, params.task.average),
+  )
+  made = evaluate.predictions(encoded, task.validation_index)
+  np.testing.assert_allclose(made.scores, classification.softmax(expected), rtol=1e-3)
+  scores = task.score({key: np.concatenate(value) for key, value in state.items()})
+  assert scores['accuracy'] == classification.evaluate(made).top1
+  export.export(params, path, str(tmp_path / 'model'))
+  serve = tf.saved_model.load(str(tmp_path / 'model')).signatures['records']
+  serialized = [records_module.encode_record(clips.clip(r, r % 3)) for r in range(2)]
+  served = serve(serialized=tf.constant(serialized))['probability']
+  np.testing.assert_allclose(served, made.scores[:2], rtol=2e-2, atol=1e-3)
+
+
 def test_schedules_are_the_published_ones():
   params = experiment.load('cstp_pretrain_kinetics400')
   assert params.trainer.train_steps == 561_000
@@ -214,3 +276,31 @@ def test_config_files_belong_to_their_experiments(path):
   params = experiment.load(name, [str(path)])
   for field, value in experiment.flat(yaml.safe_load(path.read_text())).items():
     assert experiment.flat(params.as_dict())[field] == value
+
+
+@pytest.mark.parametrize('family', ['r2plus1d', 'c3d', 'r3d', 's3d', 'i3d'])
+@pytest.mark.parametrize(
+  'path',
+  [p for p in CONFIGS if 'tiny' not in p.stem and 'i3d' not in p.stem],
+  ids=lambda path: path.stem,
+)
+def test_published_rows_resolve_for_every_backbone(path, family):
+  name = re.search(r'--experiment=(\w+)', path.read_text())[1]
+  files = [str(path)]
+  if family == 'i3d' and 'finetune' in name:
+    files.append(str(path.with_name('i3d_finetune.yaml')))
+  override = f'task.model.backbone.type={family}'
+  params = experiment.load(name, files, params_override=override)
+  epochs = 300 if 'pretrain' in name else 100
+  config = params.trainer.optimizer_config.learning_rate
+  assert params.trainer.train_steps % epochs == 0
+  if 'pretrain' in name:
+    own = config.epochwise_cosine
+    assert own.steps_per_epoch * own.epochs == params.trainer.train_steps
+  else:
+    assert max(config.stepwise.boundaries) < params.trainer.train_steps
+    assert params.task.model.num_classes == (51 if 'hmdb51' in name else 101)
+    convolutional = params.task.model.head.type == 'temporal_convolution'
+    assert convolutional == (family == 'i3d')
+  assert params.task.model.backbone.type == family
+  experiment.build_task(params)

@@ -22,7 +22,7 @@ def test_poolings_round_down():
 
 
 def test_keys_of_the_reference(net):
-  backbones.assert_inventory(net, 'c3d_ft.txt')
+  backbones.assert_inventory(net, 'c3d_ft')
 
 
 def test_golden_stages_and_feature(net):

@@ -41,7 +41,7 @@ def test_a_window_cut_short_takes_what_there_is():
 
 
 def test_keys_of_the_reference(net):
-  backbones.assert_inventory(net, 'i3d_ft.txt')
+  backbones.assert_inventory(net, 'i3d_ft')
 
 
 def test_golden_stages_and_feature(net):

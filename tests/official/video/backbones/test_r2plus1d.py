@@ -45,7 +45,7 @@ def test_impossible_blocks_are_named(blocks):
 
 
 def test_keys_of_the_reference(net):
-  backbones.assert_inventory(net, 'r21d_ft.txt')
+  backbones.assert_inventory(net, 'r21d_ft')
 
 
 def test_golden_stages_and_feature(net):

@@ -61,7 +61,7 @@ def test_impossible_options_are_named(fields, message):
 
 
 def test_keys_of_the_reference(net):
-  backbones.assert_inventory(net, 'r3d_ft.txt')
+  backbones.assert_inventory(net, 'r3d_ft')
 
 
 def test_golden_stages_and_feature(net):

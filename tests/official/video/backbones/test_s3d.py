@@ -56,7 +56,7 @@ def test_both_names_lead_to_one_layer(net):
 
 
 def test_keys_of_the_reference(net):
-  backbones.assert_inventory(net, 's3d_ft.txt')
+  backbones.assert_inventory(net, 's3d_ft')
 
 
 def test_golden_stages_and_feature(net):

@@ -288,17 +288,6 @@ def test_a_checkpoint_of_another_backbone(tmp_path):
   assert not (tmp_path / 'a.pth').exists()
 
 
-def inventory(name):
-  """Key and shape of a file of CSTP's own, without 'module.'."""
-  path = goldens.FOLDER.parent / 'specs' / 'cstp_keys' / f'{name}.txt'
-  if not path.exists():
-    pytest.skip(f'no list of keys at {path}')
-  for line in path.read_text().splitlines():
-    key, shape, dtype = line.split('\t')
-    sizes = tuple(int(n) for n in shape.strip('()').split(',') if n.strip())
-    yield key, sizes, np.dtype(dtype.removeprefix('torch.'))
-
-
 @pytest.mark.parametrize('family', FAMILIES)
 @pytest.mark.parametrize('kind', ['pre', 'ft'])
 def test_every_key_of_the_originals_is_accounted_for(family, kind):
@@ -306,7 +295,7 @@ def test_every_key_of_the_originals_is_accounted_for(family, kind):
   # Views of one number: the real files are of hundreds of megabytes.
   state_dict = {
     key: np.broadcast_to(np.zeros((), dtype), shape)
-    for key, shape, dtype in inventory(f'{FAMILIES[family]}_{kind}')
+    for key, shape, dtype in goldens.inventory(f'{FAMILIES[family]}_{kind}')
   }
   own, others, unknown = from_pytorch.split_state_dict(state_dict, 'online_net')
   assignments, unmatched = pytorch_mapping.convert(own, layers)

@@ -132,6 +132,25 @@ def test_test_clips_are_evenly_spaced_and_crops_apart(manifest):
   assert blue[0] < blue[1] - 20 and blue[1] < blue[2] - 20
 
 
+@pytest.mark.parametrize('pipelines', [1, 2])
+def test_stepped_test_clips_are_as_many_as_a_record_has(tmp_path, pipelines):
+  short = clips.write_split(tmp_path / 'short', 'test', [0, 1], num_frames=7)
+  long = clips.write_split(tmp_path / 'long', 'test', [2, 0, 1], num_frames=27)
+  stepped = evaluation(f'{short},{long}', num_test_clips=9, test_clip_step=10)
+  parts = [batches(stepped, context=context(pipelines, p)) for p in range(pipelines)]
+  assert len({len(part) for part in parts}) == 1
+  if pipelines == 1:
+    assert len(parts[0]) == 4  # 14 clips in batches of 4; 45 places in all.
+  seen = [batch for part in parts for batch in part]
+  valid = np.concatenate([b['valid'] for b in seen])
+  rows = np.concatenate([b['record'] for b in seen])[valid]
+  # A clip spans 6 frames: of 7 there is one start, of 27 starts 0, 10, 20 and 20.
+  assert np.bincount(rows).tolist() == [2, 2, 4, 4, 4]
+  views = np.concatenate([b['test_views'] for b in seen])[valid]
+  starts = np.rint(views[rows == 2][:, 0, 0, ..., 1].mean((1, 2)) / 4)
+  assert sorted(starts) == [0, 10, 20, 20]
+
+
 def test_a_clip_longer_than_its_video_wraps_around(tmp_path):
   short = clips.write_split(tmp_path, 'short', [0, 1], num_shards=1, num_frames=3)
   seen = batches(evaluation(short, feature_shape=(4, 24, 24, 3), temporal_stride=1))

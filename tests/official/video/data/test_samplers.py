@@ -285,3 +285,22 @@ def test_repeatable_by_key():
     sampler(draws.sample_key(0, 0, r), 300, 16, 2, 2) for r in (1, 1, 2)
   )
   assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+STEPPED = [16, 28, 50, 59, 60, 61, 62, 75, 120, 121, 122, 165, 180, 240, 300, 301]
+
+
+@pytest.mark.parametrize('frames', STEPPED)
+def test_stepped_test_clips_are_the_references(frames):
+  expected = golden('cstp_samplers.npz')[f'test_clips/stride4/N{frames}'] - 1
+  indices = samplers.stepped_test_indices(frames, 16, 4, 10, 60).numpy()
+  count = int(samplers.num_stepped_clips(frames, 16, 4, 10, 60))
+  np.testing.assert_array_equal(indices[:count], expected)
+  assert (indices[count:] == indices[count - 1]).all()
+
+
+def test_a_video_of_more_stepped_clips_than_are_taken_is_covered_evenly():
+  starts = samplers.stepped_test_indices(1000, 16, 4, 4, 60).numpy()[:, 0]
+  # Of 17 starts 0, 60, ... 900 and 939.
+  assert starts.tolist() == [0, 300, 600, 939]
+  assert int(samplers.num_stepped_clips(1000, 16, 4, 4, 60)) == 4

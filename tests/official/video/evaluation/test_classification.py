@@ -122,6 +122,23 @@ def test_views_are_averaged_per_sample_in_any_order():
   np.testing.assert_allclose(averaged.scores, [[0.4, 0.6], [1, 0]])
 
 
+def test_logits_are_averaged_where_asked_for():
+  logits = np.array([[2.0, 0.0, 1.0], [-3.0, 3.0, 0.0], [1.0, 1.5, 0.0]])
+  averaged = classification.average_views(
+    ['a', 'a', 'b'],
+    np.array([0, 0, 1]),
+    classification.softmax(logits).astype(np.float32),
+    average='logit',
+  )
+  expected = classification.softmax(np.array([logits[:2].mean(0), logits[2]]))
+  np.testing.assert_allclose(averaged.scores, expected, rtol=1e-5)
+  certain = np.array([[1.0, 0.0]], np.float32)
+  sure = classification.average_views(['a'], np.array([0]), certain, average='logit')
+  np.testing.assert_allclose(sure.scores, certain, atol=1e-6)
+  with pytest.raises(UserError, match=r'task\.average'):
+    classification.check_average('median')
+
+
 def test_views_must_agree_on_the_label():
   with pytest.raises(ValueError, match="'a' have different labels"):
     classification.average_views(['a', 'a'], np.array([0, 1]), np.ones((2, 2)))

@@ -55,18 +55,24 @@ def one_update(active, name, data, inputs):
   )
 
 
-def batch_of(views):
+def batch_of(views, frames=4):
   generator = np.random.default_rng(0)
   return {
-    'views': generator.random((4, views, 4, 32, 32, 3), np.float32),
+    'views': generator.random((4, views, frames, 32, 32, 3), np.float32),
     'label': np.array([0, 1, 2, 0], np.int64),
+    'spatial_label': np.array([0, 1, 2, 4], np.int32),
+    'temporal_label': np.array([3, 1, 0, 4], np.int32),
+    'playback_label': np.array([0, 1, 2, 3], np.int32),
+    'rotation_label': np.array([[0, 1], [2, 3], [1, 1], [3, 0]], np.int32),
   }
 
 
-@pytest.mark.parametrize('name', ['cvrl_pretrain_tiny', 'cvrl_finetune_tiny'])
+@pytest.mark.parametrize(
+  'name', ['cvrl_pretrain_tiny', 'cvrl_finetune_tiny', 'cstp_pretrain_tiny']
+)
 @pytest.mark.parametrize('replicas', [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_replicas_update_as_one(name, replicas, data, mirrored):
-  inputs = batch_of(2 if 'pretrain' in name else 1)
+  inputs = batch_of(2 if 'pretrain' in name else 1, 8 if 'cstp' in name else 4)
   alone, statistics, scalars = one_update(mirrored(1), name, data, inputs)
   shared, shared_statistics, shared_scalars = one_update(
     mirrored(replicas), name, data, inputs
