@@ -19,8 +19,7 @@ CHANCE = {'spatial': 20.0, 'temporal': 20.0, 'playback': 25.0, 'rotation': 25.0}
 BOTH, RANDOM, REFERENCE = 'both', 'random weights', 'both, as the reference'
 PROBE = 'linear probe'
 AS_REFERENCE = (
-  'task.train_data: {sampler: {reference_compatible: true}, '
-  'augmentation: {policy: cstp_reference}}\n'
+  'task.train_data.sampler: {reference_compatible: true}\n'
   'task.validation_data.sampler: {reference_compatible: true}\n'
   'task.model.target_init: independent\n'
 )
@@ -30,9 +29,16 @@ WEIGHTS = {
   'pretexts alone': [0.0, 1.0, 1.0, 1.0, 1.0],
   REFERENCE: [0.1, 1.0, 1.0, 1.0, 1.0],
 }
-# The pictures have an up and a down, or nothing could be told of a rotation.
-# They last long enough for a clip at each of the four rates.
-VIDEOS = ('--short_side=64,80', '--seconds=4,5', '--daylight=0.3')
+# The pictures have an up and a down, and the videos an early and a late: of a rotation or a
+# place in time, nothing could be told otherwise. They last long enough for a clip at each
+# of the four rates.
+VIDEOS = (
+  '--short_side=64,80',
+  '--seconds=4,5',
+  '--num_backgrounds=1',
+  '--daylight=0.6',
+  '--dusk=0.4',
+)
 FRAME_RATE = 15
 SHAPE = [8, 32, 32, 3]
 BATCH, RATE, REPORTS = 32, 2e-3, 10
@@ -110,6 +116,9 @@ def pretraining(name: str, manifests: list[str], seed: int, steps: int) -> Any:
     'trainer.optimizer_config: {optimizer: {type: adam}, learning_rate: {type: cosine, '
     f'cosine: {{initial_learning_rate: {RATE}, decay_steps: {steps}}}}}}}',
     HEADS,
+    # A net of this size in these few steps learns more without the strong colours.
+    'task: {train_data: {augmentation: {policy: none}}, '
+    'validation_data: {augmentation: {policy: none}}}',
     AS_REFERENCE if name == REFERENCE else '',
   )
 

@@ -240,6 +240,12 @@ def _parser() -> argparse.ArgumentParser:
     default=0.0,
     help='how much darker the lower edge is than the upper one, 0 to 1',
   )
+  add(
+    '--dusk',
+    type=_share,
+    default=0.0,
+    help='how much of its blue light a video loses until its end, 0 to 1',
+  )
   add('--container', choices=sorted(CODECS), default='mp4', help='file format')
   add(
     '--num_workers',
@@ -277,6 +283,7 @@ def run(argv: Sequence[str]) -> None:
     num_colors=args.num_colors,
     num_textures=args.num_textures,
     daylight=args.daylight,
+    dusk=args.dusk,
   )
   started = time.monotonic()
   total = synthesize(args.output_dir, _splits(args), config, args.num_workers)

@@ -226,6 +226,18 @@ def test_camera_moves_surface_and_object_together():
 # --- Annotations ----------------------------------------------------------------------
 
 
+def test_light_falls_from_above_and_turns_red():
+  plain = scene.Config(seed=3, short_side=(48, 48), seconds=(0.4, 0.4))
+  lit = dataclasses.replace(plain, daylight=0.5, dusk=0.4)
+  drawn = scene.draw_scene(plain, 'train', 0)
+  before = np.stack(list(render.render(drawn, plain))).astype(float)
+  after = np.stack(list(render.render(scene.draw_scene(lit, 'train', 0), lit)))
+  share = after / before
+  np.testing.assert_allclose(share[0, 0].mean(), 1, atol=0.02)
+  np.testing.assert_allclose(share[0, -1].mean(), 0.5, atol=0.02)
+  np.testing.assert_allclose(share[-1, 0].mean(0), [1, 0.8, 0.6], atol=0.02)
+
+
 def test_segments_say_when_the_object_moves():
   config = scene.Config(segments=True)
   for index in range(12):
@@ -359,6 +371,7 @@ def test_occupied_folder_is_refused_and_kept(tmp_path):
     ('--seconds=nan', '--seconds=nan: expected'),
     ('--num_workers=0', "'0' is not an integer of at least 1"),
     ('--objects=3', 'invalid choice'),
+    ('--dusk=2', "'2' is not a number from 0 to 1"),
     ('--colour=red', 'unrecognized arguments'),
   ],
 )

@@ -215,12 +215,13 @@ def _background(scene: Scene, seed: int) -> tuple[np.ndarray, np.ndarray]:
   return pixels, half + np.array(scene.corner) * np.maximum(side - 2 * half, 0)
 
 
-def _lit(frame: np.ndarray, daylight: float) -> np.ndarray:
-  """A frame under light from above."""
-  if not daylight:
+def _lit(frame: np.ndarray, moment: float, config: Config) -> np.ndarray:
+  """A frame under light from above, which turns red; the moment is in [0, 1]."""
+  if not config.daylight and not config.dusk:
     return frame
-  light = 1 - daylight * np.linspace(0, 1, len(frame))
-  return (frame * light[:, None, None]).astype(np.uint8)
+  light = 1 - config.daylight * np.linspace(0, 1, len(frame))
+  color = np.array([1, 1 - config.dusk * moment / 2, 1 - config.dusk * moment])
+  return (frame * light[:, None, None] * color).astype(np.uint8)
 
 
 def render(scene: Scene, config: Config) -> Iterator[np.ndarray]:
@@ -237,4 +238,4 @@ def render(scene: Scene, config: Config) -> Iterator[np.ndarray]:
     frame = cv2.getRectSubPix(pixels, (scene.width, scene.height), at)
     for sprite, transforms, boxes in drawn:
       _paste(frame, sprite, transforms[number], boxes[number])
-    yield _lit(frame, config.daylight)
+    yield _lit(frame, number / max(1, scene.frames - 1), config)

@@ -51,6 +51,8 @@ class Config:
     num_textures: how many of `TEXTURES` objects have.
     daylight: how much darker the lower edge is than the upper one, in [0, 1]; above 0 a
       picture has an up and a down.
+    dusk: how much of its blue light a video loses until its end, in [0, 1]; above 0 a
+      moment has an earlier and a later.
   """
 
   seed: int = 0
@@ -63,6 +65,7 @@ class Config:
   num_colors: int = 2
   num_textures: int = 2
   daylight: float = 0.0
+  dusk: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

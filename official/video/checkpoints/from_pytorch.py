@@ -116,10 +116,9 @@ def build_model(name: str, overrides: str = '') -> Convertible:
   Raises:
     UserError: no such experiment, or no original.
   """
-  from official.video import experiment, registry_imports, trainer
+  from official.video import experiment, trainer
   from official.video.checkpoints import pytorch_models
 
-  registry_imports.register_all()
   params = experiment.load(name, params_override=overrides)
   family = str(params.task.model.backbone.type)
   if family not in ARCHITECTURES:

@@ -158,12 +158,28 @@ class SampleMaker:
       made |= self.views.training_views(clip['frames'], self.key(position))
     valid = position.valid
     if config.num_test_clips:
-      made['test_views'] = self.views.test_views(clip['frames'], position.clip)[None]
-      count = self.views.num_test_clips(clip['frames'])
-      valid &= position.clip < tf.cast(count, tf.int64)
+      test_views, present = self._test_views(clip['frames'], position.clip)
+      made['test_views'] = test_views[None]
+      valid &= present
     once = {'label': clip['label'], 'record': position.row, 'valid': valid}
     repeated = {k: tf.repeat(v[None], config.clips_per_decode) for k, v in once.items()}
     return made | repeated
+
+  def _test_views(
+    self, frames: tf.Tensor, clip: tf.Tensor
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """A test clip's crops, and whether the record has that clip; blank if it has not."""
+    config = self._config
+    if not config.test_clip_step:
+      return self.views.test_views(frames, clip), tf.constant(True)
+    present = clip < tf.cast(self.views.num_test_clips(frames), tf.int64)
+    shape = [config.num_test_crops, *config.feature_shape]
+    made = tf.cond(
+      present,
+      lambda: self.views.test_views(frames, clip),
+      lambda: tf.zeros(shape, tf.uint8),
+    )
+    return tf.ensure_shape(made, shape), present
 
   def __call__(self, place: tf.Tensor) -> Sample:
     """The sample of a place; see `sample`. 'bad' says how many records failed."""
