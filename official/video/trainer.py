@@ -44,10 +44,12 @@ class VideoTrainer(base_trainer.Trainer):
   ):
     model = built(task)
     optimizer = train_utils.create_optimizer(task, config)
-    # Keras makes a legacy optimizer's variables at its first step; made here, a restore
-    # finds all of them, also in a run that only evaluates.
+    # Keras makes an optimizer's variables at its first step; made here, a restore finds
+    # all of them, also in a run that only evaluates.
     if isinstance(optimizer, tf_keras.optimizers.legacy.Optimizer):
       optimizer._create_all_weights(model.trainable_variables)
+    else:
+      optimizer.build(model.trainable_variables)
     super().__init__(
       config,
       task,

@@ -89,6 +89,9 @@ def state(of: trainer.VideoTrainer) -> dict[str, np.ndarray]:
   """All variables of a trainer's model and optimizer."""
   model, optimizer = of.model, of.optimizer
   found = {f'{i}: {v.name}': v.numpy() for i, v in enumerate(model.variables)}
+  if not isinstance(optimizer, tf_keras.optimizers.legacy.Optimizer):
+    found |= {f'optimizer {i}': v.numpy() for i, v in enumerate(optimizer.variables)}
+    return found
   for slot in optimizer.get_slot_names():
     for i, variable in enumerate(model.trainable_variables):
       found[f'{i}: {slot}'] = optimizer.get_slot(variable, slot).numpy()
