@@ -239,7 +239,7 @@ def cstp_contenders(
 def benchmark(options: harness.Options) -> harness.Benchmark:
   """Ours against the Model Garden and PyTorch."""
   sizes = settings(options)
-  contenders = (
+  contenders: tuple[harness.Contender, ...] = (
     harness.in_worker('ours', 'benchmarks.train_step:ours', options, **sizes),
     harness.in_worker('Model Garden', 'benchmarks.train_step:theirs', options, **sizes),
     *(

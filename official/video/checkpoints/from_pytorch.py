@@ -208,7 +208,9 @@ def read(target: Convertible, pytorch_file: str, prefix: str) -> Sequence[str]:
 
   state_dict = pytorch_mapping.without_data_parallel(files.read_state_dict(pytorch_file))
   prefix = f'{prefix}.'.removeprefix(pytorch_mapping.DATA_PARALLEL).strip('.')
-  own, others, unknown = dict(state_dict), [], []
+  own: dict[str, np.ndarray] = dict(state_dict)
+  others: list[str] = []
+  unknown: list[str] = []
   if not target.whole:
     own, others, unknown = split_state_dict(state_dict, prefix)
   if not own:
