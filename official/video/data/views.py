@@ -5,7 +5,7 @@ on the host too, or inside the step on an accelerator; both call the same operat
 the same keys.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
@@ -85,32 +85,60 @@ class ViewMaker:
     keys = [key] + [
       draws.fold(key, f'repeat/{i}') for i in range(1, config.clips_per_decode)
     ]
-    on_device = augments_on_device(config)
-    views = []
-    for view in range(config.num_views):
-      view_keys = [draws.fold(k, view) for k in keys]
-      clips = self._crops(tf.gather(frames, indices[view]), view_keys)
-      if not on_device:
-        clips = tf.stack(
-          [self._policy(clips[i], view_key, view) for i, view_key in enumerate(view_keys)]
-        )
-      views.append(clips)
-    made = {'views': tf.stack(views, axis=1)}
-    return made | ({'view_key': tf.stack(keys)} if on_device else {})
+    return self.coloured(self._crops(frames, indices, keys), keys)
 
-  def _crops(self, frames: tf.Tensor, keys: list[tf.Tensor]) -> tf.Tensor:
-    """One random crop of a view's frames for each key, uint8 [R, T, H, W, 3]."""
-    crop = self._config.augmentation
-    size = decoding.frame_size(frames)
-    windows = [
-      geometric.random_resized_crop_window(key, *size, crop.area_range, crop.aspect_range)
-      for key in keys
+  def coloured(self, clips: tf.Tensor, keys: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Runs the photometric policy, or leaves it to the device.
+
+    Args:
+      clips: uint8 [R, V, T, H, W, 3].
+      keys: of each repeat, int32 [2].
+
+    Returns:
+      'views', and 'view_key' where the device needs it; see `training_views`.
+    """
+    if augments_on_device(self._config):
+      return {'views': clips, 'view_key': tf.stack(keys)}
+    views = [
+      self._policy(clips[repeat, view], draws.fold(key, view), view)
+      for repeat, key in enumerate(keys)
+      for view in range(clips.shape[1])
     ]
-    flips = [draws.bernoulli(key, 'flip', crop.flip_probability) for key in keys]
+    return {'views': tf.reshape(tf.stack(views), clips.shape)}
+
+  def _crops(
+    self, frames: tf.Tensor, indices: tf.Tensor, keys: Sequence[tf.Tensor]
+  ) -> tf.Tensor:
+    """Random crops of the frames [V, T] of each view, for each key.
+
+    Returns:
+      uint8 [R, V, T, H, W, 3].
+    """
+    crop = self._config.augmentation
+    num_views, num_steps = indices.shape
+    size = decoding.frame_size(frames)
+    view_keys = [
+      [draws.fold(key, view) for key in keys] for view in range(self._config.num_views)
+    ]
+    windows = [
+      [
+        geometric.random_resized_crop_window(k, *size, crop.area_range, crop.aspect_range)
+        for k in repeats
+      ]
+      for repeats in view_keys
+    ]
+    flips = [
+      [draws.bernoulli(k, 'flip', crop.flip_probability) for k in repeats]
+      for repeats in view_keys
+    ]
     height, width = self._config.feature_shape[1:3]
-    return decoding.decode_crops(
-      frames, tf.stack(windows), (height, width), tf.stack(flips)
+    clips = decoding.decode_each(
+      tf.gather(frames, tf.reshape(indices, [-1])),
+      tf.repeat(tf.convert_to_tensor(windows), num_steps, 0),
+      (height, width),
+      tf.repeat(tf.convert_to_tensor(flips), num_steps, 0),
     )
+    return tf.reshape(clips, [len(keys), num_views, num_steps, height, width, 3])
 
   def test_views(self, frames: tf.Tensor, clip: tf.Tensor) -> tf.Tensor:
     """[F] encoded frames to the crops of one test clip, [C, T, H, W, 3] uint8."""
