@@ -75,8 +75,8 @@ def input_stages(
   stages: dict[str, Callable] = {
     'read and parse': lambda place: tf.size(clip_and_key(place)[0]),
     'decode': decoded,
-    'crop, resize, flip': makers['device'],
-    'augment': makers['host'],
+    'crop, resize, flip': lambda p: makers['device'].sample(maker.position(p)),
+    'augment': lambda p: maker.sample(maker.position(p)),
   }
   measured = []
   for name, function in stages.items():

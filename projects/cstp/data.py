@@ -375,11 +375,8 @@ class PretextViewMaker(views.ViewMaker):
     spatial = [
       self._windows(k, turns[i], *decoding.frame_size(frames)) for i, k in enumerate(keys)
     ]
-    windows = tf.stack([s.windows for s in spatial])
-    clips = [
-      self._shown(tf.gather(frames, pair.indices[v]), windows[:, v], turns[:, v], keys, v)
-      for v in range(2)
-    ]
+    windows = tf.stack([s.windows for s in spatial], axis=1)
+    clips = self._shown(frames, pair.indices, windows, turns, keys)
     return self.coloured(clips, keys) | {
       'spatial_label': tf.stack([s.spatial for s in spatial]),
       'temporal_label': tf.repeat(pair.temporal[None], repeats),
@@ -415,26 +412,35 @@ class PretextViewMaker(views.ViewMaker):
   def _shown(
     self,
     frames: tf.Tensor,
+    indices: tf.Tensor,
     windows: tf.Tensor,
     turns: tf.Tensor,
     keys: Sequence[tf.Tensor],
-    view: int,
   ) -> tf.Tensor:
-    """One view's frames, cropped, mirrored and rotated for each key: [R, T, S, S, 3]."""
-    size = self._config.feature_shape[1]
+    """Both views, cropped, mirrored and rotated for each key: uint8 [R, 2, T, S, S, 3].
+
+    The windows are [2, R, 4], the quarter turns [R, 2].
+    """
     probability = self._config.augmentation.flip_probability
-    flips = [draws.bernoulli(draws.fold(k, view), 'flip', probability) for k in keys]
+    flips = tf.stack(
+      [
+        [draws.bernoulli(draws.fold(k, v), 'flip', probability) for k in keys]
+        for v in range(2)
+      ]
+    )
+    places = [(i, v) for i in range(len(keys)) for v in range(2)]
     if not self._pretext.reference_compatible:
-      clips = decoding.decode_crops(frames, windows, (size, size), tf.stack(flips))
-      rotated = [_rotated(clips[i], turns[i]) for i in range(len(keys))]
-      return tf.stack(rotated)
+      clips = self.decoded(frames, indices, windows, flips)
+      shown = [_rotated(clips[i, v], turns[i, v]) for i, v in places]
+      return tf.reshape(tf.stack(shown), clips.shape)
     inside = _inside(windows, *decoding.frame_size(frames))
-    clips = decoding.decode_crops(frames, inside, (size, size))
+    clips = self.decoded(frames, indices, inside, tf.zeros_like(flips))
     shown = []
-    for i, flip in enumerate(flips):
-      clip = _rotated(_placed(clips[i], inside[i], windows[i]), turns[i])
-      shown.append(tf.where(flip, tf.reverse(clip, [2]), clip))
-    return tf.stack(shown)
+    for i, v in places:
+      clip = _placed(clips[i, v], inside[v, i], windows[v, i])
+      clip = _rotated(clip, turns[i, v])
+      shown.append(tf.where(flips[v, i], tf.reverse(clip, [2]), clip))
+    return tf.reshape(tf.stack(shown), clips.shape)
 
 
 def _rotated(clip: tf.Tensor, turns: tf.Tensor) -> tf.Tensor:
@@ -444,11 +450,11 @@ def _rotated(clip: tf.Tensor, turns: tf.Tensor) -> tf.Tensor:
 
 
 def _inside(windows: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-  """What of the windows, int32 [R, 4], lies in the frame; at least a pixel."""
+  """What of the windows, int32 [..., 4], lies in the frame; at least a pixel."""
   frame = tf.stack([height, width])
-  begin = tf.clip_by_value(windows[:, :2], 0, frame - 1)
-  end = tf.clip_by_value(windows[:, :2] + windows[:, 2:], begin + 1, frame)
-  return tf.concat([begin, end - begin], 1)
+  begin = tf.clip_by_value(windows[..., :2], 0, frame - 1)
+  end = tf.clip_by_value(windows[..., :2] + windows[..., 2:], begin + 1, frame)
+  return tf.concat([begin, end - begin], -1)
 
 
 def _placed(clip: tf.Tensor, inside: tf.Tensor, window: tf.Tensor) -> tf.Tensor:

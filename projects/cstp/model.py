@@ -205,7 +205,8 @@ class CstpModel(modeling.VideoModel):
 
 
 def _float(x: tf.Tensor) -> tf.Tensor:
-  return tf.cast(x, tf.float32)
+  """At least float32."""
+  return x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
 
 
 def _projected(projector, feature: tf.Tensor, training: bool) -> tf.Tensor:

@@ -5,20 +5,11 @@ video have one size.
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
 
 import tensorflow as tf
 
-_OfFrame: TypeAlias = Callable[[tf.Tensor], list[tf.Tensor]]
-_ForEach: TypeAlias = Callable[
-  [_OfFrame, tf.Tensor, list[tf.TensorSpec]], list[tf.Tensor]
-]
-
 # Largest frame that is decoded.
 MAX_PIXELS = 1 << 26
-
-# Longer clips are decoded in a loop, because a graph of all their frames is slow to build.
-_MAX_UNROLLED = 64
 
 _PNG_SIGNATURE = b'\x89PNG'
 
@@ -53,7 +44,7 @@ def _jpeg_sizes(frames: tf.Tensor) -> tf.Tensor:
   def size_of(frame: tf.Tensor) -> list[tf.Tensor]:
     return [tf.image.extract_jpeg_shape(frame)[:2]]
 
-  return _unrolled(size_of, frames, [tf.TensorSpec([2], tf.int32)])[0]
+  return _for_each(size_of, frames, [tf.TensorSpec([2], tf.int32)])[0]
 
 
 def _checked(frames: tf.Tensor, form: str, sizes: tf.Tensor) -> tf.Tensor:
@@ -130,85 +121,108 @@ def decode_crops(
     uint8 [C, T, *size, 3].
   """
   count = windows.shape[0]
+  flips = tf.broadcast_to(tf.cast(flip, tf.bool), [count])
+  number = tf.shape(frames)[0]
+  return decode_each(
+    frames,
+    tf.broadcast_to(windows, [number, count, 4]),
+    size,
+    tf.broadcast_to(flips, [number, count]),
+  )
+
+
+def decode_each(
+  frames: tf.Tensor, windows: tf.Tensor, size: tuple[int, int], flips: tf.Tensor
+) -> tf.Tensor:
+  """Decodes several crops of each frame, all of one video; see `decode_clip`.
+
+  Args:
+    frames: [N] JPEG or PNG strings, or uint8 [N, H, W, 3].
+    windows: int32 [N, C, 4], C known statically.
+    size: height and width of the result.
+    flips: bool [N, C], mirror left and right.
+
+  Returns:
+    uint8 [C, N, *size, 3].
+  """
   if frames.dtype == tf.string:
     crops = tf.cond(
       _is_png(frames[0]),
-      lambda: _crops_of_pngs(frames, windows, size),
-      lambda: _crops_of_jpegs(frames, windows, size),
+      lambda: _crops_of_pngs(frames, windows, size, flips),
+      lambda: _crops_of_jpegs(frames, windows, size, flips),
     )
   else:
-    crops = _crops(frames, tf.identity, windows, size, _looped)
-  flips = tf.broadcast_to(tf.cast(flip, tf.bool), [count])
-  mirrored = [_mirrored_if(flips[i], crops[i]) for i in range(count)]
-  return tf.ensure_shape(tf.stack(mirrored), [count, frames.shape[0], *size, 3])
+    crops = _crops(frames, lambda frame, _: (frame, 0), windows, size, flips)
+  return tf.ensure_shape(tf.stack(crops), [windows.shape[1], frames.shape[0], *size, 3])
 
 
 def _crops_of_pngs(
-  frames: tf.Tensor, windows: tf.Tensor, size: tuple[int, int]
+  frames: tf.Tensor, windows: tf.Tensor, size: tuple[int, int], flips: tf.Tensor
 ) -> list[tf.Tensor]:
-  def decode(encoded: tf.Tensor) -> tf.Tensor:
-    return tf.io.decode_png(encoded, channels=3)
+  def decode(encoded: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, int]:
+    return tf.io.decode_png(encoded, channels=3), 0
 
   frames = _checked(frames, 'PNG', _png_sizes(frames))
-  return _crops(frames, decode, windows, size, _looped)
+  return _crops(frames, decode, windows, size, flips)
 
 
 def _crops_of_jpegs(
-  frames: tf.Tensor, windows: tf.Tensor, size: tuple[int, int]
+  frames: tf.Tensor, windows: tf.Tensor, size: tuple[int, int], flips: tf.Tensor
 ) -> list[tf.Tensor]:
   """See `_crops`; decodes the part of a frame that holds all windows."""
   sizes = _jpeg_sizes(frames)
-  begin = tf.reduce_min(windows[:, :2], 0)
-  end = tf.reduce_max(windows[:, :2] + windows[:, 2:], 0)
-  # Decoding a part alone gets the chroma of its outermost columns wrong, so one more
-  # column is decoded on either side.
-  begin = tf.maximum(begin - tf.constant([0, 1]), 0)
-  end = tf.minimum(end + tf.constant([0, 1]), sizes[0])
-  part = tf.concat([begin, end - begin], 0)
 
-  def decode(encoded: tf.Tensor) -> tf.Tensor:
+  def decode(encoded: tf.Tensor, windows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    begin = tf.reduce_min(windows[:, :2], 0)
+    end = tf.reduce_max(windows[:, :2] + windows[:, 2:], 0)
+    # Decoding a part alone gets the chroma of its outermost columns wrong, so one more
+    # column is decoded on either side.
+    begin = tf.maximum(begin - tf.constant([0, 1]), 0)
+    end = tf.minimum(end + tf.constant([0, 1]), sizes[0])
+    part = tf.concat([begin, end - begin], 0)
     # INTEGER_FAST gives the same pixels as the default, sooner.
-    return tf.image.decode_and_crop_jpeg(
+    pixels = tf.image.decode_and_crop_jpeg(
       encoded, part, channels=3, dct_method='INTEGER_FAST'
     )
+    return pixels, tf.concat([begin, [0, 0]], 0)
 
   frames = _checked(frames, 'JPEG', sizes)
-  windows -= tf.concat([begin, [0, 0]], 0)
-  return _crops(frames, decode, windows, size, _unrolled)
+  return _crops(frames, decode, windows, size, flips)
 
 
 def _crops(
   frames: tf.Tensor,
-  pixels_of: Callable[[tf.Tensor], tf.Tensor],
+  decode: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor | int]],
   windows: tf.Tensor,
   size: tuple[int, int],
-  for_each: _ForEach,
+  flips: tf.Tensor,
 ) -> list[tf.Tensor]:
-  """For each window, its crop of all frames, uint8 [T, *size, 3]."""
-  count = windows.shape[0]
+  """For each window of a frame, its crop in all frames, uint8 [N, *size, 3].
 
-  def crops_of(frame: tf.Tensor) -> list[tf.Tensor]:
-    pixels = pixels_of(frame)
-    return [_crop_and_resize(pixels, windows[i], size) for i in range(count)]
+  `decode` is given a frame and its windows [C, 4]; it returns pixels and where they begin.
+  """
+  count = windows.shape[1]
 
-  return for_each(crops_of, frames, [tf.TensorSpec([*size, 3], tf.uint8)] * count)
+  def crops_of(elements: tuple[tf.Tensor, ...]) -> list[tf.Tensor]:
+    frame, windows, flips = elements
+    pixels, begin = decode(frame, windows)
+    windows -= begin
+    return [
+      _mirrored_if(flips[i], _crop_and_resize(pixels, windows[i], size))
+      for i in range(count)
+    ]
+
+  specs = [tf.TensorSpec([*size, 3], tf.uint8)] * count
+  return _for_each(crops_of, (frames, windows, flips), specs)
 
 
-def _looped(
-  function: _OfFrame, frames: tf.Tensor, specs: list[tf.TensorSpec]
+def _for_each(
+  function: Callable[..., list[tf.Tensor]],
+  frames: tf.Tensor | tuple[tf.Tensor, ...],
+  specs: list[tf.TensorSpec],
 ) -> list[tf.Tensor]:
   """Stacks what a function makes of each frame."""
   return tf.map_fn(function, frames, fn_output_signature=specs, parallel_iterations=16)
-
-
-def _unrolled(
-  function: _OfFrame, frames: tf.Tensor, specs: list[tf.TensorSpec]
-) -> list[tf.Tensor]:
-  """As `_looped`, but in a larger graph, without a loop's cost for each frame."""
-  if frames.shape[0] is None or frames.shape[0] > _MAX_UNROLLED:
-    return _looped(function, frames, specs)
-  made = [function(frame) for frame in tf.unstack(frames)]
-  return [tf.stack(outputs) for outputs in zip(*made, strict=True)]
 
 
 def _crop_and_resize(
@@ -223,11 +237,5 @@ def _crop_and_resize(
   return tf.cast(resized[0] + 0.5, tf.uint8)
 
 
-def _mirrored_if(flip: tf.Tensor, clip: tf.Tensor) -> tf.Tensor:
-  def mirrored() -> tf.Tensor:
-    # Reversing is fast for a single RGB image only, so the frames become one tall image.
-    shape = tf.shape(clip)
-    tall = tf.reshape(clip, [-1, clip.shape[2], 3])
-    return tf.reshape(tf.reverse(tall, [1]), shape)
-
-  return tf.cond(flip, mirrored, lambda: clip)
+def _mirrored_if(flip: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
+  return tf.cond(flip, lambda: tf.reverse(image, [1]), lambda: image)

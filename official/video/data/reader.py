@@ -181,26 +181,67 @@ class SampleMaker:
     )
     return tf.ensure_shape(made, shape), present
 
-  def __call__(self, place: tf.Tensor) -> Sample:
-    """The sample of a place; see `sample`. 'bad' says how many records failed."""
-    wanted = self.position(place)
-    # A data set inside the map, because it alone can go on after an error. Its first
-    # element is the only one that is made unless that fails.
-    tries = tf.data.Dataset.range(_ATTEMPTS if self._config.is_training else 1)
-    made = tries.map(lambda attempt: self._attempt(wanted, attempt))
-    samples = made.ignore_errors()
-    if self._config.is_training:
-      samples = samples.concatenate(made)  # Where all fail, this says why.
-    else:
-      samples = samples.concatenate(self._blank(wanted, made.element_spec))
-    made = samples.take(1).get_single_element()
-    with tf.control_dependencies([self._name_failed(wanted, made['bad'][0])]):
-      return tf.nest.map_structure(tf.identity, made)
+  def dataset(self, steps: tf.data.Dataset, first: int, share: int) -> tf.data.Dataset:
+    """The samples of places `first` to `first + share` of each step, in order.
+
+    Args:
+      steps: step numbers, int64.
+      first: first place in a step's batch.
+      share: how many.
+
+    Returns:
+      Samples, see `sample`, with 'bad' int32, how many records failed for the place.
+    """
+    # A sample that fails is dropped; what comes next in its step tells that it is gone.
+    # The slot after the last one of a step can't fail, so no loss stays unseen.
+    slots = steps.flat_map(
+      lambda step: tf.data.Dataset.from_tensor_slices(
+        (tf.repeat(step, share + 1), tf.range(share + 1, dtype=tf.int64))
+      )
+    )
+    batch = self._config.global_batch_size
+    spec: dict[str, tf.TensorSpec] = {}
+
+    def sample(place: tf.Tensor) -> Sample:
+      made = self._attempt(self.position(place), tf.constant(0, tf.int64))
+      spec.update(tf.nest.map_structure(tf.TensorSpec.from_tensor, made))
+      return made
+
+    def make(step: tf.Tensor, slot: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Sample]:
+      begin = step * batch + first
+      # The branches are traced in their order, so the spec is known to the second.
+      made = tf.cond(slot < share, lambda: sample(begin + slot), lambda: _unset(spec))
+      return begin, slot, made
+
+    def find_lost(expected, element):
+      begin, slot, made = element
+      following = tf.where(slot < share, slot + 1, 0)
+      return following, (begin + expected, begin + slot, slot < share, made)
+
+    def fill(begin, end, is_sample, made):
+      one = tf.data.Dataset.from_tensors(made).take(tf.cast(is_sample, tf.int64))
+      filled = tf.data.Dataset.range(begin, end).flat_map(self._substitutes)
+      return tf.cond(begin < end, lambda: filled.concatenate(one), lambda: one)
+
+    made = slots.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    made = made.ignore_errors().scan(tf.constant(0, tf.int64), find_lost)
+    return made.flat_map(fill)
 
   def _attempt(self, wanted: Position, attempt: tf.Tensor) -> Sample:
     made = self.sample(self._substitute(wanted, attempt))
     failed = tf.repeat(tf.cast(attempt, tf.int32)[None], self._config.clips_per_decode)
     return made | {'bad': failed}
+
+  def _substitutes(self, place: tf.Tensor) -> tf.data.Dataset:
+    """One sample: what stands at a place whose record failed, which it names."""
+    wanted = self.position(place)
+    tries = tf.data.Dataset.range(1, _ATTEMPTS)
+    made = tries.map(lambda attempt: self._attempt(wanted, attempt))
+    if self._config.is_training:
+      samples = made.ignore_errors().concatenate(made)  # Where all fail, this says why.
+    else:
+      samples = self._blank(wanted, made.element_spec)
+    return samples.take(1).map(lambda sample: self._named(wanted, sample))
 
   def _blank(self, wanted: Position, spec: dict[str, tf.TensorSpec]) -> tf.data.Dataset:
     """One invalid sample: what evaluation takes for a record that failed."""
@@ -216,8 +257,8 @@ class SampleMaker:
       row=tf.where(attempt == 0, wanted.row, tf.cast(drawn, tf.int64))
     )
 
-  def _name_failed(self, wanted: Position, count: tf.Tensor) -> tf.Operation:
-    """Prints the first `count` records that were tried for a place."""
+  def _named(self, wanted: Position, sample: Sample) -> Sample:
+    """Prints the records that were tried before a sample was found for a place."""
 
     def name(attempt: tf.Tensor) -> tf.Tensor:
       row = self._substitute(wanted, attempt).row
@@ -232,11 +273,19 @@ class SampleMaker:
       )
       return attempt + 1
 
+    # Padding repeats a record, which was named at its place.
+    count = tf.where(wanted.valid, tf.cast(sample['bad'][0], tf.int64), 0)
     zero = tf.constant(0, tf.int64)
-    count = tf.where(
-      wanted.valid, tf.cast(count, tf.int64), 0
-    )  # Padding repeats a record.
-    return tf.while_loop(lambda a: a < count, name, [zero])[0].op
+    printed = tf.while_loop(lambda a: a < count, name, [zero])[0].op
+    with tf.control_dependencies([printed]):
+      return tf.nest.map_structure(tf.identity, sample)
+
+
+def _unset(spec: dict[str, tf.TensorSpec]) -> Sample:
+  """A sample whose memory is never written: nothing reads it."""
+  return tf.nest.map_structure(
+    lambda s: tf.raw_ops.Empty(shape=s.shape.as_list(), dtype=s.dtype), spec
+  )
 
 
 def _zeros(spec: dict[str, tf.TensorSpec]) -> Sample:
@@ -290,29 +339,31 @@ def build_dataset(
   per_replica = (
     input_context.get_per_replica_batch_size(batch) if input_context else batch
   )
-  batches = num_places(config, len(table)) // batch
   if config.is_training:
     steps = tf.data.Dataset.range(start_step // repeats, tf.int64.max)
   else:
+    batches = num_places(config, len(table)) // batch
     steps = tf.data.Dataset.range(batches)
-  first = pipeline * share + tf.range(share, dtype=tf.int64)
   # A service hands out whole steps, so its batches are the ones that others see.
-  dataset = steps.flat_map(
-    lambda step: tf.data.Dataset.from_tensor_slices(step * batch + first)
-  )
-  dataset = dataset.map(
-    SampleMaker(config, table), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-  )
+  dataset = SampleMaker(config, table).dataset(steps, pipeline * share, share)
   if config.test_clip_step and not config.is_training:
     dataset = _without_absent(dataset, share, batches, pipelines)
   dataset = dataset.batch(share, drop_remainder=True).with_options(_options(config))
   if config.enable_tf_data_service:
     dataset = dataset.apply(_service(config, pipeline))
   parts = share // per_replica
-  dataset = dataset.flat_map(lambda samples: _split(samples, repeats, parts))
+  if repeats == parts == 1:
+    dataset = dataset.map(_without_repeats)
+  else:
+    dataset = dataset.flat_map(lambda samples: _split(samples, repeats, parts))
   if config.is_training:
     dataset = dataset.skip(start_step % repeats * parts)
   return dataset.prefetch(config.prefetch_buffer_size or tf.data.AUTOTUNE)
+
+
+def _without_repeats(samples: Sample) -> Sample:
+  """As `_split` with nothing to split, but without a copy."""
+  return {key: tf.squeeze(value, 1) for key, value in samples.items()}
 
 
 def _split(samples: Sample, repeats: int, parts: int) -> tf.data.Dataset:

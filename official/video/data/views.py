@@ -86,47 +86,78 @@ class ViewMaker:
     keys = [key] + [
       draws.fold(key, f'repeat/{i}') for i in range(1, config.clips_per_decode)
     ]
-    clips = []
-    for view in range(config.num_views):
-      view_keys = [draws.fold(k, view) for k in keys]
-      clips.append(self._crops(tf.gather(frames, indices[view]), view_keys))
-    return self.coloured(clips, keys)
+    return self.coloured(self._crops(frames, indices, keys), keys)
 
-  def coloured(
-    self, clips: Sequence[tf.Tensor], keys: Sequence[tf.Tensor]
-  ) -> dict[str, tf.Tensor]:
+  def coloured(self, clips: tf.Tensor, keys: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
     """Runs the photometric policy, or leaves it to the device.
 
     Args:
-      clips: for each view, uint8 [R, T, H, W, 3].
+      clips: uint8 [R, V, T, H, W, 3].
       keys: of each repeat, int32 [2].
 
     Returns:
       'views', and 'view_key' where the device needs it; see `training_views`.
     """
     if augments_on_device(self._config):
-      return {'views': tf.stack(clips, axis=1), 'view_key': tf.stack(keys)}
+      return {'views': clips, 'view_key': tf.stack(keys)}
     views = [
-      tf.stack(
-        [self._policy(repeats[i], draws.fold(k, view), view) for i, k in enumerate(keys)]
-      )
-      for view, repeats in enumerate(clips)
+      self._policy(clips[repeat, view], draws.fold(key, view), view)
+      for repeat, key in enumerate(keys)
+      for view in range(clips.shape[1])
     ]
-    return {'views': tf.stack(views, axis=1)}
+    return {'views': tf.reshape(tf.stack(views), clips.shape)}
 
-  def _crops(self, frames: tf.Tensor, keys: list[tf.Tensor]) -> tf.Tensor:
-    """One random crop of a view's frames for each key, uint8 [R, T, H, W, 3]."""
+  def _crops(
+    self, frames: tf.Tensor, indices: tf.Tensor, keys: Sequence[tf.Tensor]
+  ) -> tf.Tensor:
+    """Random crops of the frames [V, T] of each view, for each key.
+
+    Returns:
+      uint8 [R, V, T, H, W, 3].
+    """
     crop = self._config.augmentation
     size = decoding.frame_size(frames)
-    windows = [
-      geometric.random_resized_crop_window(key, *size, crop.area_range, crop.aspect_range)
-      for key in keys
+    view_keys = [
+      [draws.fold(key, view) for key in keys] for view in range(self._config.num_views)
     ]
-    flips = [draws.bernoulli(key, 'flip', crop.flip_probability) for key in keys]
-    height, width = self._config.feature_shape[1:3]
-    return decoding.decode_crops(
-      frames, tf.stack(windows), (height, width), tf.stack(flips)
+    windows = [
+      [
+        geometric.random_resized_crop_window(k, *size, crop.area_range, crop.aspect_range)
+        for k in repeats
+      ]
+      for repeats in view_keys
+    ]
+    flips = [
+      [draws.bernoulli(k, 'flip', crop.flip_probability) for k in repeats]
+      for repeats in view_keys
+    ]
+    return self.decoded(
+      frames, indices, tf.convert_to_tensor(windows), tf.convert_to_tensor(flips)
     )
+
+  def decoded(
+    self, frames: tf.Tensor, indices: tf.Tensor, windows: tf.Tensor, flips: tf.Tensor
+  ) -> tf.Tensor:
+    """Decodes given frames and crops for each view and repeat.
+
+    Args:
+      frames: [F] encoded frames.
+      indices: int32 [V, T], frames of each view.
+      windows: int32 [V, R, 4], see `decoding.decode_clip`.
+      flips: bool [V, R].
+
+    Returns:
+      uint8 [R, V, T, H, W, 3].
+    """
+    num_views, num_steps = indices.shape
+    height, width = self._config.feature_shape[1:3]
+    clips = decoding.decode_each(
+      tf.gather(frames, tf.reshape(indices, [-1])),
+      tf.repeat(windows, num_steps, 0),
+      (height, width),
+      tf.repeat(flips, num_steps, 0),
+    )
+    return tf.reshape(clips, [windows.shape[1], num_views, num_steps, height, width, 3])
 
   def num_test_clips(self, frames: tf.Tensor) -> tf.Tensor:
     """How many of the config's test clips a record of [F] encoded frames has, int32."""

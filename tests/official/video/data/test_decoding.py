@@ -92,7 +92,7 @@ def test_several_crops_of_one_decoding(form, flip):
 
 
 @pytest.mark.parametrize('form', ['JPEG', 'PNG', None])
-def test_any_number_of_frames(form, monkeypatch):
+def test_any_number_of_frames(form):
   frames = pictures() if form is None else encode(pictures(), form)
   windows, flips = tf.constant(WINDOWS[1:3]), [True, False]
   expected = decoding.decode_crops(tf.constant(frames), windows, (16, 16), flips)
@@ -104,11 +104,6 @@ def test_any_number_of_frames(form, monkeypatch):
     return decoding.decode_crops(frames, windows, (16, 16), flips)
 
   np.testing.assert_array_equal(decode(tf.constant(frames)), expected)
-  monkeypatch.setattr(decoding, '_MAX_UNROLLED', 2)
-  looped = tf.function(decoding.decode_crops, autograph=False)
-  np.testing.assert_array_equal(
-    looped(tf.constant(frames), windows, (16, 16), tf.constant(flips)), expected
-  )
 
 
 @pytest.mark.parametrize('form', ['JPEG', 'PNG', None])
