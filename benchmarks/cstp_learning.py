@@ -29,15 +29,16 @@ WEIGHTS = {
   'pretexts alone': [0.0, 1.0, 1.0, 1.0, 1.0],
   REFERENCE: [0.1, 1.0, 1.0, 1.0, 1.0],
 }
-# The pictures have an up and a down, and the videos an early and a late: of a rotation or a
-# place in time, nothing could be told otherwise. They last long enough for a clip at each
-# of the four rates.
+# Light from above tells how a picture is turned; a camera that moves in tells the time,
+# whatever part of the frame is seen and however it is turned: of actions that repeat
+# nothing could be told of a clip's place in time. The videos last long enough for a clip
+# at each of the four rates.
 VIDEOS = (
   '--short_side=64,80',
   '--seconds=4,5',
   '--num_backgrounds=1',
   '--daylight=0.6',
-  '--dusk=0.4',
+  '--approach=3',
 )
 FRAME_RATE = 15
 SHAPE = [8, 32, 32, 3]
@@ -124,10 +125,7 @@ def pretraining(name: str, manifests: list[str], seed: int, steps: int) -> Any:
 
 
 def pretrain(name: str, params: Any, model_dir: str, seed: int) -> dict[str, float]:
-  """Pretrains and returns the last validation's scores, in percent.
-
-  The reference's net is also scored on the views of the others, whose labels are right.
-  """
+  """Pretrains and returns the last validation's scores, in percent."""
   import json
 
   import tf_keras
@@ -201,7 +199,7 @@ def facts(sizes: Sizes) -> dict[str, Any]:
     'backbone': 'R3D-10, width 0.25',
     'clips': 'x'.join(map(str, SHAPE)),
     'data': f'{sizes.train} training and {sizes.test} test videos, 12 classes, lit from '
-    'above',
+    'above, the camera moving in',
     'budget': f'{sizes.steps} steps of {BATCH} videos',
     'machine': f'{platform.machine()}, {os.cpu_count()} cores',
     'versions': f'vidgarden {__version__}, TensorFlow {tf.__version__}',

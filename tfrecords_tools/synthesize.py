@@ -17,6 +17,7 @@ import concurrent.futures
 import contextlib
 import functools
 import json
+import math
 import multiprocessing
 import os
 import re
@@ -183,14 +184,19 @@ def _at_least(least: int) -> Callable[[str], int]:
   return number
 
 
-def _share(text: str) -> float:
-  try:
-    value = float(text)
-  except ValueError:
-    value = -1.0
-  if not 0 <= value <= 1:
-    raise argparse.ArgumentTypeError(f'{text!r} is not a number from 0 to 1')
-  return value
+def _between(least: float, most: float) -> Callable[[str], float]:
+  def number(text: str) -> float:
+    try:
+      value = float(text)
+    except ValueError:
+      value = math.nan
+    if not least <= value <= most:
+      raise argparse.ArgumentTypeError(
+        f'{text!r} is not a number from {least:g} to {most:g}'
+      )
+    return value
+
+  return number
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -236,15 +242,15 @@ def _parser() -> argparse.ArgumentParser:
   )
   add(
     '--daylight',
-    type=_share,
-    default=0.0,
+    type=_between(0, 1),
+    default=Config.daylight,
     help='how much darker the lower edge is than the upper one, 0 to 1',
   )
   add(
-    '--dusk',
-    type=_share,
-    default=0.0,
-    help='how much of its blue light a video loses until its end, 0 to 1',
+    '--approach',
+    type=_between(1, 8),
+    default=Config.approach,
+    help='how many times nearer the camera is at the end than at the start, 1 to 8',
   )
   add('--container', choices=sorted(CODECS), default='mp4', help='file format')
   add(
@@ -283,7 +289,7 @@ def run(argv: Sequence[str]) -> None:
     num_colors=args.num_colors,
     num_textures=args.num_textures,
     daylight=args.daylight,
-    dusk=args.dusk,
+    approach=args.approach,
   )
   started = time.monotonic()
   total = synthesize(args.output_dir, _splits(args), config, args.num_workers)
