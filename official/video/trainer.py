@@ -63,6 +63,7 @@ class VideoTrainer(base_trainer.Trainer):
     self._stop = stop or interrupt.Interrupt()
     self._train_loop_fn: Callable | None = None
     self._train_iter: Iterator | None = None
+    self._eval_iter: Iterator | None = None
     with tf.device('/cpu:0'):
       self._failed_step = tf.Variable(-1, trainable=False, dtype=tf.int64)
       # Batches passed over by recoveries: the input is this far ahead of the step.
