@@ -67,11 +67,11 @@ def resident(pid: int) -> float:
 
 
 def samples(process: subprocess.Popen, folder: pathlib.Path) -> Iterator[tuple]:
-  """(step of the newest checkpoint, resident MB), twice a second, until it ends."""
+  """(step of the newest checkpoint, resident MB), ten times a second, until it ends."""
   while process.poll() is None:
     if memory := resident(process.pid):
       yield last_checkpoint(folder), memory
-    time.sleep(0.5)
+    time.sleep(0.1)
 
 
 def long_run(options: harness.Options, made: data.Made, steps: int) -> harness.Run:

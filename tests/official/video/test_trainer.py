@@ -115,7 +115,7 @@ def test_recoveries_are_counted(data, tmp_path):
 
 def test_each_evaluation_begins_at_the_first_batch(data, tmp_path):
   runner = make(data, tmp_path, 'task.validation_data.global_batch_size=2', mode='eval')
-  seen = []
+  seen, inputs = [], []
   reduce = runner.trainer.eval_reduce
 
   def note(state=None, step_outputs=None):
@@ -126,7 +126,10 @@ def test_each_evaluation_begins_at_the_first_batch(data, tmp_path):
   for steps in (-1, -1, 1, 1, -1, 5):
     seen.append([])
     runner.trainer.evaluate(tf.constant(steps))
+    inputs.append(runner.trainer._eval_iter)
   assert [len(batches) for batches in seen] == [2, 2, 1, 1, 2, 2]
+  # A whole evaluation leaves its input to the next, which need not compile one anew.
+  assert inputs[0] is inputs[1] is not None and inputs[4] is inputs[5] is not None
   for batches in seen[1:]:
     for mine, first in zip(batches, seen[0], strict=False):
       for key, value in first.items():
