@@ -1,11 +1,14 @@
 """What a model costs, read off its graph: operations and activation memory."""
 
+import collections
 import dataclasses
 import math
 from collections.abc import Sequence
 
 import tensorflow as tf
 import tf_keras
+
+from official.video import recompute
 
 # Outputs of these are kept for the backward pass.
 _KEPT = (
@@ -26,7 +29,8 @@ class Estimate:
 
   Attributes:
     flops: of the forward pass; a multiply-add counts two.
-    activation_bytes: float32 tensors that training keeps for the backward pass.
+    activation_bytes: float32 tensors that training keeps for the backward pass. Of parts
+      that it recomputes, their outputs, and the inside of the largest.
   """
 
   flops: int
@@ -50,6 +54,17 @@ def _flops(op: tf.Operation) -> int:
   return 0
 
 
+def _kept_bytes(operations: Sequence[tf.Operation]) -> int:
+  inside: dict[str, list[int]] = collections.defaultdict(list)
+  for op in operations:
+    if op.type in _KEPT and op.outputs[0].shape.is_fully_defined():
+      size = 4 * math.prod(op.outputs[0].shape)
+      inside[recompute.part_of(op.name)].append(size)
+  outside = sum(inside.pop('', []))
+  outputs = sum(sizes[-1] for sizes in inside.values())
+  return outside + outputs + max(map(sum, inside.values()), default=0)
+
+
 def estimate(model: tf_keras.Model, clip_shape: Sequence[int]) -> Estimate:
   """Traces a model's training-mode forward pass on one clip and adds up its cost.
 
@@ -64,9 +79,5 @@ def estimate(model: tf_keras.Model, clip_shape: Sequence[int]) -> Estimate:
   operations = graph.get_operations()
   return Estimate(
     flops=sum(_flops(op) for op in operations),
-    activation_bytes=sum(
-      4 * math.prod(op.outputs[0].shape)
-      for op in operations
-      if op.type in _KEPT and op.outputs[0].shape.is_fully_defined()
-    ),
+    activation_bytes=_kept_bytes(operations),
   )

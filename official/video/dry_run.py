@@ -40,7 +40,8 @@ def describe(params, mode: str) -> str:
   data = params.task.train_data
   weights = sum(math.prod(v.shape) for v in model.trainable_variables)
   total = sum(math.prod(v.shape) for v in model.variables)
-  clips = data.global_batch_size * max(1, data.num_views)
+  parts = params.task.micro_batches
+  clips = -(-data.global_batch_size // parts) * max(1, data.num_views)
   estimate = cost.estimate(model, data.feature_shape)
   gigabytes = estimate.training_bytes(clips, weights) / 1e9
   return '\n'.join(
@@ -52,7 +53,7 @@ def describe(params, mode: str) -> str:
       f'forward pass     {estimate.flops / 1e9:.2f} GFLOPs a clip of '
       f'{"x".join(map(str, data.feature_shape))}',
       f'training memory  about {gigabytes:.1f} GB for {clips} clips on one device '
-      '(float32, no rematerialization)',
+      f'(float32; remat: {params.task.model.remat}, micro_batches: {parts})',
       f'training data    {describe_data(params.task.train_data)}',
       f'validation data  {describe_data(params.task.validation_data)}',
     ]

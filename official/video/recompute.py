@@ -5,6 +5,7 @@ itself writes (moving averages, counters of random masks) are set back before it
 is kept from being merged with the first.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,6 +13,14 @@ import tensorflow as tf
 import tf_keras
 from tensorflow.python.eager import record
 from tensorflow.python.ops import control_flow_util
+
+_SCOPE = 'recomputed'
+
+
+def part_of(operation: str) -> str:
+  """Which recomputed part an operation of this name belongs to; '' where to none."""
+  found = re.match(rf'(.*/)?{_SCOPE}(_\d+)?/', operation)
+  return found[0] if found else ''
 
 
 def after(values: Any, dependencies: Sequence[tf.Tensor]) -> Any:
@@ -85,7 +94,7 @@ def recompute(layer: tf_keras.layers.Layer, x: tf.Tensor) -> tf.Tensor:
   @tf.custom_gradient
   def run(x):
     before = ForwardState(layer.variables)
-    with record.stop_recording():
+    with record.stop_recording(), tf.name_scope(_SCOPE):
       y = layer(x, training=True)
 
     def gradient(upstream, variables=()):

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import orbit
 import tensorflow as tf
 import tf_keras
 
@@ -58,11 +59,13 @@ class VideoTrainer(base_trainer.Trainer):
       train=train,
       evaluate=evaluate,
       train_dataset=_Later(),
+      validation_dataset=self._validation_input(config, task) if evaluate else None,
       checkpoint_exporter=checkpoint_exporter,
     )
     self._stop = stop or interrupt.Interrupt()
     self._train_loop_fn: Callable | None = None
     self._train_iter: Iterator | None = None
+    self._eval_iter: Iterator | None = None
     with tf.device('/cpu:0'):
       self._failed_step = tf.Variable(-1, trainable=False, dtype=tf.int64)
       # Batches passed over by recoveries: the input is this far ahead of the step.
@@ -77,6 +80,19 @@ class VideoTrainer(base_trainer.Trainer):
       ]
       self.checkpoint.reports = self._restored_metrics
       self.checkpoint.skipped_batches = self._skipped
+
+  def _validation_input(self, config, task: base.VideoTask):
+    """The batches of one evaluation after the other."""
+    data = config.task.validation_data
+    self._validation_batches = (
+      reader.num_places(data, len(task.validation_index)) // data.global_batch_size
+    )
+
+    # Orbit passes on what has this name.
+    def batches(input_context=None):
+      return task.build_inputs(data, input_context).repeat()
+
+    return orbit.utils.make_distributed_dataset(tf.distribute.get_strategy(), batches)
 
   @property
   def failed_step(self) -> int:
@@ -223,6 +239,23 @@ class VideoTrainer(base_trainer.Trainer):
       return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(mine))
 
     return self.strategy.run(add, args=(value,))
+
+  def evaluate(self, num_steps: tf.Tensor) -> Mapping[str, Any] | None:
+    """Evaluates the first batches, or all of them where `num_steps` is -1."""
+    steps = int(num_steps)
+    whole = self._validation_batches
+    steps = whole if steps == -1 else min(steps, whole)
+    # Each new iterator would compile the augmentation again and keep what it compiled.
+    if self._eval_iter is None:
+      self._eval_iter = iter(self.eval_dataset)
+    at_the_end = False
+    try:
+      output = super().evaluate(tf.constant(steps))
+      at_the_end = steps == whole
+    finally:
+      if not at_the_end:
+        self._eval_iter = None
+    return output
 
   def eval_step(self, iterator) -> Mapping[str, tf.Tensor]:
     """Outputs of one global validation batch, gathered from every replica and host."""

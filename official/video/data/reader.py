@@ -220,8 +220,12 @@ class SampleMaker:
 
     def fill(begin, end, is_sample, made):
       one = tf.data.Dataset.from_tensors(made).take(tf.cast(is_sample, tf.int64))
-      filled = tf.data.Dataset.range(begin, end).flat_map(self._substitutes)
-      return tf.cond(begin < end, lambda: filled.concatenate(one), lambda: one)
+
+      def filled():
+        lost = tf.data.Dataset.range(begin, end)
+        return lost.flat_map(self._substitutes).concatenate(one)
+
+      return tf.cond(begin < end, filled, lambda: one)
 
     made = slots.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     made = made.ignore_errors().scan(tf.constant(0, tf.int64), find_lost)

@@ -268,6 +268,15 @@ def write_record(file: Writable, data: bytes) -> int:
   return len(data) + FRAMING_BYTES
 
 
+def _read(file: Readable, length: int) -> bytes:
+  """Up to `length` bytes, for memory that the file fills: a length may be absurd."""
+  parts = []
+  while length and (part := file.read(min(length, 1 << 24))):
+    parts.append(part)
+    length -= len(part)
+  return b''.join(parts)
+
+
 def read_records(file: Readable) -> Iterator[bytes]:
   """Yields the records of a TFRecord file, checking both checksums of each.
 
@@ -281,7 +290,7 @@ def read_records(file: Readable) -> Iterator[bytes]:
     length, crc = _HEADER.unpack(header)
     if _masked_crc(header[:8]) != crc:
       raise RecordError(f'record {index}: checksum of the length is wrong')
-    data = file.read(length)
+    data = _read(file, length)
     footer = file.read(_FOOTER.size)
     if len(data) < length or len(footer) < _FOOTER.size:
       raise RecordError(f'record {index}: cut after {len(data)} of {length} bytes')

@@ -113,6 +113,31 @@ def test_recoveries_are_counted(data, tmp_path):
     runner.run()
 
 
+def test_each_evaluation_begins_at_the_first_batch(data, tmp_path):
+  runner = make(data, tmp_path, 'task.validation_data.global_batch_size=2', mode='eval')
+  seen, inputs = [], []
+  reduce = runner.trainer.eval_reduce
+
+  def note(state=None, step_outputs=None):
+    seen[-1].append(step_outputs)
+    return reduce(state, step_outputs)
+
+  runner.trainer.eval_reduce = note
+  for steps in (-1, -1, 1, 1, -1, 5):
+    seen.append([])
+    runner.trainer.evaluate(tf.constant(steps))
+    inputs.append(runner.trainer._eval_iter)
+  assert [len(batches) for batches in seen] == [2, 2, 1, 1, 2, 2]
+  # A whole evaluation leaves its input to the next, which need not compile one anew.
+  assert inputs[0] is inputs[1] is not None and inputs[4] is inputs[5] is not None
+  for batches in seen[1:]:
+    for mine, first in zip(batches, seen[0], strict=False):
+      for key, value in first.items():
+        np.testing.assert_array_equal(mine[key], value, err_msg=key)
+  first, second = seen[0]
+  assert any(not np.array_equal(first[key], second[key]) for key in first)
+
+
 def test_damaged_records_are_counted_and_bounded(data, tmp_path, capfd):
   folder = tmp_path / 'records'
   train = clips.write_split(folder, 'train', LABELS, truncate_frames_of=5)

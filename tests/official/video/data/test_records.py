@@ -173,3 +173,22 @@ def test_bad_manifests_are_refused(change):
     records.Manifest.from_json(json.dumps(json.loads(manifest().to_json()) | change))
   with pytest.raises(ValueError, match='manifest_version'):
     records.Manifest.from_json('[]')
+
+
+def test_a_length_beyond_the_file_takes_no_memory_of_its_size():
+  class Recorder(io.BytesIO):
+    asked = 0
+
+    def read(self, size=-1):
+      Recorder.asked = max(self.asked, size)
+      return super().read(size)
+
+  whole = io.BytesIO()
+  records.write_record(whole, b'one')
+  length = (1 << 60).to_bytes(8, 'little')
+  header = length + records._masked_crc(length).to_bytes(4, 'little')
+  reader = records.read_records(Recorder(whole.getvalue() + header + b'few'))
+  assert next(reader) == b'one'
+  with pytest.raises(records.RecordError, match='record 1: cut after 3 of'):
+    next(reader)
+  assert Recorder.asked <= 1 << 24
