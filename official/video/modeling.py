@@ -3,6 +3,8 @@
 import tensorflow as tf
 import tf_keras
 
+from official.video.heads import regions
+
 
 class VideoModel(tf_keras.Model):
   """Backbone, global average pooling, head.
@@ -41,6 +43,22 @@ class VideoModel(tf_keras.Model):
     endpoints = self.backbone(clips, training=training)
     pooled = tf.reduce_mean(tf.cast(endpoints[self.endpoint], tf.float32), [1, 2, 3])
     return endpoints | {'feature': pooled}
+
+  def encode_regions(self, clips: tf.Tensor, boxes: tf.Tensor) -> dict[str, tf.Tensor]:
+    """What `encode` gives, and under 'region' the feature of every box.
+
+    Args:
+      clips: `[B, T, H, W, 3]`, normalized.
+      boxes: float32 `[B, N, 4]` top, left, bottom, right as shares of the view, in the
+        frame after the clip's middle.
+
+    Returns:
+      'region' float32 `[B, N, C]` beside the rest.
+    """
+    outputs = self.encode(clips)
+    maps = outputs[self.endpoint]
+    middle = maps[:, tf.shape(maps)[1] // 2]
+    return outputs | {'region': regions.region_means(middle, boxes)}
 
   def call(self, clips: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
     """{'feature': [B, C], 'output': [B, D]} of [B, T, H, W, 3] clips."""

@@ -28,6 +28,7 @@ def check_ranges(config: data_config.DataConfig) -> None:
       'two rising positive values',
     ),
     'augmentation.flip_probability': (0 <= crop.flip_probability <= 1, 'in [0, 1]'),
+    'regions.count': (config.regions.count > 0, 'at least 1'),
     'augment_on': (
       config.augment_on in views.PLACES,
       f'one of {", ".join(views.PLACES)}',
@@ -59,7 +60,12 @@ def check(
 ) -> None:
   """Raises `UserError` where the batches can't be made, before any is."""
   check_ranges(config)
-  views.build_view_maker(config)
+  maker = views.build_view_maker(config)
+  if config.tfds_name and maker.keys:
+    raise UserError(
+      f'tfds_name {config.tfds_name!r}: views {config.views!r} take {", ".join(maker.keys)} '
+      'of a record, which TFDS sets do not have; convert the videos and set input_path'
+    )
   batch = config.global_batch_size
   if batch < 1 or batch % pipelines:
     raise UserError(

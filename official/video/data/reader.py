@@ -6,8 +6,10 @@ epoch, record, view), so no state has to be saved to resume. What stands in for 
 that can't be read is drawn in the same way.
 """
 
+import functools
 import sys
 import uuid
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -86,17 +88,43 @@ def read_record(path: tf.Tensor, offset: tf.Tensor, size: tf.Tensor) -> tf.Tenso
   return tf.raw_ops.DatasetToSingleElement(dataset=first, **spec)[0]
 
 
-def parse_record(serialized: tf.Tensor) -> Sample:
-  """{'frames': [F] encoded frames, 'label': [] first class id} of a record."""
+_DTYPES = {'bytes': tf.string, 'int64': tf.int64, 'float': tf.float32}
+
+
+def parse_record(serialized: tf.Tensor, keys: Sequence[str] = ()) -> Sample:
+  """Frames, label and asked-for fields of a record.
+
+  Args:
+    serialized: scalar string.
+    keys: of the record contract.
+
+  Returns:
+    'frames' [F] encoded frames, 'label' [] first class id, and under each key its values:
+    a vector for a context key; for a per-step key a ragged tensor with a row a step,
+    without rows where the record lacks it.
+  """
+  fields = {key: records.field_of(key) for key in keys}
+  of_steps = {key for key, field in fields.items() if field.per_step}
+  varied = {key: tf.io.VarLenFeature(_DTYPES[f.dtype]) for key, f in fields.items()}
   context, steps = tf.io.parse_single_sequence_example(
     serialized,
-    context_features={records.LABEL_INDEX: tf.io.VarLenFeature(tf.int64)},
+    context_features={
+      records.LABEL_INDEX: tf.io.VarLenFeature(tf.int64),
+      **{key: varied[key] for key in keys if key not in of_steps},
+    },
     sequence_features={
-      records.IMAGE_ENCODED: tf.io.FixedLenSequenceFeature([], tf.string)
+      records.IMAGE_ENCODED: tf.io.FixedLenSequenceFeature([], tf.string),
+      **{key: varied[key] for key in of_steps},
     },
   )
   labels = tf.concat([context[records.LABEL_INDEX].values, [records.NO_LABEL]], 0)
-  return {'frames': steps[records.IMAGE_ENCODED], 'label': labels[0]}
+  more = {
+    key: tf.RaggedTensor.from_sparse(steps[key])
+    if key in of_steps
+    else context[key].values
+    for key in keys
+  }
+  return {'frames': steps[records.IMAGE_ENCODED], 'label': labels[0], **more}
 
 
 def num_places(config: data_config.DataConfig, num_records: int) -> int:
@@ -124,12 +152,12 @@ class SampleMaker:
     self._number = tf.constant(table.number)
     self._offset = tf.constant(table.offset)
     self._size = tf.constant(table.size)
+    self.views = views.build_view_maker(config)
     self._parse = (
       tfds.example_parser(config.tfds_name, config.tfds_data_dir)
       if config.tfds_name
-      else parse_record
+      else functools.partial(parse_record, keys=self.views.keys)
     )
-    self.views = views.build_view_maker(config)
 
   def position(self, place: tf.Tensor) -> Position:
     """Which record a place takes, if it can be read."""
@@ -155,9 +183,10 @@ class SampleMaker:
     clip = self.clip(position.row)
     made: Sample = {}
     if config.num_views:
-      made |= self.views.training_views(clip['frames'], self.key(position))
+      made |= self.views.training_sample(clip, self.key(position))
     if config.num_test_clips:
-      made['test_views'] = self.views.test_views(clip['frames'], position.clip)[None]
+      tests = self.views.test_sample(clip, position.clip)
+      made |= {name: value[None] for name, value in tests.items()}
     once = {'label': clip['label'], 'record': position.row, 'valid': position.valid}
     repeated = {k: tf.repeat(v[None], config.clips_per_decode) for k, v in once.items()}
     return made | repeated

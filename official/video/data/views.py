@@ -49,7 +49,12 @@ class ViewMaker:
 
   Training views are sampled, cropped, flipped and coloured by draws of their own; test
   views are fixed. Decoding, cropping, resizing and flipping are one step a frame.
+
+  Attributes:
+    keys: of the record contract, what it takes of a record besides frames and label.
   """
+
+  keys: tuple[str, ...] = ()
 
   def __init__(self, config: data_config.DataConfig):
     self._config = config
@@ -67,6 +72,34 @@ class ViewMaker:
       config.num_views,
     )
 
+  def training_sample(
+    self, clip: Mapping[str, tf.Tensor], key: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    """The augmented views of a parsed record, and what else comes with them.
+
+    Args:
+      clip: 'frames' and `keys`; see `reader.parse_record`.
+      key: int32 [2].
+
+    Returns:
+      See `training_views`; every tensor has the `clips_per_decode` repeats as first axis.
+    """
+    return self.training_views(clip['frames'], key)
+
+  def test_sample(
+    self, clip: Mapping[str, tf.Tensor], number: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    """The test views of a parsed record, and what else comes with them.
+
+    Args:
+      clip: as of `training_sample`.
+      number: of the test clip.
+
+    Returns:
+      'test_views' [C, T, H, W, 3] uint8.
+    """
+    return {'test_views': self.test_views(clip['frames'], number)}
+
   def training_views(self, frames: tf.Tensor, key: tf.Tensor) -> dict[str, tf.Tensor]:
     """The augmented views of a clip, `clips_per_decode` times.
 
@@ -83,14 +116,17 @@ class ViewMaker:
     """
     config = self._config
     indices = self.frame_indices(tf.size(frames), key)
-    keys = [key] + [
-      draws.fold(key, f'repeat/{i}') for i in range(1, config.clips_per_decode)
-    ]
+    keys = self.repeat_keys(key)
     clips = []
     for view in range(config.num_views):
       view_keys = [draws.fold(k, view) for k in keys]
       clips.append(self._crops(tf.gather(frames, indices[view]), view_keys))
     return self.coloured(clips, keys)
+
+  def repeat_keys(self, key: tf.Tensor) -> list[tf.Tensor]:
+    """The key of each repeat of a decoded clip."""
+    repeats = range(1, self._config.clips_per_decode)
+    return [key] + [draws.fold(key, f'repeat/{i}') for i in repeats]
 
   def coloured(
     self, clips: Sequence[tf.Tensor], keys: Sequence[tf.Tensor]
@@ -116,6 +152,14 @@ class ViewMaker:
 
   def _crops(self, frames: tf.Tensor, keys: list[tf.Tensor]) -> tf.Tensor:
     """One random crop of a view's frames for each key, uint8 [R, T, H, W, 3]."""
+    windows, flips = self.placements(frames, keys)
+    height, width = self._config.feature_shape[1:3]
+    return decoding.decode_crops(frames, windows, (height, width), flips)
+
+  def placements(
+    self, frames: tf.Tensor, keys: Sequence[tf.Tensor]
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Crop windows int32 [R, 4] and flips bool [R] of a view, one for each key."""
     crop = self._config.augmentation
     size = decoding.frame_size(frames)
     windows = [
@@ -123,22 +167,13 @@ class ViewMaker:
       for key in keys
     ]
     flips = [draws.bernoulli(key, 'flip', crop.flip_probability) for key in keys]
-    height, width = self._config.feature_shape[1:3]
-    return decoding.decode_crops(
-      frames, tf.stack(windows), (height, width), tf.stack(flips)
-    )
+    return tf.stack(windows), tf.stack(flips)
 
   def test_views(self, frames: tf.Tensor, clip: tf.Tensor) -> tf.Tensor:
     """[F] encoded frames to the crops of one test clip, [C, T, H, W, 3] uint8."""
     config = self._config
-    num_steps, height, width, _ = config.feature_shape
-    num_frames = tf.size(frames)
-    starts = samplers.test_starts(
-      num_frames, num_steps, config.temporal_stride, config.num_test_clips
-    )
-    indices = samplers.clip_indices(
-      starts[clip][None], num_steps, config.temporal_stride, num_frames
-    )[0]
+    _, height, width, _ = config.feature_shape
+    indices = self.test_indices(tf.size(frames), clip)
     windows = geometric.test_windows(
       *decoding.frame_size(frames),
       (height, width),
@@ -146,6 +181,14 @@ class ViewMaker:
       config.min_image_size,
     )
     return decoding.decode_crops(tf.gather(frames, indices), windows, (height, width))
+
+
+  def test_indices(self, num_frames: tf.Tensor, clip: tf.Tensor) -> tf.Tensor:
+    """[T] int32: which frames a test clip takes."""
+    config = self._config
+    num_steps, stride = config.feature_shape[0], config.temporal_stride
+    starts = samplers.test_starts(num_frames, num_steps, stride, config.num_test_clips)
+    return samplers.clip_indices(starts[clip][None], num_steps, stride, num_frames)[0]
 
 
 # A method that makes its views, and labels with them, in another way adds a subclass of
