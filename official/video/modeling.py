@@ -67,6 +67,11 @@ class VideoModel(tf_keras.Model):
     return {'feature': feature, 'output': output}
 
   @property
+  def serving_items(self) -> dict[str, tf_keras.layers.Layer]:
+    """What of the checkpoint's items `encode` and `encode_regions` need."""
+    return {'backbone': self.backbone}
+
+  @property
   def checkpoint_items(self) -> dict[str, tf_keras.layers.Layer]:
     """What a checkpoint holds by name beside the model; read by the trainer."""
     return {'backbone': self.backbone, 'head': self.head}

@@ -85,6 +85,11 @@ class ConstClModel(modeling.VideoModel):
     return {name: tf.stack(tf.split(x, 2), 1) for name, x in outputs.items()}
 
   @property
+  def serving_items(self) -> dict[str, tf_keras.layers.Layer]:
+    """Also the local head, which regions are looked at by."""
+    return super().serving_items | {'local_head': self.local_head}
+
+  @property
   def checkpoint_items(self) -> dict[str, tf_keras.layers.Layer]:
     """Also the local head."""
     return super().checkpoint_items | {'local_head': self.local_head}

@@ -67,9 +67,7 @@ class ConstClTask(pretraining.PretrainTask):
     return {'loss': self._total(scalars), **scalars}
 
   def _contrast(self, view_a: tf.Tensor, view_b: tf.Tensor) -> dict[str, tf.Tensor]:
-    result = info_nce.info_nce(
-      view_a, view_b, self.task_config.losses.global_temperature
-    )
+    result = info_nce.info_nce(view_a, view_b, self.task_config.losses.global_temperature)
     return {
       'contrastive_loss': result.loss,
       'contrastive_top1': result.top1,

@@ -66,3 +66,21 @@ class ContextHead(hyperparams.Config):
   num_layers: int = 3
   num_heads: int = 3
   norm_epsilon: float = 1e-12
+
+
+@dataclasses.dataclass
+class ActionHead(hyperparams.Config):
+  """From the maps of a clip and boxes to what is done in each box.
+
+  Attributes:
+    kind: 'roi' pools the box from the mean of all maps; 'context' lets it attend to the
+      maps about the key frame.
+    samples: of a box along either axis, for 'roi'.
+    dropout_rate: share of the pooled feature dropped while training, for 'roi'.
+    context: the memory and the decoder, for 'context'.
+  """
+
+  kind: str = 'roi'
+  samples: int = 7
+  dropout_rate: float = 0.0
+  context: ContextHead = dataclasses.field(default_factory=ContextHead)

@@ -125,9 +125,7 @@ class GridRegions:
 
 def _moved(view: Shown, min_visible: float) -> tuple[tf.Tensor, tf.Tensor]:
   """The annotated boxes in the view, and whether enough of each is seen."""
-  boxes, inside = geometric.transform_boxes(
-    view.boxes, view.window, view.size, view.flip
-  )
+  boxes, inside = geometric.transform_boxes(view.boxes, view.window, view.size, view.flip)
   height, width = (tf.cast(side, tf.float32) for side in view.size)
   window = tf.cast(view.window, tf.float32)
   share = window[2] * window[3] / (height * width)
@@ -199,7 +197,9 @@ class TrackedRegions:
     offset = draws.integer(view.clip_key, 'tracks', count)
     place = tf.math.floormod(tracks + offset, count)
     # Where two share a place, the one of the lower number has it.
-    taken = (place[:, None] == place[None]) & valid[None] & (tracks[None] < tracks[:, None])
+    taken = (
+      (place[:, None] == place[None]) & valid[None] & (tracks[None] < tracks[:, None])
+    )
     valid &= ~tf.reduce_any(taken, 1)
     slots = tf.where(valid, place, count)
     order = tf.tensor_scatter_nd_update(
@@ -234,9 +234,7 @@ class SuperpixelRegions:
 
   annotated = False
 
-  def __init__(
-    self, segments: int = 16, compactness: float = 10.0, size: int = 64
-  ):
+  def __init__(self, segments: int = 16, compactness: float = 10.0, size: int = 64):
     """Initializes the generator.
 
     Args:

@@ -182,7 +182,6 @@ class ViewMaker:
     )
     return decoding.decode_crops(tf.gather(frames, indices), windows, (height, width))
 
-
   def test_indices(self, num_frames: tf.Tensor, clip: tf.Tensor) -> tf.Tensor:
     """[T] int32: which frames a test clip takes."""
     config = self._config

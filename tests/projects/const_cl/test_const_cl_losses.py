@@ -156,8 +156,6 @@ def test_matches_are_the_nearest_valid_region():
   regions = tf.constant([[[1.0, 0.0], [0.0, 1.0]]])
   others = tf.constant([[[0.0, 1.0], [1.0, 0.0]]])
   valid = tf.constant([[True, True]])
-  np.testing.assert_array_equal(
-    losses.match_regions(regions, others, valid), [[1, 0]]
-  )
+  np.testing.assert_array_equal(losses.match_regions(regions, others, valid), [[1, 0]])
   only = tf.constant([[True, False]])
   np.testing.assert_array_equal(losses.match_regions(regions, others, only), [[0, 0]])
