@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from official.video.configs import data as data_config
 from official.video.data import decoding, draws, regions, views
+from official.video.errors import UserError
 from official.video.heads.regions import key_frame
 
 VIEWS = 'regions'
@@ -21,6 +22,11 @@ class RegionViewMaker(views.ViewMaker):
   def __init__(self, config: data_config.DataConfig):
     super().__init__(config)
     self._generator = regions.build_generator(config.regions)
+    if config.enable_tf_data_service and config.regions.generator == 'superpixels':
+      raise UserError(
+        "regions.generator 'superpixels' with enable_tf_data_service: superpixels are found "
+        'in Python, which a service cannot run; turn it off or take other regions'
+      )
     if config.num_views and self._generator.annotated:
       self.keys = regions.ANNOTATION_KEYS
 

@@ -77,15 +77,17 @@ def padded(boxes: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
   return tf.ensure_shape(tf.concat([boxes, whole], 0), [count, 4]), valid
 
 
-def _first_row(ragged: tf.RaggedTensor) -> tf.Tensor:
-  """The values of the only step; none where there is no step."""
-  return ragged.flat_values
+def _middle_step(ragged: tf.RaggedTensor) -> tf.Tensor:
+  """The values of the step in the middle, of AVA the only one; none without steps."""
+  steps = ragged.nrows()
+  padded_rows = tf.concat([ragged, tf.zeros([1, 0], ragged.dtype)], 0)
+  return padded_rows[steps // 2]
 
 
 class KeyFrameViewMaker(views.ViewMaker):
   """A clip whose frame after the middle is the annotated one, with that frame's boxes.
 
-  Frames beyond the stored ones repeat the last. Training crops and flips, and the boxes
+  Of several annotated frames it is the one in the middle of the record. Frames beyond the stored ones repeat the last. Training crops and flips, and the boxes
   follow; the test shows the whole frame, scaled to the view's shape.
   """
 
@@ -105,17 +107,17 @@ class KeyFrameViewMaker(views.ViewMaker):
     config = self._config
     steps, stride = config.feature_shape[0], config.temporal_stride
     stamps = clip[records.IMAGE_TIMESTAMP].flat_values
-    time = _first_row(clip[records.REGION_TIMESTAMP])[0]
+    time = _middle_step(clip[records.REGION_TIMESTAMP])[0]
     middle = tf.argmin(tf.abs(stamps - time), output_type=tf.int32)
     indices = middle + stride * (tf.range(steps) - key_frame(steps))
     last = tf.size(clip['frames']) - 1
     return tf.gather(clip['frames'], tf.clip_by_value(indices, 0, last))
 
   def _boxes(self, clip: Mapping[str, tf.Tensor], prefix: str = '') -> tf.Tensor:
-    return tf.stack([_first_row(clip[prefix + key]) for key in _SIDES], -1)
+    return tf.stack([_middle_step(clip[prefix + key]) for key in _SIDES], -1)
 
   def _labelled(self, clip: Mapping[str, tf.Tensor]) -> LabelledBoxes:
-    labels = _first_row(clip[records.REGION_LABEL_INDEX])
+    labels = _middle_step(clip[records.REGION_LABEL_INDEX])
     return grouped(self._boxes(clip), labels, self._config.regions.count)
 
   def training_sample(
@@ -160,7 +162,7 @@ class KeyFrameViewMaker(views.ViewMaker):
     window = tf.stack([0, 0, *decoding.frame_size(frames)])
     view = decoding.decode_clip(frames, window, config.feature_shape[1:3])
     made = self._labelled(clip)
-    scores = _first_row(clip[records.DETECTED_SCORE])
+    scores = _middle_step(clip[records.DETECTED_SCORE])
     order = tf.argsort(scores, direction='DESCENDING', stable=True)
     count = config.regions.count
     detected, found = padded(tf.gather(self._boxes(clip, 'detected/'), order), count)

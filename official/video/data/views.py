@@ -172,8 +172,14 @@ class ViewMaker:
   def test_views(self, frames: tf.Tensor, clip: tf.Tensor) -> tf.Tensor:
     """[F] encoded frames to the crops of one test clip, [C, T, H, W, 3] uint8."""
     config = self._config
-    _, height, width, _ = config.feature_shape
-    indices = self.test_indices(tf.size(frames), clip)
+    num_steps, height, width, _ = config.feature_shape
+    num_frames = tf.size(frames)
+    starts = samplers.test_starts(
+      num_frames, num_steps, config.temporal_stride, config.num_test_clips
+    )
+    indices = samplers.clip_indices(
+      starts[clip][None], num_steps, config.temporal_stride, num_frames
+    )[0]
     windows = geometric.test_windows(
       *decoding.frame_size(frames),
       (height, width),
@@ -181,13 +187,6 @@ class ViewMaker:
       config.min_image_size,
     )
     return decoding.decode_crops(tf.gather(frames, indices), windows, (height, width))
-
-  def test_indices(self, num_frames: tf.Tensor, clip: tf.Tensor) -> tf.Tensor:
-    """[T] int32: which frames a test clip takes."""
-    config = self._config
-    num_steps, stride = config.feature_shape[0], config.temporal_stride
-    starts = samplers.test_starts(num_frames, num_steps, stride, config.num_test_clips)
-    return samplers.clip_indices(starts[clip][None], num_steps, stride, num_frames)[0]
 
 
 # A method that makes its views, and labels with them, in another way adds a subclass of
