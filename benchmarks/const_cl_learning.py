@@ -152,7 +152,9 @@ def encoder(params: Any, checkpoint: str | None, endpoint: str, seed: int):
   task = experiment.build_task(params)
   model = trainer.built(task)
   if checkpoint:
-    restore.restore({'backbone': model.backbone, 'local_head': model.local_head}, checkpoint)
+    restore.restore(
+      {'backbone': model.backbone, 'local_head': model.local_head}, checkpoint
+    )
   model.local_endpoint = endpoint
   return model
 
@@ -183,7 +185,9 @@ def objects_of(model: Any, manifests: list[str], split: int, seed: int) -> Objec
   data = params.task.validation_data
   config = dataclasses.replace(data, input_path=manifests[split], temporal_stride=2)
   table = index.load_index(config)
-  found: dict[str, list] = {name: [] for name in ('features', 'boxes', 'labels', 'videos')}
+  found: dict[str, list] = {
+    name: [] for name in ('features', 'boxes', 'labels', 'videos')
+  }
   for batch in _batches(config, table):
     regions = _encoded(model, batch['test_views'][:, 0], batch['boxes'])['region']
     rows, places = np.nonzero(batch['box_valid'])

@@ -65,11 +65,7 @@ def _check_regions(where: str, regions: Mapping[str, list], time_key: str) -> No
   for step, times in enumerate(regions[time_key]):
     if len(times) != 1:
       raise UserError(f'{where}: {time_key} entry {step} is {times}')
-    boxes = {
-      key: len(steps[step])
-      for key, steps in regions.items()
-      if key != time_key
-    }
+    boxes = {key: len(steps[step]) for key, steps in regions.items() if key != time_key}
     _check_equal(where, boxes, f'boxes in entry {step}')
 
 

@@ -252,7 +252,9 @@ def _run_task(task) -> None:
     os.makedirs(FLAGS.output_dir, exist_ok=True)
   scores = task.run_protocol(model, FLAGS.output_dir or '')
   for name, value in scores.items():
-    print(f'{name:24s} {value:.4f}' if isinstance(value, float) else f'{name:24s} {value}')
+    print(
+      f'{name:24s} {value:.4f}' if isinstance(value, float) else f'{name:24s} {value}'
+    )
   if FLAGS.output_dir:
     _save_scores(scores, FLAGS.output_dir)
 

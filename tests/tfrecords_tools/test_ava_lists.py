@@ -7,7 +7,9 @@ from official.video.errors import UserError
 from tfrecords_tools.datasets import ava
 from tfrecords_tools.datasets.source import SourceRequest
 
-MAP = 'item {\n  name: "bend/bow (at the waist)"\n  id: 1\n}\nitem { name: "sit" id: 11 }\n'
+MAP = (
+  'item {\n  name: "bend/bow (at the waist)"\n  id: 1\n}\nitem { name: "sit" id: 11 }\n'
+)
 
 
 @pytest.fixture
@@ -49,9 +51,7 @@ def test_rows_of_a_key_frame_become_one_clip(folder):
 
 
 def test_exclusions_and_detections(folder):
-  write(
-    folder, 'ava_val_v2.2.csv', 'v,0902,0,0,1,1,1,0\nv,0903,0,0,1,1,1,0\n'
-  )
+  write(folder, 'ava_val_v2.2.csv', 'v,0902,0,0,1,1,1,0\nv,0903,0,0,1,1,1,0\n')
   write(folder, 'ava_val_excluded_timestamps_v2.2.csv', 'v,0903\n')
   write(
     folder,
@@ -101,7 +101,7 @@ def test_bad_rows_are_named(folder, row, message):
 
 
 def test_missing_lists_are_named(folder):
-  with pytest.raises(UserError, match='holds no list such as ava_train_v2.2.csv'):
+  with pytest.raises(UserError, match=r'holds no list such as ava_train_v2\.2\.csv'):
     listing(folder)
   write(folder, 'ava_train_v2.2.csv', 'v,0902,0,0,1,1,1,0\n')
   (folder / 'lists' / 'classes.pbtxt').unlink()

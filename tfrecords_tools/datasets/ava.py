@@ -168,9 +168,7 @@ class Ava:
     folder = existing_folder('annotations', request.annotations or request.path)
     lists = list(_lists(folder, _BOXES))
     if not lists:
-      raise UserError(
-        f'--annotations={folder}: holds no list such as ava_train_v2.2.csv'
-      )
+      raise UserError(f'--annotations={folder}: holds no list such as ava_train_v2.2.csv')
     names = _label_map(folder)
     labels = {action: index for index, action in enumerate(names)}
     excluded = {
@@ -188,7 +186,9 @@ class Ava:
           continue
         boxes = detected.get((split, frame.video, frame.seconds), [])
         clips.append(videos.clip(split, frame, rows, boxes, labels))
-    notes = [f'{len(clips)} key frames, {left_out} on the lists of excluded ones left out']
+    notes = [
+      f'{len(clips)} key frames, {left_out} on the lists of excluded ones left out'
+    ]
     return Listing(clips, [f'{i}: {name}' for i, name in names.items()], notes)
 
   def _detections(self, folder: str) -> dict[tuple[str, str, float], list[_Row]]:

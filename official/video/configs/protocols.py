@@ -8,7 +8,6 @@ import dataclasses
 
 from official.core import config_definitions as cfg
 from official.modeling import optimization
-
 from official.video.configs import data, heads, tasks
 
 

@@ -74,14 +74,16 @@ def evaluate(boxes: np.ndarray, annotation: np.ndarray) -> Tracked:
   boxes[0] = annotation[0]
   found, errors = overlaps(boxes, annotation), center_errors(boxes, annotation)
   return Tracked(
-    (found[:, None] > IOU_THRESHOLDS).mean(0), (errors[:, None] <= ERROR_THRESHOLDS).mean(0)
+    (found[:, None] > IOU_THRESHOLDS).mean(0),
+    (errors[:, None] <= ERROR_THRESHOLDS).mean(0),
   )
 
 
 def average(sequences: Sequence[Tracked]) -> Tracked:
   """The mean over sequences, each counting the same."""
   return Tracked(
-    np.mean([s.success for s in sequences], 0), np.mean([s.precision for s in sequences], 0)
+    np.mean([s.success for s in sequences], 0),
+    np.mean([s.precision for s in sequences], 0),
   )
 
 

@@ -42,7 +42,7 @@ def _enlarged(frame: np.ndarray) -> 'Image.Image':
 def _outlined(image: 'Image.Image', box: np.ndarray, color: str) -> None:
   from PIL import ImageDraw
 
-  top, left, bottom, right = np.asarray(box) * [image.height, image.width] * 2
+  top, left, bottom, right = np.asarray(box) * ([image.height, image.width] * 2)
   draw = ImageDraw.Draw(image)
   inset = (left + 1, top + 1, max(right - 2, left + 2), max(bottom - 2, top + 2))
   draw.rectangle(inset, outline=color, width=3)

@@ -258,9 +258,7 @@ class TrackingTask(base.VideoTask):
     for name in ('train_data', 'validation_data'):
       views = getattr(self.task_config, name).views
       if views != siamese.VIEWS:
-        raise UserError(
-          f'task.{name}.views {views!r}: tracking takes {siamese.VIEWS!r}'
-        )
+        raise UserError(f'task.{name}.views {views!r}: tracking takes {siamese.VIEWS!r}')
     super().check_data(training)
 
   def build_model(self) -> TrackingModel:

@@ -63,8 +63,8 @@ def test_no_two_coordinates_of_random_regions_are_related():
   assert np.abs(correlation).max() < 0.035
   left, top, width, aspect = unclipped(random_boxes())
   assert abs(np.corrcoef(left, top)[0, 1]) < 0.035
-  assert 0.1 <= width.min() and width.max() <= 0.5 + 1e-6
-  assert 0.5 - 1e-4 <= aspect.min() and aspect.max() <= 2 + 1e-4
+  assert width.min() >= 0.1 and width.max() <= 0.5 + 1e-6
+  assert aspect.min() >= 0.5 - 1e-4 and aspect.max() <= 2 + 1e-4
 
 
 def test_reference_compatible_regions_begin_on_the_diagonal():
@@ -187,7 +187,7 @@ def test_annotations_next_in_time():
     assert tracks.numpy().tolist() == expected
     assert boxes.shape == (len(expected), 4)
   empty = tf.RaggedTensor.from_row_splits(tf.zeros([0]), [0])
-  nothing = clip | {key: empty for key in regions.ANNOTATION_KEYS[:4]}
+  nothing = clip | dict.fromkeys(regions.ANNOTATION_KEYS[:4], empty)
   none = tf.RaggedTensor.from_row_splits(tf.zeros([0], tf.int64), [0])
   nothing |= {'region/timestamp': none, 'region/track/index': none}
   assert regions.annotations_at(nothing, tf.constant(0))[0].shape == (0, 4)

@@ -114,5 +114,5 @@ def test_predictions_round_trip(tmp_path):
     localization.frame_map(truth, found, frames, range(5)).mean
   )
   path.write_text('v,1,0,0,1\n')
-  with pytest.raises(UserError, match='line 1: .*expected video, timestamp'):
+  with pytest.raises(UserError, match=r'line 1: .*expected video, timestamp'):
     localization.read_predictions(str(path), ids)

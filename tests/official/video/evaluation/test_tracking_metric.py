@@ -31,7 +31,9 @@ def test_golden_curves_of_every_sequence():
   for key in ('success_score', 'precision_score', 'success_rate'):
     assert getattr(whole, key) == pytest.approx(float(arrays[f'overall/{key}']), rel=1e-6)
   np.testing.assert_allclose(whole.success, arrays['overall/success_curve'], rtol=1e-6)
-  np.testing.assert_array_equal(tracking.ERROR_THRESHOLDS, arrays['thresholds/center_error'])
+  np.testing.assert_array_equal(
+    tracking.ERROR_THRESHOLDS, arrays['thresholds/center_error']
+  )
   np.testing.assert_allclose(tracking.IOU_THRESHOLDS, arrays['thresholds/iou'])
 
 
@@ -41,7 +43,7 @@ def test_a_perfect_tracker_and_a_lost_one():
   # An overlap is never above 1, so the last threshold is missed.
   assert perfect.success_score == pytest.approx(20 / 21)
   assert perfect.precision_score == perfect.success_rate == 1.0
-  lost = tracking.evaluate(boxes + [500, 0, 0, 0], boxes)
+  lost = tracking.evaluate(boxes + np.array([500, 0, 0, 0]), boxes)
   assert lost.success_score < 0.03 and lost.precision_score < 0.03
 
 

@@ -32,7 +32,7 @@ def test_boxes_get_logits_of_their_own(kind):
 
 
 def test_roi_head_takes_the_maximum_inside_the_box():
-  layer = head('roi', samples=3)
+  layer = head('roi', samples=2)
   maps = np.zeros((1, 2, 6, 6, 1), np.float32)
   maps[0, :, 1, 1] = 2.0
   layer(maps, BOXES)

@@ -73,7 +73,7 @@ def test_any_odd_context_fits(length):
   for frames in range(length, 30):
     found = context.context_frames(frames, length)
     assert len(set(found)) == length
-    assert 0 <= found[0] and found[-1] < frames
+    assert found[0] >= 0 and found[-1] < frames
     assert found[length // 2] == frames // 2
 
 

@@ -61,7 +61,7 @@ def test_attention_is_bright_where_it_is():
   picture = regions.attention(np.stack([FRAME] * 3), BOXES[0], weights)
   parts = np.array_split(pixels(picture), 3, axis=1)
   assert parts[0][20:-20, 20:-20].max() < 90
-  assert parts[2][20:-20, -40:-20].min() > 150
+  assert parts[2][20:-20, -40:-20].min() > 120
   assert has_color(parts[1], plots.COLORS[0])
   assert not has_color(parts[0], plots.COLORS[0])
   assert picture.caption == 'attention by frame: 0 %, 20 %, 80 %'
