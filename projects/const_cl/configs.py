@@ -105,7 +105,10 @@ def pretrain(videos: int, steps: int) -> cfg.ExperimentConfig:
   )
 
 
-def classification(protocol: Callable, dataset: protocols.Dataset):
+def classification(
+  protocol: Callable[[protocols.Dataset], cfg.ExperimentConfig],
+  dataset: protocols.Dataset,
+) -> cfg.ExperimentConfig:
   """A shared protocol on the global branch; pixels are centred as in pretraining."""
   experiment = protocol(dataset)
   experiment.task.zero_centering = True

@@ -114,7 +114,7 @@ def test_every_config_field_is_read():
   )
   own = {
     name.rsplit('.', 1)[-1]
-    for experiment_name in EXPERIMENTS
+    for experiment_name in experiment.experiment_names()
     for name in experiment.fields(experiment.load(experiment_name).task)
   }
   inherited = {field.name for field in dataclasses.fields(tiny.cfg.TaskConfig)}
