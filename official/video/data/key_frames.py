@@ -87,8 +87,9 @@ def _middle_step(ragged: tf.RaggedTensor) -> tf.Tensor:
 class KeyFrameViewMaker(views.ViewMaker):
   """A clip whose frame after the middle is the annotated one, with that frame's boxes.
 
-  Of several annotated frames it is the one in the middle of the record. Frames beyond the stored ones repeat the last. Training crops and flips, and the boxes
-  follow; the test shows the whole frame, scaled to the view's shape.
+  Of several annotated frames it is the one in the middle of the record. Frames beyond the
+  stored ones repeat the first or the last. Training crops and flips, and the boxes follow;
+  the test shows the whole frame, scaled to the view's shape.
   """
 
   keys = KEYS
