@@ -119,7 +119,7 @@ class GridRegions:
     columns = count // rows
     top, left = np.divmod(np.arange(count), columns)
     begin = np.stack([top / rows, left / columns], 1)
-    boxes = np.concatenate([begin, begin + [1 / rows, 1 / columns]], 1)
+    boxes = np.concatenate([begin, begin + np.array([1 / rows, 1 / columns])], 1)
     return tf.constant(boxes, tf.float32), tf.ones([count], tf.bool)
 
 

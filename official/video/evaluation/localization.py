@@ -1,4 +1,4 @@
-"""Action localization: frame mAP as the official AVA evaluator counts it, and its CSV files."""
+"""Action localization: frame mAP as AVA's evaluator counts it, and its CSV files."""
 
 import csv
 import dataclasses

@@ -69,7 +69,7 @@ def test_a_plain_net_takes_its_half(tmp_path):
 
 def test_a_plain_checkpoint_is_refused(tmp_path):
   path = tf.train.Checkpoint(backbone=build('resnet_3d')).save(tmp_path / 'ckpt')
-  with pytest.raises(UserError, match='do not match.*local_stage'):
+  with pytest.raises(UserError, match=r'do not match.*local_stage'):
     restore.restore_backbone(build(), path)
 
 

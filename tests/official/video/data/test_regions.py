@@ -68,9 +68,7 @@ def test_no_two_coordinates_of_random_regions_are_related():
 
 
 def test_reference_compatible_regions_begin_on_the_diagonal():
-  top, left, bottom, right = np.moveaxis(
-    random_boxes(200, reference_compatible=True), -1, 0
-  )
+  top, left, _, right = np.moveaxis(random_boxes(200, reference_compatible=True), -1, 0)
   np.testing.assert_array_equal(top, left)
   whole = right < 0.9985
   np.testing.assert_allclose((right - left)[whole], (0.1 + 0.4 * left)[whole], atol=1e-5)
