@@ -115,7 +115,7 @@ def brightness(exemplar, crops):
   """A response that is largest where the search image is bright about a cell's centre."""
   del exemplar
   bright = tf.cast(crops[..., :1], tf.float32)
-  blurred = tf.nn.avg_pool2d(bright, 25, 1, 'SAME')[..., 0]
+  blurred = tf.nn.avg_pool2d(bright, 65, 1, 'SAME')[..., 0]
   cells = tf.range(17) * 8 + 63
   return tf.gather(tf.gather(blurred, cells, axis=1), cells, axis=2)
 
