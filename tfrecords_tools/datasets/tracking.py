@@ -77,7 +77,7 @@ def _fields(
   def share(value: float, whole: int) -> float:
     return min(max(value / whole, 0.0), 1.0)
 
-  sides = {
+  sides: dict[str, Any] = {
     records.BBOX_XMIN: [[share(b[0], width)] for b in boxes],
     records.BBOX_YMIN: [[share(b[1], height)] for b in boxes],
     records.BBOX_XMAX: [[share(b[0] + b[2], width)] for b in boxes],

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from official.video.augment import geometric
+from official.video.configs import data as data_config
 from official.video.data import decoding, draws, records, views
 from official.video.errors import UserError
 from official.video.heads.regions import key_frame
@@ -94,7 +95,7 @@ class KeyFrameViewMaker(views.ViewMaker):
 
   keys = KEYS
 
-  def __init__(self, config):
+  def __init__(self, config: data_config.DataConfig):
     super().__init__(config)
     if config.num_views > 1 or config.num_test_clips > 1 or config.num_test_crops > 1:
       raise UserError(

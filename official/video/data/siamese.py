@@ -4,12 +4,15 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
+from official.video.configs import data as data_config
 from official.video.data import draws, records, views
 from official.video.errors import UserError
 
 VIEWS = 'siamese'
 # Frames that may lie between exemplar and search image, as in SiamFC's training.
 MAX_GAP = 100
+# Share of the target's sides about it; trackers default to the same.
+CONTEXT = 0.5
 _SIDES = (records.BBOX_YMIN, records.BBOX_XMIN, records.BBOX_YMAX, records.BBOX_XMAX)
 
 
@@ -58,7 +61,7 @@ class SiameseViewMaker(views.ViewMaker):
 
   keys = (*_SIDES, records.REGION_TIMESTAMP, records.IMAGE_TIMESTAMP)
 
-  def __init__(self, config):
+  def __init__(self, config: data_config.DataConfig):
     super().__init__(config)
     if config.num_views != 2 or config.num_test_clips:
       raise UserError(
@@ -80,7 +83,9 @@ class SiameseViewMaker(views.ViewMaker):
     exemplars, searches = zip(*pairs, strict=True)
     return {'exemplar': tf.stack(exemplars), 'search': tf.stack(searches)}
 
-  def _pair(self, clip: Mapping[str, tf.Tensor], key: tf.Tensor, size: int, search: int):
+  def _pair(
+    self, clip: Mapping[str, tf.Tensor], key: tf.Tensor, size: int, search: int
+  ) -> tuple[tf.Tensor, tf.Tensor]:
     boxes = tf.stack([clip[side].to_tensor()[:, 0] for side in _SIDES], -1)
     seen = tf.where(tf.reduce_all(boxes[:, 2:] > boxes[:, :2], -1))[:, 0]
     count = tf.size(seen)
@@ -107,6 +112,4 @@ class SiameseViewMaker(views.ViewMaker):
     return tf.ensure_shape(crops[0], [size, size, 3])
 
 
-# Context in training; trackers default to the same.
-CONTEXT = 0.5
 views.VIEW_MAKERS[VIEWS] = SiameseViewMaker
