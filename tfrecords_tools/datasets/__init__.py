@@ -25,8 +25,8 @@ SOURCES: Mapping[str, Source] = {
   'kinetics600': kinetics.Kinetics(600),
   'kinetics700': kinetics.Kinetics(700),
   'ava': ava.SOURCE,
-  'got10k': tracking.GOT10K_SOURCE,
-  'otb': tracking.OTB_SOURCE,
   'frames': frame_folders.SOURCE,
   'lmdb': lmdb_frames.SOURCE,
+  'got10k': tracking.GOT10K_SOURCE,
+  'otb': tracking.OTB_SOURCE,
 }
