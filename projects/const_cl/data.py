@@ -28,7 +28,7 @@ class RegionViewMaker(views.ViewMaker):
         'in Python, which a service cannot run; turn it off or take other regions'
       )
     if config.num_views and self._generator.annotated:
-      self.keys = regions.ANNOTATION_KEYS
+      self.fields = regions.ANNOTATION_KEYS
 
   def training_sample(
     self, clip: Mapping[str, tf.Tensor], key: tf.Tensor

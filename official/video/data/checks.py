@@ -60,12 +60,7 @@ def check(
 ) -> None:
   """Raises `UserError` where the batches can't be made, before any is."""
   check_ranges(config)
-  maker = views.build_view_maker(config)
-  if config.tfds_name and maker.keys:
-    raise UserError(
-      f'tfds_name {config.tfds_name!r}: views {config.views!r} take {", ".join(maker.keys)} '
-      'of a record, which TFDS sets do not have; convert the videos and set input_path'
-    )
+  views.build_view_maker(config)
   batch = config.global_batch_size
   if batch < 1 or batch % pipelines:
     raise UserError(

@@ -17,7 +17,7 @@ MAX_LABELS = 16
 # Bytes of a key frame's name, which batches carry as numbers.
 NAME_BYTES = 64
 _SIDES = (records.BBOX_YMIN, records.BBOX_XMIN, records.BBOX_YMAX, records.BBOX_XMAX)
-KEYS = (
+FIELDS = (
   *_SIDES,
   records.REGION_TIMESTAMP,
   records.REGION_LABEL_INDEX,
@@ -93,7 +93,7 @@ class KeyFrameViewMaker(views.ViewMaker):
   the test shows the whole frame, scaled to the view's shape.
   """
 
-  keys = KEYS
+  fields = FIELDS
 
   def __init__(self, config: data_config.DataConfig):
     super().__init__(config)
@@ -154,16 +154,16 @@ class KeyFrameViewMaker(views.ViewMaker):
     """The whole frame's view, with annotated and detected boxes.
 
     Returns:
-      'test_views' uint8 [1, T, H, W, 3]; 'boxes', 'box_valid' and 'box_labels' as in
-      training; 'detected' float32 [N, 4] and 'detected_score' float32 [N], the boxes of
-      the highest scores, -1 where there are no more; 'frame' uint8 [NAME_BYTES], the
-      name of the key frame.
+      'test_views' uint8 [1, 1, T, H, W, 3]; 'boxes', 'box_valid' and 'box_labels' as in
+      training; 'detected' float32 [1, N, 4] and 'detected_score' float32 [1, N], the
+      boxes of the highest scores, -1 where there are no more; 'frame' uint8
+      [1, NAME_BYTES], the name of the key frame.
     """
     del number
     config, frames = self._config, self._frames(clip)
     window = tf.stack([0, 0, *decoding.frame_size(frames)])
     view = decoding.decode_clip(frames, window, config.feature_shape[1:3])
-    made = self._labelled(clip)
+    annotated = self._labelled(clip)
     scores = _middle_step(clip[records.DETECTED_SCORE])
     order = tf.argsort(scores, direction='DESCENDING', stable=True)
     count = config.regions.count
@@ -171,15 +171,16 @@ class KeyFrameViewMaker(views.ViewMaker):
     ranked = tf.gather(scores, order)[:count]
     ranked = tf.pad(ranked, [[0, count - tf.size(ranked)]])
     name = tf.io.decode_raw(clip[records.MEDIA_ID][:1], tf.uint8, fixed_length=NAME_BYTES)
-    return {
+    sample = {
       'test_views': view[None],
-      'boxes': made.boxes,
-      'box_valid': made.valid,
-      'box_labels': made.labels,
+      'boxes': annotated.boxes,
+      'box_valid': annotated.valid,
+      'box_labels': annotated.labels,
       'detected': detected,
       'detected_score': tf.where(found, tf.ensure_shape(ranked, [count]), -1.0),
       'frame': name[0],
     }
+    return {key: value[None] for key, value in sample.items()}
 
 
 views.VIEW_MAKERS[VIEWS] = KeyFrameViewMaker

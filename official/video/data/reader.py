@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from official.video.configs import data as data_config
 from official.video.data import checks, draws, index, records, tfds, views
+from official.video.errors import UserError
 
 Sample = dict[str, tf.Tensor]
 # Records that are tried for a place of the training stream before the input gives up.
@@ -91,30 +92,30 @@ def read_record(path: tf.Tensor, offset: tf.Tensor, size: tf.Tensor) -> tf.Tenso
 _DTYPES = {'bytes': tf.string, 'int64': tf.int64, 'float': tf.float32}
 
 
-def parse_record(serialized: tf.Tensor, keys: Sequence[str] = ()) -> Sample:
+def parse_record(serialized: tf.Tensor, fields: Sequence[str] = ()) -> Sample:
   """Frames, label and asked-for fields of a record.
 
   Args:
     serialized: scalar string.
-    keys: of the record contract.
+    fields: keys of the record contract.
 
   Returns:
     'frames' [F] encoded frames, 'label' [] first class id, and under each key its values:
-    a vector for a context key; for a per-step key a ragged tensor with a row a step,
-    without rows where the record lacks it.
+    [N] for a context key; for a per-step key a ragged tensor with a row a step, without
+    rows where the record lacks it.
   """
-  fields = {key: records.field_of(key) for key in keys}
-  of_steps = {key for key, field in fields.items() if field.per_step}
-  varied = {key: tf.io.VarLenFeature(_DTYPES[f.dtype]) for key, f in fields.items()}
+  contract = {key: records.field_of(key) for key in fields}
+  types = {key: tf.io.VarLenFeature(_DTYPES[f.dtype]) for key, f in contract.items()}
+  of_steps = {key for key, field in contract.items() if field.per_step}
   context, steps = tf.io.parse_single_sequence_example(
     serialized,
     context_features={
       records.LABEL_INDEX: tf.io.VarLenFeature(tf.int64),
-      **{key: varied[key] for key in keys if key not in of_steps},
+      **{key: types[key] for key in fields if key not in of_steps},
     },
     sequence_features={
       records.IMAGE_ENCODED: tf.io.FixedLenSequenceFeature([], tf.string),
-      **{key: varied[key] for key in of_steps},
+      **{key: types[key] for key in of_steps},
     },
   )
   labels = tf.concat([context[records.LABEL_INDEX].values, [records.NO_LABEL]], 0)
@@ -122,7 +123,7 @@ def parse_record(serialized: tf.Tensor, keys: Sequence[str] = ()) -> Sample:
     key: tf.RaggedTensor.from_sparse(steps[key])
     if key in of_steps
     else context[key].values
-    for key in keys
+    for key in fields
   }
   return {'frames': steps[records.IMAGE_ENCODED], 'label': labels[0], **more}
 
@@ -153,10 +154,16 @@ class SampleMaker:
     self._offset = tf.constant(table.offset)
     self._size = tf.constant(table.size)
     self.views = views.build_view_maker(config)
+    if config.tfds_name and self.views.fields:
+      raise UserError(
+        f'tfds_name {config.tfds_name!r}: views {config.views!r} read '
+        f'{", ".join(self.views.fields)}, which only records have; convert the data and '
+        'set input_path'
+      )
     self._parse = (
       tfds.example_parser(config.tfds_name, config.tfds_data_dir)
       if config.tfds_name
-      else functools.partial(parse_record, keys=self.views.keys)
+      else functools.partial(parse_record, fields=self.views.fields)
     )
 
   def position(self, place: tf.Tensor) -> Position:
@@ -185,8 +192,7 @@ class SampleMaker:
     if config.num_views:
       made |= self.views.training_sample(clip, self.key(position))
     if config.num_test_clips:
-      tests = self.views.test_sample(clip, position.clip)
-      made |= {name: value[None] for name, value in tests.items()}
+      made |= self.views.test_sample(clip, position.clip)
     once = {'label': clip['label'], 'record': position.row, 'valid': position.valid}
     repeated = {k: tf.repeat(v[None], config.clips_per_decode) for k, v in once.items()}
     return made | repeated

@@ -59,7 +59,7 @@ class SiameseViewMaker(views.ViewMaker):
   lie at most `MAX_GAP` apart; frames without a box are not taken.
   """
 
-  keys = (*_SIDES, records.REGION_TIMESTAMP, records.IMAGE_TIMESTAMP)
+  fields = (*_SIDES, records.REGION_TIMESTAMP, records.IMAGE_TIMESTAMP)
 
   def __init__(self, config: data_config.DataConfig):
     super().__init__(config)

@@ -51,10 +51,10 @@ class ViewMaker:
   views are fixed. Decoding, cropping, resizing and flipping are one step a frame.
 
   Attributes:
-    keys: of the record contract, what it takes of a record besides frames and label.
+    fields: keys of the record contract that samples are made of beside frames and label.
   """
 
-  keys: tuple[str, ...] = ()
+  fields: Sequence[str] = ()
 
   def __init__(self, config: data_config.DataConfig):
     self._config = config
@@ -78,7 +78,7 @@ class ViewMaker:
     """The augmented views of a parsed record, and what else comes with them.
 
     Args:
-      clip: 'frames' and `keys`; see `reader.parse_record`.
+      clip: of `reader.parse_record`, with the record's `fields`.
       key: int32 [2].
 
     Returns:
@@ -89,16 +89,16 @@ class ViewMaker:
   def test_sample(
     self, clip: Mapping[str, tf.Tensor], number: tf.Tensor
   ) -> dict[str, tf.Tensor]:
-    """The test views of a parsed record, and what else comes with them.
+    """The views of a parsed record's test clip, and what else comes with them.
 
     Args:
       clip: as of `training_sample`.
       number: of the test clip.
 
     Returns:
-      'test_views' [C, T, H, W, 3] uint8.
+      'test_views' [1, C, T, H, W, 3] uint8; every tensor has a first axis of 1.
     """
-    return {'test_views': self.test_views(clip['frames'], number)}
+    return {'test_views': self.test_views(clip['frames'], number)[None]}
 
   def training_views(self, frames: tf.Tensor, key: tf.Tensor) -> dict[str, tf.Tensor]:
     """The augmented views of a clip, `clips_per_decode` times.
