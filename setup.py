@@ -38,6 +38,7 @@ setuptools.setup(
     'plotly',
     'protobuf',
     'pyyaml',
+    'scikit-image',
     'scikit-learn',
     'simplejpeg',
     'tensorboard',

@@ -15,7 +15,11 @@ from official.video.data import records
 from official.video.errors import UserError
 from tfrecords_tools.decode import MICROSECONDS, TIME_TOLERANCE
 
-_REGION_PREFIX = 'region/'
+# Prefix of boxes to the key of their times: annotated ones, and a detector's.
+_REGIONS = {
+  'region/': records.REGION_TIMESTAMP,
+  'detected/region/': records.DETECTED_TIMESTAMP,
+}
 _SEGMENT_PREFIX = 'segment/'
 _SEGMENT_INDICES = (records.SEGMENT_START_INDEX, records.SEGMENT_END_INDEX)
 
@@ -51,21 +55,17 @@ def _check_equal(where: str, lengths: Mapping[str, Any], what: str) -> None:
     raise UserError(f'{where}: the number of {what} differs: {dict(lengths)}')
 
 
-def _check_regions(where: str, regions: Mapping[str, list]) -> None:
-  if records.REGION_TIMESTAMP not in regions:
+def _check_regions(where: str, regions: Mapping[str, list], time_key: str) -> None:
+  if time_key not in regions:
     raise UserError(
-      f'{where}: {", ".join(regions)} without {records.REGION_TIMESTAMP}, which says '
+      f'{where}: {", ".join(regions)} without {time_key}, which says '
       'at which microsecond of the source each entry is'
     )
   _check_equal(where, {key: len(steps) for key, steps in regions.items()}, 'entries')
-  for step, times in enumerate(regions[records.REGION_TIMESTAMP]):
+  for step, times in enumerate(regions[time_key]):
     if len(times) != 1:
-      raise UserError(f'{where}: {records.REGION_TIMESTAMP} entry {step} is {times}')
-    boxes = {
-      key: len(steps[step])
-      for key, steps in regions.items()
-      if key != records.REGION_TIMESTAMP
-    }
+      raise UserError(f'{where}: {time_key} entry {step} is {times}')
+    boxes = {key: len(steps[step]) for key, steps in regions.items() if key != time_key}
     _check_equal(where, boxes, f'boxes in entry {step}')
 
 
@@ -84,8 +84,9 @@ def check_fields(fields: Mapping[str, Any], where: str) -> None:
     UserError: a value the contract can't hold, or lists that don't match.
   """
   lists = {key: _check_field(where, key, value) for key, value in fields.items()}
-  if regions := _with_prefix(lists, _REGION_PREFIX):
-    _check_regions(where, regions)
+  for prefix, time_key in _REGIONS.items():
+    if regions := _with_prefix(lists, prefix):
+      _check_regions(where, regions, time_key)
   if segments := _with_prefix(lists, _SEGMENT_PREFIX):
     _check_equal(where, {key: len(v) for key, v in segments.items()}, 'segments')
     missing = [key for key in _SEGMENT_INDICES if key not in segments]
@@ -96,23 +97,29 @@ def check_fields(fields: Mapping[str, Any], where: str) -> None:
         raise UserError(f'{where}: a segment is from frame {first} to frame {last}')
 
 
-def retime_regions(fields: Mapping[str, Any], start: int, end: int) -> dict[str, list]:
+def retime_regions(
+  fields: Mapping[str, Any],
+  start: int,
+  end: int,
+  time_key: str = records.REGION_TIMESTAMP,
+) -> dict[str, list]:
   """Keeps the regions from `start` to `end` and counts their times from `start`.
 
   Args:
     fields: the `region/...` keys of a list, as `check_fields` accepts them.
     start: microseconds in the source.
     end: microseconds in the source.
+    time_key: which of them are the times.
   """
   regions = {k: [_as_list(v) for v in _as_list(steps)] for k, steps in fields.items()}
-  times = [step[0] for step in regions[records.REGION_TIMESTAMP]]
+  times = [step[0] for step in regions[time_key]]
   kept = [
     index
     for index, time in enumerate(times)
     if start - TIME_TOLERANCE <= time < end - TIME_TOLERANCE
   ]
   result = {key: [steps[index] for index in kept] for key, steps in regions.items()}
-  result[records.REGION_TIMESTAMP] = [[max(0, times[index] - start)] for index in kept]
+  result[time_key] = [[max(0, times[index] - start)] for index in kept]
   return result
 
 
@@ -165,11 +172,13 @@ def retime(
   timestamps: Sequence[int],
 ) -> dict[str, Any]:
   """The fields of a list as the record has them; see the two functions above."""
-  regions = _with_prefix(fields, _REGION_PREFIX)
   segments = _with_prefix(fields, _SEGMENT_PREFIX)
-  result = {key: fields[key] for key in fields.keys() - regions.keys() - segments.keys()}
-  if regions:
-    result |= retime_regions(regions, start, end)
+  regions = [(_with_prefix(fields, prefix), key) for prefix, key in _REGIONS.items()]
+  timed = set(segments).union(*(found for found, _ in regions))
+  result = {key: fields[key] for key in fields.keys() - timed}
+  for found, time_key in regions:
+    if found:
+      result |= retime_regions(found, start, end, time_key)
   if segments:
     result |= retime_segments(segments, frame_rate, start, end, timestamps)
   return result

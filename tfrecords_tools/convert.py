@@ -61,11 +61,12 @@ def _add_source_flags(parser: argparse.ArgumentParser) -> None:
   add('--root', help="csv, jsonl: where relative paths start; default the list's folder")
   add(
     '--annotations',
-    help='ucf101, hmdb51, kinetics*, frames, lmdb: where the lists are',
+    help='ucf101, hmdb51, kinetics*, ava, frames, lmdb: where the lists are',
   )
   add(
     '--split',
-    help='folder, csv, jsonl, frames, lmdb: split of clips that name none; default train',
+    help='folder, csv, jsonl, frames, lmdb, otb, got10k: split of clips that name none; '
+    'default train',
   )
   add(
     '--test_fraction',
@@ -81,7 +82,7 @@ def _add_source_flags(parser: argparse.ArgumentParser) -> None:
   add(
     '--frame_rate',
     type=number(float, 0.01, 1000),
-    help='frames, lmdb: frames a second of the stored frames; default 25',
+    help='frames, lmdb, otb, got10k: frames a second of the stored frames; default 25',
   )
   add('--label_map', help='class names by id, one a line; default the sorted names')
 

@@ -144,26 +144,37 @@ def _check_box(box: Sequence[float]) -> str | None:
 
 
 def _check_regions(clip: Mapping[str, list]) -> Iterator[str]:
+  for prefix in ('', 'detected/'):
+    yield from _check_regions_of(clip, prefix)
+
+
+def _check_regions_of(clip: Mapping[str, list], prefix: str) -> Iterator[str]:
   regions = {
-    k: v for k, v in clip.items() if k.startswith('region/') and k in records.FIELDS
+    k: v
+    for k, v in clip.items()
+    if k.startswith(f'{prefix}region/') and k in records.FIELDS
   }
   lengths = {key: len(steps) for key, steps in regions.items()}
   if len(set(lengths.values())) > 1:
-    yield f'regions have different numbers of entries: {lengths}'
+    yield f'{prefix}regions have different numbers of entries: {lengths}'
     return
-  times = [step[0] if step else -1 for step in regions.get(records.REGION_TIMESTAMP, [])]
+  time_key, box_keys = (
+    prefix + records.REGION_TIMESTAMP,
+    [prefix + key for key in _BOX_KEYS],
+  )
+  times = [step[0] if step else -1 for step in regions.get(time_key, [])]
   span = clip[records.END_TIMESTAMP][0] - clip[records.START_TIMESTAMP][0]
   for step, time in enumerate(times):
     if not 0 <= time <= span:
-      yield f'{records.REGION_TIMESTAMP} {step} is {time}, the clip lasts {span} us'
-  boxes = regions.keys() - {records.REGION_TIMESTAMP}
+      yield f'{time_key} {step} is {time}, the clip lasts {span} us'
+  boxes = regions.keys() - {time_key}
   for step in range(min(lengths.values(), default=0)):
     if len({len(regions[key][step]) for key in boxes}) > 1:
-      yield f'region entry {step} has different numbers of boxes, labels or tracks'
-    elif set(_BOX_KEYS) <= boxes:
-      for box in zip(*(regions[key][step] for key in _BOX_KEYS), strict=True):
+      yield f'{prefix}region entry {step} has different numbers of boxes, labels or tracks'
+    elif set(box_keys) <= boxes:
+      for box in zip(*(regions[key][step] for key in box_keys), strict=True):
         if problem := _check_box(box):
-          yield f'box {list(box)} of region entry {step} {problem}'
+          yield f'box {list(box)} of {prefix}region entry {step} {problem}'
 
 
 def _check_segments(clip: Mapping[str, list]) -> Iterator[str]:

@@ -5,7 +5,9 @@ r"""Scores a checkpoint or an exported SavedModel without training a network.
 
 Protocols: `knn` (weighted k nearest neighbours), `retrieval` (R@k, test videos against
 training videos), `linear` (logistic regression on the features), `classify` (the trained
-classifier's multi-view accuracy). The experiment names the data and the test views.
+classifier's multi-view accuracy), `task` (the experiment's own evaluation, such as frame
+mAP or tracking, with its prediction files). The experiment names the data and the test
+views.
 """
 
 import dataclasses
@@ -21,7 +23,7 @@ from official.video import command_line
 from official.video.errors import UserError
 
 FLAGS = flags.FLAGS
-PROTOCOLS = ('knn', 'retrieval', 'linear', 'classify')
+PROTOCOLS = ('knn', 'retrieval', 'linear', 'classify', 'task')
 
 
 def define_flags() -> None:
@@ -225,6 +227,9 @@ def main(argv: Sequence[str]) -> None:
   from official.video.evaluation import extract
 
   task = experiment.build_task(params)
+  if 'task' in FLAGS.protocols:
+    _run_task(task)
+    return
   task.check_data('classify' not in FLAGS.protocols or len(FLAGS.protocols) > 1)
   encoder = (
     saved_model_encoder(FLAGS.saved_model)
@@ -259,6 +264,35 @@ def main(argv: Sequence[str]) -> None:
     save(scores, test, task.validation_index, FLAGS.output_dir)
 
 
+def _run_task(task) -> None:
+  """Runs the task's own evaluation of a checkpoint.
+
+  Raises:
+    UserError: other protocols or sources are asked for beside it.
+  """
+  if FLAGS.protocols != ['task'] or FLAGS.saved_model:
+    raise UserError(
+      'protocol task: goes alone, with --checkpoint or --random_weights; run the other '
+      'protocols in a command of their own'
+    )
+  from official.video import trainer
+  from official.video.checkpoints import restore
+
+  task.check_data(False)
+  model = trainer.built(task)
+  if FLAGS.checkpoint:
+    restore.restore(model.checkpoint_items, FLAGS.checkpoint)
+  if FLAGS.output_dir:
+    os.makedirs(FLAGS.output_dir, exist_ok=True)
+  scores = task.run_protocol(model, FLAGS.output_dir or '')
+  for name, value in scores.items():
+    print(
+      f'{name:24s} {value:.4f}' if isinstance(value, float) else f'{name:24s} {value}'
+    )
+  if FLAGS.output_dir:
+    _save_scores(scores, FLAGS.output_dir)
+
+
 def report(scores: dict[str, Any]) -> None:
   """Prints one line a protocol."""
   for protocol in PROTOCOLS:
@@ -272,13 +306,17 @@ def report(scores: dict[str, Any]) -> None:
 
 def save(scores: dict[str, Any], test, table, output_dir: str) -> None:
   """Writes scores.json and, from a classifier, predictions.npz."""
-  from official.video import files
-
   os.makedirs(output_dir, exist_ok=True)
-  text = json.dumps(scores, indent=2) + '\n'
-  files.write_atomically(os.path.join(output_dir, 'scores.json'), text.encode())
+  _save_scores(scores, output_dir)
   if _probabilities(test) is not None:
     predictions(test, table).save(os.path.join(output_dir, 'predictions.npz'))
+
+
+def _save_scores(scores: dict[str, Any], output_dir: str) -> None:
+  from official.video import files
+
+  text = json.dumps(scores, indent=2) + '\n'
+  files.write_atomically(os.path.join(output_dir, 'scores.json'), text.encode())
 
 
 if __name__ == '__main__':

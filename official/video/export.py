@@ -5,7 +5,8 @@ r"""Exports a trained model as a SavedModel that needs only TensorFlow to run.
 
 Signatures: `clips` (uint8 [B, T, H, W, 3], the default), `jpeg_frames` ([B, T] strings),
 `records` ([B] serialized records). Each returns `feature`, `endpoint_<name>` and, from a
-classification experiment, `probability`.
+classification experiment, `probability`. `regions` (clips, and boxes float32 [B, N, 4])
+returns `feature` and `region`.
 """
 
 import json
@@ -52,7 +53,7 @@ def export(params, checkpoint: str, export_dir: str) -> None:
   task = experiment.build_task(params)
   model = trainer.built(task)
   classifies = isinstance(params.task, tasks.ClassificationTask)
-  objects = {'backbone': model.backbone} | ({'head': model.head} if classifies else {})
+  objects = model.serving_items if not classifies else model.checkpoint_items
   report = restore.restore(objects, checkpoint)
   encoder = module.EncoderModule(
     model,

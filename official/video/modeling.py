@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import tensorflow as tf
 import tf_keras
 
+from official.video.heads import regions
+
 
 class VideoModel(tf_keras.Model):
   """Backbone, global average pooling, head.
@@ -45,6 +47,22 @@ class VideoModel(tf_keras.Model):
     pooled = tf.reduce_mean(tf.cast(endpoints[self.endpoint], tf.float32), [1, 2, 3])
     return endpoints | {'feature': pooled}
 
+  def encode_regions(self, clips: tf.Tensor, boxes: tf.Tensor) -> dict[str, tf.Tensor]:
+    """What `encode` gives, and under 'region' the feature of every box.
+
+    Args:
+      clips: `[B, T, H, W, 3]`, normalized.
+      boxes: float32 `[B, N, 4]` top, left, bottom, right as shares of the view, in the
+        frame after the clip's middle.
+
+    Returns:
+      'region' float32 `[B, N, C]` beside the rest.
+    """
+    outputs = self.encode(clips)
+    maps = outputs[self.endpoint]
+    middle = maps[:, tf.shape(maps)[1] // 2]
+    return outputs | {'region': regions.region_means(middle, boxes)}
+
   def call(self, clips: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
     """{'feature': [B, C], 'output': [B, D]} of [B, T, H, W, 3] clips."""
     encoded = self.encode(clips, training)
@@ -56,6 +74,11 @@ class VideoModel(tf_keras.Model):
     return tf.cast(
       self.head(encoded[self.endpoint if takes_map else 'feature']), tf.float32
     )
+
+  @property
+  def serving_items(self) -> dict[str, tf_keras.layers.Layer]:
+    """What of the checkpoint's items `encode` and `encode_regions` need."""
+    return {'backbone': self.backbone}
 
   @property
   def checkpoint_items(self) -> dict[str, tf_keras.layers.Layer]:

@@ -2,11 +2,12 @@
 
 import importlib
 
-METHODS = ('cvrl', 'cstp')
+METHODS = ('cvrl', 'cstp', 'const_cl')
 
 
 def register_all() -> None:
   """Registers the tasks and experiments of the library and of each method in `projects`."""
-  importlib.import_module('official.video.tasks.classification')
+  for task in ('classification', 'localization', 'tracking'):
+    importlib.import_module(f'official.video.tasks.{task}')
   for method in METHODS:
     importlib.import_module(f'projects.{method}.task')

@@ -370,7 +370,7 @@ class PretextViewMaker(views.ViewMaker):
       key, tf.size(frames), config.feature_shape[0], config.temporal_stride
     )
     repeats = config.clips_per_decode
-    keys = [key] + [draws.fold(key, f'repeat/{i}') for i in range(1, repeats)]
+    keys = self.repeat_keys(key)
     turns = tf.stack([self._turns(k) for k in keys])
     spatial = [
       self._windows(k, turns[i], *decoding.frame_size(frames)) for i, k in enumerate(keys)

@@ -411,4 +411,4 @@ def test_bad_entries_are_reported_with_their_reasons(folders, capsys):
 def test_frame_rate_is_refused_where_a_source_states_its_own(tmp_path, capsys):
   code = run('--source=folder', f'--path={tmp_path}', '--output_dir=o', '--frame_rate=30')
   assert code == 2
-  assert 'only frames, lmdb do' in capsys.readouterr().err
+  assert 'only frames, lmdb, got10k, otb do' in capsys.readouterr().err

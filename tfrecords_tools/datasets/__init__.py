@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 
 from tfrecords_tools.datasets import (
+  ava,
   folder,
   frame_folders,
   hmdb51,
   kinetics,
   lmdb_frames,
   tables,
+  tracking,
   ucf101,
 )
 from tfrecords_tools.datasets.source import Source
@@ -22,6 +24,9 @@ SOURCES: Mapping[str, Source] = {
   'kinetics400': kinetics.Kinetics(400),
   'kinetics600': kinetics.Kinetics(600),
   'kinetics700': kinetics.Kinetics(700),
+  'ava': ava.SOURCE,
   'frames': frame_folders.SOURCE,
   'lmdb': lmdb_frames.SOURCE,
+  'got10k': tracking.GOT10K_SOURCE,
+  'otb': tracking.OTB_SOURCE,
 }

@@ -59,15 +59,24 @@ def _span(where: str, row: Mapping[str, str]) -> tuple[int, int]:
   return start, end
 
 
-class _Files:
+class Files:
   """Where the videos are, by file name without suffix."""
 
   def __init__(self, root: str):
+    """Walks a folder.
+
+    Args:
+      root: of the videos, flat or in folders.
+    """
     self._root = root
     self._paths = defaultdict(list)
     for path in walk_files(root):
       if is_video(path):
         self._paths[os.path.splitext(os.path.basename(path))[0]].append(path)
+
+  def names(self) -> list[str]:
+    """File names without suffix."""
+    return list(self._paths)
 
   def find(self, name: str, split: str, label: str) -> str | None:
     """Path of `name`, preferring one below folders of its split and its label."""
@@ -95,7 +104,7 @@ class Kinetics:
   def list_clips(self, request: SourceRequest) -> Listing:
     """Lists the rows of the CSV files; a row without a file is listed all the same."""
     root = existing_folder('path', request.path)
-    files = _Files(root)
+    files = Files(root)
     clips = [
       self._clip(where, row, root, files)
       for path in _list_files(request)
@@ -110,7 +119,7 @@ class Kinetics:
     return Listing(clips)
 
   def _clip(
-    self, where: str, row: Mapping[str, str], root: str, files: _Files
+    self, where: str, row: Mapping[str, str], root: str, files: Files
   ) -> SourceClip:
     start, end = _span(where, row)
     label, split = row.get('label') or '', row['split']

@@ -39,7 +39,8 @@ def rematerialize(model: tf_keras.Model, stages: str) -> None:
 
   Args:
     model: a functional model whose layers form a chain, each named after its stage,
-      '<stage>/...'; endpoints may branch off anywhere.
+      '<stage>/...'; endpoints may branch off anywhere. It may have `branches`, models of
+      that kind by the endpoint that they go on from.
     stages: 'none', 'all', or names of stages with commas between.
 
   Raises:
@@ -51,6 +52,9 @@ def rematerialize(model: tf_keras.Model, stages: str) -> None:
   chosen = _chosen(model, stages)
   if not chosen:
     return
+  branches = getattr(model, 'branches', {})
+  for branch in branches.values():
+    rematerialize(branch, ','.join(chosen & _stages(branch).keys()) or 'none')
   steps = _segments(model)
   names = {id(tensor): name for name, tensor in model.output.items()}
   plain_call = model.call
@@ -68,13 +72,17 @@ def rematerialize(model: tf_keras.Model, stages: str) -> None:
         x = segment(x, training=training)
       if id(last.output) in names:
         endpoints[names[id(last.output)]] = x
+    for source, branch in branches.items():
+      endpoints |= branch(endpoints[source], training=training)
     return endpoints
 
   model.call = call
 
 
 def _chosen(model: tf_keras.Model, stages: str) -> set[str]:
-  known = list(dict.fromkeys(stage_of(layer) for layer in model.layers[1:]))
+  known = list(_stages(model))
+  for branch in getattr(model, 'branches', {}).values():
+    known += _stages(branch)
   if stages in ('none', 'all'):
     return set(known) if stages == 'all' else set()
   chosen = {name.strip() for name in stages.split(',')}
@@ -86,12 +94,22 @@ def _chosen(model: tf_keras.Model, stages: str) -> set[str]:
   return chosen
 
 
+def _chain(model: tf_keras.Model) -> list[tf_keras.layers.Layer]:
+  """The layers between input and endpoints, in order."""
+  branches = {id(branch) for branch in getattr(model, 'branches', {}).values()}
+  return [layer for layer in model.layers if id(layer) not in branches]
+
+
+def _stages(model: tf_keras.Model) -> dict[str, None]:
+  return dict.fromkeys(stage_of(layer) for layer in _chain(model)[1:])
+
+
 def _segments(model: tf_keras.Model) -> list[_Segment]:
   """The chain cut at stages, at endpoints and around layers made of layers."""
   endpoints = {id(tensor) for tensor in model.output.values()}
   runs: list[list[tf_keras.layers.Layer]] = []
-  previous = model.layers[0]
-  for layer in model.layers[1:]:
+  previous, *chain = _chain(model)
+  for layer in chain:
     if layer.input is not previous.output:
       raise ValueError(f'{model.name}: {layer.name} does not follow {previous.name}')
     starts = (

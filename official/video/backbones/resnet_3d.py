@@ -249,7 +249,7 @@ class ResNet3D(tf_keras.Model):
     x = _stem(inputs, width_multiplier, activation, norm, **stem_options)
     endpoints = {}
     for index, stage in enumerate(STAGES):
-      options = _stage_options(per_stage, index)
+      options = stage_options(per_stage, index)
       norm_options = norm | {'activation': activation}
       x = residual_stage(
         x, stage, model_id, index, width_multiplier, options | norm_options
@@ -325,7 +325,8 @@ def residual_stage(
   return tf_keras.layers.Activation('linear', name=name)(x)
 
 
-def _stage_options(per_stage: dict[str, tuple[int, ...]], index: int) -> dict[str, int]:
+def stage_options(per_stage: Mapping[str, Any], index: int) -> dict[str, int]:
+  """The options of one stage out of those that are given for each."""
   return {
     'temporal_kernel_size': per_stage['temporal_kernel_sizes'][index],
     'temporal_stride': per_stage['temporal_strides'][index],

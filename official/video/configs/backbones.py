@@ -43,6 +43,11 @@ class ResNet3D(hyperparams.Config):
 
 
 @dataclasses.dataclass
+class ResNet3DY(ResNet3D):
+  """A 3D residual net with two last stages; the defaults are the one of ConST-CL."""
+
+
+@dataclasses.dataclass
 class ConvNet(hyperparams.Config):
   """What the families after PyTorch originals have in common.
 
@@ -113,6 +118,7 @@ class Backbone(hyperparams.OneOfConfig):
   Attributes:
     type: name of the family, which is the name of the field that configures it.
     resnet_3d: 3D residual nets, the Model Garden's.
+    resnet_3dy: the same with a second last stage.
     r2plus1d: R(2+1)D.
     c3d: C3D with batch norm.
     r3d: 3D residual nets padded as in PyTorch.
@@ -122,6 +128,7 @@ class Backbone(hyperparams.OneOfConfig):
 
   type: str | None = 'resnet_3d'
   resnet_3d: ResNet3D = dataclasses.field(default_factory=ResNet3D)
+  resnet_3dy: ResNet3DY = dataclasses.field(default_factory=ResNet3DY)
   r2plus1d: R2Plus1D = dataclasses.field(default_factory=R2Plus1D)
   c3d: C3D = dataclasses.field(default_factory=C3D)
   r3d: R3D = dataclasses.field(default_factory=R3D)

@@ -43,6 +43,23 @@ class Augmentation(hyperparams.Config):
 
 
 @dataclasses.dataclass
+class Regions(hyperparams.Config):
+  """Which boxes of a view are looked at; see `official.video.data.regions`.
+
+  Attributes:
+    generator: 'random', 'grid', 'superpixels', 'boxes' (the record's) or 'tracks' (the
+      record's, in the same order in all views).
+    count: boxes a view; missing ones are masked.
+    reference_compatible: let 'random' draw as the Model Garden does, along the diagonal;
+      None leaves it to gin, then to False.
+  """
+
+  generator: str = 'random'
+  count: int = 8
+  reference_compatible: bool | None = None
+
+
+@dataclasses.dataclass
 class DataConfig(hyperparams.Config):
   """One input of a task. Names are the Model Garden's where the meaning is.
 
@@ -66,6 +83,7 @@ class DataConfig(hyperparams.Config):
       labels; see `official.video.data.views.VIEW_MAKERS`.
     sampler: the frames of the augmented views.
     augmentation: crop and colour of the augmented views.
+    regions: boxes of the views, where the views come with some.
     num_test_clips: test clips a record, evenly spaced; with `test_clip_step` at most so
       many.
     test_clip_step: frames between the starts of test clips, so that a longer record has
@@ -102,6 +120,7 @@ class DataConfig(hyperparams.Config):
   views: str = 'augmented'
   sampler: Sampler = dataclasses.field(default_factory=Sampler)
   augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+  regions: Regions = dataclasses.field(default_factory=Regions)
   num_test_clips: int = 0
   test_clip_step: int = 0
   num_test_crops: int = 1

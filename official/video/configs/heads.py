@@ -46,3 +46,44 @@ class ClassificationHead(hyperparams.Config):
   normalize_input: bool = False
   dropout_rate: float = 0.0
   batch_norm: bool = False
+
+
+@dataclasses.dataclass
+class ContextHead(hyperparams.Config):
+  """Regions that attend to the maps about the key frame; the defaults are ConST-CL's.
+
+  Attributes:
+    samples: of a region along either axis.
+    context_length: maps that are remembered, an odd number.
+    position_code: whether what is remembered says where it was.
+    channels: of an attention head.
+    num_layers: of the decoder.
+    num_heads: of a layer.
+    norm_epsilon: of layer norm.
+  """
+
+  samples: int = 4
+  context_length: int = 5
+  position_code: bool = True
+  channels: int = 128
+  num_layers: int = 3
+  num_heads: int = 3
+  norm_epsilon: float = 1e-12
+
+
+@dataclasses.dataclass
+class ActionHead(hyperparams.Config):
+  """From the maps of a clip and boxes to what is done in each box.
+
+  Attributes:
+    kind: 'roi' pools the box from the mean of all maps; 'context' lets it attend to the
+      maps about the key frame.
+    samples: of a box along either axis, for 'roi'.
+    dropout_rate: share of the pooled feature dropped while training, for 'roi'.
+    context: the memory and the decoder, for 'context'.
+  """
+
+  kind: str = 'roi'
+  samples: int = 7
+  dropout_rate: float = 0.0
+  context: ContextHead = dataclasses.field(default_factory=ContextHead)

@@ -116,3 +116,109 @@ class ClassificationTask(VideoTask):
   model: ClassifierModel = dataclasses.field(default_factory=ClassifierModel)
   label_smoothing: float = 0.0
   average: str = 'probability'
+
+
+@dataclasses.dataclass
+class LocalizationModel(hyperparams.Config):
+  """A backbone under a head for boxes.
+
+  Attributes:
+    backbone: its architecture; a last stage of stride 1, dilated, suits boxes.
+    norm_activation: its batch norm.
+    remat: see `ClassifierModel`.
+    endpoint: the endpoint that boxes are pooled from.
+    head: what is made of a box.
+    freeze_backbone: train the head only.
+    num_classes: classes; 0 takes them from the data's label names.
+  """
+
+  backbone: backbones.Backbone = dataclasses.field(default_factory=backbones.Backbone)
+  norm_activation: common.NormActivation = dataclasses.field(
+    default_factory=backbones.norm_activation
+  )
+  remat: str = 'none'
+  endpoint: str = '5'
+  head: heads.ActionHead = dataclasses.field(default_factory=heads.ActionHead)
+  freeze_backbone: bool = False
+  num_classes: int = 0
+
+
+@dataclasses.dataclass
+class LocalizationTask(VideoTask):
+  """Which actions are done in each box of a key frame; scored by frame mAP.
+
+  Attributes:
+    min_detection_score: detected boxes below it are not evaluated.
+    iou_threshold: overlap from which on a box counts as found.
+  """
+
+  model: LocalizationModel = dataclasses.field(default_factory=LocalizationModel)
+  min_detection_score: float = 0.8
+  iou_threshold: float = 0.5
+
+
+@dataclasses.dataclass
+class Tracker(hyperparams.Config):
+  """How a box is followed; the defaults are SiamFC's with three scales.
+
+  Attributes:
+    context: share of the target's sides that surrounds it in the exemplar.
+    num_scales: sizes that are tried in each frame.
+    scale_step: between two of them.
+    scale_penalty: factor on the response of another size than the last.
+    scale_rate: how far a new size is followed.
+    window_influence: share of the cosine window in the response.
+    upsampling: of the response, bicubic.
+  """
+
+  context: float = 0.5
+  num_scales: int = 3
+  scale_step: float = 1.0375
+  scale_penalty: float = 0.9745
+  scale_rate: float = 0.59
+  window_influence: float = 0.176
+  upsampling: int = 16
+
+
+@dataclasses.dataclass
+class TrackingModel(hyperparams.Config):
+  """A frozen backbone under two linear heads.
+
+  Attributes:
+    backbone: its architecture; its last stages are dilated instead of strided, so that a
+      cell is `stride` pixels.
+    norm_activation: its batch norm.
+    remat: see `ClassifierModel`.
+    endpoint: the endpoint under the heads.
+    output_dim: channels of the heads.
+    response_scale: factor on the cross-correlation.
+    freeze_backbone: train the heads only.
+  """
+
+  backbone: backbones.Backbone = dataclasses.field(default_factory=backbones.Backbone)
+  norm_activation: common.NormActivation = dataclasses.field(
+    default_factory=backbones.norm_activation
+  )
+  remat: str = 'none'
+  endpoint: str = '5'
+  output_dim: int = 256
+  response_scale: float = 0.001
+  freeze_backbone: bool = True
+
+
+@dataclasses.dataclass
+class TrackingTask(VideoTask):
+  """Following a box by its similarity to the first frame's; scored as OTB is.
+
+  Attributes:
+    tracker: the tracking loop.
+    positive_radius: in pixels of the search image; cells up to there are positive.
+    benchmark: what results are filed under: 'OTB2015' or 'GOT-10k'.
+    name: of the tracker, for the same.
+  """
+
+  model: TrackingModel = dataclasses.field(default_factory=TrackingModel)
+  tracker: Tracker = dataclasses.field(default_factory=Tracker)
+  positive_radius: float = 16.0
+  benchmark: str = 'OTB2015'
+  name: str = 'vidgarden'

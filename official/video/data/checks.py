@@ -33,6 +33,7 @@ def check_ranges(config: data_config.DataConfig) -> None:
       'two rising positive values',
     ),
     'augmentation.flip_probability': (0 <= crop.flip_probability <= 1, 'in [0, 1]'),
+    'regions.count': (config.regions.count > 0, 'at least 1'),
     'augment_on': (
       config.augment_on in views.PLACES,
       f'one of {", ".join(views.PLACES)}',

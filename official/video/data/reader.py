@@ -6,14 +6,17 @@ epoch, record, view), so no state has to be saved to resume. What stands in for 
 that can't be read is drawn in the same way.
 """
 
+import functools
 import sys
 import uuid
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from official.video.configs import data as data_config
 from official.video.data import checks, draws, index, records, tfds, views
+from official.video.errors import UserError
 
 Sample = dict[str, tf.Tensor]
 # Records that are tried for a place of the training stream before the input gives up.
@@ -86,17 +89,43 @@ def read_record(path: tf.Tensor, offset: tf.Tensor, size: tf.Tensor) -> tf.Tenso
   return tf.raw_ops.DatasetToSingleElement(dataset=first, **spec)[0]
 
 
-def parse_record(serialized: tf.Tensor) -> Sample:
-  """{'frames': [F] encoded frames, 'label': [] first class id} of a record."""
+_DTYPES = {'bytes': tf.string, 'int64': tf.int64, 'float': tf.float32}
+
+
+def parse_record(serialized: tf.Tensor, fields: Sequence[str] = ()) -> Sample:
+  """Frames, label and asked-for fields of a record.
+
+  Args:
+    serialized: scalar string.
+    fields: keys of the record contract.
+
+  Returns:
+    'frames' [F] encoded frames, 'label' [] first class id, and under each key its values:
+    [N] for a context key; for a per-step key a ragged tensor with a row a step, without
+    rows where the record lacks it.
+  """
+  contract = {key: records.field_of(key) for key in fields}
+  types = {key: tf.io.VarLenFeature(_DTYPES[f.dtype]) for key, f in contract.items()}
+  of_steps = {key for key, field in contract.items() if field.per_step}
   context, steps = tf.io.parse_single_sequence_example(
     serialized,
-    context_features={records.LABEL_INDEX: tf.io.VarLenFeature(tf.int64)},
+    context_features={
+      records.LABEL_INDEX: tf.io.VarLenFeature(tf.int64),
+      **{key: types[key] for key in fields if key not in of_steps},
+    },
     sequence_features={
-      records.IMAGE_ENCODED: tf.io.FixedLenSequenceFeature([], tf.string)
+      records.IMAGE_ENCODED: tf.io.FixedLenSequenceFeature([], tf.string),
+      **{key: types[key] for key in of_steps},
     },
   )
   labels = tf.concat([context[records.LABEL_INDEX].values, [records.NO_LABEL]], 0)
-  return {'frames': steps[records.IMAGE_ENCODED], 'label': labels[0]}
+  more = {
+    key: tf.RaggedTensor.from_sparse(steps[key])
+    if key in of_steps
+    else context[key].values
+    for key in fields
+  }
+  return {'frames': steps[records.IMAGE_ENCODED], 'label': labels[0], **more}
 
 
 def num_places(config: data_config.DataConfig, num_records: int) -> int:
@@ -124,12 +153,18 @@ class SampleMaker:
     self._number = tf.constant(table.number)
     self._offset = tf.constant(table.offset)
     self._size = tf.constant(table.size)
+    self.views = views.build_view_maker(config)
+    if config.tfds_name and self.views.fields:
+      raise UserError(
+        f'tfds_name {config.tfds_name!r}: views {config.views!r} read '
+        f'{", ".join(self.views.fields)}, which only records have; convert the data and '
+        'set input_path'
+      )
     self._parse = (
       tfds.example_parser(config.tfds_name, config.tfds_data_dir)
       if config.tfds_name
-      else parse_record
+      else functools.partial(parse_record, fields=self.views.fields)
     )
-    self.views = views.build_view_maker(config)
 
   def position(self, place: tf.Tensor) -> Position:
     """Which record a place takes, if it can be read."""
@@ -155,31 +190,29 @@ class SampleMaker:
     clip = self.clip(position.row)
     made: Sample = {}
     if config.num_views:
-      made |= self.views.training_views(clip['frames'], self.key(position))
+      made |= self.views.training_sample(clip, self.key(position))
     valid = position.valid
     if config.num_test_clips:
-      test_views, present = self._test_views(clip['frames'], position.clip)
-      made['test_views'] = test_views[None]
+      test_sample, present = self._test_sample(clip, position.clip)
+      made |= test_sample
       valid &= present
     once = {'label': clip['label'], 'record': position.row, 'valid': valid}
     repeated = {k: tf.repeat(v[None], config.clips_per_decode) for k, v in once.items()}
     return made | repeated
 
-  def _test_views(
-    self, frames: tf.Tensor, clip: tf.Tensor
-  ) -> tuple[tf.Tensor, tf.Tensor]:
-    """A test clip's crops, and whether the record has that clip; blank if it has not."""
-    config = self._config
-    if not config.test_clip_step:
-      return self.views.test_views(frames, clip), tf.constant(True)
-    present = clip < tf.cast(self.views.num_test_clips(frames), tf.int64)
-    shape = [config.num_test_crops, *config.feature_shape]
-    made = tf.cond(
-      present,
-      lambda: self.views.test_views(frames, clip),
-      lambda: tf.zeros(shape, tf.uint8),
-    )
-    return tf.ensure_shape(made, shape), present
+  def _test_sample(self, clip: Sample, number: tf.Tensor) -> tuple[Sample, tf.Tensor]:
+    """What a record's test clip shows, and whether the record has that clip."""
+    if not self._config.test_clip_step:
+      return self.views.test_sample(clip, number), tf.constant(True)
+    present = number < tf.cast(self.views.num_test_clips(clip['frames']), tf.int64)
+    spec: dict[str, tf.TensorSpec] = {}
+
+    def sample() -> Sample:
+      made = self.views.test_sample(clip, number)
+      spec.update(tf.nest.map_structure(tf.TensorSpec.from_tensor, made))
+      return made
+
+    return tf.cond(present, sample, lambda: _zeros(spec)), present
 
   def dataset(self, steps: tf.data.Dataset, first: int, share: int) -> tf.data.Dataset:
     """The samples of places `first` to `first + share` of each step, in order.

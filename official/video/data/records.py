@@ -36,6 +36,13 @@ BBOX_XMAX = 'region/bbox/xmax'
 REGION_TIMESTAMP = 'region/timestamp'
 REGION_LABEL_INDEX = 'region/label/index'
 REGION_TRACK_INDEX = 'region/track/index'
+# Boxes of a detector, beside the annotated ones; MediaSequence's prefixed regions.
+DETECTED_BBOX_YMIN = 'detected/region/bbox/ymin'
+DETECTED_BBOX_XMIN = 'detected/region/bbox/xmin'
+DETECTED_BBOX_YMAX = 'detected/region/bbox/ymax'
+DETECTED_BBOX_XMAX = 'detected/region/bbox/xmax'
+DETECTED_TIMESTAMP = 'detected/region/timestamp'
+DETECTED_SCORE = 'detected/region/score'
 SEGMENT_START_INDEX = 'segment/start/index'
 SEGMENT_END_INDEX = 'segment/end/index'
 SEGMENT_LABEL_INDEX = 'segment/label/index'
@@ -85,6 +92,12 @@ FIELDS: Mapping[str, Field] = {
   REGION_TIMESTAMP: Field('int64', True, False, "microseconds from the clip's start"),
   REGION_LABEL_INDEX: Field('int64', True, False, 'class ids of the boxes'),
   REGION_TRACK_INDEX: Field('int64', True, False, 'identity of the boxes over time'),
+  DETECTED_BBOX_YMIN: Field('float', True, False, 'top edges of detected boxes'),
+  DETECTED_BBOX_XMIN: Field('float', True, False, 'left edges of detected boxes'),
+  DETECTED_BBOX_YMAX: Field('float', True, False, 'bottom edges of detected boxes'),
+  DETECTED_BBOX_XMAX: Field('float', True, False, 'right edges of detected boxes'),
+  DETECTED_TIMESTAMP: Field('int64', True, False, "microseconds from the clip's start"),
+  DETECTED_SCORE: Field('float', True, False, 'confidence of the detector, 0 to 1'),
   SEGMENT_START_INDEX: Field('int64', False, False, 'first frame of each segment'),
   SEGMENT_END_INDEX: Field('int64', False, False, 'last frame of each segment'),
   SEGMENT_LABEL_INDEX: Field('int64', False, False, 'class ids of the segments'),

@@ -49,7 +49,12 @@ class ViewMaker:
 
   Training views are sampled, cropped, flipped and coloured by draws of their own; test
   views are fixed. Decoding, cropping, resizing and flipping are one step a frame.
+
+  Attributes:
+    fields: keys of the record contract that samples are made of beside frames and label.
   """
+
+  fields: Sequence[str] = ()
 
   def __init__(self, config: data_config.DataConfig):
     self._config = config
@@ -67,6 +72,34 @@ class ViewMaker:
       config.num_views,
     )
 
+  def training_sample(
+    self, clip: Mapping[str, tf.Tensor], key: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    """The augmented views of a parsed record, and what else comes with them.
+
+    Args:
+      clip: of `reader.parse_record`, with the record's `fields`.
+      key: int32 [2].
+
+    Returns:
+      See `training_views`; every tensor has the `clips_per_decode` repeats as first axis.
+    """
+    return self.training_views(clip['frames'], key)
+
+  def test_sample(
+    self, clip: Mapping[str, tf.Tensor], number: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    """The views of a parsed record's test clip, and what else comes with them.
+
+    Args:
+      clip: as of `training_sample`.
+      number: of the test clip.
+
+    Returns:
+      'test_views' [1, C, T, H, W, 3] uint8; every tensor has a first axis of 1.
+    """
+    return {'test_views': self.test_views(clip['frames'], number)[None]}
+
   def training_views(self, frames: tf.Tensor, key: tf.Tensor) -> dict[str, tf.Tensor]:
     """The augmented views of a clip, `clips_per_decode` times.
 
@@ -81,12 +114,16 @@ class ViewMaker:
       'views' [R, V, T, H, W, 3]: float32 in [0, 1], or uint8 before the photometric
       policy where that runs on the device, which then needs 'view_key' int32 [R, 2].
     """
-    config = self._config
     indices = self.frame_indices(tf.size(frames), key)
-    keys = [key] + [
-      draws.fold(key, f'repeat/{i}') for i in range(1, config.clips_per_decode)
-    ]
-    return self.coloured(self._crops(frames, indices, keys), keys)
+    keys = self.repeat_keys(key)
+    return self.coloured(
+      self.decoded(frames, indices, *self.placements(frames, keys)), keys
+    )
+
+  def repeat_keys(self, key: tf.Tensor) -> list[tf.Tensor]:
+    """The key of each repeat of a decoded clip."""
+    repeats = range(1, self._config.clips_per_decode)
+    return [key] + [draws.fold(key, f'repeat/{i}') for i in repeats]
 
   def coloured(self, clips: tf.Tensor, keys: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
     """Runs the photometric policy, or leaves it to the device.
@@ -107,14 +144,10 @@ class ViewMaker:
     ]
     return {'views': tf.reshape(tf.stack(views), clips.shape)}
 
-  def _crops(
-    self, frames: tf.Tensor, indices: tf.Tensor, keys: Sequence[tf.Tensor]
-  ) -> tf.Tensor:
-    """Random crops of the frames [V, T] of each view, for each key.
-
-    Returns:
-      uint8 [R, V, T, H, W, 3].
-    """
+  def placements(
+    self, frames: tf.Tensor, keys: Sequence[tf.Tensor]
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Crop windows int32 [V, R, 4] and flips bool [V, R], one of each view for each key."""
     crop = self._config.augmentation
     size = decoding.frame_size(frames)
     view_keys = [
@@ -131,9 +164,7 @@ class ViewMaker:
       [draws.bernoulli(k, 'flip', crop.flip_probability) for k in repeats]
       for repeats in view_keys
     ]
-    return self.decoded(
-      frames, indices, tf.convert_to_tensor(windows), tf.convert_to_tensor(flips)
-    )
+    return tf.convert_to_tensor(windows), tf.convert_to_tensor(flips)
 
   def decoded(
     self, frames: tf.Tensor, indices: tf.Tensor, windows: tf.Tensor, flips: tf.Tensor

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from official.video import files
 from official.video.report import plots
 from official.video.report.gallery import Row
+from official.video.report.regions import Picture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Report:
     scores: rows of the score table, baselines and chance included, in order.
     panels: training curves.
     gallery: queries and their nearest neighbours.
+    pictures: of regions, see `report.regions`.
     confusion: confusion matrix.
     embedding_map: embeddings in the plane.
     facts: {name: value} of what was run: method, backbone, data, seed, versions.
@@ -59,6 +61,7 @@ class Report:
   scores: Sequence[Score] = ()
   panels: Sequence[plots.Panel] = ()
   gallery: Sequence[Row] = ()
+  pictures: Sequence[Picture] = ()
   confusion: plots.Confusion | None = None
   embedding_map: plots.EmbeddingMap | None = None
   facts: Mapping[str, object] = dataclasses.field(default_factory=dict)

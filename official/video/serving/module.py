@@ -1,4 +1,4 @@
-"""SavedModel signatures: uint8 clips, JPEG frames and serialized records to features."""
+"""SavedModel signatures: uint8 clips, JPEG frames, records and regions to features."""
 
 import dataclasses
 
@@ -17,7 +17,8 @@ class EncoderModule(tf.Module):
   """A backbone, and a classifier where one was trained, with their own preprocessing.
 
   Every signature takes any batch size and returns 'feature' [B, C], 'endpoint_<name>'
-  (the backbone's maps) and, with a classifier, 'probability' [B, K].
+  (the backbone's maps) and, with a classifier, 'probability' [B, K]; `regions` returns
+  features of boxes instead of maps.
   """
 
   def __init__(
@@ -57,6 +58,22 @@ class EncoderModule(tf.Module):
   def clips(self, clips: tf.Tensor) -> dict[str, tf.Tensor]:
     """[B, T, H, W, 3] uint8 clips of any length and size."""
     return self._encode(clips)
+
+  def regions(self, clips: tf.Tensor, boxes: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Features of regions of [B, T, H, W, 3] uint8 clips of the model's size.
+
+    Args:
+      clips: as the `clips` signature takes them.
+      boxes: float32 [B, N, 4] top, left, bottom, right as shares of the frame, in the
+        frame after the clip's middle.
+
+    Returns:
+      'region' [B, N, C], 'feature' [B, C], and what the method adds for each region.
+    """
+    clips = normalization.normalize(clips, self._zero_centering)
+    outputs = self._model.encode_regions(clips, boxes)
+    maps = self._model.backbone.output_specs
+    return {name: value for name, value in outputs.items() if name not in maps}
 
   def jpeg_frames(self, frames: tf.Tensor) -> dict[str, tf.Tensor]:
     """[B, T] JPEG frames: the centre crop of each, resized to the model's size."""
@@ -127,4 +144,8 @@ class EncoderModule(tf.Module):
       name: tf.function(getattr(self, name)).get_concrete_function(spec)
       for name, spec in specs.items()
     }
+    traced['regions'] = tf.function(self.regions).get_concrete_function(
+      tf.TensorSpec([None, *self._config.feature_shape], tf.uint8, 'clips'),
+      tf.TensorSpec([None, None, 4], tf.float32, 'boxes'),
+    )
     return traced | {'serving_default': traced['clips']}

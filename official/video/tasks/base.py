@@ -153,6 +153,33 @@ class VideoTask(base_task.Task, abc.ABC):
   def score(self, outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Scores of a whole evaluation, given the outputs of all its valid samples."""
 
+  def run_protocol(self, model: modeling.VideoModel, folder: str = '') -> dict[str, Any]:
+    """The task's own evaluation outside of training, by default that of validation.
+
+    Args:
+      model: restored.
+      folder: where predictions are written; nowhere if empty.
+
+    Returns:
+      Its scores, with 'evaluated' and 'expected'.
+    """
+    step = tf.function(lambda batch: self.validation_step(batch, model))
+    state = None
+    for batch in self.build_inputs(self.task_config.validation_data):
+      state = self.aggregate_logs(state, step(batch))
+    outputs = {key: np.concatenate(value) for key, value in state.items()}
+    if folder:
+      self.save_predictions(outputs, folder)
+    return self.score(outputs)
+
+  def save_predictions(self, outputs: Mapping[str, np.ndarray], folder: str) -> list[str]:
+    """Writes what was predicted, given `score`'s outputs; returns the paths.
+
+    By default there is nothing to write.
+    """
+    del outputs, folder
+    return []
+
   def train_step(self, inputs, model, optimizer, metrics=None):
     """One step of the optimiser. N replicas give the update of one with the whole batch.
 

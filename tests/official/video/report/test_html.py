@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from official.video import files
-from official.video.report import gallery, plots
+from official.video.report import gallery, plots, regions
 from official.video.report import html as report_html
 
 HOSTILE = '</script><script>alert("x")</script>&amp;'
-SECTIONS = {'scores', 'curves', 'gallery', 'confusion', 'map', 'facts', 'notes'}
+SECTIONS = {
+  *('scores', 'curves', 'gallery', 'regions', 'confusion', 'map', 'facts', 'notes')
+}
 
 
 class Page(html.parser.HTMLParser):
@@ -61,6 +63,7 @@ def full_report(name='jump'):
     ],
     panels=[plots.Panel(name, {name: ([1, 2], [3.0, np.nan])}, {name: 1.0})],
     gallery=[gallery.Row(tile, neighbors)],
+    pictures=[regions.Picture(tile.image, name)],
     confusion=plots.Confusion(np.array([[2, 1], [0, 3]]), ['run', name]),
     embedding_map=plots.EmbeddingMap(np.eye(2), [0, 1], ['run', name], ['a', name]),
     facts={name: name, 'steps': 100},
@@ -84,6 +87,7 @@ def test_all_sections_are_there(page):
     ('scores', 'scores'),
     ('panels', 'curves'),
     ('gallery', 'gallery'),
+    ('pictures', 'regions'),
     ('confusion', 'confusion'),
     ('embedding_map', 'map'),
     ('facts', 'facts'),
@@ -138,7 +142,7 @@ def test_numbers_are_shown(page):
 def test_neighbours_are_marked(page):
   tiles = [a['class'] for tag, a in page.elements if tag == 'figure']
   assert tiles == ['tile query', 'tile right', 'tile wrong']
-  assert page.count('img') == 3
+  assert page.count('img') == 4
   marks = [text for text in page.texts['span'] if text in '✓✗']
   assert marks == ['✓', '✗']
 

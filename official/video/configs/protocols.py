@@ -1,0 +1,203 @@
+"""Schedules, data sets and downstream protocols that several methods share.
+
+Learning rates are for the gradient of the global-mean loss, whatever the number of
+replicas.
+"""
+
+import dataclasses
+
+from official.core import config_definitions as cfg
+from official.modeling import optimization
+from official.video.configs import data, heads, tasks
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """Size and classes of a public data set.
+
+  Attributes:
+    classes: number of classes.
+    train: training videos of the copy that the published schedules were counted on.
+  """
+
+  classes: int
+  train: int
+
+
+DATASETS = {
+  'kinetics400': Dataset(400, 215_570),
+  'kinetics600': Dataset(600, 366_016),
+  'ucf101': Dataset(101, 9_537),
+  'hmdb51': Dataset(51, 3_570),
+}
+
+
+def cosine(
+  learning_rate: float, steps: int, warmup_steps: int, optimizer: str = 'sgd'
+) -> optimization.OptimizationConfig:
+  """Cosine decay after linear warm-up from 0; SGD with momentum 0.9, or Adam."""
+  settings = {'sgd': {'momentum': 0.9}, 'adam': {}}
+  return optimization.OptimizationConfig(
+    {
+      'optimizer': {'type': optimizer, optimizer: settings[optimizer]},
+      'learning_rate': {
+        'type': 'cosine',
+        'cosine': {'initial_learning_rate': learning_rate, 'decay_steps': steps},
+      },
+      'warmup': {
+        'type': 'linear',
+        'linear': {'warmup_steps': warmup_steps, 'warmup_learning_rate': 0.0},
+      },
+    }
+  )
+
+
+def trainer(
+  learning_rate: float,
+  steps: int,
+  warmup_steps: int,
+  report_every: int,
+  optimizer: str = 'sgd',
+) -> cfg.TrainerConfig:
+  """Trainer that reports every so many steps and validates ten times.
+
+  Checkpoints are at least 200 steps apart: an epoch of a small set is a few steps.
+  """
+  between = max(1, steps // (10 * report_every)) * report_every
+  return cfg.TrainerConfig(
+    train_steps=steps,
+    steps_per_loop=report_every,
+    summary_interval=report_every,
+    checkpoint_interval=-(-200 // report_every) * report_every,
+    validation_interval=between,
+    optimizer_config=cosine(learning_rate, steps, warmup_steps, optimizer),
+  )
+
+
+def steps_of(videos: int, batch: int, epochs: float) -> int:
+  """Steps of so many epochs."""
+  return round(videos * epochs / batch)
+
+
+def classification(
+  dataset: Dataset,
+  epochs: float,
+  batch: int,
+  learning_rate: float,
+  freeze: bool,
+  warmup_epochs: float = 5,
+) -> cfg.ExperimentConfig:
+  """A downstream protocol: 32 frames of stride 2, tested on 10 clips x 3 crops at 256."""
+  steps = steps_of(dataset.train, batch, epochs)
+  return cfg.ExperimentConfig(
+    task=tasks.ClassificationTask(
+      model=tasks.ClassifierModel(
+        num_classes=dataset.classes,
+        freeze_backbone=freeze,
+        head=heads.ClassificationHead(normalize_input=freeze),
+      ),
+      train_data=data.DataConfig(
+        global_batch_size=batch,
+        feature_shape=(32, 224, 224, 3),
+        num_views=1,
+        sampler=data.Sampler(name='random'),
+        augmentation=data.Augmentation(policy='none'),
+      ),
+      validation_data=data.DataConfig(
+        global_batch_size=min(batch, 64),
+        is_training=False,
+        feature_shape=(32, 256, 256, 3),
+        min_image_size=256,
+        num_test_clips=10,
+        num_test_crops=3,
+      ),
+    ),
+    trainer=trainer(
+      learning_rate,
+      steps,
+      steps_of(dataset.train, batch, warmup_epochs),
+      max(1, steps_of(dataset.train, batch, 1)),
+    ),
+  )
+
+
+def linear_eval(dataset: Dataset) -> cfg.ExperimentConfig:
+  """Linear evaluation as of CVRL: 100 epochs, batch 1024, learning rate 32."""
+  return classification(dataset, 100, 1024, 32.0, freeze=True)
+
+
+def finetune(dataset: Dataset) -> cfg.ExperimentConfig:
+  """Fine-tuning of all weights; the schedule is ours, the papers' are not public."""
+  experiment = classification(dataset, 50, 128, 0.16, freeze=False)
+  experiment.task.model.head.dropout_rate = 0.5
+  experiment.task.l2_weight_decay = 1e-5
+  return experiment
+
+
+def localization(
+  steps: int, batch: int, report_every: int, learning_rate: float = 0.3
+) -> cfg.ExperimentConfig:
+  """Action localization: 32 frames of stride 2 about each key frame, res5 dilated.
+
+  The published detector, schedule and clip length are not public; these are the usual
+  ones of the field.
+  """
+  experiment = cfg.ExperimentConfig(
+    task=tasks.LocalizationTask(
+      train_data=_key_frames(batch, True), validation_data=_key_frames(batch, False)
+    ),
+    trainer=trainer(learning_rate, steps, steps // 8, report_every),
+  )
+  net = experiment.task.model.backbone.resnet_3d
+  net.spatial_strides, net.spatial_dilations = (1, 2, 2, 1), (1, 1, 1, 2)
+  return experiment
+
+
+def _key_frames(batch: int, training: bool) -> data.DataConfig:
+  return data.DataConfig(
+    global_batch_size=batch,
+    is_training=training,
+    feature_shape=(32, 256, 256, 3),
+    views='key_frame',
+    num_views=1 if training else 0,
+    num_test_clips=0 if training else 1,
+    augmentation=data.Augmentation(
+      policy='none', area_range=(0.5, 1.0), aspect_range=(0.75, 1.33)
+    ),
+    regions=data.Regions(generator='boxes', count=32),
+  )
+
+
+def tracking(sequences: int, epochs: int = 40, batch: int = 256) -> cfg.ExperimentConfig:
+  """SiamFC on a frozen backbone: heads trained on pairs, the last stages dilated."""
+  steps = steps_of(sequences, batch, epochs)
+  views = {
+    'global_batch_size': batch,
+    'feature_shape': (8, 255, 255, 3),
+    'views': 'siamese',
+    'num_views': 2,
+    'augmentation': data.Augmentation(policy='none'),
+  }
+  schedule = trainer(0.01, steps, 1, max(1, steps // epochs))
+  schedule.optimizer_config = optimization.OptimizationConfig(
+    {
+      'optimizer': {'type': 'sgd', 'sgd': {'momentum': 0.9}},
+      'learning_rate': {
+        'type': 'stepwise',
+        'stepwise': {
+          'boundaries': [steps // 4, steps // 2, steps * 3 // 4],
+          'values': [0.01, 0.001, 0.0001, 0.00001],
+        },
+      },
+    }
+  )
+  experiment = cfg.ExperimentConfig(
+    task=tasks.TrackingTask(
+      train_data=data.DataConfig(**views),
+      validation_data=data.DataConfig(**views | {'is_training': False}),
+    ),
+    trainer=schedule,
+  )
+  net = experiment.task.model.backbone.resnet_3d
+  net.spatial_strides, net.spatial_dilations = (1, 2, 1, 1), (1, 1, 2, 4)
+  return experiment

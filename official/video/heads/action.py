@@ -1,0 +1,82 @@
+"""Heads of action localization: the actions of every box."""
+
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from official.video.configs import heads as heads_config
+from official.video.errors import UserError
+from official.video.heads import classification, context, regions
+
+KINDS = ('roi', 'context')
+
+
+class ActionHead(tf_keras.layers.Layer):
+  """Maps `[B, T, H, W, C]` and boxes to logits of independent classes.
+
+  'roi': mean of the maps over time, RoI align, maximum over the box, a dense layer.
+  'context': the box's mean in the key frame attends to the maps about it, a dense layer.
+  Computed in float32.
+
+  Source: arXiv 1812.03982, appendix (roi); arXiv 1812.02707 with the decoder of
+  arXiv 2112.05181 (context).
+  """
+
+  def __init__(
+    self, config: heads_config.ActionHead, num_classes: int, name: str = 'action_head'
+  ):
+    """Initializes the head.
+
+    Args:
+      config: its kind and sizes.
+      num_classes: classes, not exclusive of each other.
+      name: of the layer.
+
+    Raises:
+      UserError: there is no such kind.
+    """
+    super().__init__(name=name, dtype='float32')
+    if config.kind not in KINDS:
+      raise UserError(
+        f'task.model.head.kind {config.kind!r}: expected one of {", ".join(KINDS)}'
+      )
+    self._config = config.replace()
+    self.num_classes = num_classes
+    if config.kind == 'roi':
+      self.classifier = classification.ClassificationHead(
+        num_classes, dropout_rate=config.dropout_rate, name='classifier'
+      )
+    else:
+      self.decoder = context.ContextHead(config.context, num_classes)
+
+  def call(
+    self, maps: tf.Tensor, boxes: tf.Tensor, training: bool | None = None
+  ) -> tf.Tensor:
+    """float32 `[B, N, num_classes]` logits of boxes `[B, N, 4]`, float32."""
+    if self._config.kind == 'context':
+      queries = self.decoder.regions(maps, boxes)
+      return self.decoder(queries, self.decoder.memory(maps))[0]
+    sampled = regions.roi_align(
+      tf.reduce_mean(tf.cast(maps, tf.float32), 1), boxes, self._config.samples
+    )
+    pooled = tf.reduce_max(sampled, [2, 3])
+    count, channels = tf.shape(pooled)[1], pooled.shape[-1]
+    flat = tf.reshape(pooled, [-1, channels])
+    logits = self.classifier(flat, training=training)
+    return tf.reshape(logits, [-1, count, self.num_classes])
+
+  def get_config(self) -> dict[str, Any]:
+    """Arguments that build an equal head, as plain values."""
+    return {
+      'config': self._config.as_dict(),
+      'num_classes': self.num_classes,
+      'name': self.name,
+    }
+
+  @classmethod
+  def from_config(cls, config: dict[str, Any]) -> 'ActionHead':
+    """Builds the head that `get_config` described."""
+    head = heads_config.ActionHead()
+    head.override(config['config'])
+    return cls(head, config['num_classes'], config['name'])

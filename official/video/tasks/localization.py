@@ -1,0 +1,236 @@
+"""Action localization: sigmoid classification of boxes, scored by frame mAP."""
+
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from official.core import task_factory
+from official.video import files, modeling
+from official.video.augment import normalization
+from official.video.backbones import factory
+from official.video.configs import tasks as task_config
+from official.video.data import index, key_frames
+from official.video.errors import UserError
+from official.video.evaluation import localization
+from official.video.heads import action
+from official.video.losses import gather
+from official.video.tasks import base
+
+
+class LocalizationModel(modeling.VideoModel):
+  """A backbone under a head that takes maps and boxes."""
+
+  def logits(
+    self, clips: tf.Tensor, boxes: tf.Tensor, training: bool = False
+  ) -> tf.Tensor:
+    """float32 [B, N, K] of boxes [B, N, 4] in clips [B, T, H, W, 3], normalized."""
+    maps = self.backbone(clips, training=training)[self.endpoint]
+    return self.head(maps, boxes, training=training)
+
+  def encode_regions(self, clips: tf.Tensor, boxes: tf.Tensor) -> dict[str, tf.Tensor]:
+    """As `VideoModel.encode_regions`, with 'probability' [B, N, K] of the classes."""
+    outputs = super().encode_regions(clips, boxes)
+    logits = self.head(outputs[self.endpoint], boxes, training=False)
+    return outputs | {'probability': tf.sigmoid(logits)}
+
+  def call(self, clips: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+    """{'feature': [B, C], 'output': [B, K]}: the logits of the whole frame as a box."""
+    outputs = self.encode(clips, training)
+    boxes = tf.tile(tf.constant([[[0.0, 0.0, 1.0, 1.0]]]), [tf.shape(clips)[0], 1, 1])
+    logits = self.head(outputs[self.endpoint], boxes, training=training)
+    return {'feature': outputs['feature'], 'output': logits[:, 0]}
+
+  @property
+  def serving_items(self) -> dict[str, tf_keras.layers.Layer]:
+    """Backbone and head."""
+    return self.checkpoint_items
+
+
+@task_factory.register_task_cls(task_config.LocalizationTask)
+class LocalizationTask(base.VideoTask):
+  """Trains on annotated boxes; evaluates on annotated and on detected ones."""
+
+  @functools.cached_property
+  def num_classes(self) -> int:
+    """Classes of the head: as configured, else as the data names them.
+
+    Raises:
+      UserError: neither configured nor named.
+    """
+    classes = self.task_config.model.num_classes or len(self.label_names())
+    if not classes:
+      raise UserError(
+        'task.model.num_classes 0: the data names no classes; set the number of classes'
+      )
+    return classes
+
+  def label_names(self) -> Sequence[str]:
+    """Class names by label, as the first data at hand tells; empty where none does."""
+    if self.task_config.train_data.input_path:
+      return self.train_index.label_names
+    return self.validation_index.label_names
+
+  def check_data(self, training: bool) -> None:
+    """Finds the data, and refuses views without boxes."""
+    config = self.task_config
+    for name, data, views, clips in (
+      ('train_data', config.train_data, 1, 0),
+      ('validation_data', config.validation_data, 0, 1),
+    ):
+      seen = (data.views, data.num_views, data.num_test_clips)
+      expected = (key_frames.VIEWS, views, clips)
+      if seen != expected:
+        raise UserError(
+          f'task.{name}: views, num_views and num_test_clips are {seen}; localization '
+          f'takes {expected}'
+        )
+    super().check_data(training)
+
+  def check_records(self, table: index.RecordIndex) -> None:
+    """Raises `UserError` where the data names more classes than the head has."""
+    if len(table.label_names) > self.num_classes:
+      raise UserError(
+        f'{table.files[0]}: {len(table.label_names)} classes, task.model.num_classes is '
+        f'{self.num_classes}; set it to at least that'
+      )
+
+  def build_model(self) -> LocalizationModel:
+    """Backbone under the head for boxes."""
+    config = self.task_config.model
+    return LocalizationModel(
+      factory.build_backbone(config.backbone, config.norm_activation, remat=config.remat),
+      action.ActionHead(config.head, self.num_classes),
+      config.endpoint,
+      config.freeze_backbone,
+    )
+
+  def build_metrics(self, training: bool = True):
+    """Boxes a step and regularisation, means between two reports."""
+    names = ('boxes', 'regularization_loss') if training else ()
+    return [tf_keras.metrics.Mean(name=name) for name in names]
+
+  def _targets(self, labels: tf.Tensor) -> tf.Tensor:
+    """[..., K] multi-hot of [..., L] labels, -1 being none."""
+    return tf.reduce_max(tf.one_hot(labels, self.num_classes), -2)
+
+  def forward(self, inputs, model, training):
+    """{'logits': [B, N, K]} of the boxes of one view a clip."""
+    clips = normalization.normalize(
+      inputs['views'][:, 0], self.task_config.zero_centering
+    )
+    return {'logits': model.logits(clips, inputs['boxes'], training)}
+
+  def compute_loss(self, outputs, inputs):
+    """Binary cross entropy, mean over the classes of all boxes of the global batch."""
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(
+      labels=self._targets(inputs['box_labels']), logits=outputs['logits']
+    )
+    valid = tf.cast(inputs['box_valid'], tf.float32)
+    of_boxes = gather.gather(tf.reduce_mean(losses, -1) * valid)
+    count = tf.reduce_sum(gather.gather(valid))
+    loss = tf.math.divide_no_nan(tf.reduce_sum(of_boxes), count)
+    return {'loss': loss, 'boxes': count}
+
+  def validation_outputs(self, inputs, model):
+    """Probabilities in annotated and detected boxes, with all that scoring needs."""
+    clips = normalization.normalize(
+      inputs['test_views'][:, 0], self.task_config.zero_centering
+    )
+    boxes = tf.concat([inputs['boxes'], inputs['detected']], 1)
+    probability = tf.sigmoid(model.logits(clips, boxes))
+    annotated, detected = tf.split(probability, 2, 1)
+    names = ('boxes', 'box_valid', 'box_labels', 'detected', 'detected_score', 'frame')
+    return {name: inputs[name] for name in names} | {
+      'probability': annotated,
+      'detected_probability': detected,
+    }
+
+  def score(self, outputs):
+    """Frame mAP in annotated boxes and, where there are any, in detected ones."""
+    frames = frame_names(outputs['frame'])
+    scores: dict[str, Any] = {}
+    for name, found in self._predictions(outputs).items():
+      result = localization.frame_map(
+        annotations(outputs),
+        found,
+        frames,
+        range(self.num_classes),
+        self.task_config.iou_threshold,
+      )
+      scores[f'frame_map_{name}'] = result.mean
+    return scores | {'evaluated': len(frames), 'expected': len(self.validation_index)}
+
+  def _predictions(
+    self, outputs: Mapping[str, np.ndarray]
+  ) -> dict[str, localization.Boxes]:
+    least = self.task_config.min_detection_score
+    detected = outputs['detected_score'] >= max(least, 0)
+    found = {
+      'ground_truth': predictions(
+        outputs, 'boxes', outputs['box_valid'], outputs['probability']
+      )
+    }
+    if (outputs['detected_score'] >= 0).any():
+      found['detected'] = predictions(
+        outputs, 'detected', detected, outputs['detected_probability']
+      )
+    return found
+
+  def save_predictions(self, outputs: Mapping[str, np.ndarray], folder: str) -> list[str]:
+    """Writes the predictions in the official CSV format; returns the paths."""
+    ids = localization.action_ids(self.label_names() or [''] * self.num_classes)
+    paths = []
+    for name, found in self._predictions(outputs).items():
+      path = os.path.join(folder, f'predictions_{name}.csv')
+      files.write_atomically(path, localization.write_predictions(found, ids).encode())
+      paths.append(path)
+    return paths
+
+
+def frame_names(names: np.ndarray) -> list[str]:
+  """Names of key frames of [M, NAME_BYTES] uint8."""
+  return [bytes(row).rstrip(b'\0').decode() for row in names]
+
+
+def _sides(boxes: np.ndarray) -> np.ndarray:
+  """x1, y1, x2, y2 of top, left, bottom, right."""
+  return np.asarray(boxes, np.float64)[..., [1, 0, 3, 2]]
+
+
+def annotations(outputs: Mapping[str, np.ndarray]) -> localization.Boxes:
+  """All labels of all annotated boxes, a row each."""
+  names = frame_names(outputs['frame'])
+  valid = outputs['box_valid'][..., None] & (outputs['box_labels'] >= 0)
+  frame, box, place = np.nonzero(valid)
+  return localization.boxes_of(
+    [names[i] for i in frame],
+    _sides(outputs['boxes'][frame, box]),
+    outputs['box_labels'][frame, box, place],
+  )
+
+
+def predictions(
+  outputs: Mapping[str, np.ndarray], key: str, valid: np.ndarray, scores: np.ndarray
+) -> localization.Boxes:
+  """All classes of all boxes of one kind, a row each.
+
+  Args:
+    outputs: of validation.
+    key: of the boxes, [M, N, 4].
+    valid: [M, N] bool.
+    scores: [M, N, K].
+  """
+  names = frame_names(outputs['frame'])
+  frame, box = np.nonzero(valid)
+  classes = scores.shape[-1]
+  return localization.boxes_of(
+    [names[i] for i in np.repeat(frame, classes)],
+    np.repeat(_sides(outputs[key][frame, box]), classes, 0),
+    np.tile(np.arange(classes), len(frame)),
+    scores[frame, box].reshape(-1),
+  )

@@ -1,0 +1,266 @@
+"""ConST-CL's experiments: pretraining, and the protocols it was published with.
+
+Learning rates are for the gradient of the global-mean loss, whatever the number of
+replicas; the published 40.96 is read so.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+from official.core import config_definitions as cfg
+from official.core import exp_factory
+from official.modeling import hyperparams
+from official.vision.configs import common
+
+from official.video.configs import backbones, data, heads, protocols, tasks
+
+
+@dataclasses.dataclass
+class Model(hyperparams.Config):
+  """Backbone, global and local head.
+
+  Attributes:
+    backbone: its architecture; endpoints for both heads.
+    norm_activation: batch norm of backbone and global head.
+    remat: see `official.video.configs.tasks.ClassifierModel`.
+    endpoint: the endpoint under the global head, also what is evaluated.
+    local_endpoint: the endpoint under the local head; one with weights of its own, or the
+      same.
+    head: the global head.
+    local_head: the memory and the decoder of the local head.
+  """
+
+  backbone: backbones.Backbone = dataclasses.field(
+    default_factory=lambda: backbones.Backbone(type='resnet_3dy')
+  )
+  norm_activation: common.NormActivation = dataclasses.field(
+    default_factory=backbones.norm_activation
+  )
+  remat: str = 'none'
+  endpoint: str = '5'
+  local_endpoint: str = '5_1'
+  head: heads.ProjectionHead = dataclasses.field(
+    default_factory=lambda: heads.ProjectionHead(use_bias=False, norm_momentum=0.9)
+  )
+  local_head: heads.ContextHead = dataclasses.field(default_factory=heads.ContextHead)
+
+
+@dataclasses.dataclass
+class Losses(hyperparams.Config):
+  """The joint objective.
+
+  Attributes:
+    global_temperature: of InfoNCE between clips.
+    local_temperature: of the contrast between regions.
+    global_weight: of the former; 0 trains the local branch alone.
+    local_weight: of the latter; 0 trains the global branch alone.
+    reference_compatible: let regions that are masked be matched and be negatives.
+  """
+
+  global_temperature: float = 0.1
+  local_temperature: float = 0.2
+  global_weight: float = 1.0
+  local_weight: float = 0.001
+  reference_compatible: bool = False
+
+
+@dataclasses.dataclass
+class ConstClTask(tasks.VideoTask):
+  """ConST-CL pretraining."""
+
+  model: Model = dataclasses.field(default_factory=Model)
+  online_knn: tasks.OnlineKnn = dataclasses.field(default_factory=tasks.OnlineKnn)
+  losses: Losses = dataclasses.field(default_factory=Losses)
+  zero_centering: bool = True
+  l2_weight_decay: float = 1e-6
+
+
+LEARNING_RATE = 40.96
+WARMUP_STEPS = 2500
+BATCH = 1024
+# The copy that the published schedules were counted on.
+VIDEOS = {'kinetics400': 235_693, 'kinetics600': 366_016}
+CLIP_SHAPE = (16, 224, 224, 3)
+
+
+def _views(training: bool) -> data.DataConfig:
+  return data.DataConfig(
+    global_batch_size=BATCH,
+    is_training=training,
+    feature_shape=CLIP_SHAPE,
+    num_views=2,
+    views='regions',
+    num_test_clips=0 if training else 1,
+  )
+
+
+def pretrain(videos: int, steps: int) -> cfg.ExperimentConfig:
+  """Pretraining as published: 16 frames of stride 2 at 224 pixels, 8 random regions."""
+  return cfg.ExperimentConfig(
+    task=ConstClTask(train_data=_views(True), validation_data=_views(False)),
+    trainer=protocols.trainer(
+      LEARNING_RATE, steps, WARMUP_STEPS, protocols.steps_of(videos, BATCH, 1)
+    ),
+  )
+
+
+def classification(
+  protocol: Callable[[protocols.Dataset], cfg.ExperimentConfig],
+  dataset: protocols.Dataset,
+) -> cfg.ExperimentConfig:
+  """A shared protocol on the global branch; pixels are centred as in pretraining."""
+  experiment = protocol(dataset)
+  experiment.task.zero_centering = True
+  return experiment
+
+
+# The tiny experiments run on two CPU cores: a narrow R3D-10 on 8 frames of 64 pixels,
+# whose maps stay 8 x 8 so that they hold regions.
+TINY_SHAPE = (8, 64, 64, 3)
+TINY_VIDEOS = 960
+
+
+def tiny_backbone(kind: str) -> backbones.Backbone:
+  """The tiny net, as 'resnet_3dy' or 'resnet_3d'."""
+  backbone = backbones.Backbone(type=kind)
+  net = backbone.get()
+  net.model_id, net.width_multiplier = 10, 0.25
+  net.stem_conv_temporal_kernel_size = net.stem_conv_temporal_stride = 1
+  net.temporal_kernel_sizes = (1, 3, 3, 3)
+  net.temporal_strides, net.spatial_strides = (1, 2, 1, 1), (1, 2, 1, 1)
+  return backbone
+
+
+def _shrink(experiment: cfg.ExperimentConfig, kind: str) -> cfg.ExperimentConfig:
+  task = experiment.task
+  task.model.backbone = tiny_backbone(kind)
+  for config in (task.train_data, task.validation_data):
+    config.feature_shape = TINY_SHAPE
+    config.augmentation.area_range = (0.5, 1.0)
+    config.augmentation.aspect_range = (0.75, 1.33)
+    config.min_image_size = 0
+  return experiment
+
+
+def tiny_pretrain() -> cfg.ExperimentConfig:
+  """ConST-CL at a size for two CPU cores; the local loss weighs more than published."""
+  experiment = _shrink(pretrain(TINY_VIDEOS, 600), 'resnet_3dy')
+  task = experiment.task
+  task.model.head = heads.ProjectionHead(
+    hidden_dim=128, num_hidden_layers=1, output_dim=64, use_bias=False, norm_momentum=0.9
+  )
+  task.model.local_head = heads.ContextHead(
+    context_length=3, channels=32, num_layers=2, num_heads=2
+  )
+  task.losses.local_weight = 0.5
+  for config in (task.train_data, task.validation_data):
+    config.global_batch_size = 32
+  experiment.trainer = protocols.trainer(0.003, 600, 30, 50, optimizer='adam')
+  return experiment
+
+
+def tiny_classification(freeze: bool) -> cfg.ExperimentConfig:
+  """Linear evaluation or fine-tuning of the tiny net's global branch."""
+  rate = 0.02 if freeze else 0.002
+  dataset = protocols.Dataset(0, TINY_VIDEOS)
+  experiment = _shrink(
+    protocols.classification(dataset, 20, 64, rate, freeze), 'resnet_3d'
+  )
+  experiment.task.zero_centering = True
+  experiment.task.validation_data.num_test_clips = 3
+  experiment.task.validation_data.num_test_crops = 1
+  experiment.trainer = protocols.trainer(rate, 300, 15, 50, optimizer='adam')
+  return experiment
+
+
+# About as many key frames as the training lists have; sequences of the training set.
+AVA_FRAMES = {'ava': 184_465, 'ava_kinetics': 326_000}
+GOT10K_SEQUENCES = 9_335
+
+
+def _region_net(experiment: cfg.ExperimentConfig) -> cfg.ExperimentConfig:
+  """Takes the pretrained local branch under the head, in the shape of the experiment."""
+  model = experiment.task.model
+  model.backbone.resnet_3dy.override(model.backbone.resnet_3d.as_dict())
+  model.backbone.type = 'resnet_3dy'
+  model.endpoint = '5_1'
+  experiment.task.zero_centering = True
+  return experiment
+
+
+def localization(frames: int) -> cfg.ExperimentConfig:
+  """Action localization by the context transformer on the local branch; 32 epochs."""
+  batch = 64
+  epoch = protocols.steps_of(frames, batch, 1)
+  experiment = _region_net(protocols.localization(32 * epoch, batch, epoch))
+  experiment.task.model.head.kind = 'context'
+  experiment.task.l2_weight_decay = 1e-7
+  return experiment
+
+
+def tracking() -> cfg.ExperimentConfig:
+  """SiamFC on the frozen local branch, trained on GOT-10k."""
+  return _region_net(protocols.tracking(GOT10K_SEQUENCES))
+
+
+def _tiny_net(experiment: cfg.ExperimentConfig) -> cfg.ExperimentConfig:
+  model = experiment.task.model
+  model.backbone = tiny_backbone('resnet_3dy')
+  model.endpoint = '5_1'
+  experiment.task.zero_centering = True
+  return experiment
+
+
+def tiny_localization() -> cfg.ExperimentConfig:
+  """Localization of the tiny net, at a size for two CPU cores."""
+  experiment = _tiny_net(protocols.localization(300, 32, 50))
+  task = experiment.task
+  task.model.head.kind = 'context'
+  task.model.head.context = heads.ContextHead(
+    context_length=3, channels=32, num_layers=2, num_heads=2
+  )
+  for config in (task.train_data, task.validation_data):
+    config.feature_shape = TINY_SHAPE
+    config.regions.count = 4
+  experiment.trainer = protocols.trainer(0.003, 300, 15, 50, optimizer='adam')
+  return experiment
+
+
+def tiny_tracking() -> cfg.ExperimentConfig:
+  """Tracking on the tiny net: search images of 127 pixels, exemplars of 63."""
+  experiment = _tiny_net(protocols.tracking(GOT10K_SEQUENCES))
+  task = experiment.task
+  for config in (task.train_data, task.validation_data):
+    config.feature_shape = (4, 127, 127, 3)
+    config.global_batch_size = 16
+  experiment.trainer = protocols.trainer(0.003, 200, 10, 50, optimizer='adam')
+  return experiment
+
+
+def _register() -> None:
+  table: dict[str, Callable[[], cfg.ExperimentConfig]] = {
+    'const_cl_pretrain_tiny': tiny_pretrain,
+    'const_cl_linear_eval_tiny': functools.partial(tiny_classification, freeze=True),
+    'const_cl_finetune_tiny': functools.partial(tiny_classification, freeze=False),
+    'const_cl_localization_tiny': tiny_localization,
+    'const_cl_tracking_tiny': tiny_tracking,
+    'const_cl_tracking_otb': tracking,
+  }
+  for name, videos in VIDEOS.items():
+    table[f'const_cl_pretrain_{name}'] = functools.partial(pretrain, videos, 200_000)
+  for name, frames in AVA_FRAMES.items():
+    table[f'const_cl_localization_{name}'] = functools.partial(localization, frames)
+  for name, dataset in protocols.DATASETS.items():
+    for kind, protocol in (
+      ('linear_eval', protocols.linear_eval),
+      ('finetune', protocols.finetune),
+    ):
+      table[f'const_cl_{kind}_{name}'] = functools.partial(
+        classification, protocol, dataset
+      )
+  for name, factory in table.items():
+    exp_factory.register_config_factory(name)(factory)
+
+
+_register()

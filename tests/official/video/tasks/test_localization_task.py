@@ -1,0 +1,201 @@
+"""Localization from AVA's lists to frame mAP, through the drivers."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from official.video import evaluate, experiment, train, trainer
+from official.video.backbones import factory
+from official.video.configs import backbones
+from official.video.errors import UserError
+from official.video.evaluation import localization as metric
+from official.video.tasks import localization
+from tests import ava, drivers
+from tfrecords_tools import convert, validate
+
+NAME = 'const_cl_localization_tiny'
+
+
+@pytest.fixture(scope='module')
+def converted(tmp_path_factory):
+  folder = ava.write(tmp_path_factory.mktemp('ava'), {'train': 4, 'val': 3})
+  code = convert.main(
+    [
+      '--source=ava',
+      f'--path={folder / "videos"}',
+      f'--annotations={folder / "lists"}',
+      f'--output_dir={folder / "records"}',
+      '--num_workers=1',
+    ]
+  )
+  assert code == 0
+  return folder / 'records'
+
+
+def overrides(records):
+  return (
+    f'task.train_data.input_path={records / "train.manifest.json"},'
+    f'task.validation_data.input_path={records / "val.manifest.json"},'
+    'task.train_data.global_batch_size=4,task.validation_data.global_batch_size=4,'
+    'trainer.train_steps=4,trainer.steps_per_loop=2,trainer.summary_interval=2,'
+    'trainer.checkpoint_interval=2,trainer.validation_interval=4,'
+    'runtime.distribution_strategy=one_device'
+  )
+
+
+def load(records, more=''):
+  params = experiment.load(NAME)
+  for item in overrides(records).split(','):
+    experiment.apply_overrides(params, item.replace('=', ': ', 1), 'test')
+  if more:
+    experiment.apply_overrides(params, more, 'test')
+  return params
+
+
+def test_records_hold_what_the_lists_say(converted):
+  assert validate.main([str(converted)]) == 0
+  manifest = json.loads((converted / 'val.manifest.json').read_text())
+  # Three seconds a video, one of them excluded.
+  assert manifest['records'] == 8
+  assert manifest['label_names'] == ['1: act 1', '4: act 4', '9: act 9']
+
+
+def batch_of(converted, training):
+  task = experiment.build_task(load(converted))
+  data = task.task_config.train_data if training else task.task_config.validation_data
+  return task, next(task.build_inputs(data).as_numpy_iterator())
+
+
+def test_test_batches_show_key_frame_and_boxes(converted):
+  task, batch = batch_of(converted, False)
+  names = localization.frame_names(batch['frame'])
+  assert all(name.startswith('val_video_') and name[-5:-3] == ',0' for name in names)
+  assert batch['box_valid'].sum(1).tolist() == [2] * 4
+  assert (batch['detected_score'] >= 0).sum(1).tolist() == [3] * 4
+  np.testing.assert_allclose(batch['detected_score'][0, :3], [0.95, 0.94, 0.3], atol=1e-6)
+  assert (batch['box_labels'] >= 0).sum((1, 2)).tolist() == [2] * 4
+  check_colours(batch['test_views'][:, 0] / 255, batch)
+  assert task.num_classes == 3
+
+
+def check_colours(views, batch):
+  """Inside each box is the colour of its action, in the key frame."""
+  colours = np.array(list(ava.ACTIONS.values())) / 255
+  size = views.shape[2]
+  for view, boxes, valid, labels in zip(
+    views, batch['boxes'], batch['box_valid'], batch['box_labels'], strict=True
+  ):
+    for box, label in zip(boxes[valid], labels[valid], strict=True):
+      if min(box[2:] - box[:2]) < 0.1:
+        continue
+      top, left, bottom, right = np.round(box * size).astype(int)
+      middle = view[len(view) // 2, top + 1 : bottom - 1, left + 1 : right - 1]
+      colour = np.median(middle.reshape(-1, 3), 0)
+      assert np.abs(colours - colour).max(1).argmin() == label[0]
+
+
+def test_training_boxes_follow_crop_and_flip(converted):
+  _, batch = batch_of(converted, True)
+  assert batch['views'].shape == (4, 1, 8, 64, 64, 3)
+  assert batch['box_valid'].sum() >= 4
+  views = batch['views'][:, 0]
+  check_colours(views / 255 if views.dtype == np.uint8 else views, batch)
+
+
+def run(driver, converted, *flags):
+  result = drivers.run(
+    driver, f'--experiment={NAME}', f'--params_override={overrides(converted)}', *flags
+  )
+  assert result.code == 0, result.stderr[-2000:]
+  return result
+
+
+def test_from_training_to_the_metric_through_the_drivers(converted, tmp_path):
+  run(train, converted, f'--model_dir={tmp_path / "run"}', '--mode=train_and_eval')
+  lines = (tmp_path / 'run' / 'scores.jsonl').read_text().splitlines()
+  rows = [json.loads(line) for line in lines]
+  trained = [r for r in rows if 'frame_map_detected' in json.dumps(r)]
+  assert trained
+  run(
+    evaluate,
+    converted,
+    f'--checkpoint={tmp_path / "run"}',
+    '--protocols=task',
+    f'--output_dir={tmp_path / "scores"}',
+  )
+  scores = json.loads((tmp_path / 'scores' / 'scores.json').read_text())
+  assert scores['evaluated'] == scores['expected'] == 8
+  for kind, per_frame in (('ground_truth', 2), ('detected', 2)):
+    path = tmp_path / 'scores' / f'predictions_{kind}.csv'
+    rows = list(csv.reader(path.open()))
+    assert len(rows) == 8 * per_frame * 3
+    assert {int(row[6]) for row in rows} == set(ava.ACTIONS)
+    task, _ = batch_of(converted, False)
+    ids = metric.action_ids(task.label_names())
+    again = metric.read_predictions(str(path), ids)
+    truth = localization.annotations(gathered(task))
+    found = metric.frame_map(truth, again, set(truth.frames), range(3))
+    assert found.mean == pytest.approx(scores[f'frame_map_{kind}'], abs=1e-6)
+
+
+def gathered(task):
+  """Everything of the validation data, as validation gathers it, without predictions."""
+  state = {}
+  for batch in task.build_inputs(task.task_config.validation_data).as_numpy_iterator():
+    for key, value in batch.items():
+      state.setdefault(key, []).append(value[batch['valid']])
+  return {key: np.concatenate(values) for key, values in state.items()}
+
+
+def test_a_perfect_predictor_scores_1_and_a_shuffled_one_chance(converted):
+  task, _ = batch_of(converted, False)
+  outputs = gathered(task)
+  perfect = np.asarray(task._targets(tf.constant(outputs['box_labels'])))
+  # Detections come in the order of the people, as the boxes do.
+  outputs |= {'probability': perfect, 'detected_probability': perfect}
+  scores = task.score(outputs)
+  assert scores['frame_map_ground_truth'] == scores['frame_map_detected'] == 1.0
+  rng = np.random.default_rng(0)
+  means = []
+  for _ in range(20):
+    shuffled = rng.random(perfect.shape)
+    outputs |= {'probability': shuffled, 'detected_probability': shuffled}
+    means.append(task.score(outputs)['frame_map_detected'])
+  # A third of the boxes are of a class; the envelope over so few is somewhat above.
+  assert 0.25 < np.mean(means) < 0.6
+
+
+def test_weak_detections_are_left_out(converted):
+  task, _ = batch_of(converted, False)
+  outputs = gathered(task)
+  ones = np.ones((8, 4, 3), np.float32)
+  outputs |= {'probability': ones, 'detected_probability': ones}
+  task.task_config.min_detection_score = 0.2
+  all_of_them = task._predictions(outputs)['detected']
+  task.task_config.min_detection_score = 0.945
+  assert len(task._predictions(outputs)['detected']) == len(all_of_them) / 3
+
+
+@pytest.mark.parametrize('family', factory.registered_backbones())
+def test_every_backbone_goes_under_the_head(family):
+  params = experiment.load(NAME)
+  backbone = backbones.Backbone(type=family)
+  backbone.get().width_multiplier = 0.0625
+  params.task.model.backbone = backbone
+  params.task.model.endpoint = '4'
+  params.task.model.head.kind = 'roi'
+  params.task.model.num_classes = 3
+  params.task.train_data.feature_shape = (8, 48, 48, 3)
+  task = experiment.build_task(params)
+  model = trainer.built(task)
+  boxes = tf.constant([[[0.1, 0.1, 0.5, 0.6], [0.5, 0.2, 1.0, 0.7]]])
+  assert model.logits(tf.zeros([1, 8, 48, 48, 3]), boxes).shape == (1, 2, 3)
+
+
+def test_other_views_are_refused(converted):
+  task = experiment.build_task(load(converted, 'task.train_data.views: augmented'))
+  with pytest.raises(UserError, match='localization takes'):
+    task.check_data(True)

@@ -1,0 +1,340 @@
+"""ConST-CL's experiments end to end, at a size that trains in seconds."""
+
+import pathlib
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+import yaml
+from tensorflow.python.framework import config
+
+from official.video import command_line, evaluate, experiment, export, trainer
+from official.video.configs import tasks
+from official.video.errors import UserError
+from tests import clips
+
+ROOT = pathlib.Path(__file__).parents[3]
+EXPERIMENTS = [
+  name
+  for name in experiment.experiment_names()
+  if re.match('const_cl_(pretrain|linear_eval|finetune)', name)
+]
+QUICK = ('const_cl_pretrain_kinetics400', 'const_cl_linear_eval_ucf101')
+CONFIGS = sorted((ROOT / 'configs' / 'const_cl').glob('*.yaml'))
+NET = (
+  '{model_id: 10, width_multiplier: 0.125, stem_conv_temporal_stride: 1, '
+  'temporal_strides: [1, 1, 1, 1], spatial_strides: [1, 2, 1, 1]}'
+)
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('records')
+  return (
+    clips.write_split(folder, 'train', [0, 1, 2, 0, 1, 2, 0, 1]),
+    clips.write_split(folder, 'test', [0, 1, 2, 0, 1, 2]),
+  )
+
+
+def load(name, data, overrides=''):
+  params = experiment.load(name)
+  kind = 'resnet_3dy' if 'pretrain' in name else 'resnet_3d'
+  texts = [
+    f'task.model.backbone: {{type: {kind}, {kind}: {NET}}}',
+    'trainer: {train_steps: 2, steps_per_loop: 1, summary_interval: 1, '
+    'validation_interval: 2, checkpoint_interval: 1}',
+    'runtime.distribution_strategy: one_device',
+  ]
+  for split, path in zip(('train', 'validation'), data, strict=True):
+    texts.append(
+      f'task.{split}_data: {{input_path: "{path}", global_batch_size: 4, '
+      'feature_shape: [4, 32, 32, 3], min_image_size: 0, augmentation: {policy: none}}'
+    )
+  if kind == 'resnet_3dy':
+    texts.append(
+      'task.model: {head: {hidden_dim: 16, num_hidden_layers: 1, output_dim: 8}, '
+      'local_head: {context_length: 3, channels: 8, num_layers: 2, num_heads: 2}}'
+    )
+  else:
+    texts.append('task: {model: {num_classes: 3}, validation_data: {num_test_clips: 2}}')
+  for text in [*texts, overrides]:
+    if text:
+      experiment.apply_overrides(params, text, 'tiny')
+  return params
+
+
+def run(params, model_dir, mode='train_and_eval'):
+  task = experiment.build_task(params, str(model_dir))
+  task.check_data(True)
+  runner = trainer.ExperimentRunner(
+    distribution_strategy=command_line.strategy_of(params),
+    task=task,
+    mode=mode,
+    params=params,
+    model_dir=str(model_dir),
+  )
+  return runner, runner.run()
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+    for name in EXPERIMENTS
+  ],
+)
+def test_trains_two_steps_restores_and_exports(name, data, tmp_path):
+  params = load(name, data)
+  runner, scores = run(params, tmp_path / 'run')
+  assert int(runner.trainer.global_step) == 2
+  assert scores['evaluated'] == scores['expected'] == 6
+  assert all(np.isfinite(value) for value in scores.values())
+  again, _ = run(params, tmp_path / 'run', 'eval')
+  model = again.trainer.model
+  for one, other in zip(runner.trainer.model.variables, model.variables, strict=True):
+    np.testing.assert_array_equal(one.numpy(), other.numpy())
+  export.export(params, str(tmp_path / 'run'), str(tmp_path / 'model'))
+  task = experiment.build_task(params)
+  encode = evaluate.checkpoint_encoder(params, task, str(tmp_path / 'run'))
+  batch = np.random.default_rng(0).integers(0, 256, (3, 4, 32, 32, 3), np.uint8)
+  exported = evaluate.saved_model_encoder(str(tmp_path / 'model'))(tf.constant(batch))
+  expected = encode(tf.constant(batch))
+  assert set(exported) == set(expected)
+  assert ('probability' in exported) == isinstance(params.task, tasks.ClassificationTask)
+  for key, value in expected.items():
+    np.testing.assert_allclose(exported[key], value, rtol=1e-4, atol=1e-5)
+  loaded = tf.saved_model.load(str(tmp_path / 'model'))
+  boxes = tf.constant([[[0.1, 0.2, 0.6, 0.9], [0, 0, 1, 1]]] * 3, tf.float32)
+  by_region = loaded.signatures['regions'](clips=tf.constant(batch), boxes=boxes)
+  pixels = tf.cast(batch, tf.float32) / 255 * 2 - 1
+  inside = model.encode_regions(pixels, boxes)
+  for key, value in by_region.items():
+    np.testing.assert_allclose(value, inside[key], rtol=1e-3, atol=1e-4, err_msg=key)
+  assert by_region['region'].shape[:2] == (3, 2)
+  assert ('attention' in by_region) == ('pretrain' in name)
+
+
+def test_a_plain_net_takes_the_global_branch(data, tmp_path):
+  runner, _ = run(load('const_cl_pretrain_tiny', data), tmp_path / 'run')
+  params = load(
+    'const_cl_linear_eval_tiny', data, f'task.init_checkpoint: "{tmp_path / "run"}"'
+  )
+  task = experiment.build_task(params)
+  model = trainer.built(task)
+  task.initialize(model)
+  batch = tf.random.stateless_uniform([2, 4, 32, 32, 3], [1, 2], -1)
+  expected = runner.trainer.model.encode(batch)['feature']
+  np.testing.assert_allclose(model.encode(batch)['feature'], expected, rtol=1e-5)
+
+
+def batch_of(batch=4):
+  generator = np.random.default_rng(0)
+  corners = np.sort(generator.random((batch, 2, 8, 2, 2)), axis=3)
+  return {
+    'views': generator.random((batch, 2, 4, 32, 32, 3), np.float32),
+    'regions': corners.reshape(batch, 2, 8, 4).astype(np.float32),
+    'region_valid': generator.random((batch, 2, 8)) > 0.3,
+    'label': np.zeros(batch, np.int64),
+    'valid': np.ones(batch, bool),
+  }
+
+
+LOCAL = 'task.losses.local_weight: 1.0'
+
+
+def one_update(strategy, data, inputs, overrides=LOCAL):
+  """Change of the weights, other variables after the step, metrics."""
+  params = load('const_cl_pretrain_tiny', data, overrides)
+  with strategy.scope():
+    tf_keras.utils.set_random_seed(1)
+    task = experiment.build_task(params)
+    model = trainer.built(task)
+    optimizer = tf_keras.optimizers.legacy.SGD(0.1)
+    metrics = task.build_metrics(training=True)
+  before = [v.numpy() for v in model.trainable_variables]
+  share = len(inputs['label']) // strategy.num_replicas_in_sync
+
+  def per_replica(context):
+    start = context.replica_id_in_sync_group * share
+    return {key: tf.constant(v[start : start + share]) for key, v in inputs.items()}
+
+  @tf.function
+  def step(values):
+    strategy.run(task.train_step, args=(values, model, optimizer, metrics))
+
+  step(strategy.experimental_distribute_values_from_function(per_replica))
+  changes = [
+    (v.numpy() - old).ravel()
+    for v, old in zip(model.trainable_variables, before, strict=True)
+  ]
+  return (
+    np.concatenate(changes),
+    {f'{i} {v.name}': v.numpy() for i, v in enumerate(model.non_trainable_variables)},
+    {m.name: float(m.result()) for m in metrics},
+  )
+
+
+def test_two_replicas_update_as_one(data, mirrored):
+  inputs = batch_of()
+  alone, statistics, scalars = one_update(mirrored(1), data, inputs)
+  shared, shared_statistics, shared_scalars = one_update(mirrored(2), data, inputs)
+  assert np.linalg.norm(shared - alone) < 1e-2 * np.linalg.norm(alone)
+  for key, value in scalars.items():
+    assert shared_scalars[key] == pytest.approx(value, rel=1e-3), key
+  # Batch norm of every block of both branches, by its statistics.
+  moving = [key for key in statistics if 'moving' in key]
+  assert len(moving) == len(statistics) == 32
+  for key in moving:
+    np.testing.assert_allclose(
+      shared_statistics[key], statistics[key], rtol=1e-3, atol=1e-3, err_msg=key
+    )
+
+
+def test_statistics_tell_whether_they_are_synchronized(data, mirrored):
+  inputs = batch_of()
+  inputs['views'][2:] *= 0.2  # The replicas see different brightness.
+  overrides = 'task.model.norm_activation.use_sync_bn: false'
+  _, whole, _ = one_update(mirrored(1), data, inputs, overrides)
+  _, shared, _ = one_update(mirrored(2), data, inputs, overrides)
+  variances = [key for key in whole if 'moving_variance' in key]
+  apart = [
+    key
+    for key in variances
+    if np.abs(shared[key] - whole[key]).max() > 1e-2 * np.abs(whole[key]).max()
+  ]
+  assert len(apart) > len(variances) / 2
+
+
+def test_a_sample_depends_on_itself_alone(data):
+  """What lets a batch be computed in parts."""
+  tf_keras.utils.set_random_seed(1)
+  task = experiment.build_task(load('const_cl_pretrain_tiny', data))
+  model = trainer.built(task)
+  inputs = {key: tf.constant(value) for key, value in batch_of().items()}
+  whole = task.forward(inputs, model, False)
+  parts = [
+    task.forward({key: value[i : i + 2] for key, value in inputs.items()}, model, False)
+    for i in (0, 2)
+  ]
+  for key, value in whole.items():
+    together = tf.concat([part[key] for part in parts], 0)
+    np.testing.assert_allclose(together, value, rtol=1e-3, atol=1e-5, err_msg=key)
+
+
+def test_regions_are_reconstructed_from_the_other_view(data):
+  tf_keras.utils.set_random_seed(1)
+  task = experiment.build_task(load('const_cl_pretrain_tiny', data))
+  model = trainer.built(task)
+  inputs = {key: tf.constant(value) for key, value in batch_of().items()}
+  before = task.forward(inputs, model, False)
+  views = inputs['views'].numpy()
+  views[:, 1] = views[:, 1, :, ::-1] * 0.5  # Another second view.
+  after = task.forward(inputs | {'views': tf.constant(views)}, model, False)
+  np.testing.assert_allclose(after['region'][:, 0], before['region'][:, 0], atol=1e-5)
+  assert np.abs(after['region'][:, 1] - before['region'][:, 1]).max() > 1e-3
+  assert np.abs(after['reconstruction'][:, 0] - before['reconstruction'][:, 0]).max() > 0
+  np.testing.assert_array_equal(
+    np.argmax(np.abs(after['embedding'] - before['embedding']).max((0, 2))), 1
+  )
+
+
+@pytest.fixture
+def deterministic():
+  tf.config.experimental.enable_op_determinism()
+  yield
+  config.disable_op_determinism()
+
+
+def test_a_run_that_goes_on_ends_bit_for_bit_as_an_unbroken_one(
+  data, tmp_path, deterministic
+):
+  overrides = 'trainer: {train_steps: %d, checkpoint_interval: 1, validation_interval: 4}'
+  ended = {}
+  for name, steps in (('whole', [4]), ('parts', [1, 3, 4])):
+    for until in steps:
+      tf_keras.utils.set_random_seed(1)
+      params = load('const_cl_pretrain_tiny', data, overrides % until)
+      ended[name], _ = run(params, tmp_path / name, 'train')
+  whole, parts = (ended[name].trainer for name in ('whole', 'parts'))
+  assert int(parts.global_step) == 4
+  for one, other in zip(whole.model.variables, parts.model.variables, strict=True):
+    np.testing.assert_array_equal(one.numpy(), other.numpy(), err_msg=one.name)
+  for slot in whole.optimizer.get_slot_names():
+    for one, other in zip(
+      whole.model.trainable_variables, parts.model.trainable_variables, strict=True
+    ):
+      np.testing.assert_array_equal(
+        whole.optimizer.get_slot(one, slot), parts.optimizer.get_slot(other, slot)
+      )
+
+
+def test_boxes_reach_the_heads_as_float32_under_bfloat16(data):
+  tf_keras.mixed_precision.set_global_policy('mixed_bfloat16')
+  try:
+    task = experiment.build_task(load('const_cl_pretrain_tiny', data))
+    model = trainer.built(task)
+    inputs = {key: tf.constant(value) for key, value in batch_of(2).items()}
+    outputs = task.forward(inputs, model, True)
+    assert {value.dtype for value in outputs.values()} == {tf.float32}
+    maps = tf.random.stateless_normal([4, 4, 4, 4, 8], [1, 2])
+    boxes = tf.constant([[[0.998, 0.1, 0.999, 0.3]]] * 4)
+    kept = model.local_head.regions(maps, boxes)
+  finally:
+    tf_keras.mixed_precision.set_global_policy('float32')
+  np.testing.assert_array_equal(kept, model.local_head.regions(maps, boxes))
+
+
+@pytest.mark.parametrize(
+  ('override', 'message'),
+  [
+    ('task.train_data.views: augmented', 'learns from regions'),
+    ('task.train_data.regions.generator: boxs', "did you mean 'boxes'"),
+    ('task.train_data.regions.count: 0', 'regions.count 0'),
+  ],
+)
+def test_refuses_what_it_cannot_learn_from(data, override, message):
+  task = experiment.build_task(load('const_cl_pretrain_tiny', data, override))
+  with pytest.raises(UserError, match=message):
+    task.check_data(True)
+
+
+@pytest.mark.parametrize(
+  ('override', 'message'),
+  [
+    ('task.model.local_endpoint: "6"', "local_endpoint '6'.*has 2, 3, 4, 5, 5_1"),
+    ('task.model.local_head.context_length: 4', 'context_length 4: expected an odd'),
+  ],
+)
+def test_refuses_models_that_cannot_be(data, override, message):
+  task = experiment.build_task(load('const_cl_pretrain_tiny', data, override))
+  with pytest.raises(UserError, match=message):
+    task.build_model()
+
+
+def test_sizes_and_schedules_are_the_published_ones():
+  params = experiment.load('const_cl_pretrain_kinetics400')
+  optimizer = params.trainer.optimizer_config
+  assert optimizer.learning_rate.cosine.initial_learning_rate == 40.96
+  assert optimizer.warmup.linear.warmup_steps == 2500
+  assert params.task.train_data.feature_shape == (16, 224, 224, 3)
+  model = experiment.build_task(params).build_model()
+  model.head(tf_keras.Input((2048,)))
+  assert model.backbone.count_params() == 51_955_392
+  assert model.local_head.count_params() == 6_928_356
+  trained = sum(int(np.prod(v.shape)) for v in model.head.trainable_variables)
+  assert trained == 12_857_472
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_config_files_belong_to_their_experiments(path):
+  text = path.read_text()
+  name = re.search(r'--experiment=(\w+)', text)[1]
+  assert f'configs/const_cl/{path.name}' in text
+  params = experiment.load(name, [str(path)])
+  for field, value in experiment.flat(yaml.safe_load(text)).items():
+    assert experiment.flat(params.as_dict())[field] == value
+  rates = params.trainer.optimizer_config.learning_rate
+  if rates.type == 'cosine':
+    assert rates.cosine.decay_steps == params.trainer.train_steps
