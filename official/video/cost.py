@@ -1,11 +1,15 @@
 """What a model costs, read off its graph: operations and activation memory."""
 
+import collections
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
 
 import tensorflow as tf
 import tf_keras
+
+from official.video import recompute
 
 # Outputs of these are kept for the backward pass.
 _KEPT = (
@@ -17,7 +21,9 @@ _KEPT = (
   'MatMul',
   'BatchMatMulV2',
   'Softmax',
+  'IdentityN',  # What a recomputed segment returns.
 )
+_SEGMENT = re.compile(rf'(?:^|/)({recompute.SCOPE}(?:_\d+)?)/')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +32,8 @@ class Estimate:
 
   Attributes:
     flops: of the forward pass; a multiply-add counts two.
-    activation_bytes: float32 tensors that training keeps for the backward pass.
+    activation_bytes: float32 tensors that training keeps for the backward pass; of
+      segments that are recomputed, what they return, and all of the largest.
   """
 
   flops: int
@@ -62,11 +69,13 @@ def estimate(model: tf_keras.Model, clip_shape: Sequence[int]) -> Estimate:
     tf.function(lambda clip: model(clip, training=True)).get_concrete_function(spec).graph
   )
   operations = graph.get_operations()
+  kept: dict[str, int] = collections.defaultdict(int)
+  for op in operations:
+    if op.type in _KEPT and op.outputs[0].shape.is_fully_defined():
+      segment = _SEGMENT.search(op.name)
+      kept[segment[1] if segment else ''] += 4 * math.prod(op.outputs[0].shape)
+  outside = kept.pop('', 0)
   return Estimate(
     flops=sum(_flops(op) for op in operations),
-    activation_bytes=sum(
-      4 * math.prod(op.outputs[0].shape)
-      for op in operations
-      if op.type in _KEPT and op.outputs[0].shape.is_fully_defined()
-    ),
+    activation_bytes=outside + max(kept.values(), default=0),
   )

@@ -52,7 +52,7 @@ def describe(params, mode: str) -> str:
       f'forward pass     {estimate.flops / 1e9:.2f} GFLOPs a clip of '
       f'{"x".join(map(str, data.feature_shape))}',
       f'training memory  about {gigabytes:.1f} GB for {clips} clips on one device '
-      '(float32, no rematerialization)',
+      f'(float32, remat {getattr(params.task.model, "remat", "none")})',
       f'training data    {describe_data(params.task.train_data)}',
       f'validation data  {describe_data(params.task.validation_data)}',
     ]

@@ -52,9 +52,10 @@ def export(params, checkpoint: str, export_dir: str) -> None:
   task = experiment.build_task(params)
   model = trainer.built(task)
   classifies = isinstance(params.task, tasks.ClassificationTask)
+  encoder = task.serving_module(model)
   objects = {'backbone': model.backbone} | ({'head': model.head} if classifies else {})
-  report = restore.restore(objects, checkpoint)
-  encoder = module.EncoderModule(
+  report = restore.restore(model.checkpoint_items if encoder else objects, checkpoint)
+  encoder = encoder or module.EncoderModule(
     model, params.task.validation_data, params.task.zero_centering, classifies
   )
   about = {

@@ -13,6 +13,9 @@ import tf_keras
 from tensorflow.python.eager import record
 from tensorflow.python.ops import control_flow_util
 
+# Name scope of what is computed twice; `cost` tells by it what is not kept.
+SCOPE = 'recomputed'
+
 
 def after(values: Any, dependencies: Sequence[tf.Tensor]) -> Any:
   """The same tensors, known only once the dependencies are.
@@ -85,7 +88,7 @@ def recompute(layer: tf_keras.layers.Layer, x: tf.Tensor) -> tf.Tensor:
   @tf.custom_gradient
   def run(x):
     before = ForwardState(layer.variables)
-    with record.stop_recording():
+    with record.stop_recording(), tf.name_scope(SCOPE):
       y = layer(x, training=True)
 
     def gradient(upstream, variables=()):

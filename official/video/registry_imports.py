@@ -2,7 +2,7 @@
 
 import importlib
 
-METHODS = ('cvrl', 'cstp')
+METHODS = ('cvrl', 'cstp', 'gvilm')
 
 
 def register_all() -> None:

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 
 from tfrecords_tools.datasets import (
+  activitynet,
+  captions,
+  described,
   folder,
   frame_folders,
   hmdb51,
@@ -10,6 +13,7 @@ from tfrecords_tools.datasets import (
   lmdb_frames,
   tables,
   ucf101,
+  videoqa,
 )
 from tfrecords_tools.datasets.source import Source
 
@@ -24,4 +28,12 @@ SOURCES: Mapping[str, Source] = {
   'kinetics700': kinetics.Kinetics(700),
   'frames': frame_folders.SOURCE,
   'lmdb': lmdb_frames.SOURCE,
+  'videocc': captions.VIDEOCC,
+  'howto100m': captions.HOWTO100M,
+  'activitynet_captions': captions.ActivityNetCaptions(paragraphs=False),
+  'activitynet_paragraphs': captions.ActivityNetCaptions(paragraphs=True),
+  'msrvtt': described.MSRVTT,
+  'msvd': described.MSVD,
+  'videoqa': videoqa.SOURCE,
+  'activitynet': activitynet.SOURCE,
 }

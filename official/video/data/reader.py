@@ -6,14 +6,17 @@ epoch, record, view), so no state has to be saved to resume. What stands in for 
 that can't be read is drawn in the same way.
 """
 
+import functools
 import sys
 import uuid
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from official.video.configs import data as data_config
 from official.video.data import checks, draws, index, records, tfds, views
+from official.video.errors import UserError
 
 Sample = dict[str, tf.Tensor]
 # Records that are tried for a place of the training stream before the input gives up.
@@ -86,17 +89,27 @@ def read_record(path: tf.Tensor, offset: tf.Tensor, size: tf.Tensor) -> tf.Tenso
   return tf.raw_ops.DatasetToSingleElement(dataset=first, **spec)[0]
 
 
-def parse_record(serialized: tf.Tensor) -> Sample:
-  """{'frames': [F] encoded frames, 'label': [] first class id} of a record."""
+def parse_record(serialized: tf.Tensor, fields: Sequence[str] = ()) -> Sample:
+  """{'frames': [F] encoded frames, 'label': [] first class id} of a record.
+
+  Args:
+    serialized: scalar string.
+    fields: context keys of the record contract that are returned too, [N] each.
+  """
+  types = {'bytes': tf.string, 'int64': tf.int64, 'float': tf.float32}
+  features = {
+    key: tf.io.VarLenFeature(types[records.field_of(key).dtype]) for key in fields
+  }
   context, steps = tf.io.parse_single_sequence_example(
     serialized,
-    context_features={records.LABEL_INDEX: tf.io.VarLenFeature(tf.int64)},
+    context_features={records.LABEL_INDEX: tf.io.VarLenFeature(tf.int64)} | features,
     sequence_features={
       records.IMAGE_ENCODED: tf.io.FixedLenSequenceFeature([], tf.string)
     },
   )
   labels = tf.concat([context[records.LABEL_INDEX].values, [records.NO_LABEL]], 0)
-  return {'frames': steps[records.IMAGE_ENCODED], 'label': labels[0]}
+  extra = {key: context[key].values for key in fields}
+  return extra | {'frames': steps[records.IMAGE_ENCODED], 'label': labels[0]}
 
 
 def num_places(config: data_config.DataConfig, num_records: int) -> int:
@@ -124,12 +137,18 @@ class SampleMaker:
     self._number = tf.constant(table.number)
     self._offset = tf.constant(table.offset)
     self._size = tf.constant(table.size)
+    self.views = views.build_view_maker(config)
+    if config.tfds_name and self.views.fields:
+      raise UserError(
+        f'tfds_name {config.tfds_name!r}: views {config.views!r} read '
+        f'{", ".join(self.views.fields)}, which only records have; convert the data and '
+        'set input_path'
+      )
     self._parse = (
       tfds.example_parser(config.tfds_name, config.tfds_data_dir)
       if config.tfds_name
-      else parse_record
+      else functools.partial(parse_record, fields=self.views.fields)
     )
-    self.views = views.build_view_maker(config)
 
   def position(self, place: tf.Tensor) -> Position:
     """Which record a place takes, if it can be read."""
@@ -155,9 +174,9 @@ class SampleMaker:
     clip = self.clip(position.row)
     made: Sample = {}
     if config.num_views:
-      made |= self.views.training_views(clip['frames'], self.key(position))
+      made |= self.views.training_sample(clip, self.key(position))
     if config.num_test_clips:
-      made['test_views'] = self.views.test_views(clip['frames'], position.clip)[None]
+      made |= self.views.test_sample(clip, position.clip)
     once = {'label': clip['label'], 'record': position.row, 'valid': position.valid}
     repeated = {k: tf.repeat(v[None], config.clips_per_decode) for k, v in once.items()}
     return made | repeated

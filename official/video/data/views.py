@@ -49,7 +49,13 @@ class ViewMaker:
 
   Training views are sampled, cropped, flipped and coloured by draws of their own; test
   views are fixed. Decoding, cropping, resizing and flipping are one step a frame.
+
+  Attributes:
+    fields: context keys of the record contract that samples are made of beside frames
+      and label.
   """
+
+  fields: Sequence[str] = ()
 
   def __init__(self, config: data_config.DataConfig):
     self._config = config
@@ -67,7 +73,26 @@ class ViewMaker:
       config.num_views,
     )
 
-  def training_views(self, frames: tf.Tensor, key: tf.Tensor) -> dict[str, tf.Tensor]:
+  def training_sample(
+    self, clip: Mapping[str, tf.Tensor], key: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    """All that training takes of a parsed record, `clips_per_decode` times.
+
+    Args:
+      clip: of `reader.parse_record`, with the record's `fields`.
+      key: int32 [2].
+    """
+    return self.training_views(clip['frames'], key)
+
+  def test_sample(
+    self, clip: Mapping[str, tf.Tensor], number: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    """All that evaluation takes of a parsed record's test clip, on a first axis of 1."""
+    return {'test_views': self.test_views(clip['frames'], number)[None]}
+
+  def training_views(
+    self, frames: tf.Tensor, key: tf.Tensor, may_flip: bool | tf.Tensor = True
+  ) -> dict[str, tf.Tensor]:
     """The augmented views of a clip, `clips_per_decode` times.
 
     The repeats show the same frames, decoded once, under crops, flips and colours of
@@ -76,6 +101,7 @@ class ViewMaker:
     Args:
       frames: [F] encoded frames.
       key: int32 [2].
+      may_flip: whether the clip means the same mirrored.
 
     Returns:
       'views' [R, V, T, H, W, 3]: float32 in [0, 1], or uint8 before the photometric
@@ -89,7 +115,7 @@ class ViewMaker:
     clips = []
     for view in range(config.num_views):
       view_keys = [draws.fold(k, view) for k in keys]
-      clips.append(self._crops(tf.gather(frames, indices[view]), view_keys))
+      clips.append(self._crops(tf.gather(frames, indices[view]), view_keys, may_flip))
     return self.coloured(clips, keys)
 
   def coloured(
@@ -114,7 +140,9 @@ class ViewMaker:
     ]
     return {'views': tf.stack(views, axis=1)}
 
-  def _crops(self, frames: tf.Tensor, keys: list[tf.Tensor]) -> tf.Tensor:
+  def _crops(
+    self, frames: tf.Tensor, keys: list[tf.Tensor], may_flip: bool | tf.Tensor
+  ) -> tf.Tensor:
     """One random crop of a view's frames for each key, uint8 [R, T, H, W, 3]."""
     crop = self._config.augmentation
     size = decoding.frame_size(frames)
@@ -122,7 +150,9 @@ class ViewMaker:
       geometric.random_resized_crop_window(key, *size, crop.area_range, crop.aspect_range)
       for key in keys
     ]
-    flips = [draws.bernoulli(key, 'flip', crop.flip_probability) for key in keys]
+    flips = [
+      draws.bernoulli(key, 'flip', crop.flip_probability) & may_flip for key in keys
+    ]
     height, width = self._config.feature_shape[1:3]
     return decoding.decode_crops(
       frames, tf.stack(windows), (height, width), tf.stack(flips)

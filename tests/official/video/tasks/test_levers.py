@@ -170,7 +170,7 @@ def test_every_family_can_be_recomputed(family):
   graph = tf.function(lambda clip: net(clip, training=True)).get_concrete_function(
     tf.TensorSpec([1, 16, 64, 64, 3])
   )
-  assert graph.structured_outputs.keys() == net.output.keys()
+  assert graph.structured_outputs.keys() == net.output_specs.keys()
 
 
 def test_an_unknown_stage_lists_the_known_ones():
