@@ -29,7 +29,8 @@ _STOP_WORDS = frozenset(
   left right front top bottom next
   """.split()
 )
-_VERB_ENDINGS = ('ing',)
+# Words in -ing count as verbs from this length on: 'sliding', but not 'ring'.
+_LONG_ING = 6
 _WORD = re.compile(r"[A-Za-z][A-Za-z'-]*|\d+|[^\w\s]")
 
 
@@ -77,7 +78,8 @@ def _rules() -> Chunker:
     chunks: list[list[Token]] = [[]]
     for word in _WORD.findall(text.lower()):
       inside = word[0].isalpha() and word not in _STOP_WORDS
-      if inside and not word.endswith(_VERB_ENDINGS):
+      verb = word.endswith('ing') and len(word) >= _LONG_ING
+      if inside and not verb:
         chunks[-1].append((word, 'NN'))
       else:
         chunks.append([])

@@ -73,5 +73,6 @@ class TextTask(base.VideoTask):
       }
       restore.restore(objects, config.init_checkpoint, required=('backbone',))
 
-  def _clips(self, views: tf.Tensor) -> tf.Tensor:
+  def clips_of(self, views: tf.Tensor) -> tf.Tensor:
+    """The first view of each sample, normalized: [B, T, H, W, 3]."""
     return normalization.normalize(views[:, 0], self.task_config.zero_centering)

@@ -194,7 +194,7 @@ class QuestionTask(base.TextTask):
 
   def forward(self, inputs, model, training):
     """{'output': [B, answers] logits} of one question a clip."""
-    clips = self._clips(inputs['views'])
+    clips = self.clips_of(inputs['views'])
     return {'output': model.answer(clips, inputs['question_ids'], training)}
 
   def compute_loss(self, outputs, inputs):
@@ -214,7 +214,7 @@ class QuestionTask(base.TextTask):
 
   def validation_outputs(self, inputs, model):
     """The answer given to each of a clip's questions."""
-    seen = model.watch(self._clips(inputs['test_views']))
+    seen = model.watch(self.clips_of(inputs['test_views']))
     ids = inputs['questions_ids']
     count = ids.shape[1]
     repeated = {

@@ -53,6 +53,13 @@ def outputs_of(task, model) -> dict[str, np.ndarray]:
   return kept
 
 
+def restore_all(model, checkpoint: str):
+  """Restores every named part of a model, loudly; the report."""
+  from official.video.checkpoints import restore
+
+  return restore.restore(dict(model.checkpoint_items), checkpoint)
+
+
 def score(params, checkpoint: str | None) -> tuple[dict[str, Any], Mapping]:
   """Scores and predictions of an experiment's validation data.
 
@@ -64,7 +71,6 @@ def score(params, checkpoint: str | None) -> tuple[dict[str, Any], Mapping]:
     UserError: the experiment is another one, or the checkpoint does not fit.
   """
   from official.video import experiment, trainer
-  from official.video.checkpoints import restore
   from projects.gvilm import configs, qa, retrieval
 
   protocols = {
@@ -80,8 +86,7 @@ def score(params, checkpoint: str | None) -> tuple[dict[str, Any], Mapping]:
   task.check_data(False)
   model = trainer.built(task)
   if checkpoint:
-    items = dict(model.checkpoint_items)
-    restore.restore(items, checkpoint)
+    restore_all(model, checkpoint)
   outputs = outputs_of(task, model)
   scores = {'protocol': protocols[type(params.task)], **task.score(outputs)}
   return scores, {key: outputs[key] for key in _KEPT if key in outputs}

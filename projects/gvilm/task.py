@@ -113,7 +113,7 @@ class GvilmTask(base.TextTask):
     """What `GvilmModel.watch` and `read` give for one view, a caption and its nouns."""
     weights = self.task_config.losses
     keys = inputs['sample_key'] if weights.gumbel and training else None
-    seen = model.watch(self._clips(inputs['views']), training, keys)
+    seen = model.watch(self.clips_of(inputs['views']), training, keys)
     outputs = {'video_embed': seen['video_embed']}
     nouns = None
     if weights.grounding_weight:
@@ -193,7 +193,7 @@ class GvilmTask(base.TextTask):
     """Embeddings of each plain clip, its captions and nouns; how a blend is told apart."""
     config = self.task_config
     views = inputs['test_views']
-    seen = model.watch(self._clips(views))
+    seen = model.watch(self.clips_of(views))
     count, length = inputs['captions_ids'].shape[1:]
     captions = tf.reshape(inputs['captions_ids'], [-1, length])
     embedded = model.read(captions)['text_embed']
@@ -226,7 +226,7 @@ class GvilmTask(base.TextTask):
     keys = data.record_keys(inputs['record'], seed)
     size = 2 if clips.shape[0] is None or clips.shape[0] % 2 == 0 else clips.shape[0]
     blended, mask = self._pasted(clips, keys, size)
-    seen = model.watch(self._clips(blended[:, None]))
+    seen = model.watch(self.clips_of(blended[:, None]))
     return {'clip_features': seen['clip_features'], 'foreground': mask}
 
   def score(self, outputs) -> dict[str, Any]:

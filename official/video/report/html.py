@@ -37,6 +37,21 @@ class Headline:
 
 
 @dataclasses.dataclass(frozen=True)
+class Page:
+  """A section of a method's own pictures.
+
+  Attributes:
+    title: of the section.
+    about: what is seen, in a sentence or two.
+    rows: a picture with those that belong to it.
+  """
+
+  title: str
+  about: str
+  rows: Sequence[Row]
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
   """What a report shows. A section whose data is empty is left out.
 
@@ -47,6 +62,7 @@ class Report:
     scores: rows of the score table, baselines and chance included, in order.
     panels: training curves.
     gallery: queries and their nearest neighbours.
+    pages: a method's own pictures.
     confusion: confusion matrix.
     embedding_map: embeddings in the plane.
     facts: {name: value} of what was run: method, backbone, data, seed, versions.
@@ -59,6 +75,7 @@ class Report:
   scores: Sequence[Score] = ()
   panels: Sequence[plots.Panel] = ()
   gallery: Sequence[Row] = ()
+  pages: Sequence[Page] = ()
   confusion: plots.Confusion | None = None
   embedding_map: plots.EmbeddingMap | None = None
   facts: Mapping[str, object] = dataclasses.field(default_factory=dict)

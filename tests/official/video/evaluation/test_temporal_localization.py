@@ -75,13 +75,13 @@ def test_temporal_iou_by_hand():
 
 def test_soft_suppression_by_hand():
   spans = np.array([[0.0, 2.0], [0.0, 2.0], [1.0, 3.0], [8.0, 9.0]])
-  rows, scores = tal.soft_nms(spans, np.array([0.9, 0.8, 0.7, 0.1]), sigma=0.5)
+  rows, scores = tal.soft_nms(spans, np.array([0.9, 0.8, 0.7, 0.05]), sigma=0.5)
   assert rows.tolist() == [0, 2, 1, 3]
   second = 0.7 * np.exp(-((1 / 3) ** 2) / 0.5)
   third = 0.8 * np.exp(-1 / 0.5) * np.exp(-((1 / 3) ** 2) / 0.5)
-  np.testing.assert_allclose(scores, [0.9, second, third, 0.1])
+  np.testing.assert_allclose(scores, [0.9, second, third, 0.05])
   assert len(tal.soft_nms(spans, np.ones(4), keep=2)[0]) == 2
-  assert tal.soft_nms(spans, np.array([0.9, 0.8, 0.7, 0.1]), threshold=0.2)[0].size == 2
+  assert tal.soft_nms(spans, np.array([0.9, 0.8, 0.7, 0.05]), threshold=0.2)[0].size == 2
 
 
 def test_the_format_goes_in_and_out(tmp_path):
