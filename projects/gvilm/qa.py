@@ -103,19 +103,30 @@ class AnswerModel(model.GvilmModel):
     fusion: maps video and question to logits.
   """
 
-  def __init__(self, config: configs.Model, head: configs.FusionHead, shape, length: int):
+  def __init__(self, config: configs.Model, head: configs.FusionHead):
     """Builds all variables.
 
     Args:
       config: of the encoders.
       head: of the fusion.
-      shape: frames, height, width and channels of a clip.
-      length: word pieces of a question.
     """
     super().__init__(config)
     make = registry.find(HEADS, head.type, 'task.head.type')
     self.fusion = make(head, self.text_encoder.width)
-    self.answer(tf_keras.Input(tuple(shape)), tf_keras.Input([length], dtype=tf.int32))
+    groups, width = self.backbone.output_specs['groups'][1::3]
+    embedding = tf_keras.Input([config.output_dim])
+    seen = {
+      'feature': tf_keras.Input([width]),
+      'groups': tf_keras.Input([groups, 1, 1, width]),
+      'clip_features': tf_keras.Input([None, width]),
+      'video_embed': embedding,
+    }
+    read = {
+      'sequence_output': tf_keras.Input([None, self.text_encoder.width]),
+      'mask': tf_keras.Input([None], dtype=tf.bool),
+      'text_embed': embedding,
+    }
+    self.fusion(seen, read)
 
   @property
   def checkpoint_items(self) -> dict[str, tf_keras.layers.Layer]:
@@ -132,7 +143,9 @@ class AnswerModel(model.GvilmModel):
       'mask': mask,
       'text_embed': self.head.project('text', feature),
     }
-    return tf.cast(self.fusion(seen, read), tf.float32)
+    names = ('feature', 'groups', 'clip_features', 'video_embed')
+    fused = self.fusion({name: seen[name] for name in names}, read)
+    return tf.cast(fused, tf.float32)
 
   def answer(
     self, clips: tf.Tensor, questions: tf.Tensor, training: bool = False
@@ -184,8 +197,7 @@ class QuestionTask(base.TextTask):
   def build_model(self) -> AnswerModel:
     """Encoders under the fusion head."""
     config = self.task_config
-    shape = config.train_data.feature_shape
-    return AnswerModel(config.model, config.head, shape, config.text.max_length)
+    return AnswerModel(config.model, config.head)
 
   def build_metrics(self, training: bool = True):
     """Training accuracy and regularisation, means between two reports."""

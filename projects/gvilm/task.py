@@ -85,7 +85,7 @@ class GvilmTask(base.TextTask):
     self, clips: tf.Tensor, keys: tf.Tensor, group_size: int
   ) -> tuple[tf.Tensor, tf.Tensor]:
     paste = self.task_config.paste
-    if clips.shape[0] and clips.shape[0] % group_size:
+    if group_size < 2 or (clips.shape[0] or 0) % group_size:
       raise UserError(
         f'task.paste.group_size {group_size}: does not divide the {clips.shape[0]} clips '
         'of a replica; choose a divisor of at least 2'
@@ -135,7 +135,9 @@ class GvilmTask(base.TextTask):
     weights = self.task_config.losses
     loss = weights.contrast_weight * terms['contrast_loss']
     if weights.grounding_weight:
-      valid, ids = (gather.gather(inputs[name]) for name in ('noun_valid', 'noun_id'))
+      # Not every collective takes bools.
+      valid = gather.gather(tf.cast(inputs['noun_valid'], tf.float32)) > 0
+      ids = gather.gather(inputs['noun_id'])
       terms |= self._grounding_terms(whole, valid, ids)
       loss += weights.grounding_weight * terms['grounding_loss']
     if weights.temporal_weight:
@@ -224,7 +226,7 @@ class GvilmTask(base.TextTask):
     clips = inputs['test_views'][:, 0]
     seed = self.task_config.validation_data.seed
     keys = data.record_keys(inputs['record'], seed)
-    size = 2 if clips.shape[0] is None or clips.shape[0] % 2 == 0 else clips.shape[0]
+    size = clips.shape[0] if (clips.shape[0] or 0) % 2 else 2
     blended, mask = self._pasted(clips, keys, size)
     seen = model.watch(self.clips_of(blended[:, None]))
     return {'clip_features': seen['clip_features'], 'foreground': mask}
