@@ -21,7 +21,10 @@ setuptools.setup(
   packages=setuptools.find_namespace_packages(
     include=['official.video*', 'projects*', 'tfrecords_tools*']
   ),
-  package_data={'official.video': ['report/*.html']},
+  package_data={
+    'official.video': ['report/*.html'],
+    'projects.gvilm': ['vocab_test.txt'],
+  },
   install_requires=[
     'absl-py',
     'apache-beam>=2.65',
@@ -44,11 +47,14 @@ setuptools.setup(
     'tensorboard',
     'tensorflow==2.20.*',
     'tensorflow-datasets',
+    'tensorflow-text==2.20.*',
+    'textblob',
     'tf-keras==2.20.*',
     'tf-models-official==2.20.*',
     'tqdm',
   ],
   extras_require={
+    'spacy': ['spacy'],  # Its English model is no package of an index.
     'dev': [
       'build',
       'mypy',
@@ -57,6 +63,6 @@ setuptools.setup(
       'ruff',
       'types-PyYAML',
       'types-tqdm',
-    ]
+    ],
   },
 )

@@ -348,9 +348,16 @@ def save(
     print(f'{row.name:50s} {row.value:5.1f} %')
   text = json.dumps({'scores': scores, 'facts': about, 'seconds': seconds}, indent=2)
   (folder / 'scores.json').write_text(text + '\n')
+  page = html.Page(
+    'Regions',
+    'Regions of one view and what they meet in the other, in one colour; and from which '
+    'places of its context a region is reconstructed: bright and coloured where it looks, '
+    'dark and grey elsewhere.',
+    pictures=shown,
+  )
   html.write_report(
     folder / 'report.html',
-    html.Report('ConST-CL: regions', scores=rows, pictures=shown, facts=about),
+    html.Report('ConST-CL: regions', scores=rows, pages=[page], facts=about),
   )
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 import simplejpeg
@@ -50,14 +51,16 @@ def write_split(
   size: tuple[int, int] = (48, 64),
   label_names: tuple[str, ...] = ('a', 'b', 'c'),
   truncate_frames_of: int | None = None,
+  fields: Callable[[int], dict] = lambda row: {},
 ) -> pathlib.Path:
   """Writes record `i` with `labels[i]`, in order over the shards; returns the manifest.
 
+  Each record also has the contract's values that `fields` gives for its number.
   The frames of record `truncate_frames_of` are cut in half; its checksums are right.
   """
 
   def encoded(row: int) -> bytes:
-    values = clip(row, labels[row], num_frames, size)
+    values = clip(row, labels[row], num_frames, size) | fields(row)
     if row == truncate_frames_of:
       frames = values[records.IMAGE_ENCODED]
       values[records.IMAGE_ENCODED] = [frame[: len(frame) // 2] for frame in frames]

@@ -27,7 +27,7 @@ from typing import Any
 
 from official.video.data import records
 from official.video.errors import UserError
-from tfrecords_tools import state, storage
+from tfrecords_tools import noun_phrases, state, storage
 from tfrecords_tools.commands import (
   EXIT_OK,
   EXIT_PROBLEMS,
@@ -44,7 +44,7 @@ from tfrecords_tools.plan import SplitPlan, hold_out, label_names, make_plan
 from tfrecords_tools.progress import ProgressBar
 from tfrecords_tools.shards import read_result
 
-_SOURCE_FLAGS = ('root', 'annotations', 'split', 'fold', 'frame_rate')
+_SOURCE_FLAGS = ('root', 'annotations', 'split', 'fold', 'frame_rate', 'answers')
 _REPORTED_FAILURES = 20
 
 
@@ -61,12 +61,11 @@ def _add_source_flags(parser: argparse.ArgumentParser) -> None:
   add('--root', help="csv, jsonl: where relative paths start; default the list's folder")
   add(
     '--annotations',
-    help='ucf101, hmdb51, kinetics*, ava, frames, lmdb: where the lists are',
+    help="where the dataset's own lists are",
   )
   add(
     '--split',
-    help='folder, csv, jsonl, frames, lmdb, otb, got10k: split of clips that name none; '
-    'default train',
+    help='split of clips that name none; default train',
   )
   add(
     '--test_fraction',
@@ -83,6 +82,13 @@ def _add_source_flags(parser: argparse.ArgumentParser) -> None:
     '--frame_rate',
     type=number(float, 0.01, 1000),
     help='frames, lmdb, otb, got10k: frames a second of the stored frames; default 25',
+  )
+  add('--answers', help='videoqa: answers by id, of tfrecords_tools.answers')
+  add(
+    '--noun_phrases',
+    choices=[*noun_phrases.BACKENDS, noun_phrases.NONE],
+    default='textblob',
+    help='how noun phrases are found in captions that come without; default textblob',
   )
   add('--label_map', help='class names by id, one a line; default the sorted names')
 
@@ -186,7 +192,7 @@ def _check_flags(flags: argparse.Namespace) -> None:
         f'--{flag}: --source={flags.source} does not read it, '
         f'only {", ".join(readers)} do'
       )
-  for flag in ('path', 'root', 'annotations', 'label_map'):
+  for flag in ('path', 'root', 'annotations', 'label_map', 'answers'):
     if storage.is_remote(getattr(flags, flag) or ''):
       raise UserError(
         f'--{flag}={getattr(flags, flag)}: expected a path of a file system, which videos '
@@ -202,7 +208,7 @@ def _frame_options(flags: argparse.Namespace) -> FrameOptions:
 def _recorded_arguments(flags: argparse.Namespace) -> dict[str, Any]:
   """What the bytes depend on; not where the work is done or written to."""
   names = (
-    *('source', 'path', *_SOURCE_FLAGS, 'test_fraction', 'label_map'),
+    *('source', 'path', *_SOURCE_FLAGS, 'test_fraction', 'label_map', 'noun_phrases'),
     *('num_shards', 'seed', 'fps', 'short_side', 'quality', 'max_frames'),
     *('max_pixels', 'max_seconds'),
   )
@@ -222,8 +228,10 @@ def plan_conversion(flags: argparse.Namespace) -> tuple[list[SplitPlan], Sequenc
     flags.split,
     flags.fold,
     flags.frame_rate,
+    flags.answers,
   )
   listing = SOURCES[flags.source].list_clips(request)
+  listing = noun_phrases.with_phrases(listing, flags.noun_phrases)
   if flags.test_fraction:
     listing = hold_out(listing, flags.test_fraction, flags.seed)
   plans = make_plan(

@@ -53,9 +53,11 @@ def export(params, checkpoint: str, export_dir: str) -> None:
   task = experiment.build_task(params)
   model = trainer.built(task)
   classifies = isinstance(params.task, tasks.ClassificationTask)
-  objects = model.serving_items if not classifies else model.checkpoint_items
+  encoder = task.serving_module(model)
+  whole = classifies or encoder
+  objects = model.checkpoint_items if whole else model.serving_items
   report = restore.restore(objects, checkpoint)
-  encoder = module.EncoderModule(
+  encoder = encoder or module.EncoderModule(
     model,
     params.task.validation_data,
     params.task.zero_centering,

@@ -2,7 +2,7 @@
 
 import importlib
 
-METHODS = ('cvrl', 'cstp', 'const_cl')
+METHODS = ('cvrl', 'const_cl', 'cstp', 'gvilm')
 
 
 def register_all() -> None:

@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 
 from tfrecords_tools.datasets import (
+  activitynet,
   ava,
+  captions,
+  described,
   folder,
   frame_folders,
   hmdb51,
@@ -12,6 +15,7 @@ from tfrecords_tools.datasets import (
   tables,
   tracking,
   ucf101,
+  videoqa,
 )
 from tfrecords_tools.datasets.source import Source
 
@@ -29,4 +33,12 @@ SOURCES: Mapping[str, Source] = {
   'lmdb': lmdb_frames.SOURCE,
   'got10k': tracking.GOT10K_SOURCE,
   'otb': tracking.OTB_SOURCE,
+  'videocc': captions.VIDEOCC,
+  'howto100m': captions.HOWTO100M,
+  'activitynet_captions': captions.ActivityNetCaptions(paragraphs=False),
+  'activitynet_paragraphs': captions.ActivityNetCaptions(paragraphs=True),
+  'msrvtt': described.MSRVTT,
+  'msvd': described.MSVD,
+  'videoqa': videoqa.SOURCE,
+  'activitynet': activitynet.SOURCE,
 }

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from official.video.data import records
 from official.video.errors import UserError
-from tfrecords_tools.datasets.kinetics import Files
+from tfrecords_tools.datasets.files import VideoFiles
 from tfrecords_tools.datasets.source import (
   Listing,
   SourceClip,
@@ -204,7 +204,7 @@ class _Videos:
 
   def __init__(self, root: str):
     self._root = root
-    self._files = Files(root)
+    self._files = VideoFiles(root)
     self._trimmed = defaultdict(list)
     for name in self._files.names():
       if match := _TRIMMED.fullmatch(name):
@@ -215,8 +215,8 @@ class _Videos:
     begun = [part for part in self._trimmed[frame.video] if part[0] <= frame.seconds]
     if begun:
       start, name = max(begun)
-      return self._files.find(name, split, '') or f'{name}.mp4', float(start)
-    return self._files.find(frame.video, split, '') or f'{frame.video}.mp4', 0.0
+      return self._files.find(name, (split,)) or f'{name}.mp4', float(start)
+    return self._files.find(frame.video, (split,)) or f'{frame.video}.mp4', 0.0
 
   def clip(
     self,

@@ -2,11 +2,10 @@
 
 import csv
 import os
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 from official.video.errors import UserError
-from tfrecords_tools.datasets.folder import is_video, walk_files
+from tfrecords_tools.datasets.files import VideoFiles
 from tfrecords_tools.datasets.source import (
   Listing,
   SourceClip,
@@ -59,36 +58,6 @@ def _span(where: str, row: Mapping[str, str]) -> tuple[int, int]:
   return start, end
 
 
-class Files:
-  """Where the videos are, by file name without suffix."""
-
-  def __init__(self, root: str):
-    """Walks a folder.
-
-    Args:
-      root: of the videos, flat or in folders.
-    """
-    self._root = root
-    self._paths = defaultdict(list)
-    for path in walk_files(root):
-      if is_video(path):
-        self._paths[os.path.splitext(os.path.basename(path))[0]].append(path)
-
-  def names(self) -> list[str]:
-    """File names without suffix."""
-    return list(self._paths)
-
-  def find(self, name: str, split: str, label: str) -> str | None:
-    """Path of `name`, preferring one below folders of its split and its label."""
-    wanted = {split, label, label.replace(' ', '_')}
-
-    def folders_in_common(path):
-      return len(wanted & set(os.path.dirname(path).split(os.sep)))
-
-    paths = self._paths.get(name, ())
-    return max(paths, key=folders_in_common) if paths else None
-
-
 class Kinetics:
   """Trimmed files `<id>_<start>_<end>`, or whole videos `<id>` that are trimmed here."""
 
@@ -104,7 +73,7 @@ class Kinetics:
   def list_clips(self, request: SourceRequest) -> Listing:
     """Lists the rows of the CSV files; a row without a file is listed all the same."""
     root = existing_folder('path', request.path)
-    files = Files(root)
+    files = VideoFiles(root)
     clips = [
       self._clip(where, row, root, files)
       for path in _list_files(request)
@@ -119,13 +88,14 @@ class Kinetics:
     return Listing(clips)
 
   def _clip(
-    self, where: str, row: Mapping[str, str], root: str, files: Files
+    self, where: str, row: Mapping[str, str], root: str, files: VideoFiles
   ) -> SourceClip:
     start, end = _span(where, row)
     label, split = row.get('label') or '', row['split']
     media_id = f'{row["youtube_id"]}_{start:06d}_{end:06d}'
-    trimmed = files.find(media_id, split, label)
-    path = trimmed or files.find(row['youtube_id'], split, label) or f'{media_id}.mp4'
+    folders = (split, label, label.replace(' ', '_'))
+    trimmed = files.find(media_id, folders)
+    path = trimmed or files.find(row['youtube_id'], folders) or f'{media_id}.mp4'
     return SourceClip(
       path=path,
       file=os.path.join(root, path),

@@ -1,6 +1,7 @@
 """What a source of clips is: it lists `SourceClip`s; a reader turns one into frames."""
 
 import dataclasses
+import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -64,6 +65,7 @@ class SourceRequest:
     split: name of the split of clips that name none.
     fold: which of the official divisions into splits.
     frame_rate: frames a second of a source that does not state it.
+    answers: file of the answer vocabulary, one a line.
   """
 
   path: str
@@ -72,6 +74,7 @@ class SourceRequest:
   split: str | None = None
   fold: int | None = None
   frame_rate: float | None = None
+  answers: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +131,17 @@ def read_lines(path: str) -> list[str]:
   except (OSError, UnicodeDecodeError) as error:
     reason = error.strerror if isinstance(error, OSError) else 'is not UTF-8 text'
     raise UserError(f'{path}: {reason}') from error
+
+
+def read_json(path: str) -> Any:
+  """Content of a JSON file; raises `UserError` if it can't be read or is none."""
+  try:
+    with open(path, encoding='utf-8-sig') as file:
+      return json.load(file)
+  except OSError as error:
+    raise UserError(f'{path}: {error.strerror}') from error
+  except ValueError as error:
+    raise UserError(f'{path}: is not JSON: {error}') from error
 
 
 def stem(path: str) -> str:

@@ -17,6 +17,8 @@ from tfrecords_tools.datasets.source import Listing, SourceClip, SourceRequest, 
 _COLUMNS = ('path', 'label', 'start', 'end', 'split', 'media_id', 'frame_rate')
 # A contract key in a list that says the same as one of our columns.
 _ALIASES = {records.LABEL_STRING: 'label', records.MEDIA_ID: 'media_id'}
+# Short names of contract keys.
+_SHORT = {'caption': records.TEXT_CONTENT, 'noun_phrases': records.TEXT_NOUN_PHRASES}
 _WRITTEN_BY_US = frozenset(
   {records.DATA_PATH, records.START_TIMESTAMP, records.END_TIMESTAMP, records.LABEL_INDEX}
 )
@@ -47,7 +49,10 @@ def _labels(where: str, value: Any) -> tuple[str, ...]:
 
 def _fields(where: str, row: Mapping[str, Any]) -> dict[str, Any]:
   fields = {}
-  for key, value in row.items():
+  for name, value in row.items():
+    key = _SHORT.get(name, name)
+    if name == 'noun_phrases' and isinstance(value, str):
+      value = [phrase.strip() for phrase in value.split('|') if phrase.strip()]
     if key in _WRITTEN_BY_US or key.startswith('image/'):
       raise UserError(f'{where}: {key} is written by the conversion; drop or rename it')
     if value is None or value == '':
@@ -101,6 +106,10 @@ def clip_of_row(row: Mapping[str, Any], where: str, root: str, split: str) -> So
   )
 
 
+def _key_of(column: str) -> str:
+  return _SHORT.get(column, _ALIASES.get(column, column))
+
+
 def _parse_cell(key: str, text: str) -> Any:
   """A cell of a contract column: lists as JSON, numbers as numbers."""
   field = records.FIELDS.get(key)
@@ -136,7 +145,7 @@ def _csv_rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
         )
       yield (
         reader.line_num,
-        {key: _parse_cell(_ALIASES.get(key, key), row[key]) for key in columns},
+        {key: _parse_cell(_key_of(key), row[key]) for key in columns},
       )
 
 
@@ -185,7 +194,8 @@ class Table:
 
 
 _COMMON = (
-  'columns path, label, start, end (seconds), split, media_id, frame_rate; a column '
+  'columns path, label, start, end (seconds), split, media_id, frame_rate, caption, '
+  'noun_phrases (| between them); a column '
   'named as a key of the record contract goes to that key, any other to extra/<name>'
 )
 CSV_SOURCE = Table(_csv_rows, f'table with a header (.tsv: tab-separated); {_COMMON}')

@@ -40,7 +40,8 @@ def rematerialize(model: tf_keras.Model, stages: str) -> None:
   Args:
     model: a functional model whose layers form a chain, each named after its stage,
       '<stage>/...'; endpoints may branch off anywhere. It may have `branches`, models of
-      that kind by the endpoint that they go on from.
+      that kind by the endpoint that they go on from. A model with a method
+      `rematerialize(stages)` is left to do it itself.
     stages: 'none', 'all', or names of stages with commas between.
 
   Raises:
@@ -49,6 +50,9 @@ def rematerialize(model: tf_keras.Model, stages: str) -> None:
 
   Source: arXiv 1604.06174.
   """
+  if hasattr(model, 'rematerialize'):
+    model.rematerialize(stages)
+    return
   chosen = _chosen(model, stages)
   if not chosen:
     return

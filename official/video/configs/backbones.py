@@ -112,6 +112,42 @@ class I3D(ConvNet):
 
 
 @dataclasses.dataclass
+class VideoViT(hyperparams.Config):
+  """A video transformer; the defaults are the ViT-B that G-ViLM pretrains.
+
+  Attributes:
+    hidden_size: width of all tokens.
+    num_layers: transformer blocks.
+    num_heads: of their attention.
+    mlp_dim: hidden units of their MLPs.
+    tubelet: frames, rows and columns of a token.
+    grid: tubelets in time, height and width that the position table is stored for, those
+      of the pretraining. Other clips interpolate it.
+    num_groups: group tokens; 0 for a plain transformer.
+    grouping_layers: after which blocks, from 1, a grouping block follows.
+    assignment: of tubelets to groups: 'straight_through' (to the best group, with the
+      gradient of the softmax), 'soft', or 'stopped' (without a gradient).
+    aggregation: what a group takes in of its tubelets: their 'mean' or 'sum'.
+    pre_attention: whether the groups of a grouping block first attend to the tubelets.
+    drop_path: share of the samples that skip the last block in training; it grows
+      linearly from 0 at the first.
+  """
+
+  hidden_size: int = 768
+  num_layers: int = 12
+  num_heads: int = 12
+  mlp_dim: int = 3072
+  tubelet: tuple[int, int, int] = (2, 16, 16)
+  grid: tuple[int, int, int] = (16, 14, 14)
+  num_groups: int = 32
+  grouping_layers: tuple[int, ...] = (6, 9, 12)
+  assignment: str = 'straight_through'
+  aggregation: str = 'mean'
+  pre_attention: bool = False
+  drop_path: float = 0.0
+
+
+@dataclasses.dataclass
 class Backbone(hyperparams.OneOfConfig):
   """The backbone of a model.
 
@@ -124,6 +160,7 @@ class Backbone(hyperparams.OneOfConfig):
     r3d: 3D residual nets padded as in PyTorch.
     s3d: S3D and S3D-G.
     i3d: I3D.
+    video_vit: video transformers, with group tokens or without.
   """
 
   type: str | None = 'resnet_3d'
@@ -134,3 +171,4 @@ class Backbone(hyperparams.OneOfConfig):
   r3d: R3D = dataclasses.field(default_factory=R3D)
   s3d: S3D = dataclasses.field(default_factory=S3D)
   i3d: I3D = dataclasses.field(default_factory=I3D)
+  video_vit: VideoViT = dataclasses.field(default_factory=VideoViT)

@@ -48,6 +48,7 @@ SEGMENT_END_INDEX = 'segment/end/index'
 SEGMENT_LABEL_INDEX = 'segment/label/index'
 TEXT_CONTENT = 'text/content'
 TEXT_NOUN_PHRASES = 'text/noun_phrases'
+TEXT_NOUN_CAPTION = 'text/noun_phrases/caption'
 TEXT_QUESTION = 'text/question'
 TEXT_ANSWER_INDEX = 'text/answer/index'
 # Columns of a source list that the contract does not name are kept under this prefix.
@@ -103,8 +104,13 @@ FIELDS: Mapping[str, Field] = {
   SEGMENT_LABEL_INDEX: Field('int64', False, False, 'class ids of the segments'),
   TEXT_CONTENT: Field('bytes', False, False, 'captions'),
   TEXT_NOUN_PHRASES: Field('bytes', False, False, 'noun phrases of the captions'),
+  TEXT_NOUN_CAPTION: Field(
+    'int64', False, False, 'caption of each noun phrase; all of the first where absent'
+  ),
   TEXT_QUESTION: Field('bytes', False, False, 'questions'),
-  TEXT_ANSWER_INDEX: Field('int64', False, False, 'answer ids, one a question'),
+  TEXT_ANSWER_INDEX: Field(
+    'int64', False, False, 'answer ids, one a question; -1 outside of the vocabulary'
+  ),
 }
 
 

@@ -100,7 +100,9 @@ class ViewMaker:
     """
     return {'test_views': self.test_views(clip['frames'], number)[None]}
 
-  def training_views(self, frames: tf.Tensor, key: tf.Tensor) -> dict[str, tf.Tensor]:
+  def training_views(
+    self, frames: tf.Tensor, key: tf.Tensor, may_flip: bool | tf.Tensor = True
+  ) -> dict[str, tf.Tensor]:
     """The augmented views of a clip, `clips_per_decode` times.
 
     The repeats show the same frames, decoded once, under crops, flips and colours of
@@ -109,6 +111,7 @@ class ViewMaker:
     Args:
       frames: [F] encoded frames.
       key: int32 [2].
+      may_flip: whether the clip means the same mirrored.
 
     Returns:
       'views' [R, V, T, H, W, 3]: float32 in [0, 1], or uint8 before the photometric
@@ -116,9 +119,8 @@ class ViewMaker:
     """
     indices = self.frame_indices(tf.size(frames), key)
     keys = self.repeat_keys(key)
-    return self.coloured(
-      self.decoded(frames, indices, *self.placements(frames, keys)), keys
-    )
+    windows, flips = self.placements(frames, keys)
+    return self.coloured(self.decoded(frames, indices, windows, flips & may_flip), keys)
 
   def repeat_keys(self, key: tf.Tensor) -> list[tf.Tensor]:
     """The key of each repeat of a decoded clip."""

@@ -38,6 +38,23 @@ class Headline:
 
 
 @dataclasses.dataclass(frozen=True)
+class Page:
+  """A section of a method's own pictures.
+
+  Attributes:
+    title: of the section.
+    about: what is seen, in a sentence or two.
+    rows: a picture with those that belong to it.
+    pictures: each over the whole width, such as those of `report.regions`.
+  """
+
+  title: str
+  about: str
+  rows: Sequence[Row] = ()
+  pictures: Sequence[Picture] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
   """What a report shows. A section whose data is empty is left out.
 
@@ -48,7 +65,7 @@ class Report:
     scores: rows of the score table, baselines and chance included, in order.
     panels: training curves.
     gallery: queries and their nearest neighbours.
-    pictures: of regions, see `report.regions`.
+    pages: a method's own sections of pictures.
     confusion: confusion matrix.
     embedding_map: embeddings in the plane.
     facts: {name: value} of what was run: method, backbone, data, seed, versions.
@@ -61,7 +78,7 @@ class Report:
   scores: Sequence[Score] = ()
   panels: Sequence[plots.Panel] = ()
   gallery: Sequence[Row] = ()
-  pictures: Sequence[Picture] = ()
+  pages: Sequence[Page] = ()
   confusion: plots.Confusion | None = None
   embedding_map: plots.EmbeddingMap | None = None
   facts: Mapping[str, object] = dataclasses.field(default_factory=dict)

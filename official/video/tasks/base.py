@@ -108,6 +108,26 @@ class VideoTask(base_task.Task, abc.ABC):
     if self.task_config.init_checkpoint:
       restore.restore_backbone(model.backbone, self.task_config.init_checkpoint)
 
+  def serving_module(self, model: modeling.VideoModel) -> tf.Module | None:
+    """What export saves; None for the signatures that every video encoder has.
+
+    Args:
+      model: with all of `checkpoint_items` restored.
+    """
+    del model
+    return None
+
+  def prepare(
+    self, inputs: Mapping[str, tf.Tensor], config: data_config.DataConfig
+  ) -> dict[str, tf.Tensor]:
+    """A whole batch as the model takes it: by default, what of the views is left to do.
+
+    Args:
+      inputs: a replica's batch of the reader.
+      config: what it was read with.
+    """
+    return views.augment_on_device(inputs, config)
+
   def before_forward(self, model: modeling.VideoModel) -> None:
     """What a training step changes first, once for all parts of the batch.
 
@@ -192,7 +212,7 @@ class VideoTask(base_task.Task, abc.ABC):
       The loss, 'finite' (a bool, the same on all replicas) and, where the inputs have it,
       'record'.
     """
-    inputs = views.augment_on_device(inputs, self.task_config.train_data)
+    inputs = self.prepare(inputs, self.task_config.train_data)
     undo = step.Undo(model, optimizer)
     self.before_forward(model)
     scalars, gradients = self._scalars_and_gradients(inputs, model, optimizer)
@@ -233,7 +253,7 @@ class VideoTask(base_task.Task, abc.ABC):
   def validation_step(self, inputs, model, metrics=None):
     """Outputs of one validation batch with 'record', 'label' and 'valid' of its samples."""
     del metrics
-    inputs = views.augment_on_device(inputs, self.task_config.validation_data)
+    inputs = self.prepare(inputs, self.task_config.validation_data)
     passed = {key: inputs[key] for key in ('record', 'label', 'valid')}
     return self.validation_outputs(inputs, model) | passed
 

@@ -8,7 +8,12 @@ import tf_keras
 from official.video import experiment, trainer
 from tests import clips, tiny
 
-TINY = [name for name in experiment.experiment_names() if name.endswith('_tiny')]
+# G-ViLM takes captions or questions; its own tests compile its steps.
+TINY = [
+  name
+  for name in experiment.experiment_names()
+  if name.endswith('_tiny') and not name.startswith('gvilm_')
+]
 
 
 @pytest.fixture(scope='module')

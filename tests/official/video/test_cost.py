@@ -3,6 +3,8 @@ import tensorflow as tf
 import tf_keras
 
 from official.video import cost, experiment, trainer
+from official.video.backbones import build_backbone
+from official.video.configs import backbones
 
 
 def test_flops_and_activations_of_a_small_net_by_hand():
@@ -48,3 +50,41 @@ def test_what_is_recomputed_counts_by_its_outputs_and_its_largest_part():
   assert plain.flops == some.flops == every.flops
   assert every.activation_bytes < some.activation_bytes < plain.activation_bytes
   assert every.activation_bytes < plain.activation_bytes / 2
+
+
+def test_recomputed_blocks_keep_what_they_return_and_the_largest_block():
+  config = backbones.Backbone(
+    type='video_vit',
+    video_vit=backbones.VideoViT(
+      hidden_size=16,
+      num_layers=6,
+      num_heads=2,
+      mlp_dim=64,
+      tubelet=(2, 8, 8),
+      grid=(4, 4, 4),
+      num_groups=4,
+      grouping_layers=(3, 6),
+    ),
+  )
+  nets = [build_backbone(config, remat=remat) for remat in ('none', 'all', 'block_0')]
+  whole, lean, one = (cost.estimate(net, (8, 32, 32, 3)) for net in nets)
+  assert whole.flops == lean.flops == one.flops
+  assert lean.activation_bytes < 0.45 * whole.activation_bytes
+  # One recomputed block alone is kept as the largest.
+  assert one.activation_bytes == pytest.approx(whole.activation_bytes, rel=0.02)
+
+
+@pytest.mark.slow
+def test_the_published_g_vilm_has_its_size_and_cost():
+  params = experiment.load('gvilm_pretrain')
+  task = experiment.build_task(params)
+  estimates = []
+  for remat in ('none', 'all'):
+    params.task.model.remat = remat
+    model = trainer.built(experiment.build_task(params))
+    estimates.append(cost.estimate(model, (32, 224, 224, 3)))
+  assert task.task_config.model.backbone.get().num_layers == 12
+  whole, lean = estimates
+  # Attention over 3169 tokens of width 768 in 12 layers.
+  assert whole.flops == pytest.approx(0.95e12, rel=0.15)
+  assert lean.activation_bytes < 0.2 * whole.activation_bytes

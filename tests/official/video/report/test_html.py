@@ -17,7 +17,7 @@ from official.video.report import html as report_html
 
 HOSTILE = '</script><script>alert("x")</script>&amp;'
 SECTIONS = {
-  *('scores', 'curves', 'gallery', 'regions', 'confusion', 'map', 'facts', 'notes')
+  *('scores', 'curves', 'gallery', 'page-1', 'confusion', 'map', 'facts', 'notes')
 }
 
 
@@ -63,7 +63,11 @@ def full_report(name='jump'):
     ],
     panels=[plots.Panel(name, {name: ([1, 2], [3.0, np.nan])}, {name: 1.0})],
     gallery=[gallery.Row(tile, neighbors)],
-    pictures=[regions.Picture(tile.image, name)],
+    pages=[
+      report_html.Page(
+        name, name, [gallery.Row(tile, neighbors)], [regions.Picture(tile.image, name)]
+      )
+    ],
     confusion=plots.Confusion(np.array([[2, 1], [0, 3]]), ['run', name]),
     embedding_map=plots.EmbeddingMap(np.eye(2), [0, 1], ['run', name], ['a', name]),
     facts={name: name, 'steps': 100},
@@ -87,7 +91,7 @@ def test_all_sections_are_there(page):
     ('scores', 'scores'),
     ('panels', 'curves'),
     ('gallery', 'gallery'),
-    ('pictures', 'regions'),
+    ('pages', 'page-1'),
     ('confusion', 'confusion'),
     ('embedding_map', 'map'),
     ('facts', 'facts'),

@@ -1,0 +1,190 @@
+"""Grouping: tokens of a clip are assigned to group tokens, which take them in."""
+
+import tensorflow as tf
+import tf_keras
+
+from official.video import registry
+from official.video.data import draws
+
+# Keeps empty groups finite.
+_EPSILON = 1.0
+
+
+def gumbel_noise(keys: tf.Tensor, name: str, shape: tuple[int, int]) -> tf.Tensor:
+  """Gumbel(0, 1) noise, float32 `[B, *shape]`, a function of each sample's key.
+
+  Args:
+    keys: int32 `[B, 2]`; see `official.video.data.draws`.
+    name: of the draw.
+    shape: of a sample's noise.
+  """
+
+  def draw(key: tf.Tensor) -> tf.Tensor:
+    uniform = draws.uniform(key, name, shape) + 2.0**-25
+    return -tf.math.log(-tf.math.log(uniform))
+
+  return tf.map_fn(draw, keys, fn_output_signature=tf.TensorSpec(shape, tf.float32))
+
+
+def _soft(probability: tf.Tensor) -> tf.Tensor:
+  return probability
+
+
+def _straight_through(probability: tf.Tensor) -> tf.Tensor:
+  return _hard(probability) + probability - tf.stop_gradient(probability)
+
+
+def _hard(probability: tf.Tensor) -> tf.Tensor:
+  best = tf.argmax(probability, 1)
+  return tf.one_hot(best, probability.shape[1], axis=1, dtype=probability.dtype)
+
+
+# From each token's distribution over the groups to what is assigned.
+ASSIGNMENTS = {'straight_through': _straight_through, 'soft': _soft, 'stopped': _hard}
+
+
+def assign(
+  logits: tf.Tensor, kind: str = 'straight_through', noise: tf.Tensor | None = None
+) -> tf.Tensor:
+  """Distributes each token over the groups.
+
+  Args:
+    logits: `[B, M, N]`, of M groups and N tokens.
+    kind: 'straight_through' assigns a token to its best group with the gradient of the
+      softmax, 'soft' by the softmax itself, 'stopped' to its best group without a
+      gradient.
+    noise: `[B, M, N]`, added to the logits.
+
+  Returns:
+    `[B, M, N]`, float32 (float64 where the logits are); the groups of a token add up to
+    1.
+
+  Raises:
+    UserError: unknown kind.
+  """
+  if logits.dtype != tf.float64:
+    logits = tf.cast(logits, tf.float32)
+  if noise is not None:
+    logits += tf.cast(noise, logits.dtype)
+  finish = registry.find(ASSIGNMENTS, kind, 'backbone.video_vit.assignment')
+  return finish(tf.nn.softmax(logits, 1))
+
+
+def _mean(assignment: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+  size = tf.reduce_sum(assignment, 2, keepdims=True)
+  return tf.matmul(assignment, values) / (size + _EPSILON)
+
+
+# From assignment [B, M, N] and values [B, N, D] to what each group takes in.
+AGGREGATIONS = {'mean': _mean, 'sum': tf.matmul}
+
+
+def aggregate(assignment: tf.Tensor, values: tf.Tensor, how: str = 'mean') -> tf.Tensor:
+  """What each group takes in of the tokens assigned to it.
+
+  Args:
+    assignment: `[B, M, N]`.
+    values: `[B, N, D]`.
+    how: 'mean', with one token of value 0 more than there are, or 'sum'.
+
+  Returns:
+    `[B, M, D]`.
+
+  Raises:
+    UserError: unknown `how`.
+  """
+  combine = registry.find(AGGREGATIONS, how, 'backbone.video_vit.aggregate')
+  return combine(assignment, values)
+
+
+@tf_keras.utils.register_keras_serializable(package='Vidgarden')
+class GroupingBlock(tf_keras.layers.Layer):
+  """Refines group tokens by the video tokens that are assigned to them.
+
+  One head. Both are normalized, each token goes to a group by the dot product of its key
+  with the groups' queries, and what a group takes in is added to it; an MLP with a
+  residual connection follows. Variables are in float32, assignments too.
+
+  Source: arXiv 2202.11094 (assignment and its noise), 2207.04044 (grouping as k-means).
+  """
+
+  def __init__(
+    self,
+    width: int,
+    mlp_dim: int,
+    assignment: str = 'straight_through',
+    aggregation: str = 'mean',
+    pre_attention: bool = False,
+    name: str = 'grouping',
+    **kwargs,
+  ):
+    """Initializes the layer.
+
+    Args:
+      width: of all tokens.
+      mlp_dim: hidden units of the MLP.
+      assignment: a key of `ASSIGNMENTS`.
+      aggregation: a key of `AGGREGATIONS`.
+      pre_attention: whether group tokens first attend to the video tokens.
+      name: of the layer; its noise is drawn by that name.
+      **kwargs: of `tf_keras.layers.Layer`.
+    """
+    super().__init__(name=name, **kwargs)
+    self.width, self.mlp_dim = width, mlp_dim
+    self.assignment, self.aggregation = assignment, aggregation
+    self.pre_attention = pre_attention
+    registry.find(ASSIGNMENTS, assignment, 'backbone.video_vit.assignment')
+    registry.find(AGGREGATIONS, aggregation, 'backbone.video_vit.aggregate')
+
+    def norm(name):
+      return tf_keras.layers.LayerNormalization(epsilon=1e-6, name=name)
+
+    def dense(units, name, activation=None):
+      return tf_keras.layers.Dense(units, activation, name=name)
+
+    self.group_norm, self.token_norm = norm('group_norm'), norm('token_norm')
+    self.query, self.key = dense(width, 'query'), dense(width, 'key')
+    self.value, self.output_dense = dense(width, 'value'), dense(width, 'output')
+    self.mlp_norm = norm('mlp_norm')
+    self.mlp_1, self.mlp_2 = dense(mlp_dim, 'mlp_1', 'gelu'), dense(width, 'mlp_2')
+    if pre_attention:
+      self.pre_norm = norm('pre_norm')
+      self.pre_query, self.pre_key = dense(width, 'pre_query'), dense(width, 'pre_key')
+      self.pre_value, self.pre_output = (
+        dense(width, 'pre_value'),
+        dense(width, 'pre_output'),
+      )
+
+  def _attended(self, groups: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
+    """Groups after soft cross-attention to the tokens, whose softmax is over tokens."""
+    query = self.pre_query(self.pre_norm(groups))
+    logits = tf.matmul(query, self.pre_key(tokens), transpose_b=True)
+    weights = tf.nn.softmax(tf.cast(logits, tf.float32) * self.width**-0.5)
+    taken = tf.matmul(tf.cast(weights, tokens.dtype), self.pre_value(tokens))
+    return groups + self.pre_output(taken)
+
+  def call(
+    self, groups: tf.Tensor, tokens: tf.Tensor, keys: tf.Tensor | None = None
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Refined groups `[B, M, D]`, and the assignment float32 `[B, M, N]`.
+
+    Args:
+      groups: `[B, M, D]`.
+      tokens: `[B, N, D]`.
+      keys: int32 `[B, 2]`, of Gumbel noise on the logits; None for none.
+    """
+    tokens = self.token_norm(tokens)
+    if self.pre_attention:
+      groups = self._attended(groups, tokens)
+    query, key = self.query(self.group_norm(groups)), self.key(tokens)
+    logits = tf.matmul(query, key, transpose_b=True) * self.width**-0.5
+    noise = None
+    if keys is not None:
+      shape = (groups.shape[1], tokens.shape[1])
+      noise = gumbel_noise(keys, f'gumbel/{self.name}', shape)
+    assignment = assign(logits, self.assignment, noise)
+    taken = aggregate(
+      assignment, tf.cast(self.value(tokens), tf.float32), self.aggregation
+    )
+    groups += self.output_dense(tf.cast(taken, groups.dtype))
+    return groups + self.mlp_2(self.mlp_1(self.mlp_norm(groups))), assignment

@@ -1,0 +1,364 @@
+"""A vision transformer of tubelets with joint space-time attention, and with groups."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from official.video import recompute
+from official.video.backbones import factory, grouping
+from official.video.configs import backbones as backbones_config
+from official.video.errors import UserError
+from official.vision.configs import common
+
+Grid = tuple[Any, Any, Any]
+_EPSILON = 1e-6
+_INIT = functools.partial(tf_keras.initializers.TruncatedNormal, stddev=0.02)
+
+
+def interpolation(size: int, new_size: int | tf.Tensor) -> tf.Tensor:
+  """float32 `[new_size, size]`: linear interpolation between `size` cell centres.
+
+  Beyond the outer centres it is constant.
+  """
+  ratio = size / tf.cast(new_size, tf.float32)
+  places = (tf.range(tf.cast(new_size, tf.float32)) + 0.5) * ratio - 0.5
+  places = tf.clip_by_value(places, 0.0, size - 1.0)
+  distance = tf.abs(places[:, None] - tf.range(float(size)))
+  return tf.maximum(1.0 - distance, 0.0)
+
+
+def resized_positions(table: tf.Tensor, grid: Sequence[int], new_grid: Grid) -> tf.Tensor:
+  """Position codes of another grid, interpolated in time and space.
+
+  Args:
+    table: `[1, 1 + T*H*W, D]`; the first code is the class token's, which is kept.
+    grid: T, H, W of the table.
+    new_grid: T', H', W'; integers or scalar tensors.
+
+  Returns:
+    `[1, 1 + T'*H'*W', D]`.
+  """
+  known = all(isinstance(size, int) for size in new_grid)
+  if known and tuple(grid) == tuple(new_grid):
+    return table
+  width = table.shape[-1]
+  codes = tf.reshape(table[:, 1:], [*grid, width])
+  matrices = [interpolation(a, b) for a, b in zip(grid, new_grid, strict=True)]
+  codes = tf.einsum('at,bh,cw,thwd->abcd', *matrices, tf.cast(codes, tf.float32))
+  codes = tf.cast(tf.reshape(codes, [1, -1, width]), table.dtype)
+  return tf.concat([table[:, :1], codes], 1)
+
+
+class Embedding(tf_keras.layers.Layer):
+  """Clips `[B, T, H, W, C]` to `[B, 1 + N + M, D]`: class token, tubelets, groups."""
+
+  def __init__(self, config: backbones_config.VideoViT):
+    super().__init__(name='embedding')
+    self.config = config
+    self.tubelet = tf_keras.layers.Conv3D(
+      config.hidden_size, config.tubelet, config.tubelet, name='tubelet'
+    )
+
+  def build(self, input_shape: tf.TensorShape) -> None:
+    """Makes class token, position table and group tokens."""
+    config = self.config
+    places = 1 + config.grid[0] * config.grid[1] * config.grid[2]
+
+    def weight(name, count, initializer):
+      shape = (1, count, config.hidden_size)
+      return self.add_weight(name, shape, initializer=initializer)
+
+    self.cls = weight('cls', 1, 'zeros')
+    self.position = weight('position', places, _INIT())
+    if config.num_groups:
+      self.groups = weight('groups', config.num_groups, _INIT())
+    super().build(input_shape)
+
+  def call(self, clips: tf.Tensor) -> tf.Tensor:
+    """Cuts the clips into tubelets, and adds position codes of their grid."""
+    x = self.tubelet(clips)
+    grid = _sizes(x)[1:4]
+    batch, width = tf.shape(x)[0], self.config.hidden_size
+
+    def repeated(token):
+      token = tf.cast(token, x.dtype)
+      repeated = tf.broadcast_to(token, [batch, token.shape[1], width])
+      return tf.ensure_shape(repeated, [x.shape[0], *token.shape[1:]])
+
+    count = grid[0] * grid[1] * grid[2]
+    tokens = tf.concat([repeated(self.cls), tf.reshape(x, [-1, count, width])], 1)
+    positions = resized_positions(self.position, self.config.grid, grid)
+    tokens += tf.cast(positions, x.dtype)
+    if not self.config.num_groups:
+      return tokens
+    return tf.concat([tokens, repeated(self.groups)], 1)
+
+
+class Block(tf_keras.layers.Layer):
+  """A transformer block that normalizes first: `[B, L, D]` to the same.
+
+  Variables of drop path: drop_step, a counter that its masks are a function of.
+  """
+
+  def __init__(self, config: backbones_config.VideoViT, name: str, drop_path: float):
+    super().__init__(name=name)
+    self.heads, self.drop_path = config.num_heads, drop_path
+    width = config.hidden_size
+    self.attention_norm = tf_keras.layers.LayerNormalization(
+      epsilon=_EPSILON, name='attention_norm'
+    )
+    self.query, self.key, self.value, self.output_dense = (
+      tf_keras.layers.Dense(width, name=part)
+      for part in ('query', 'key', 'value', 'output')
+    )
+    self.mlp_norm = tf_keras.layers.LayerNormalization(epsilon=_EPSILON, name='mlp_norm')
+    self.mlp_1 = tf_keras.layers.Dense(config.mlp_dim, 'gelu', name='mlp_1')
+    self.mlp_2 = tf_keras.layers.Dense(width, name='mlp_2')
+
+  def build(self, input_shape: tf.TensorShape) -> None:
+    """Makes the counter of drop path, where there is one."""
+    if self.drop_path:
+      self.drop_step = self.add_weight(
+        name='drop_step',
+        dtype=tf.int64,
+        initializer=lambda shape, dtype: tf.random.uniform(shape, 0, 2**62, dtype),
+        trainable=False,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+      )
+    super().build(input_shape)
+
+  def _split(self, x: tf.Tensor) -> tf.Tensor:
+    _, length, width = _sizes(x)
+    x = tf.reshape(x, [-1, length, self.heads, width // self.heads])
+    return tf.transpose(x, [0, 2, 1, 3])
+
+  def _attend(self, x: tf.Tensor) -> tf.Tensor:
+    query, key, value = (self._split(f(x)) for f in (self.query, self.key, self.value))
+    scale = query.shape[-1] ** -0.5
+    logits = tf.matmul(query * scale, key, transpose_b=True)
+    weights = tf.cast(tf.nn.softmax(tf.cast(logits, tf.float32)), x.dtype)
+    taken = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])
+    return self.output_dense(tf.reshape(taken, [-1, *_sizes(x)[1:]]))
+
+  def _dropped(self, x: tf.Tensor, branch: int) -> tf.Tensor:
+    context = tf.distribute.get_replica_context()
+    replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
+    ones = tf.ones([tf.shape(x)[0], 1, 1], x.dtype)
+    seed = tf.stack([self.drop_step, 2 * replica + branch])
+    return x * tf.nn.experimental.stateless_dropout(ones, self.drop_path, seed)
+
+  def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+    """Attention and MLP, each added to what it sees."""
+    drops = bool(training and self.drop_path)
+    branches = (
+      lambda x: self._attend(self.attention_norm(x)),
+      lambda x: self.mlp_2(self.mlp_1(self.mlp_norm(x))),
+    )
+    for number, branch in enumerate(branches):
+      change = branch(x)
+      x += self._dropped(change, number) if drops else change
+    if drops:
+      with tf.control_dependencies([x]):
+        self.drop_step.assign_add(1)
+    return x
+
+
+def _sizes(x: tf.Tensor) -> list[Any]:
+  """The shape, integers where they are known."""
+  dynamic = tf.shape(x)
+  return [dynamic[i] if size is None else size for i, size in enumerate(x.shape)]
+
+
+class Grouped:
+  """A grouping block on the sequence of all tokens; `recompute` takes it for a layer."""
+
+  def __init__(
+    self, block: grouping.GroupingBlock, num_groups: int, keys: tf.Tensor | None = None
+  ):
+    """Initializes it.
+
+    Args:
+      block: refines the groups.
+      num_groups: how many tokens at the end are groups.
+      keys: of the block's noise.
+    """
+    self.block, self.num_groups, self.keys = block, num_groups, keys
+
+  @property
+  def variables(self) -> list[tf.Variable]:
+    """Those of the block."""
+    return self.block.variables
+
+  def assigned(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """`[B, L, D]` with refined groups, and the assignment `[B, M, N]`."""
+    others, groups = x[:, : -self.num_groups], x[:, -self.num_groups :]
+    groups = tf.ensure_shape(groups, [x.shape[0], self.num_groups, x.shape[2]])
+    groups, assignment = self.block(groups, others[:, 1:], self.keys)
+    return tf.concat([others, groups], 1), assignment
+
+  def __call__(self, x: tf.Tensor, training: bool = True) -> tf.Tensor:
+    """`[B, L, D]` with refined groups."""
+    del training
+    return self.assigned(x)[0]
+
+
+@tf_keras.utils.register_keras_serializable(package='Vidgarden')
+class VideoViT(tf_keras.Model):
+  """A video transformer: clips `[B, T, H, W, C]` to endpoints `[B, T', H', W', D]`.
+
+  Endpoints: 'tokens', the grid of tubelets; 'cls' `[B, 1, 1, 1, D]`, the class token;
+  with group tokens 'groups' `[B, M, 1, 1, D]`, and outside of training
+  'assignment_<layer>' `[B, T', H', W', M]` of every grouping block, how each tubelet was
+  distributed. All but the assignments are normalized. The mean of an endpoint is the
+  global feature that it stands for.
+
+  Clips of another size than the position table's are taken as they are; the table is
+  interpolated.
+
+  Source: arXiv 2103.15691 (model 1) with the groups of 2303.16341.
+  """
+
+  def __init__(self, config: backbones_config.VideoViT):
+    """Initializes the model.
+
+    Raises:
+      UserError: the configuration is impossible.
+    """
+    super().__init__(name='video_vit')
+    _check(config)
+    self.config = config
+    self.embedding = Embedding(config)
+    rates = [
+      config.drop_path * i / max(1, config.num_layers - 1)
+      for i in range(config.num_layers)
+    ]
+    self.blocks = [Block(config, f'block_{i}', rate) for i, rate in enumerate(rates)]
+    self.groupings = {
+      str(layer): grouping.GroupingBlock(
+        config.hidden_size,
+        4 * config.hidden_size,
+        config.assignment,
+        config.aggregation,
+        config.pre_attention,
+        name=f'grouping_{layer}',
+      )
+      for layer in (config.grouping_layers if config.num_groups else ())
+    }
+    self.norm = tf_keras.layers.LayerNormalization(epsilon=_EPSILON, name='norm')
+    if config.num_groups:
+      self.group_norm = tf_keras.layers.LayerNormalization(
+        epsilon=_EPSILON, name='group_norm'
+      )
+    self._recomputed: frozenset[str] = frozenset()
+
+  @property
+  def stages(self) -> list[str]:
+    """Names that `rematerialize` takes."""
+    return [layer.name for layer in (*self.blocks, *self.groupings.values())]
+
+  @property
+  def output_specs(self) -> dict[str, tf.TensorShape]:
+    """Shapes of the endpoints of any clip in training."""
+    width = self.config.hidden_size
+    specs = {'tokens': tf.TensorShape([None, None, None, None, width])}
+    specs['cls'] = tf.TensorShape([None, 1, 1, 1, width])
+    if self.config.num_groups:
+      specs['groups'] = tf.TensorShape([None, self.config.num_groups, 1, 1, width])
+    return specs
+
+  def rematerialize(self, stages: str) -> None:
+    """Recomputes blocks in the backward pass; see `remat.rematerialize`.
+
+    Args:
+      stages: 'none', 'all', or names of `stages` with commas between.
+
+    Raises:
+      UserError: there is no such stage.
+    """
+    known = self.stages
+    if stages in ('none', 'all'):
+      self._recomputed = frozenset(known if stages == 'all' else ())
+      return
+    chosen = frozenset(name.strip() for name in stages.split(','))
+    if unknown := sorted(chosen - set(known)):
+      raise UserError(
+        f'model.remat {stages!r}: the backbone has no stage {unknown[0]!r}; expected none, '
+        f'all or some of {",".join(known)}'
+      )
+    self._recomputed = chosen
+
+  def _run(self, name: str, layer: Any, x: tf.Tensor, training: bool | None):
+    recomputed = training and name in self._recomputed
+    return recompute.recompute(layer, x) if recomputed else layer(x, training=training)
+
+  def call(
+    self, clips: tf.Tensor, training: bool | None = None, keys: tf.Tensor | None = None
+  ) -> dict[str, tf.Tensor]:
+    """Endpoints of clips.
+
+    Args:
+      clips: `[B, T, H, W, C]`, multiples of the tubelet; more is cut off.
+      training: whether paths are dropped, and blocks recomputed.
+      keys: int32 `[B, 2]`, of Gumbel noise in the grouping blocks; None for none.
+    """
+    config = self.config
+    x = self.embedding(clips)
+    steps = [_sizes(clips)[i + 1] // size for i, size in enumerate(config.tubelet)]
+    endpoints = {}
+    for number, block in enumerate(self.blocks, start=1):
+      x = self._run(block.name, block, x, training)
+      if str(number) not in self.groupings:
+        continue
+      layer = self.groupings[str(number)]
+      grouped = Grouped(layer, config.num_groups, keys)
+      if training:
+        x = self._run(layer.name, grouped, x, training)
+        continue
+      x, assignment = grouped.assigned(x)
+      shape = [-1, *steps, config.num_groups]
+      endpoints[f'assignment_{number}'] = tf.reshape(
+        tf.transpose(assignment, [0, 2, 1]), shape
+      )
+    return self._normalized(x, steps) | endpoints
+
+  def _normalized(self, x: tf.Tensor, steps: Sequence[Any]) -> dict[str, tf.Tensor]:
+    width, groups = self.config.hidden_size, self.config.num_groups
+    tokens = self.norm(x[:, :-groups] if groups else x)
+    endpoints = {
+      'tokens': tf.reshape(tokens[:, 1:], [-1, *steps, width]),
+      'cls': tokens[:, :1, None, None],
+    }
+    if groups:
+      endpoints['groups'] = self.group_norm(x[:, -groups:])[:, :, None, None]
+    return endpoints
+
+
+def _check(config: backbones_config.VideoViT) -> None:
+  if config.hidden_size % config.num_heads:
+    raise UserError(
+      f'backbone.video_vit.num_heads {config.num_heads}: does not divide hidden_size '
+      f'{config.hidden_size}'
+    )
+  layers = set(config.grouping_layers)
+  if config.num_groups and not layers <= set(range(1, config.num_layers + 1)):
+    raise UserError(
+      f'backbone.video_vit.grouping_layers {list(config.grouping_layers)}: expected '
+      f'numbers of 1 to num_layers {config.num_layers}'
+    )
+
+
+@factory.register('video_vit')
+def build_video_vit(
+  config: backbones_config.VideoViT,
+  norm_activation: common.NormActivation,
+  input_specs: tf_keras.layers.InputSpec | None = None,
+) -> VideoViT:
+  """Builds a `VideoViT` with its weights; layer norm whatever `norm_activation` says."""
+  del norm_activation, input_specs
+  model = VideoViT(config)
+  shape = [t * n for t, n in zip(config.tubelet, config.grid, strict=True)]
+  model(tf_keras.Input((*shape, 3)))
+  return model

@@ -1,0 +1,145 @@
+"""Named tensors of files of other libraries: safetensors, .npz, .pth, TensorFlow's own."""
+
+import json
+import math
+import os
+import struct
+
+import numpy as np
+
+from official.video.errors import UserError
+
+# Longest header that is read; the largest public models stay far below it.
+_MAX_HEADER = 100_000_000
+_DTYPES = {
+  'F64': '<f8',
+  'F32': '<f4',
+  'F16': '<f2',
+  'I64': '<i8',
+  'I32': '<i4',
+  'I16': '<i2',
+  'I8': '<i1',
+  'U8': '<u1',
+  'BOOL': '?',
+}
+
+
+def read_tensors(path: str) -> dict[str, np.ndarray]:
+  """All tensors of a file by name, floating ones at least float32. Runs no code of it.
+
+  Args:
+    path: .safetensors, .npz, a PyTorch file (.pth, .pt, .bin), or the prefix of a
+      TensorFlow checkpoint.
+
+  Raises:
+    UserError: there is no such file, or it is damaged or of another kind.
+  """
+  suffix = os.path.splitext(path)[1].lower()
+  if suffix == '.safetensors':
+    return read_safetensors(path)
+  if suffix == '.npz':
+    return _read_npz(path)
+  if suffix in ('.pth', '.pt', '.bin'):
+    from official.video.checkpoints import pytorch_file
+
+    return pytorch_file.read_state_dict(path)
+  return _read_checkpoint(path)
+
+
+def read_safetensors(path: str) -> dict[str, np.ndarray]:
+  """Tensors of a .safetensors file by name; bfloat16 as float32.
+
+  Raises:
+    UserError: the file can't be read or its header does not describe it.
+  """
+  try:
+    size = os.path.getsize(path)
+    with open(path, 'rb') as file:
+      (length,) = struct.unpack('<Q', file.read(8))
+      if not 2 <= length <= min(_MAX_HEADER, size - 8):
+        raise ValueError(f'its header claims {length} bytes of {size}')
+      header = json.loads(file.read(length))
+      data = file.read()
+    header.pop('__metadata__', None)
+    return {name: _tensor(name, entry, data) for name, entry in header.items()}
+  except OSError as error:
+    raise UserError(f'{path}: {error.strerror}') from error
+  except (ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
+    raise UserError(f'{path}: is no whole safetensors file: {error}') from error
+
+
+def _tensor(name: str, entry: dict, data: bytes) -> np.ndarray:
+  begin, end = entry['data_offsets']
+  shape, dtype = entry['shape'], entry['dtype']
+  if not 0 <= begin <= end <= len(data) or any(side < 0 for side in shape):
+    raise ValueError(f'tensor {name} lies outside of the file')
+  raw = data[begin:end]
+  if dtype == 'BF16':
+    values = (np.frombuffer(raw, '<u2').astype(np.uint32) << 16).view(np.float32)
+  elif dtype in _DTYPES:
+    values = np.frombuffer(raw, _DTYPES[dtype])
+  else:
+    raise ValueError(f'tensor {name} is of type {dtype}')
+  if values.size != math.prod(shape):
+    raise ValueError(f'tensor {name} has {values.size} numbers, its shape is {shape}')
+  return _widened(values.reshape(shape))
+
+
+def _widened(values: np.ndarray) -> np.ndarray:
+  return values.astype(np.float32) if values.dtype == np.float16 else values
+
+
+def _read_npz(path: str) -> dict[str, np.ndarray]:
+  try:
+    with np.load(path, allow_pickle=False) as stored:
+      return {name: _widened(stored[name]) for name in stored.files}
+  except OSError as error:
+    raise UserError(f'{path}: can not be read; expected a .npz file') from error
+  except ValueError as error:
+    raise UserError(f'{path}: {error}') from error
+
+
+def _read_checkpoint(path: str) -> dict[str, np.ndarray]:
+  import tensorflow as tf
+
+  try:
+    reader = tf.train.load_checkpoint(path)
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+  except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    raise UserError(
+      f'{path}: expected .safetensors, .npz, .pth, .pt, .bin or the prefix of a TensorFlow '
+      'checkpoint'
+    ) from error
+
+
+def assign_all(values: dict, tensors: dict[str, np.ndarray], path: str) -> list[str]:
+  """Gives variables the tensors that they are mapped to, all of them or none.
+
+  Args:
+    values: variable's name to (variable, key of the tensor, what is done to it).
+    tensors: by key.
+    path: of the file, for messages.
+
+  Returns:
+    Keys of the tensors that no variable took.
+
+  Raises:
+    UserError: a tensor is missing, or of another shape than its variable.
+  """
+  missing = [key for _, key, _ in values.values() if key not in tensors]
+  if missing:
+    raise UserError(
+      f'{path}: lacks {missing[0]} and {len(missing) - 1} more tensors; it holds '
+      f'{", ".join(sorted(tensors)[:3])} ...'
+    )
+  converted = {n: change(tensors[key]) for n, (_, key, change) in values.items()}
+  for name, (variable, key, _) in values.items():
+    if tuple(variable.shape) != converted[name].shape:
+      raise UserError(
+        f'{path}: {key} gives {list(converted[name].shape)}, {name} is '
+        f'{list(variable.shape)}; the configurations differ'
+      )
+  for name, (variable, _, _) in values.items():
+    variable.assign(converted[name])
+  used = {key for _, key, _ in values.values()}
+  return sorted(set(tensors) - used)

@@ -1,0 +1,1 @@
+"""Temporal action localization: features of sliding windows, and a detector on them."""

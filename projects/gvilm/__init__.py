@@ -1,0 +1,1 @@
+"""G-ViLM: video and language with spatial grounding and temporal grouping."""

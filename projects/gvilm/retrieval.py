@@ -1,0 +1,69 @@
+"""Text-video retrieval: ranks of the right video for a caption, and the other way."""
+
+import numpy as np
+
+from official.video.evaluation import retrieval
+
+KS = (1, 5, 10)
+# How ranks are counted; part of every result, as numbers of other protocols do not
+# compare.
+PROTOCOL = (
+  'every caption queries all videos; every video queries all captions and is ranked by the '
+  'best of its own; cosine; ties count half'
+)
+
+
+def caption_ranks(similarity: np.ndarray, owner: np.ndarray) -> np.ndarray:
+  """Rank of the right video for each caption.
+
+  Args:
+    similarity: `[captions, videos]`.
+    owner: `[captions]`, the video of each.
+  """
+  return retrieval.paired_ranks(similarity, owner)
+
+
+def video_ranks(similarity: np.ndarray, owner: np.ndarray) -> np.ndarray:
+  """Rank of the best own caption for each video, among it and the others' captions.
+
+  Args:
+    similarity: `[captions, videos]`; each video has a caption.
+    owner: `[captions]`, the video of each.
+  """
+  rows = np.array(similarity.T)
+  own = owner[None] == np.arange(len(rows))[:, None]
+  best = np.where(own, rows, -np.inf).argmax(1)
+  others = own.copy()
+  others[np.arange(len(rows)), best] = False
+  rows[others] = rows.min() - 1.0
+  return retrieval.paired_ranks(rows, best)
+
+
+def _named(way: str, ranks: np.ndarray) -> dict[str, float]:
+  metrics = retrieval.rank_metrics(ranks, KS)
+  scores = {f'{way}_R@{k}': share for k, share in metrics.recall.items()}
+  return scores | {f'{way}_MedR': metrics.median_rank, f'{way}_MeanR': metrics.mean_rank}
+
+
+def score(
+  videos: np.ndarray, captions: np.ndarray, valid: np.ndarray
+) -> dict[str, float]:
+  """R@1, R@5, R@10 as shares, median and mean rank, in both directions.
+
+  Args:
+    videos: `[V, D]` unit embeddings.
+    captions: `[V, C, D]` unit embeddings.
+    valid: bool `[V, C]`, which captions there are; each video has one.
+  """
+  similarity, owner = similarities(videos, captions, valid)
+  return _named('text_to_video', caption_ranks(similarity, owner)) | _named(
+    'video_to_text', video_ranks(similarity, owner)
+  )
+
+
+def similarities(
+  videos: np.ndarray, captions: np.ndarray, valid: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """`[captions, videos]` similarities of all captions, and the video of each caption."""
+  owner = np.nonzero(valid)[0]
+  return captions[valid.astype(bool)] @ videos.T, owner

@@ -1,0 +1,73 @@
+"""SavedModel signatures: videos and raw strings to embeddings, and their similarity."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from official.video.augment import normalization
+from official.video.serving import module
+from projects.gvilm import configs, data, model, text
+
+
+class DualEncoderModule(module.EncoderModule):
+  """Every video encoder's signatures with three more, for any batch size.
+
+  'encode_video' and 'encode_text' return unit vectors 'embedding' `[B, D]`; 'similarity'
+  returns the cosines `[videos, texts]` of clips and strings, whose temperature is
+  'temperature'. Word pieces are made by operations of `tensorflow_text`, which has to be
+  imported before the SavedModel is loaded.
+  """
+
+  def __init__(
+    self,
+    dual_encoder: model.GvilmModel,
+    config: configs.GvilmTask,
+    pieces: text.WordPiece,
+  ):
+    """Initializes the module.
+
+    Args:
+      dual_encoder: restored model.
+      config: of the experiment.
+      pieces: its tokenizer.
+    """
+    test = dataclasses.replace(config.validation_data, num_views=0)
+    super().__init__(dual_encoder, test, config.zero_centering, classifies=False)
+    self._views = data.CaptionedViewMaker(test)
+    self._dual_encoder = dual_encoder
+    self._pieces = pieces
+    self._length = config.text.max_length
+
+  def encode_video(self, clips: tf.Tensor) -> dict[str, tf.Tensor]:
+    """'embedding' and pooled 'feature' of `[B, T, H, W, 3]` uint8 clips."""
+    clips = normalization.normalize(clips, self._zero_centering)
+    seen = self._dual_encoder.watch(clips)
+    return {'embedding': seen['video_embed'], 'feature': seen['feature']}
+
+  def encode_text(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
+    """'embedding' of `[B]` strings."""
+    ids = self._pieces(texts, self._length)
+    return {'embedding': self._dual_encoder.read(ids)['text_embed']}
+
+  def similarity(self, clips: tf.Tensor, texts: tf.Tensor) -> dict[str, tf.Tensor]:
+    """'similarity' `[videos, texts]` and the learnt 'temperature' `[]`."""
+    videos = self.encode_video(clips)['embedding']
+    similarity = tf.matmul(videos, self.encode_text(texts)['embedding'], transpose_b=True)
+    return {
+      'similarity': similarity,
+      'temperature': self._dual_encoder.head.contrast.value(),
+    }
+
+  def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
+    """The concrete functions to save, by signature name."""
+    clips = tf.TensorSpec([None, None, None, None, 3], tf.uint8, 'clips')
+    texts = tf.TensorSpec([None], tf.string, 'texts')
+
+    def traced(function, *specs):
+      return tf.function(function).get_concrete_function(*specs)
+
+    return super().signatures() | {
+      'encode_video': traced(self.encode_video, clips),
+      'encode_text': traced(self.encode_text, texts),
+      'similarity': traced(self.similarity, clips, texts),
+    }

@@ -1,0 +1,159 @@
+"""From strings to word pieces, and from these to features by BERT."""
+
+import functools
+import os
+import pathlib
+from collections.abc import Sequence
+
+import tensorflow as tf
+import tf_keras
+from official.nlp.modeling import networks
+
+from official.video import registry
+from official.video.errors import UserError
+from projects.gvilm import configs
+
+# Letters, digits and the words of the synthetic set: for tests and tiny runs.
+TEST_VOCABULARY = pathlib.Path(__file__).with_name('vocab_test.txt')
+_SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]')
+
+
+@functools.cache
+def read_vocabulary(path: str = '') -> tuple[str, ...]:
+  """Word pieces by id, one a line; of the shipped test vocabulary without a path.
+
+  Raises:
+    UserError: the file can't be read or lacks a special piece.
+  """
+  path = path or os.fspath(TEST_VOCABULARY)
+  try:
+    with tf.io.gfile.GFile(path) as file:
+      pieces = tuple(line.rstrip('\r\n') for line in file)
+  except (tf.errors.OpError, UnicodeDecodeError) as error:
+    raise UserError(f'task.text.vocab_file {path}: can not be read') from error
+  missing = [piece for piece in _SPECIAL if piece not in pieces]
+  if missing or pieces[0] != _SPECIAL[0]:
+    raise UserError(
+      f'task.text.vocab_file {path}: lacks {", ".join(missing) or "[PAD] as its first"}; '
+      "expected BERT's vocab.txt, a word piece a line"
+    )
+  return pieces
+
+
+class WordPiece(tf.Module):
+  """Turns strings into word-piece ids [CLS] ... [SEP], lower-cased, cut and padded by 0.
+
+  Its operations are those of `tensorflow_text`, which also has to be imported where a
+  SavedModel of it is loaded.
+  """
+
+  def __init__(self, vocab_file: str = ''):
+    """Initializes the tokenizer; see `read_vocabulary`."""
+    # Takes a second, and only what meets text needs it.
+    import tensorflow_text
+
+    super().__init__(name='word_piece')
+    self.vocabulary = read_vocabulary(vocab_file)
+    with tf.init_scope():  # It may be made while a graph is traced, and outlives that.
+      self._tokenizer = tensorflow_text.FastBertTokenizer(
+        list(self.vocabulary), token_out_type=tf.int32, lower_case_nfd_strip_accents=True
+      )
+    self._begin = self.vocabulary.index('[CLS]')
+    self._end = self.vocabulary.index('[SEP]')
+
+  def __call__(self, texts: tf.Tensor, length: int) -> tf.Tensor:
+    """Ids int32 `[..., length]` of strings `[...]`."""
+    shape = tf.shape(texts)
+    pieces = self._tokenizer.tokenize(tf.reshape(texts, [-1]))[:, : length - 2]
+    row = tf.ones([pieces.nrows(), 1], tf.int32)
+    ids = tf.concat([row * self._begin, pieces, row * self._end], 1).to_tensor(0)
+    ids = tf.pad(ids, [[0, 0], [0, length - tf.shape(ids)[1]]])
+    static = [*texts.shape, length] if texts.shape.rank is not None else None
+    ids = tf.reshape(ids, tf.concat([shape, [length]], 0))
+    return tf.ensure_shape(ids, static)
+
+
+def _first(outputs: dict[str, tf.Tensor], mask: tf.Tensor) -> tf.Tensor:
+  del mask
+  return outputs['sequence_output'][:, 0]
+
+
+def _pooler(outputs: dict[str, tf.Tensor], mask: tf.Tensor) -> tf.Tensor:
+  del mask
+  return outputs['pooled_output']
+
+
+def _mean(outputs: dict[str, tf.Tensor], mask: tf.Tensor) -> tf.Tensor:
+  sequence = outputs['sequence_output']
+  weight = tf.cast(mask, sequence.dtype)[:, :, None]
+  return tf.reduce_sum(sequence * weight, 1) / tf.reduce_sum(weight, 1)
+
+
+# What stands for a whole text, from BERT's outputs and the mask of the pieces.
+FEATURES = {'cls': _first, 'pooler': _pooler, 'mean': _mean}
+
+
+class TextEncoder(tf_keras.layers.Layer):
+  """BERT on word-piece ids, without dropout, whose masks a resumed run could not redraw.
+
+  Attributes:
+    bert: the Model Garden's encoder.
+    width: of its features.
+  """
+
+  def __init__(self, config: configs.TextModel, name: str = 'text_encoder'):
+    """Builds all variables.
+
+    Raises:
+      UserError: the configuration is impossible.
+    """
+    super().__init__(name=name)
+    if config.hidden_size % config.num_heads:
+      raise UserError(
+        f'task.model.text.num_heads {config.num_heads}: does not divide hidden_size '
+        f'{config.hidden_size}'
+      )
+    self._feature = registry.find(FEATURES, config.feature, 'task.model.text.feature')
+    self.width = config.hidden_size
+    self.bert = networks.BertEncoderV2(
+      vocab_size=config.vocab_size,
+      hidden_size=config.hidden_size,
+      num_layers=config.num_layers,
+      num_attention_heads=config.num_heads,
+      inner_dim=config.mlp_dim,
+      max_sequence_length=config.max_positions,
+      type_vocab_size=2,
+      output_dropout=0.0,
+      attention_dropout=0.0,
+      name='bert',
+    )
+    self(tf_keras.Input([config.max_positions], dtype=tf.int32))
+
+  def outputs(self, ids: tf.Tensor) -> dict[str, tf.Tensor]:
+    """BERT's outputs for ids `[B, L]`; id 0 is padding."""
+    inputs = {
+      'input_word_ids': ids,
+      'input_mask': tf.cast(ids != 0, tf.int32),
+      'input_type_ids': tf.zeros_like(ids),
+    }
+    return self.bert(inputs)
+
+  def pooled(self, outputs: dict[str, tf.Tensor], mask: tf.Tensor) -> tf.Tensor:
+    """Features `[B, D]` of BERT's outputs and which pieces there are `[B, L]`."""
+    return self._feature(outputs, mask)
+
+  def call(self, ids: tf.Tensor) -> tf.Tensor:
+    """Features `[B, D]` of ids `[B, L]`."""
+    return self.pooled(self.outputs(ids), ids != 0)
+
+
+def check_vocabulary(vocab_file: str, vocab_size: int) -> None:
+  """Raises `UserError` where the embedding is not of the vocabulary's size."""
+  pieces: Sequence[str] = read_vocabulary(vocab_file)
+  if len(pieces) == vocab_size:
+    return
+  name = vocab_file or f'the test vocabulary {TEST_VOCABULARY.name}'
+  raise UserError(
+    f'task.model.text.vocab_size {vocab_size}: {name} has {len(pieces)} word pieces; name '
+    "BERT's vocab.txt by task.text.vocab_file, or set the size"
+  )

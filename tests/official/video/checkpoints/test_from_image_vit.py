@@ -1,0 +1,179 @@
+import numpy as np
+import pytest
+
+from official.video.backbones import factory
+from official.video.checkpoints import from_image_vit
+from official.video.configs import backbones
+from official.video.errors import UserError
+
+D, LAYERS, HEADS, INNER, PATCH, SIDE = 8, 2, 2, 12, 4, 3
+
+
+def backbone(grid=(2, 3, 3), **changes):
+  values = {
+    'hidden_size': D,
+    'num_layers': LAYERS,
+    'num_heads': HEADS,
+    'mlp_dim': INNER,
+    'tubelet': (2, PATCH, PATCH),
+    'grid': grid,
+    'num_groups': 0,
+  } | changes
+  config = backbones.Backbone(type='video_vit', video_vit=backbones.VideoViT(**values))
+  return factory.build_backbone(config)
+
+
+def original():
+  rng = np.random.default_rng(0)
+
+  def draw(*shape):
+    return rng.normal(size=shape).astype(np.float32)
+
+  tensors = {
+    'embedding/kernel': draw(PATCH, PATCH, 3, D),
+    'embedding/bias': draw(D),
+    'cls': draw(1, 1, D),
+    'Transformer/posembed_input/pos_embedding': draw(1, 1 + SIDE**2, D),
+    'Transformer/encoder_norm/scale': draw(D),
+    'Transformer/encoder_norm/bias': draw(D),
+    'head/kernel': draw(D, 5),
+  }
+  for i in range(LAYERS):
+    block = f'Transformer/encoderblock_{i}'
+    for norm in ('LayerNorm_0', 'LayerNorm_2'):
+      tensors[f'{block}/{norm}/scale'] = draw(D)
+      tensors[f'{block}/{norm}/bias'] = draw(D)
+    attention = f'{block}/MultiHeadDotProductAttention_1'
+    for part in ('query', 'key', 'value'):
+      tensors[f'{attention}/{part}/kernel'] = draw(D, HEADS, D // HEADS)
+      tensors[f'{attention}/{part}/bias'] = draw(HEADS, D // HEADS)
+    tensors[f'{attention}/out/kernel'] = draw(HEADS, D // HEADS, D)
+    tensors[f'{attention}/out/bias'] = draw(D)
+    for name, shape in (('Dense_0', (D, INNER)), ('Dense_1', (INNER, D))):
+      tensors[f'{block}/MlpBlock_3/{name}/kernel'] = draw(*shape)
+      tensors[f'{block}/MlpBlock_3/{name}/bias'] = draw(shape[1])
+  return tensors
+
+
+def hugging_face(tensors):
+  named = {
+    'vit.embeddings.cls_token': tensors['cls'],
+    'vit.embeddings.position_embeddings': tensors[
+      'Transformer/posembed_input/pos_embedding'
+    ],
+    'vit.embeddings.patch_embeddings.projection.weight': tensors[
+      'embedding/kernel'
+    ].transpose(3, 2, 0, 1),
+    'vit.embeddings.patch_embeddings.projection.bias': tensors['embedding/bias'],
+    'vit.layernorm.weight': tensors['Transformer/encoder_norm/scale'],
+    'vit.layernorm.bias': tensors['Transformer/encoder_norm/bias'],
+  }
+  parts = {
+    'MultiHeadDotProductAttention_1/query': 'attention.attention.query',
+    'MultiHeadDotProductAttention_1/key': 'attention.attention.key',
+    'MultiHeadDotProductAttention_1/value': 'attention.attention.value',
+    'MultiHeadDotProductAttention_1/out': 'attention.output.dense',
+    'MlpBlock_3/Dense_0': 'intermediate.dense',
+    'MlpBlock_3/Dense_1': 'output.dense',
+    'LayerNorm_0': 'layernorm_before',
+    'LayerNorm_2': 'layernorm_after',
+  }
+  for i in range(LAYERS):
+    for theirs, name in parts.items():
+      old, new = f'Transformer/encoderblock_{i}/{theirs}', f'vit.encoder.layer.{i}.{name}'
+      if theirs.startswith('LayerNorm'):
+        named[f'{new}.weight'] = tensors[f'{old}/scale']
+        named[f'{new}.bias'] = tensors[f'{old}/bias']
+        continue
+      kernel, bias = tensors[f'{old}/kernel'], tensors[f'{old}/bias']
+      rows = D if theirs.endswith(('query', 'key', 'value')) else -1
+      kernel = (
+        kernel.reshape(rows, bias.size) if rows > 0 else kernel.reshape(-1, bias.size)
+      )
+      named[f'{new}.weight'], named[f'{new}.bias'] = kernel.T, bias.reshape(-1)
+  return named
+
+
+def image_transformer(tensors, image):
+  """The class token's feature of an image, independently, in NumPy float64."""
+  t = {name: value.astype(np.float64) for name, value in tensors.items()}
+
+  def norm(x, key):
+    x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+    return x * t[f'{key}/scale'] + t[f'{key}/bias']
+
+  patches = image.reshape(SIDE, PATCH, SIDE, PATCH, 3).transpose(0, 2, 1, 3, 4)
+  x = np.einsum('abhwc,hwcd->abd', patches, t['embedding/kernel']) + t['embedding/bias']
+  x = np.concatenate([t['cls'][0], x.reshape(-1, D)])
+  x = x + t['Transformer/posembed_input/pos_embedding'][0]
+  erf = np.vectorize(__import__('math').erf)
+  for i in range(LAYERS):
+    block = f'Transformer/encoderblock_{i}'
+    y, attention = (
+      norm(x, f'{block}/LayerNorm_0'),
+      f'{block}/MultiHeadDotProductAttention_1',
+    )
+    q, k, v = (
+      np.einsum('ld,dhe->hle', y, t[f'{attention}/{p}/kernel'])
+      + t[f'{attention}/{p}/bias'][:, None]
+      for p in ('query', 'key', 'value')
+    )
+    logits = q @ k.transpose(0, 2, 1) / np.sqrt(D // HEADS)
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    x = x + np.einsum('hle,hed->ld', weights @ v, t[f'{attention}/out/kernel'])
+    x = x + t[f'{attention}/out/bias']
+    y = norm(x, f'{block}/LayerNorm_2')
+    y = (
+      y @ t[f'{block}/MlpBlock_3/Dense_0/kernel'] + t[f'{block}/MlpBlock_3/Dense_0/bias']
+    )
+    y = 0.5 * y * (1 + erf(y / np.sqrt(2)))
+    x = x + y @ t[f'{block}/MlpBlock_3/Dense_1/kernel']
+    x = x + t[f'{block}/MlpBlock_3/Dense_1/bias']
+  return norm(x, 'Transformer/encoder_norm')[0]
+
+
+@pytest.mark.parametrize('inflation', from_image_vit.INFLATIONS)
+def test_one_tubelet_of_a_still_clip_is_the_image(inflation, tmp_path):
+  tensors = original()
+  path = str(tmp_path / 'vit.npz')
+  np.savez(path, **tensors)
+  net = backbone(grid=(1, 3, 3))
+  ignored = from_image_vit.load(net, path, inflation)
+  assert ignored == ['head/kernel']
+  image = np.random.default_rng(1).normal(size=(SIDE * PATCH, SIDE * PATCH, 3))
+  clip = np.repeat(image[None, None], 2, 1).astype(np.float32)
+  expected = image_transformer(tensors, image)
+  np.testing.assert_allclose(net(clip)['cls'][0, 0, 0, 0], expected, atol=1e-4)
+
+
+def test_both_layouts_give_the_same(tmp_path):
+  tensors = original()
+  paths = [str(tmp_path / 'a.npz'), str(tmp_path / 'b.npz')]
+  np.savez(paths[0], **tensors)
+  np.savez(paths[1], **hugging_face(tensors))
+  nets = [backbone(), backbone()]
+  for net, path in zip(nets, paths, strict=True):
+    from_image_vit.load(net, path)
+  for one, other in zip(*(net.get_weights() for net in nets), strict=True):
+    np.testing.assert_array_equal(one, other)
+  codes = nets[0].embedding.position.numpy()[0, 1:].reshape(2, 9, D)
+  np.testing.assert_array_equal(codes[0], codes[1])
+
+
+def test_positions_are_interpolated_over_space_and_checked(tmp_path):
+  table = np.zeros((1, 5, 1), np.float32)
+  table[0, 1:, 0] = [0, 0, 4, 4]
+  wide = from_image_vit.inflated_positions(table, (2, 4, 4))[0, 1:, 0].reshape(2, 4, 4)
+  np.testing.assert_allclose(wide[0, :, 0], [0, 1, 3, 4])
+  np.testing.assert_array_equal(wide[0], wide[1])
+  with pytest.raises(UserError, match='a class token and a square'):
+    from_image_vit.inflated_positions(table[:, :4], (2, 4, 4))
+  path = str(tmp_path / 'vit.npz')
+  np.savez(path, **original())
+  before = backbone(hidden_size=16)
+  weights = before.get_weights()
+  with pytest.raises(UserError, match='the configurations differ'):
+    from_image_vit.load(before, path)
+  for one, other in zip(before.get_weights(), weights, strict=True):
+    np.testing.assert_array_equal(one, other)

@@ -1,0 +1,103 @@
+import json
+
+import numpy as np
+import pytest
+
+from official.video.errors import UserError
+from official.video.evaluation import temporal_localization as tal
+from tests.goldens import golden, relative_error
+
+
+def segments(data, kind, rows=slice(None)):
+  video = data[f'{kind}_video'][rows]
+  score = data['pred_score'] if kind == 'pred' else np.ones(len(video))
+  return tal.Segments(
+    video.astype(object),
+    data[f'{kind}_label'][rows].astype(object),
+    data[f'{kind}_segment'][rows],
+    score,
+  )
+
+
+def case(name):
+  stored = golden('eval_activitynet.npz')
+  prefix = f'activitynet_{name}/'
+  data = {k.removeprefix(prefix): stored[k] for k in stored.files if k.startswith(prefix)}
+  truth = segments(data, 'gt', data['gt_is_validation'])
+  return data, truth, segments(data, 'pred')
+
+
+def test_equals_the_public_evaluation():
+  data, truth, predicted = case('distinct')
+  result = tal.evaluate(truth, predicted, data['tiou'])
+  assert list(result.class_names) == data['class_names'].tolist()
+  expected = data['out/ap_tiou_by_class']
+  assert relative_error(result.average_precision, expected) < 1e-6
+  assert relative_error(result.by_threshold, data['out/mAP_per_tiou']) < 1e-6
+  assert result.average == pytest.approx(float(data['out/average_mAP']), rel=1e-6)
+  assert result.scores()['mAP@0.5'] == pytest.approx(data['out/mAP_per_tiou'][0])
+
+
+def test_ties_stay_within_the_range_of_random_orders():
+  data, truth, predicted = case('ties')
+  result = tal.evaluate(truth, predicted, data['tiou'])
+  low, high = data['out/average_mAP_range']
+  assert low - 1e-6 <= result.average <= high + 1e-6
+  assert (
+    result.average_precision >= data['out/ap_min_over_random_tie_breaks'] - 1e-6
+  ).all()
+  assert (
+    result.average_precision <= data['out/ap_max_over_random_tie_breaks'] + 1e-6
+  ).all()
+
+
+def test_perfect_and_shuffled_predictors_score_as_they_must():
+  rng = np.random.default_rng(0)
+  starts = rng.uniform(0, 90, 60)
+  rows = [
+    (f'v{i % 20}', f'c{i % 4}', s, s + rng.uniform(2, 10), 1.0)
+    for i, s in enumerate(starts)
+  ]
+  truth = tal.Segments.of(rows)
+  assert tal.evaluate(truth, truth).average == pytest.approx(1.0)
+  spans = truth.span[rng.permutation(60)]
+  shuffled = tal.Segments(truth.video, truth.label, spans, rng.random(60))
+  assert tal.evaluate(truth, shuffled).average < 0.1
+  nothing = tal.Segments.of([])
+  assert tal.evaluate(truth, nothing).average == 0.0
+
+
+def test_temporal_iou_by_hand():
+  others = np.array([[0.0, 2.0], [1.0, 3.0], [4.0, 5.0], [0.0, 0.0]])
+  iou = tal.temporal_iou(np.array([0.0, 2.0]), others)
+  np.testing.assert_allclose(iou, [1.0, 1 / 3, 0.0, 0.0])
+
+
+def test_soft_suppression_by_hand():
+  spans = np.array([[0.0, 2.0], [0.0, 2.0], [1.0, 3.0], [8.0, 9.0]])
+  rows, scores = tal.soft_nms(spans, np.array([0.9, 0.8, 0.7, 0.05]), sigma=0.5)
+  assert rows.tolist() == [0, 2, 1, 3]
+  second = 0.7 * np.exp(-((1 / 3) ** 2) / 0.5)
+  third = 0.8 * np.exp(-1 / 0.5) * np.exp(-((1 / 3) ** 2) / 0.5)
+  np.testing.assert_allclose(scores, [0.9, second, third, 0.05])
+  assert len(tal.soft_nms(spans, np.ones(4), keep=2)[0]) == 2
+  assert tal.soft_nms(spans, np.array([0.9, 0.8, 0.7, 0.05]), threshold=0.2)[0].size == 2
+
+
+def test_the_format_goes_in_and_out(tmp_path):
+  database = {
+    'a': {'subset': 'training', 'annotations': [{'label': 'x', 'segment': [0, 1.5]}]},
+    'b': {'subset': 'validation', 'annotations': [{'label': 'y', 'segment': [2, 3]}]},
+  }
+  path = tmp_path / 'truth.json'
+  path.write_text(json.dumps({'database': database}))
+  truth = tal.read_annotations(str(path), 'validation')
+  assert (truth.video.tolist(), truth.label.tolist()) == (['b'], ['y'])
+  assert len(tal.read_annotations(str(path))) == 2
+  tal.write_predictions(tmp_path / 'out.json', truth)
+  again = tal.read_predictions(str(tmp_path / 'out.json'))
+  assert tal.evaluate(truth, again).average == 1.0
+  with pytest.raises(UserError, match="no annotation of subset 'testing'"):
+    tal.read_annotations(str(path), 'testing')
+  with pytest.raises(UserError, match="expected 'results'"):
+    tal.read_predictions(str(path))

@@ -1,0 +1,251 @@
+"""G-ViLM's experiments end to end, at a size that trains in seconds."""
+
+import pathlib
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+import yaml
+
+from official.video import command_line, experiment, trainer
+from official.video.errors import UserError
+from tests import captioned
+
+ROOT = pathlib.Path(__file__).parents[3]
+EXPERIMENTS = [
+  name for name in experiment.experiment_names() if name.startswith('gvilm_')
+]
+CONFIGS = sorted((ROOT / 'configs' / 'gvilm').glob('*.yaml'))
+QUICK = ('gvilm_pretrain', 'gvilm_retrieval_msvd', 'gvilm_qa_msrvtt')
+# All that is random is a function of the sample, so the whole step can be compared.
+EXACT = 'task.validation_data.num_captions: 2'
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  return captioned.write(tmp_path_factory.mktemp('captions'))
+
+
+@pytest.fixture(scope='module')
+def question_data(tmp_path_factory):
+  return captioned.write(tmp_path_factory.mktemp('questions'), captioned.questions)
+
+
+def run(params, model_dir, mode='train_and_eval'):
+  task = experiment.build_task(params, str(model_dir))
+  task.check_data(True)
+  runner = trainer.ExperimentRunner(
+    distribution_strategy=command_line.strategy_of(params),
+    task=task,
+    mode=mode,
+    params=params,
+    model_dir=str(model_dir),
+  )
+  return runner, runner.run()
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+    for name in EXPERIMENTS
+  ],
+)
+def test_trains_two_steps_and_restores(name, data, question_data, tmp_path):
+  params = captioned.load(name, *(question_data if '_qa_' in name else data))
+  runner, scores = run(params, tmp_path / 'run')
+  assert int(runner.trainer.global_step) == 2
+  assert scores['evaluated'] == scores['expected'] == 6
+  assert all(np.isfinite(value) for value in scores.values())
+  again, _ = run(params, tmp_path / 'run', 'eval')
+  for one, other in zip(
+    runner.trainer.model.variables, again.trainer.model.variables, strict=True
+  ):
+    np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def one_update(active, params, inputs, steps=1):
+  """Change of the weights by SGD on a batch shared out, and the metrics."""
+  with active.scope():
+    tf_keras.utils.set_random_seed(1)
+    task = experiment.build_task(params)
+    model = trainer.built(task)
+    optimizer = tf_keras.optimizers.legacy.SGD(0.1)
+    metrics = task.build_metrics(training=True)
+  before = [v.numpy() for v in model.trainable_variables]
+  share = len(inputs['record']) // active.num_replicas_in_sync
+
+  def per_replica(context):
+    start = context.replica_id_in_sync_group * share
+    return {key: tf.constant(v[start : start + share]) for key, v in inputs.items()}
+
+  @tf.function
+  def step(values):
+    active.run(task.train_step, args=(values, model, optimizer, metrics))
+
+  for _ in range(steps):
+    step(active.experimental_distribute_values_from_function(per_replica))
+  changes = [
+    (v.numpy() - old).ravel()
+    for v, old in zip(model.trainable_variables, before, strict=True)
+  ]
+  return np.concatenate(changes), {m.name: float(m.result()) for m in metrics}
+
+
+def batch_of(params):
+  task = experiment.build_task(params)
+  inputs = next(iter(task.build_inputs(params.task.train_data)))
+  return {key: value.numpy() for key, value in inputs.items()}
+
+
+def test_two_replicas_update_as_one(data, mirrored):
+  params = captioned.load('gvilm_pretrain', *data)
+  inputs = batch_of(params)
+  alone, scalars = one_update(mirrored(1), params, inputs)
+  shared, shared_scalars = one_update(mirrored(2), params, inputs)
+  assert np.linalg.norm(alone) > 0
+  assert np.linalg.norm(shared - alone) < 1e-2 * np.linalg.norm(alone)
+  for name, value in scalars.items():
+    assert shared_scalars[name] == pytest.approx(value, rel=1e-3), name
+
+
+@pytest.mark.parametrize(
+  'override',
+  ['task.micro_batches: 2', 'task.model.remat: all'],
+  ids=['micro_batches', 'remat'],
+)
+def test_levers_do_not_change_the_update(override, data, mirrored):
+  plain = captioned.load('gvilm_pretrain', *data)
+  inputs = batch_of(plain)
+  expected, scalars = one_update(mirrored(1), plain, inputs)
+  lever = captioned.load('gvilm_pretrain', *data, override)
+  actual, other = one_update(mirrored(1), lever, inputs)
+  assert np.linalg.norm(actual - expected) < 1e-3 * np.linalg.norm(expected)
+  assert other == pytest.approx(scalars, rel=1e-4)
+
+
+@pytest.mark.parametrize('name', ['gvilm_pretrain', 'gvilm_qa_msvd'])
+def test_steps_compile_and_compute_the_same(name, data, question_data):
+  params = captioned.load(name, *(question_data if '_qa_' in name else data))
+  tf_keras.utils.set_random_seed(1)
+  task = experiment.build_task(params)
+  model = trainer.built(task)
+  optimizer = tf_keras.optimizers.legacy.SGD(0.01)
+  inputs = next(iter(task.build_inputs(params.task.train_data)))
+  weights = [v.numpy() for v in model.variables]
+  losses = []
+  for compiled in (False, True):
+    for variable, value in zip(model.variables, weights, strict=True):
+      variable.assign(value)
+    step = tf.function(
+      lambda x: task.train_step(x, model, optimizer), jit_compile=compiled
+    )
+    losses.append(float(step(inputs)[task.loss]))
+  assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+  inputs = next(iter(task.build_inputs(params.task.validation_data)))
+  plain = task.validation_step(inputs, model)
+  compiled = tf.function(lambda x: task.validation_step(x, model), jit_compile=True)
+  for key, value in compiled(inputs).items():
+    np.testing.assert_allclose(value, plain[key], rtol=1e-3, atol=1e-4, err_msg=key)
+
+
+def test_downstream_tasks_take_the_pretrained_weights(data, question_data, tmp_path):
+  runner, _ = run(captioned.load('gvilm_pretrain', *data), tmp_path / 'run')
+  trained = runner.trainer.model
+  for name, items in (
+    ('gvilm_retrieval_msrvtt', ('backbone', 'text_encoder', 'head')),
+    ('gvilm_qa_msrvtt', ('backbone', 'text_encoder', 'head')),
+    ('gvilm_finetune_ucf101', ('backbone',)),
+  ):
+    params = captioned.load(
+      name,
+      *(question_data if '_qa_' in name else data),
+      f'task.init_checkpoint: "{tmp_path / "run"}"',
+    )
+    task = experiment.build_task(params)
+    model = trainer.built(task)
+    task.initialize(model)
+    for item in items:
+      expected = getattr(trained, item).get_weights()
+      for one, other in zip(getattr(model, item).get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_shuffled_masks_and_switches_reach_the_loss(data, mirrored):
+  plain = captioned.load('gvilm_pretrain', *data)
+  inputs = batch_of(plain)
+  _, expected = one_update(mirrored(1), plain, inputs)
+  for override, name in (
+    ('task.paste.shuffle_masks: true', 'temporal_loss'),
+    ('task.losses.temporal_form: ce', 'temporal_loss'),
+    ('task.losses.temporal_temperature: 1.0', 'temporal_loss'),
+    ('task.losses.grounding_similarity: max', 'grounding_loss'),
+    ('task.losses.attention_temperature: 1.0', 'grounding_loss'),
+    ('task.losses.shared_nouns_are_negatives: false', 'grounding_loss'),
+    ('task.losses.gumbel: false', 'grounding_loss'),
+    ('task.model.endpoint: tokens', 'contrast_loss'),
+    ('task.model.text.feature: mean', 'contrast_loss'),
+    ('task.model.contrast_temperature: 0.2', 'contrast_loss'),
+    ('task.model.backbone.video_vit.assignment: soft', 'grounding_loss'),
+  ):
+    _, scalars = one_update(
+      mirrored(1), captioned.load('gvilm_pretrain', *data, override), inputs
+    )
+    assert scalars[name] != pytest.approx(expected[name], rel=1e-5), override
+
+
+def test_weights_of_zero_leave_losses_out(data, mirrored):
+  params = captioned.load(
+    'gvilm_pretrain',
+    *data,
+    'task.losses: {grounding_weight: 0.0, temporal_weight: 0.0}',
+  )
+  change, scalars = one_update(mirrored(1), params, batch_of(params))
+  assert 'grounding_loss' not in scalars and 'temporal_loss' not in scalars
+  assert scalars['contrast_temperature'] == pytest.approx(0.07, rel=1e-5)
+  assert np.isfinite(change).all()
+
+
+@pytest.mark.parametrize(
+  ('override', 'message'),
+  [
+    ('task.train_data.views: augmented', 'learns from captions'),
+    ('task.paste.enabled: false', 'temporal grouping tells blended clips apart'),
+    ('task.model.text.vocab_size: 30522', "name BERT's vocab.txt"),
+    ('task.text.noun_length: 13', 'noun_length 13, max_length 12'),
+    ('task.text.vocab_file: /nowhere/vocab.txt', 'can not be read'),
+    ('task.train_data.noun_padding: zeros', "noun_padding 'zeros'"),
+    ('task.paste.group_size: 3', 'does not divide the 4 clips'),
+    ('task.model.endpoint: "5"', "task.model.endpoint '5'"),
+    ('task.model.contrast_temperature: 2.0', 'contrast_temperature 2.0'),
+  ],
+)
+def test_settings_that_mean_nothing_are_refused(override, message, data):
+  with pytest.raises(UserError, match=re.escape(message)):
+    params = captioned.load('gvilm_pretrain', *data, override)
+    task = experiment.build_task(params)
+    task.check_data(True)
+    model = trainer.built(task)
+    inputs = next(iter(task.build_inputs(params.task.train_data)))
+    task.train_step(inputs, model, tf_keras.optimizers.legacy.SGD(0.1))
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_config_files_belong_to_their_experiments(path):
+  name = re.search(r'--experiment=(\w+)', path.read_text())[1]
+  params = experiment.load(name, [str(path)])
+  for field, value in experiment.flat(yaml.safe_load(path.read_text())).items():
+    assert experiment.flat(params.as_dict())[field] == value
+
+
+def test_only_the_text_encoder_moves_less(data):
+  params = captioned.load('gvilm_pretrain_small', *data)
+  task = experiment.build_task(params)
+  model = trainer.built(task)
+  config = params.trainer.optimizer_config
+  assert config.optimizer.scaled_adamw.scaled_layer == 'text_encoder'
+  inside = {v.ref() for v in model.text_encoder.variables}
+  for variable in model.variables:
+    assert ('text_encoder' in variable.name) == (variable.ref() in inside), variable.name

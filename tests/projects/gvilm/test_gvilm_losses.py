@@ -1,0 +1,183 @@
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from official.video.errors import UserError
+from projects.gvilm import losses
+from tests.goldens import golden, relative_error
+
+TOLERANCE = 1e-6
+
+
+@pytest.fixture(scope='module')
+def expected():
+  return golden('gvilm_losses.npz')
+
+
+def random(*shape, seed=0):
+  return tf.constant(np.random.default_rng(seed).normal(size=shape))
+
+
+@pytest.mark.parametrize('tau', [1.0, 0.1])
+def test_temporal_grouping_equals_the_goldens(expected, tau):
+  features = expected['temporal/in/clip_features']
+  mask = expected['temporal/in/foreground_mask']
+  for form in ('mse', 'ce'):
+    loss = losses.temporal_grouping(features, mask, tau, form).loss
+    assert relative_error(loss, expected[f'temporal/tau{tau}/{form}']) < TOLERANCE
+  probabilities = losses.assignment_probabilities(features, mask, tau)
+  golden_probabilities = expected[f'temporal/tau{tau}/probabilities_bg_fg']
+  assert relative_error(probabilities, golden_probabilities) < TOLERANCE
+
+
+@pytest.mark.parametrize('tau_a', [0.1, 0.07])
+@pytest.mark.parametrize('case', ['all_nouns', 'masked_nouns', 'max_all_nouns'])
+def test_grounding_equals_the_goldens(expected, tau_a, case):
+  groups = expected['grounding/in/group_embed']
+  nouns = expected['grounding/in/noun_embed']
+  valid = expected['grounding/in/noun_valid'] if case == 'masked_nouns' else None
+  alignment = 'max' if case.startswith('max') else 'softmax'
+  similarity = losses.grounding_similarity(groups, nouns, valid, tau_a, alignment)
+  prefix = f'grounding/tau_a{tau_a}/{case}'
+  assert relative_error(similarity, expected[f'{prefix}/similarity']) < TOLERANCE
+  for tau in (0.1, 0.07):
+    result = losses.paired_contrast(similarity, tau)
+    rows = expected[f'{prefix}/tau_g{tau}/video_to_noun']
+    columns = expected[f'{prefix}/tau_g{tau}/noun_to_video']
+    assert relative_error(result.row_loss, rows) < TOLERANCE
+    assert relative_error(result.column_loss, columns) < TOLERANCE
+    assert relative_error(result.loss, rows + columns) < TOLERANCE
+
+
+@pytest.mark.parametrize('tau', [0.07, 0.5])
+def test_contrast_equals_the_goldens(expected, tau):
+  video = tf.math.l2_normalize(expected['contrast/in/video_embed'], -1)
+  text = tf.math.l2_normalize(expected['contrast/in/text_embed'], -1)
+  result = losses.paired_contrast(tf.matmul(video, text, transpose_b=True), tau)
+  assert (
+    relative_error(result.row_loss, expected[f'contrast/tau{tau}/video_to_text'])
+    < TOLERANCE
+  )
+  assert (
+    relative_error(result.column_loss, expected[f'contrast/tau{tau}/text_to_video'])
+    < TOLERANCE
+  )
+
+
+@pytest.mark.parametrize('tau', [1.0, 0.1, 0.07])
+def test_orthogonal_constant_features(expected, tau):
+  mask = np.array([[0, 1, 1, 0, 1, 1]], np.float64)
+  features = np.where(mask[..., None] > 0, [0.0, 3.0], [2.0, 0.0])
+  result = losses.temporal_grouping(features, mask, tau)
+  stored = expected[f'temporal/invariant_orthogonal_tau{tau}']
+  assert relative_error(result.loss, stored) < TOLERANCE
+  assert relative_error(result.loss, (1 / (1 + math.exp(1 / tau))) ** 2) < TOLERANCE
+  assert float(result.accuracy) == 1.0
+  assert float(result.margin) == pytest.approx(1.0)
+
+
+def test_temporal_grouping_ignores_scale_and_names():
+  features, mask = random(3, 6, 5), np.eye(6)[:3] + np.eye(6)[3:]
+  loss = losses.temporal_grouping(features, mask).loss
+  scale = tf.constant(np.random.default_rng(1).uniform(0.1, 9, (3, 1, 1)))
+  assert float(losses.temporal_grouping(features * scale, mask).loss) == pytest.approx(
+    float(loss)
+  )
+  assert float(losses.temporal_grouping(features, 1 - mask).loss) == pytest.approx(
+    float(loss)
+  )
+
+
+def test_gradients_flow_through_the_centres():
+  features, mask = tf.Variable(random(1, 4, 5)), [[1.0, 1.0, 1.0, 0.0]]
+  with tf.GradientTape() as tape:
+    # Step 3 alone is the background: its own similarity is constant 1.
+    own = losses.centre_similarities(features, mask)[0, 0, 0]
+  gradient = tape.gradient(own, features)
+  assert np.abs(gradient[0, 3]).max() > 0
+
+
+def test_grounding_similarity_is_bounded_and_becomes_the_maximum():
+  groups, nouns = random(4, 7, 5), random(4, 2, 5, seed=1)
+  similarity = losses.grounding_similarity(groups, nouns)
+  assert np.abs(similarity).max() <= 1
+  cold = losses.grounding_similarity(groups, nouns, temperature=1e-4)
+  highest = losses.grounding_similarity(groups, nouns, alignment='max')
+  np.testing.assert_allclose(cold, highest, atol=1e-6)
+  hard = losses.grounding_similarity(groups, nouns, alignment='soft_to_hard_st')
+  np.testing.assert_allclose(hard, highest, atol=1e-12)
+
+
+def test_soft_to_hard_has_gradients_for_all_groups():
+  groups, nouns = tf.Variable(random(1, 5, 4)), random(1, 1, 4, seed=1)
+  with tf.GradientTape() as tape:
+    value = losses.grounding_similarity(groups, nouns, None, 0.5, 'soft_to_hard_st')
+  assert (np.abs(tape.gradient(value, groups)).max(-1) > 0).all()
+
+
+def test_one_group_gives_the_mean_cosine():
+  groups, nouns = random(3, 1, 5), random(3, 2, 5, seed=1)
+  unit = [tf.math.l2_normalize(x, -1) for x in (groups, nouns)]
+  cosines = tf.einsum('bmd,ckd->bck', *unit)
+  similarity = losses.grounding_similarity(groups, nouns)
+  np.testing.assert_allclose(similarity, tf.reduce_mean(cosines, -1), atol=1e-12)
+
+
+@pytest.mark.parametrize('batch', [2, 5])
+def test_constant_similarities_score_chance(batch):
+  result = losses.paired_contrast(tf.fill([batch, batch], 0.3), 0.07)
+  assert float(result.loss) == pytest.approx(2 * math.log(batch), rel=1e-5)
+
+
+def test_the_order_of_samples_does_not_matter():
+  order = [2, 0, 3, 1]
+  groups, nouns, features = random(4, 3, 5), random(4, 2, 5, seed=1), random(4, 6, 5)
+  mask = np.tile([[0.0, 1, 1, 1, 0, 0]], (4, 1))
+  mask[1] = 1 - mask[1]
+  valid = np.array([[1, 1], [1, 0], [0, 1], [1, 1]])
+
+  def total(rows):
+    pick = lambda x: tf.gather(x, rows)  # noqa: E731
+    similarity = losses.grounding_similarity(pick(groups), pick(nouns), pick(valid))
+    temporal = losses.temporal_grouping(pick(features), pick(mask)).loss
+    return float(losses.paired_contrast(similarity, 0.1).loss + temporal)
+
+  assert total(order) == pytest.approx(total([0, 1, 2, 3]), rel=1e-9)
+
+
+def test_captions_without_nouns_leave_the_softmaxes():
+  similarity = random(4, 4)
+  valid = [True, False, True, True]
+  kept = tf.gather(tf.gather(similarity, [0, 2, 3]), [0, 2, 3], axis=1)
+  result = losses.paired_contrast(similarity, 0.5, valid)
+  expected = losses.paired_contrast(kept, 0.5)
+  for one, other in zip(result, expected, strict=True):
+    assert float(one) == pytest.approx(float(other), rel=1e-9)
+  nothing = losses.paired_contrast(similarity, 0.5, [False] * 4)
+  assert [float(value) for value in nothing] == [0, 0, 0, 0]
+
+
+def test_shared_nouns_can_be_left_out():
+  ids = tf.constant([[1, 2], [3, 1], [4, 4]], tf.int64)
+  valid = [[1, 1], [1, 1], [1, 0]]
+  shared = losses.shares_a_noun(ids, valid).numpy()
+  assert shared.tolist() == [
+    [True, True, False],
+    [True, True, False],
+    [False] * 2 + [True],
+  ]
+  similarity = random(3, 3)
+  result = losses.paired_contrast(similarity, 1.0, left_out=shared)
+  rows = tf.reduce_logsumexp(tf.gather(similarity[0], [0, 2])) - similarity[0, 0]
+  rows += tf.reduce_logsumexp(similarity[1, 1:]) - similarity[1, 1]
+  rows += tf.reduce_logsumexp(similarity[2]) - similarity[2, 2]
+  assert float(result.row_loss) == pytest.approx(float(rows) / 3, rel=1e-9)
+
+
+def test_unknown_forms_are_refused():
+  with pytest.raises(UserError, match='temporal_form'):
+    losses.temporal_grouping(random(1, 2, 3), [[0.0, 1.0]], form='bce')
+  with pytest.raises(UserError, match='grounding_similarity'):
+    losses.grounding_similarity(random(1, 2, 3), random(1, 2, 3), alignment='mean')

@@ -1,0 +1,233 @@
+"""Lists of captioned spans of web videos: VideoCC, ActivityNet Captions, HowTo100M."""
+
+import csv
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from official.video.data import records
+from official.video.errors import UserError
+from tfrecords_tools.datasets.files import VideoFiles
+from tfrecords_tools.datasets.folder import DEFAULT_SPLIT
+from tfrecords_tools.datasets.source import (
+  Listing,
+  SourceClip,
+  SourceRequest,
+  existing_folder,
+  first_existing,
+  read_json,
+)
+
+_MICROSECONDS = 1_000_000
+_VIDEO_ID = re.compile(r'(?:v=|youtu\.be/|/embed/|/shorts/|/v/|^)([\w-]{11})(?![\w-])')
+# Spoken lines of HowTo100M are joined until a clip lasts so many seconds.
+_SPOKEN_SECONDS = 5.0
+
+
+def captioned_clip(
+  files: VideoFiles,
+  name: str,
+  split: str,
+  captions: Sequence[str],
+  span: tuple[float, float | None] | None = None,
+) -> SourceClip:
+  """A clip of a video that is called `<name>`, or of its trimmed file `<name>_<start>`.
+
+  Args:
+    files: of the source.
+    name: of the video, without suffix.
+    split: of the clip.
+    captions: what is said of it.
+    span: first and last second; None for the whole video.
+  """
+  path = files.first([name, f'v_{name}'])
+  start, end = span or (0.0, None)
+  media_id = name if span is None else f'{name}_{start:g}_{end:g}'
+  return SourceClip(
+    path=path,
+    file=os.path.join(files.root, path),
+    split=split,
+    media_id=media_id,
+    start=start,
+    end=end,
+    fields={records.TEXT_CONTENT: list(captions)},
+  )
+
+
+def _number(where: str, text: Any) -> float:
+  try:
+    value = float(text)
+  except (TypeError, ValueError):
+    value = -1.0
+  if value < 0:
+    raise UserError(f'{where}: time is {text!r}, expected a number of at least 0')
+  return value
+
+
+def _annotation_file(request: SourceRequest, suffixes: Sequence[str]) -> str:
+  """The list that --annotations names, or the only one of a suffix in its folder."""
+  given = request.annotations or request.path
+  if os.path.isfile(given):
+    return given
+  folder = existing_folder('annotations' if request.annotations else 'path', given)
+  names = [n for n in sorted(os.listdir(folder)) if n.lower().endswith(tuple(suffixes))]
+  if len(names) != 1:
+    raise UserError(
+      f'{folder}: holds {len(names)} {" or ".join(suffixes)} lists; name one by --annotations'
+    )
+  return os.path.join(folder, names[0])
+
+
+class VideoCC:
+  """A CSV of video URL, start and end in microseconds, and caption."""
+
+  flags = frozenset({'annotations', 'split'})
+  summary = (
+    'CSV of url, start and end (microseconds), caption (--annotations); videos named by '
+    'their ids below --path'
+  )
+
+  def list_clips(self, request: SourceRequest) -> Listing:
+    """Lists the rows; a first row without times is a header."""
+    files = VideoFiles(existing_folder('path', request.path))
+    path = _annotation_file(request, ('.csv', '.tsv'))
+    split = request.split or DEFAULT_SPLIT
+    clips = [self._clip(files, where, row, split) for where, row in _rows(path)]
+    if not clips:
+      raise UserError(f'{path}: lists no clip')
+    return Listing(clips)
+
+  def _clip(
+    self, files: VideoFiles, where: str, row: Sequence[str], split: str
+  ) -> SourceClip:
+    match = _VIDEO_ID.search(row[0].strip())
+    if not match:
+      raise UserError(f'{where}: {row[0]!r} names no video, expected its URL or id')
+    start, end = (_number(where, cell) / _MICROSECONDS for cell in row[1:3])
+    return captioned_clip(files, match[1], split, [row[3].strip()], (start, end))
+
+
+def _rows(path: str) -> Iterator[tuple[str, list[str]]]:
+  csv.field_size_limit(1 << 27)
+  delimiter = '\t' if path.lower().endswith('.tsv') else ','
+  try:
+    with open(path, encoding='utf-8-sig', newline='') as file:
+      reader = csv.reader(file, delimiter=delimiter)
+      for row in reader:
+        where = f'{path}, line {reader.line_num}'
+        if not row or (reader.line_num == 1 and not re.match(r'\d', row[1].strip())):
+          continue
+        if len(row) != 4:
+          raise UserError(
+            f'{where}: has {len(row)} columns, expected url, start, end, caption'
+          )
+        yield where, row
+  except (OSError, UnicodeDecodeError, csv.Error, IndexError) as error:
+    raise UserError(f'{path}: {error}') from error
+
+
+class ActivityNetCaptions:
+  """`train.json`, `val_1.json`, `val_2.json`: sentences of spans, or joined by video."""
+
+  flags = frozenset({'annotations'})
+
+  def __init__(self, paragraphs: bool):
+    self._paragraphs = paragraphs
+    unit = 'a clip a video, its sentences joined' if paragraphs else 'a clip a sentence'
+    self.summary = (
+      f'ActivityNet Captions, {unit}; --annotations: folder of train.json ...'
+    )
+
+  def list_clips(self, request: SourceRequest) -> Listing:
+    """Lists the videos of every split whose list there is."""
+    files = VideoFiles(existing_folder('path', request.path))
+    folder = existing_folder('annotations', request.annotations or request.path)
+    names = ('train.json', 'val_1.json', 'val_2.json')
+    first_existing('annotations', folder, names)
+    clips = []
+    for name in names:
+      if os.path.exists(path := os.path.join(folder, name)):
+        for video, entry in _object(path).items():
+          clips += self._clips(files, f'{path}: {video}', video, name[:-5], entry)
+    return Listing(clips)
+
+  def _clips(
+    self, files: VideoFiles, where: str, video: str, split: str, entry: Any
+  ) -> list[SourceClip]:
+    try:
+      spans, sentences = entry['timestamps'], entry['sentences']
+      pairs = [
+        ((_number(where, a), _number(where, b)), text.strip())
+        for (a, b), text in zip(spans, sentences, strict=True)
+      ]
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+      raise UserError(f'{where}: expected timestamps and as many sentences') from error
+    if self._paragraphs:
+      text = ' '.join(sentence for _, sentence in pairs)
+      return [captioned_clip(files, video, split, [text])]
+    return [captioned_clip(files, video, split, [text], span) for span, text in pairs]
+
+
+def _object(path: str) -> Mapping[str, Any]:
+  value = read_json(path)
+  if not isinstance(value, dict):
+    raise UserError(f'{path}: expected a JSON object by video')
+  return value
+
+
+class HowTo100M:
+  """`caption.json`: the spoken lines of each video with their times in seconds."""
+
+  flags = frozenset({'annotations', 'split'})
+  summary = (
+    'HowTo100M, caption.json or raw_caption.json (--annotations); spoken lines, joined to '
+    'clips of at least 5 seconds'
+  )
+
+  def list_clips(self, request: SourceRequest) -> Listing:
+    """Lists the clips of every video that is below `request.path`.
+
+    The list names a million videos; those that are not there are counted in a note.
+    """
+    files = VideoFiles(existing_folder('path', request.path))
+    path = _annotation_file(request, ('.json',))
+    split = request.split or DEFAULT_SPLIT
+    clips, absent = [], 0
+    for video, lines in _object(path).items():
+      if files.find(video) is None:
+        absent += 1
+        continue
+      for span, text in _joined(f'{path}: {video}', lines):
+        clips.append(captioned_clip(files, video, split, [text], span))
+    if not clips:
+      raise UserError(f'{path}: none of its videos is below {request.path}')
+    notes = [f'{absent} listed videos are not below {request.path}'] if absent else []
+    return Listing(clips, notes=notes)
+
+
+def _joined(where: str, lines: Any) -> list[tuple[tuple[float, float], str]]:
+  """Spans of at least `_SPOKEN_SECONDS` with what is said in them."""
+  try:
+    rows = list(zip(lines['start'], lines['end'], lines['text'], strict=True))
+  except (TypeError, KeyError, ValueError) as error:
+    raise UserError(f'{where}: expected start, end and text of equal length') from error
+  result = []
+  texts: list[str] = []
+  first = 0.0
+  for start, end, text in rows:
+    first = _number(where, start) if not texts else first
+    texts.append(str(text).strip())
+    if _number(where, end) - first >= _SPOKEN_SECONDS:
+      result.append(((first, float(end)), ' '.join(texts)))
+      texts = []
+  if texts and result:
+    (start, _), spoken = result[-1]
+    result[-1] = ((start, float(rows[-1][1])), ' '.join([spoken, *texts]))
+  elif texts and float(rows[-1][1]) > first:
+    result.append(((first, float(rows[-1][1])), ' '.join(texts)))
+  return result
+
+
+VIDEOCC = VideoCC()
+HOWTO100M = HowTo100M()
