@@ -17,16 +17,19 @@ _MAX_WORDS = 4
 _STRIPPED = frozenset({'DT', 'PRP$', 'WDT', 'PDT'})
 # Heads that name the medium or a place in it, and no thing.
 _GENERIC = frozenset(
-  'video clip photo image picture view background close-up footage'.split()
+  re.findall(r'\S+', 'video clip photo image picture view background close-up footage')
 )
 _STOP_WORDS = frozenset(
-  """
+  re.findall(
+    r'\S+',
+    """
     a an the this that these those my your his her its our their some any each every and or
     but of in on at by for with from to into onto over under near behind beside between
     through across around along is are was were be been being am do does did has have had he
     she it they we you i who which what while as then there up down off out very not no left
     right front top bottom next
-  """.split()
+  """,
+  )
 )
 # Words in -ing count as verbs from this length on: 'sliding', but not 'ring'.
 _LONG_ING = 6
