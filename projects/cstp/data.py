@@ -6,7 +6,7 @@ maker, the sampler and the policies by name.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -358,14 +358,16 @@ class PretextViewMaker(views.ViewMaker):
       )
     self._pretext = self._sampler
 
-  def training_views(self, frames: tf.Tensor, key: tf.Tensor) -> dict[str, tf.Tensor]:
-    """As `ViewMaker.training_views`, with the labels.
+  def training_sample(
+    self, clip: Mapping[str, tf.Tensor], key: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    """As `ViewMaker.training_sample`, with the labels.
 
     Returns:
       Also 'spatial_label', 'temporal_label', 'playback_label' int32 [R] and
       'rotation_label' int32 [R, 2].
     """
-    config = self._config
+    config, frames = self._config, clip['frames']
     pair = self._pretext.pair(
       key, tf.size(frames), config.feature_shape[0], config.temporal_stride
     )

@@ -72,7 +72,7 @@ def hits(
 
   Arguments as of `per_sample`.
   """
-  found = {}
+  found: dict[str, tf.Tensor] = {}
   for task in TASKS:
     logits, label = _by_prediction(task, outputs, labels)
     found |= {f'{task}_hit': _hits(logits, label), f'{task}_true_class': label}

@@ -73,7 +73,7 @@ class CaptionedViewMaker(views.ViewMaker):
   A training clip whose caption says left or right is not mirrored.
   """
 
-  fields = (
+  fields: Sequence[str] = (
     records.TEXT_CONTENT,
     records.TEXT_NOUN_PHRASES,
     records.TEXT_NOUN_CAPTION,

@@ -1,6 +1,7 @@
 """The dual encoder: a video transformer with groups, BERT, and what they meet in."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -16,7 +17,7 @@ from projects.gvilm import configs, text
 class Temperature(tf_keras.layers.Layer):
   """A learnable temperature between two bounds, of which the gradient never vanishes."""
 
-  def __init__(self, initial: float, bounds: tuple[float, float], name: str):
+  def __init__(self, initial: float, bounds: Sequence[float], name: str):
     super().__init__(name=name, dtype='float32')
     self._low, high = (math.log(bound) for bound in bounds)
     self._span = high - self._low

@@ -133,14 +133,18 @@ def collect(task, model, rows: int) -> dict[str, np.ndarray]:
   import tensorflow as tf
 
   step = tf.function(lambda inputs: task.validation_step(inputs, model))
-  state, captions, nouns, clips, maps = None, [], [], [], []
+  state = None
+  captions: list[np.ndarray] = []
+  nouns: list[np.ndarray] = []
+  clips: list[np.ndarray] = []
+  maps: list[np.ndarray] = []
   for plain in task_strings(task):
     inputs = task.tokenized(plain)
     valid = inputs['valid'].numpy()
     state = task.aggregate_logs(state, step(inputs))
     captions.append(plain['caption'].numpy()[valid])
     clips.append(inputs['test_views'].numpy()[valid, 0])
-    if sum(map(len, maps)) < rows:
+    if sum(len(m) for m in maps) < rows:
       maps.append(noun_maps(task, model, inputs)[valid])
       nouns.append(plain['nouns'].numpy()[valid])
   kept = {key: np.concatenate(values) for key, values in (state or {}).items()}

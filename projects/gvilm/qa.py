@@ -92,7 +92,10 @@ class ConcatHead(tf_keras.layers.Layer):
     return self.answer(self.norm(self.hidden(x)))
 
 
-HEADS = {'attention': AttentionHead, 'concat': ConcatHead}
+HEADS: dict[str, type[tf_keras.layers.Layer]] = {
+  'attention': AttentionHead,
+  'concat': ConcatHead,
+}
 
 
 class AnswerModel(model.GvilmModel):

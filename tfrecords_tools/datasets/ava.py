@@ -229,15 +229,20 @@ class _Videos:
     """The clip about a key frame, with its boxes of known actions."""
     path, begin = self._find(split, frame)
     time = frame.seconds - begin
-    known = [row for row in rows if row.action in labels]
+    known = [
+      (row, labels[row.action])
+      for row in rows
+      if row.action is not None and row.action in labels
+    ]
     stamp = round(time * MICROSECONDS)
     fields: dict[str, Any] = {
-      key: [[row.box[side] for row in known]] for side, key in enumerate(_ANNOTATED_KEYS)
+      key: [[row.box[side] for row, _ in known]]
+      for side, key in enumerate(_ANNOTATED_KEYS)
     }
     fields |= {
       records.REGION_TIMESTAMP: [[stamp]],
-      records.REGION_LABEL_INDEX: [[labels[row.action] for row in known]],
-      records.REGION_TRACK_INDEX: [[row.person for row in known]],
+      records.REGION_LABEL_INDEX: [[label for _, label in known]],
+      records.REGION_TRACK_INDEX: [[row.person for row, _ in known]],
     }
     if detected:
       fields |= {

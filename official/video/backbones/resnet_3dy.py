@@ -1,5 +1,7 @@
 """A 3D residual net whose last stage is there twice, with weights of their own."""
 
+from typing import Any
+
 import tensorflow as tf
 import tf_keras
 
@@ -34,7 +36,7 @@ class ResNet3DY(resnet_3d.ResNet3D):
     return {'4': self.local_stage}
 
   def _stage(self) -> tf_keras.Model:
-    options = dict(self._options)
+    options: dict[str, Any] = dict(self._options)
     inputs = tf_keras.Input(self.output['4'].shape[1:], name='endpoint_4')
     names = ('activation', 'use_sync_bn', 'norm_momentum', 'norm_epsilon')
     x = resnet_3d.residual_stage(

@@ -30,7 +30,9 @@ def interpolation(size: int, new_size: int | tf.Tensor) -> tf.Tensor:
   return tf.maximum(1.0 - distance, 0.0)
 
 
-def resized_positions(table: tf.Tensor, grid: Sequence[int], new_grid: Grid) -> tf.Tensor:
+def resized_positions(
+  table: tf.Tensor, grid: Sequence[int], new_grid: Sequence[Any]
+) -> tf.Tensor:
   """Position codes of another grid, interpolated in time and space.
 
   Args:
@@ -257,7 +259,8 @@ class VideoViT(tf_keras.Model):
   @property
   def stages(self) -> list[str]:
     """Names that `rematerialize` takes."""
-    return [layer.name for layer in (*self.blocks, *self.groupings.values())]
+    layers: list[tf_keras.layers.Layer] = [*self.blocks, *self.groupings.values()]
+    return [layer.name for layer in layers]
 
   @property
   def output_specs(self) -> dict[str, tf.TensorShape]:

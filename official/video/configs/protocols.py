@@ -5,6 +5,7 @@ replicas.
 """
 
 import dataclasses
+from typing import Any
 
 from official.core import config_definitions as cfg
 from official.modeling import optimization
@@ -171,7 +172,7 @@ def _key_frames(batch: int, training: bool) -> data.DataConfig:
 def tracking(sequences: int, epochs: int = 40, batch: int = 256) -> cfg.ExperimentConfig:
   """SiamFC on a frozen backbone: heads trained on pairs, the last stages dilated."""
   steps = steps_of(sequences, batch, epochs)
-  views = {
+  views: dict[str, Any] = {
     'global_batch_size': batch,
     'feature_shape': (8, 255, 255, 3),
     'views': 'siamese',

@@ -261,7 +261,7 @@ class SuperpixelRegions:
     rank = np.resize(order, len(boxes))
     kept = np.asarray(boxes, np.float32)[np.argsort(rank, kind='stable')[:count]]
     missing = count - len(kept)
-    whole = np.tile(np.float32([0, 0, 1, 1]), (missing, 1))
+    whole = np.tile(np.array([0, 0, 1, 1], np.float32), (missing, 1))
     return np.concatenate([kept, whole]), np.arange(count) < len(kept)
 
   def __call__(self, view: Shown, count: int) -> tuple[tf.Tensor, tf.Tensor]:

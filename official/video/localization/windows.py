@@ -10,6 +10,7 @@ video. The .npz holds features [V, length, D], names [V], durations [V] in secon
 with segments also give <output>.json, their annotations in ActivityNet's format.
 """
 
+import functools
 import json
 import os
 import sys
@@ -145,6 +146,9 @@ def extract(params, table, encoder, step: int, length: int, subset: str):
     )
     return decoding.decode_crops(tf.gather(frames, indices), crop, (height, width))[0]
 
+  def windows_at(frames: tf.Tensor, starts: np.ndarray) -> tf.Tensor:
+    return tf.stack([decoded(frames, tf.constant(int(start))) for start in starts])
+
   rows, skipped = [], []
   database: dict[str, Any] = {}
   names = table.names()
@@ -158,9 +162,7 @@ def extract(params, table, encoder, step: int, length: int, subset: str):
       frames, rate = clip['frames'], float(clip[records.IMAGE_FRAME_RATE][0])
       count = int(tf.size(frames))
       values, centres = window_features(
-        lambda starts, frames=frames: tf.stack(
-          [decoded(frames, tf.constant(int(s))) for s in starts]
-        ),
+        functools.partial(windows_at, frames),
         encoder,
         count,
         window,

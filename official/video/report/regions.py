@@ -138,12 +138,12 @@ def attention(
   images = []
   for number, frame in enumerate(frames):
     image = _enlarged(frame)
-    mask = Image.fromarray(np.uint8(255 * strength[number]))
+    mask = Image.fromarray((255 * strength[number]).astype(np.uint8))
     mask = mask.resize(image.size, Image.Resampling.BICUBIC)
     shade = np.asarray(mask, np.float32)[..., None] / 255
     grey = np.asarray(image.convert('L').convert('RGB'), np.float32)
     mixed = shade * np.asarray(image, np.float32) + (1 - shade) * grey * 0.35
-    image = Image.fromarray(np.uint8(mixed))
+    image = Image.fromarray(mixed.astype(np.uint8))
     if number == key:
       _outlined(image, box, plots.COLORS[0])
     images.append(image)

@@ -184,9 +184,9 @@ class VideoTask(base_task.Task, abc.ABC):
       Its scores, with 'evaluated' and 'expected'.
     """
     step = tf.function(lambda batch: self.validation_step(batch, model))
-    state = None
+    state: dict[str, list] = {}
     for batch in self.build_inputs(self.task_config.validation_data):
-      state = self.aggregate_logs(state, step(batch))
+      state = self.aggregate_logs(state or None, step(batch))
     outputs = {key: np.concatenate(value) for key, value in state.items()}
     if folder:
       self.save_predictions(outputs, folder)

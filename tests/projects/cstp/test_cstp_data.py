@@ -52,7 +52,11 @@ def config(reference_compatible=None, flip=0.5, **fields):
 @functools.cache
 def maker(**fields):
   made = views.build_view_maker(config(**fields))
-  return tf.function(made.training_views, autograph=False)
+
+  def sample(frames, key):
+    return made.training_sample({'frames': frames}, key)
+
+  return tf.function(sample, autograph=False)
 
 
 def samples(count, **fields):
@@ -150,8 +154,8 @@ def test_host_and_device_make_the_same_views():
   changed = config(augment_on='device', **fields)
   on_device = views.build_view_maker(changed)
   key = draws.sample_key(0, 0, 3)
-  expected = on_host.training_views(video(), key)
-  made = on_device.training_views(video(), key)
+  expected = on_host.training_sample({'frames': video()}, key)
+  made = on_device.training_sample({'frames': video()}, key)
   assert made['views'].dtype == tf.uint8
   actual = views.augment_on_device(made, changed)
   np.testing.assert_allclose(actual['views'], expected['views'], atol=2e-3)
