@@ -29,16 +29,15 @@ WEIGHTS = {
   'pretexts alone': [0.0, 1.0, 1.0, 1.0, 1.0],
   REFERENCE: [0.1, 1.0, 1.0, 1.0, 1.0],
 }
-# Light from above tells how a picture is turned; a camera that moves in tells the time,
-# whatever part of the frame is seen and however it is turned: of actions that repeat
-# nothing could be told of a clip's place in time. The videos last long enough for a clip
-# at each of the four rates.
+# Light from above tells how a picture is turned, and its colour tells the time, whatever
+# part of the frame is seen: of actions that repeat nothing could be told of a clip's place
+# in time. The videos last long enough for two clips at each of the four rates.
 VIDEOS = (
   '--short_side=64,80',
-  '--seconds=4,5',
+  '--seconds=7,8',
   '--num_backgrounds=1',
   '--daylight=0.6',
-  '--approach=3',
+  '--light_cycle=7',
 )
 FRAME_RATE = 15
 SHAPE = [8, 32, 32, 3]
@@ -198,8 +197,8 @@ def facts(sizes: Sizes) -> dict[str, Any]:
     "of the reference's views.",
     'backbone': 'R3D-10, width 0.25',
     'clips': 'x'.join(map(str, SHAPE)),
-    'data': f'{sizes.train} training and {sizes.test} test videos, 12 classes, lit from '
-    'above, the camera moving in',
+    'data': f'{sizes.train} training and {sizes.test} test videos, 12 classes, under light '
+    'from above that changes its colour',
     'budget': f'{sizes.steps} steps of {BATCH} videos',
     'machine': f'{platform.machine()}, {os.cpu_count()} cores',
     'versions': f'vidgarden {__version__}, TensorFlow {tf.__version__}',

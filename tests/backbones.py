@@ -34,7 +34,7 @@ def build(family: str, norm=None, specs=None, **fields) -> tf_keras.Model:
 
 def unsynchronized():
   """Normalization as the references' goldens had it: over the values of one replica."""
-  norm = backbones.norm_activation()
+  norm = backbones.NormActivation()
   norm.use_sync_bn = False
   return norm
 

@@ -84,13 +84,16 @@ class VideoTrainer(base_trainer.Trainer):
   def _validation_input(self, config, task: base.VideoTask):
     """The batches of one evaluation after the other."""
     data = config.task.validation_data
+    places = reader.num_places(data, len(task.validation_index))
+    # With stepped test clips only the records themselves tell how many there are.
     self._validation_batches = (
-      reader.num_places(data, len(task.validation_index)) // data.global_batch_size
+      None if data.test_clip_step else places // data.global_batch_size
     )
 
     # Orbit passes on what has this name.
     def batches(input_context=None):
-      return task.build_inputs(data, input_context).repeat()
+      once = task.build_inputs(data, input_context)
+      return once if self._validation_batches is None else once.repeat()
 
     return orbit.utils.make_distributed_dataset(tf.distribute.get_strategy(), batches)
 
@@ -244,7 +247,8 @@ class VideoTrainer(base_trainer.Trainer):
     """Evaluates the first batches, or all of them where `num_steps` is -1."""
     steps = int(num_steps)
     whole = self._validation_batches
-    steps = whole if steps == -1 else min(steps, whole)
+    if whole is not None:
+      steps = whole if steps == -1 else min(steps, whole)
     # Each new iterator would compile the augmentation again and keep what it compiled.
     if self._eval_iter is None:
       self._eval_iter = iter(self.eval_dataset)

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from official.core import config_definitions as cfg
 from official.core import exp_factory
 from official.modeling import hyperparams
-from official.vision.configs import common
 
 from official.video.configs import backbones, data, heads, tasks
 from projects.cstp import optimizer
@@ -43,8 +42,8 @@ class Model(hyperparams.Config):
   backbone: backbones.Backbone = dataclasses.field(
     default_factory=lambda: backbones.Backbone(type='r2plus1d')
   )
-  norm_activation: common.NormActivation = dataclasses.field(
-    default_factory=backbones.norm_activation
+  norm_activation: backbones.NormActivation = dataclasses.field(
+    default_factory=backbones.NormActivation
   )
   remat: str = 'none'
   endpoint: str = '5'

@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import av
-import cv2
 import numpy as np
 import pytest
 from scipy import stats
@@ -238,21 +237,17 @@ def test_light_falls_from_above():
   np.testing.assert_allclose(share[0, -1].mean(), 0.5, atol=0.02)
 
 
-def test_the_camera_moves_in():
-  config = scene.Config(seed=3, seconds=(1, 1), approach=3.0)
-  plain = dataclasses.replace(config, approach=1.0)
-  near, still = (scene.draw_scene(c, 'train', 0) for c in (config, plain))
-  middle = np.tile([still.height / 2, still.width / 2], 2)
-  boxes = [render.actor_boxes(drawn, drawn.actors[0]) - middle for drawn in (near, still)]
-  np.testing.assert_allclose(boxes[0][0], boxes[1][0] / 3)
-  np.testing.assert_allclose(boxes[0][-1], boxes[1][-1])
-  empty = dataclasses.replace(near, actors=(), drift=(0.0, 0.0))
-  first, *_, last = (frame[..., 0] for frame in render.render(empty, config))
-  small = cv2.resize(last, None, fx=1 / 3, fy=1 / 3, interpolation=cv2.INTER_AREA)
-  top, left = (a // 2 - b // 2 for a, b in zip(first.shape, small.shape, strict=True))
-  core = first[top : top + small.shape[0], left : left + small.shape[1]]
-  smooth = [cv2.GaussianBlur(part, (0, 0), 2).ravel() for part in (core, small)]
-  assert np.corrcoef(smooth)[0, 1] > 0.8
+def test_the_colour_of_the_light_goes_round():
+  config = scene.Config(seed=3, short_side=(48, 48), seconds=(1.2, 1.2), light_cycle=1.0)
+  drawn = scene.draw_scene(config, 'train', 0)
+  plain = dataclasses.replace(config, light_cycle=0.0)
+  before = np.stack(list(render.render(drawn, plain))).astype(float)
+  after = np.stack(list(render.render(drawn, config)))
+  share = after.mean((1, 2)) / before.mean((1, 2))
+  assert share.min() < 0.45 and share.max() > 0.95
+  period = drawn.fps
+  np.testing.assert_allclose(share[0], share[period], atol=0.05)
+  assert np.abs(share[0] - share[period // 2]).max() > 0.4
 
 
 def test_segments_say_when_the_object_moves():
@@ -389,7 +384,7 @@ def test_occupied_folder_is_refused_and_kept(tmp_path):
     ('--num_workers=0', "'0' is not an integer of at least 1"),
     ('--objects=3', 'invalid choice'),
     ('--daylight=2', "'2' is not a number from 0 to 1"),
-    ('--approach=0.5', "'0.5' is not a number from 1 to 8"),
+    ('--light_cycle=-1', "'-1' is not a number from 0 to 3600"),
     ('--colour=red', 'unrecognized arguments'),
   ],
 )

@@ -102,11 +102,6 @@ def camera_offset(scene: Scene) -> np.ndarray:
   return scene.height * np.array(scene.drift) * np.sin(angle)
 
 
-def camera_scale(scene: Scene) -> np.ndarray:
-  """Size of everything at each frame, `[T]`, relative to the video's end."""
-  return scene.approach ** np.linspace(-1, 0, scene.frames)
-
-
 def actor_trajectory(scene: Scene, actor: Actor) -> Trajectory:
   """Pose over the frames of the video; the object rests outside its acting frames."""
   frames = np.clip(np.arange(scene.frames), actor.first, actor.last)
@@ -129,10 +124,8 @@ def actor_transforms(scene: Scene, actor: Actor) -> np.ndarray:
   cos = factor * np.cos(pose.rotation + actor.tilt)
   sin = factor * np.sin(pose.rotation + actor.tilt)
   linear = np.stack([np.stack([cos, -sin], 1), np.stack([sin, cos], 1)], 1)
-  middle = np.array([scene.width, scene.height]) / 2
-  scale = camera_scale(scene)[:, None]
-  shift = middle + scale * (offset + move + camera_offset(scene) - middle)
-  return np.concatenate([scale[..., None] * linear, shift[..., None]], axis=2)
+  shift = offset + move + camera_offset(scene)
+  return np.concatenate([linear, shift[..., None]], axis=2)
 
 
 def actor_boxes(scene: Scene, actor: Actor) -> np.ndarray:
@@ -215,31 +208,23 @@ def _paste(
 
 def _background(scene: Scene, seed: int) -> tuple[np.ndarray, np.ndarray]:
   """The surface at the video's scale, and where its shown part is centered, (x, y)."""
-  side = round(scene.approach * scene.width / scene.zoom)
+  side = round(scene.width / scene.zoom)
   pixels = surface(seed, scene.background).pixels
   pixels = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
-  half = scene.approach * np.array([scene.width, scene.height]) / 2 + 0.05 * scene.height
+  half = np.array([scene.width, scene.height]) / 2 + 0.05 * scene.height
   return pixels, half + np.array(scene.corner) * np.maximum(side - 2 * half, 0)
 
 
-def _view(
-  pixels: np.ndarray, size: tuple[int, int], center: np.ndarray, scale: float
-) -> np.ndarray:
-  """The part of a surface about a center that fills a picture at a scale."""
-  if scale == 1:
-    return cv2.getRectSubPix(pixels, size, tuple(center))
-  corner = center - (np.array(size) - 1) / (2 * scale)
-  matrix = np.array([[1 / scale, 0, corner[0]], [0, 1 / scale, corner[1]]])
-  flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-  return cv2.warpAffine(pixels, matrix, size, None, flags, cv2.BORDER_REPLICATE)
-
-
-def _lit(frame: np.ndarray, daylight: float) -> np.ndarray:
-  """A frame under light from above."""
-  if not daylight:
-    return frame
-  light = 1 - daylight * np.linspace(0, 1, len(frame))
-  return (frame * light[:, None, None]).astype(np.uint8)
+def _light(scene: Scene, config: Config) -> np.ndarray | None:
+  """Factors of the frames' pixels, broadcast to `[T, H, W, 3]`; None of plain light."""
+  if not config.daylight and not config.light_cycle:
+    return None
+  light = 1 - config.daylight * np.linspace(0, 1, scene.height)[:, None, None]
+  if not config.light_cycle:
+    return np.broadcast_to(light, (scene.frames, *light.shape))
+  turn = 2 * np.pi * np.arange(scene.frames) / (scene.fps * config.light_cycle)
+  angle = scene.light_phase + turn[:, None] + 2 * np.pi * np.arange(3) / 3
+  return light * (0.7 + 0.3 * np.cos(angle))[:, None, None]
 
 
 def render(scene: Scene, config: Config) -> Iterator[np.ndarray]:
@@ -251,9 +236,10 @@ def render(scene: Scene, config: Config) -> Iterator[np.ndarray]:
     scale = actor_trajectory(scene, actor).scale.max()
     sprite = _sprite(actor, scale * actor.size * scene.height, dark)
     drawn.append((sprite, actor_transforms(scene, actor), actor_boxes(scene, actor)))
-  size, scales = (scene.width, scene.height), camera_scale(scene)
+  light = _light(scene, config)
   for number, offset in enumerate(camera_offset(scene)):
-    frame = _view(pixels, size, middle - offset, scales[number])
+    at = tuple(middle - offset)
+    frame = cv2.getRectSubPix(pixels, (scene.width, scene.height), at)
     for sprite, transforms, boxes in drawn:
       _paste(frame, sprite, transforms[number], boxes[number])
-    yield _lit(frame, config.daylight)
+    yield frame if light is None else (frame * light[number]).astype(np.uint8)

@@ -51,8 +51,8 @@ class Config:
     num_textures: how many of `TEXTURES` objects have.
     daylight: how much darker the lower edge is than the upper one, in [0, 1]; above 0 a
       picture has an up and a down.
-    approach: how much nearer the camera is at the end than at the start, as a ratio of at
-      least 1; above 1 a moment has an earlier and a later.
+    light_cycle: seconds in which the light's colour goes round once; above 0 pictures
+      tell how much later one is than another. 0 keeps it white.
   """
 
   seed: int = 0
@@ -65,7 +65,7 @@ class Config:
   num_colors: int = 2
   num_textures: int = 2
   daylight: float = 0.0
-  approach: float = 1.0
+  light_cycle: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Scene:
     drift: amplitude (x, y) of the camera's drift, in short sides.
     drift_frequency: cycles a second of the drift along (x, y).
     drift_phase: radians at the start along (x, y).
-    approach: size of everything at the end, relative to the start.
+    light_phase: radians of the light's colour at the start.
     caption: one of `CAPTIONS`.
     actors: the objects; later ones are drawn over earlier ones.
   """
@@ -131,7 +131,7 @@ class Scene:
   drift: tuple[float, float]
   drift_frequency: tuple[float, float]
   drift_phase: tuple[float, float]
-  approach: float
+  light_phase: float
   caption: str
   actors: Sequence[Actor]
 
@@ -231,7 +231,7 @@ def draw_scene(config: Config, split: str, index: int) -> Scene:
     drift=draw.pair('drift', 0.0, 0.03),
     drift_frequency=draw.pair('drift frequency', 0.1, 0.3),
     drift_phase=draw.pair('drift phase', 0, 2 * np.pi),
-    approach=config.approach,
+    light_phase=draw.uniform('light phase', 0, 2 * np.pi),
     caption=draw.choice('caption', CAPTIONS),
     actors=tuple(
       _actor(draw.under('actor', number), action, (side + number) % 2, frames, config)

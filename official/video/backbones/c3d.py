@@ -7,7 +7,6 @@ import tf_keras
 
 from official.video.backbones import factory, layers
 from official.video.configs import backbones as backbones_config
-from official.vision.configs import common
 
 # The convolutions of each stage, by name and filters; a pooling stands between stages.
 STAGES: tuple[dict[str, int], ...] = (
@@ -62,7 +61,7 @@ class C3D(layers.VideoBackbone):
 @factory.register('c3d')
 def build_c3d(
   config: backbones_config.C3D,
-  norm_activation: common.NormActivation,
+  norm_activation: backbones_config.NormActivation,
   input_specs: tf_keras.layers.InputSpec | None = None,
 ) -> layers.VideoBackbone:
   """Builds a `C3D` from its configuration; see `factory.build_backbone`."""

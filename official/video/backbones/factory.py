@@ -10,10 +10,9 @@ import tf_keras
 from official.video.backbones import remat as rematerialization
 from official.video.configs import backbones as backbones_config
 from official.video.errors import UserError
-from official.vision.configs import common
 
 Builder = Callable[
-  [Any, common.NormActivation, tf_keras.layers.InputSpec | None], tf_keras.Model
+  [Any, backbones_config.NormActivation, tf_keras.layers.InputSpec | None], tf_keras.Model
 ]
 
 _BUILDERS: dict[str, Builder] = {}
@@ -47,7 +46,7 @@ def register(name: str) -> Callable[[Builder], Builder]:
 
 def build_backbone(
   config: backbones_config.Backbone,
-  norm_activation: common.NormActivation | None = None,
+  norm_activation: backbones_config.NormActivation | None = None,
   input_specs: tf_keras.layers.InputSpec | None = None,
   remat: str = 'none',
 ) -> tf_keras.Model:
@@ -55,7 +54,7 @@ def build_backbone(
 
   Args:
     config: the family and its configuration.
-    norm_activation: normalization and activation; `configs.backbones.norm_activation()`
+    norm_activation: normalization and activation; `configs.backbones.NormActivation`
       by default.
     input_specs: `[B, T, H, W, C]`, any of B, T, H, W may be None; every clip size is
       taken by default.
@@ -75,7 +74,7 @@ def build_backbone(
       f'backbone.type is {name!r}; expected one of {", ".join(known)}; '
       'correct the name or register the backbone'
     )
-  norm_activation = norm_activation or backbones_config.norm_activation()
+  norm_activation = norm_activation or backbones_config.NormActivation()
   model = _BUILDERS[name](config.get(), norm_activation, input_specs)
   rematerialization.rematerialize(model, remat)
   return model

@@ -8,7 +8,6 @@ import tf_keras
 
 from official.video.backbones import factory, layers
 from official.video.configs import backbones as backbones_config
-from official.vision.configs import common
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +104,7 @@ class I3D(layers.VideoBackbone):
 @factory.register('i3d')
 def build_i3d(
   config: backbones_config.I3D,
-  norm_activation: common.NormActivation,
+  norm_activation: backbones_config.NormActivation,
   input_specs: tf_keras.layers.InputSpec | None = None,
 ) -> layers.VideoBackbone:
   """Builds an `I3D` from its configuration; see `factory.build_backbone`."""

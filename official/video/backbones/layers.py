@@ -17,7 +17,6 @@ import tf_keras
 from official.modeling import hyperparams
 from official.video.configs import backbones as backbones_config
 from official.video.errors import UserError
-from official.vision.configs import common
 
 Size = tuple[int, int, int]  # Frames, rows, columns.
 Padding = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
@@ -70,7 +69,7 @@ class Units:
   """
 
   config: backbones_config.ConvNet
-  norm_activation: common.NormActivation
+  norm_activation: backbones_config.NormActivation
 
   def width(self, filters: int) -> int:
     """Channels of a layer that has `filters` at full width."""
@@ -192,7 +191,7 @@ class VideoBackbone(tf_keras.Model):
   def __init__(
     self,
     config: backbones_config.ConvNet | None = None,
-    norm_activation: common.NormActivation | None = None,
+    norm_activation: backbones_config.NormActivation | None = None,
     clip_shape: Sequence[int | None] = (None, None, None, 3),
     name: str | None = None,
   ):
@@ -201,7 +200,7 @@ class VideoBackbone(tf_keras.Model):
     Args:
       config: of the family; its defaults if None.
       norm_activation: normalization and activation;
-        `configs.backbones.norm_activation()` by default.
+        `configs.backbones.NormActivation` by default.
       clip_shape: [T, H, W, C] of the input, None where any size is taken.
       name: of the model; the family's by default.
 
@@ -209,7 +208,7 @@ class VideoBackbone(tf_keras.Model):
       UserError: if an option is impossible or the clip too small.
     """
     config = (config or self.config_class()).replace()
-    norm = norm_activation or backbones_config.norm_activation()
+    norm = norm_activation or backbones_config.NormActivation()
     self.check(config)
     smallest = self.smallest_clip(config)
     _check_clip(self.family, clip_shape, smallest)
@@ -268,7 +267,7 @@ class VideoBackbone(tf_keras.Model):
     del custom_objects
     return cls(
       cls.config_class(**config['config']),
-      common.NormActivation(**config['norm_activation']),
+      backbones_config.NormActivation(**config['norm_activation']),
       config['clip_shape'],
       config['name'],
     )
@@ -277,7 +276,7 @@ class VideoBackbone(tf_keras.Model):
   def from_specs(
     cls,
     config: hyperparams.Config,
-    norm_activation: common.NormActivation,
+    norm_activation: backbones_config.NormActivation,
     input_specs: tf_keras.layers.InputSpec | None,
   ) -> 'VideoBackbone':
     """Builds the net for clips as specified; see `factory.build_backbone`."""

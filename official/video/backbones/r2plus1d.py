@@ -8,7 +8,6 @@ import tf_keras
 from official.video.backbones import factory, layers
 from official.video.configs import backbones as backbones_config
 from official.video.errors import UserError
-from official.vision.configs import common
 
 STAGES = ('conv2', 'conv3', 'conv4', 'conv5')
 STEM_FILTERS = 64
@@ -73,7 +72,7 @@ class R2Plus1D(layers.VideoBackbone):
 @factory.register('r2plus1d')
 def build_r2plus1d(
   config: backbones_config.R2Plus1D,
-  norm_activation: common.NormActivation,
+  norm_activation: backbones_config.NormActivation,
   input_specs: tf_keras.layers.InputSpec | None = None,
 ) -> layers.VideoBackbone:
   """Builds an `R2Plus1D` from its configuration; see `factory.build_backbone`."""

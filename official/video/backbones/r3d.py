@@ -12,7 +12,6 @@ import tf_keras
 from official.video.backbones import factory, layers
 from official.video.configs import backbones as backbones_config
 from official.video.errors import UserError
-from official.vision.configs import common
 
 STEM_FILTERS = 64
 SHORTCUT_TYPES = ('A', 'B')
@@ -105,7 +104,7 @@ class R3D(layers.VideoBackbone):
 @factory.register('r3d')
 def build_r3d(
   config: backbones_config.R3D,
-  norm_activation: common.NormActivation,
+  norm_activation: backbones_config.NormActivation,
   input_specs: tf_keras.layers.InputSpec | None = None,
 ) -> layers.VideoBackbone:
   """Builds an `R3D` from its configuration; see `factory.build_backbone`."""

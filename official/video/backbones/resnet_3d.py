@@ -15,7 +15,6 @@ import tf_keras
 from official.video.backbones import factory
 from official.video.configs import backbones as backbones_config
 from official.video.errors import UserError
-from official.vision.configs import common
 
 STAGES = ('res2', 'res3', 'res4', 'res5')
 STEM_FILTERS = 64
@@ -284,7 +283,7 @@ class ResNet3D(tf_keras.Model):
 @factory.register('resnet_3d')
 def build_resnet_3d(
   config: backbones_config.ResNet3D,
-  norm_activation: common.NormActivation,
+  norm_activation: backbones_config.NormActivation,
   input_specs: tf_keras.layers.InputSpec | None = None,
 ) -> ResNet3D:
   """Builds a `ResNet3D` from its configuration; see `factory.build_backbone`."""

@@ -7,7 +7,6 @@ import tf_keras
 
 from official.video.backbones import factory, resnet_3d
 from official.video.configs import backbones as backbones_config
-from official.vision.configs import common
 
 LOCAL = '5_1'
 _LAST = len(resnet_3d.STAGES) - 1
@@ -63,7 +62,7 @@ class ResNet3DY(resnet_3d.ResNet3D):
 @factory.register('resnet_3dy')
 def build_resnet_3dy(
   config: backbones_config.ResNet3DY,
-  norm_activation: common.NormActivation,
+  norm_activation: backbones_config.NormActivation,
   input_specs: tf_keras.layers.InputSpec | None = None,
 ) -> ResNet3DY:
   """Builds a `ResNet3DY` from its configuration; see `factory.build_backbone`."""

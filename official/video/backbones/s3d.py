@@ -8,7 +8,6 @@ import tf_keras
 
 from official.video.backbones import factory, i3d, layers
 from official.video.configs import backbones as backbones_config
-from official.vision.configs import common
 
 # The original registers its units a second time, under the stage they belong to.
 ALIASES: dict[str, str] = {
@@ -79,7 +78,7 @@ class S3D(layers.VideoBackbone):
 @factory.register('s3d')
 def build_s3d(
   config: backbones_config.S3D,
-  norm_activation: common.NormActivation,
+  norm_activation: backbones_config.NormActivation,
   input_specs: tf_keras.layers.InputSpec | None = None,
 ) -> layers.VideoBackbone:
   """Builds an `S3D` from its configuration; see `factory.build_backbone`."""

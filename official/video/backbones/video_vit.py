@@ -11,7 +11,6 @@ from official.video import recompute
 from official.video.backbones import factory, grouping
 from official.video.configs import backbones as backbones_config
 from official.video.errors import UserError
-from official.vision.configs import common
 
 Grid = tuple[Any, Any, Any]
 _EPSILON = 1e-6
@@ -356,7 +355,7 @@ def _check(config: backbones_config.VideoViT) -> None:
 @factory.register('video_vit')
 def build_video_vit(
   config: backbones_config.VideoViT,
-  norm_activation: common.NormActivation,
+  norm_activation: backbones_config.NormActivation,
   input_specs: tf_keras.layers.InputSpec | None = None,
 ) -> VideoViT:
   """Builds a `VideoViT` with its weights; layer norm whatever `norm_activation` says."""

@@ -3,14 +3,26 @@
 import dataclasses
 
 from official.modeling import hyperparams
-from official.vision.configs import common
 
 
-def norm_activation() -> common.NormActivation:
-  """Normalization of video pretraining: ReLU, synchronized BN, momentum 0.9, eps 1e-5."""
-  return common.NormActivation(
-    activation='relu', use_sync_bn=True, norm_momentum=0.9, norm_epsilon=1e-5
-  )
+@dataclasses.dataclass
+class NormActivation(hyperparams.Config):
+  """Batch normalization and activation; the defaults are those of video pretraining.
+
+  The Model Garden's class of this name has the same fields; importing that one imports
+  all of its detection code.
+
+  Attributes:
+    activation: of Keras, by name.
+    use_sync_bn: take the statistics over all replicas.
+    norm_momentum: of the moving statistics.
+    norm_epsilon: added to the variance.
+  """
+
+  activation: str = 'relu'
+  use_sync_bn: bool = True
+  norm_momentum: float = 0.9
+  norm_epsilon: float = 1e-5
 
 
 @dataclasses.dataclass

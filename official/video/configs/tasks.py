@@ -5,7 +5,6 @@ import dataclasses
 from official.core import config_definitions as cfg
 from official.modeling import hyperparams
 from official.video.configs import backbones, data, heads
-from official.vision.configs import common
 
 
 @dataclasses.dataclass
@@ -21,8 +20,8 @@ class PretrainModel(hyperparams.Config):
   """
 
   backbone: backbones.Backbone = dataclasses.field(default_factory=backbones.Backbone)
-  norm_activation: common.NormActivation = dataclasses.field(
-    default_factory=backbones.norm_activation
+  norm_activation: backbones.NormActivation = dataclasses.field(
+    default_factory=backbones.NormActivation
   )
   remat: str = 'none'
   endpoint: str = '5'
@@ -46,8 +45,8 @@ class ClassifierModel(hyperparams.Config):
   """
 
   backbone: backbones.Backbone = dataclasses.field(default_factory=backbones.Backbone)
-  norm_activation: common.NormActivation = dataclasses.field(
-    default_factory=backbones.norm_activation
+  norm_activation: backbones.NormActivation = dataclasses.field(
+    default_factory=backbones.NormActivation
   )
   remat: str = 'none'
   endpoint: str = '5'
@@ -133,8 +132,8 @@ class LocalizationModel(hyperparams.Config):
   """
 
   backbone: backbones.Backbone = dataclasses.field(default_factory=backbones.Backbone)
-  norm_activation: common.NormActivation = dataclasses.field(
-    default_factory=backbones.norm_activation
+  norm_activation: backbones.NormActivation = dataclasses.field(
+    default_factory=backbones.NormActivation
   )
   remat: str = 'none'
   endpoint: str = '5'
@@ -196,8 +195,8 @@ class TrackingModel(hyperparams.Config):
   """
 
   backbone: backbones.Backbone = dataclasses.field(default_factory=backbones.Backbone)
-  norm_activation: common.NormActivation = dataclasses.field(
-    default_factory=backbones.norm_activation
+  norm_activation: backbones.NormActivation = dataclasses.field(
+    default_factory=backbones.NormActivation
   )
   remat: str = 'none'
   endpoint: str = '5'

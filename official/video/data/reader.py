@@ -343,6 +343,7 @@ def _without_absent(
   return kept.concatenate(padding).take(share * batches)
 
 
+@tf.autograph.experimental.do_not_convert  # Rewriting what needs none takes seconds.
 def build_dataset(
   config: data_config.DataConfig,
   table: index.RecordIndex,

@@ -5,8 +5,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from official.video.configs import backbones
 from official.video.configs import heads as heads_config
-from official.vision.configs import common
 
 
 @tf_keras.utils.register_keras_serializable(package='Vidgarden')
@@ -102,7 +102,7 @@ class ProjectionHead(tf_keras.layers.Layer):
 
 def build_projection_head(
   config: heads_config.ProjectionHead,
-  norm_activation: common.NormActivation | None = None,
+  norm_activation: backbones.NormActivation | None = None,
 ) -> ProjectionHead:
   """Builds the head of a configuration.
 
@@ -114,7 +114,7 @@ def build_projection_head(
   Returns:
     The head, not built yet.
   """
-  shared = {}
+  shared: dict[str, Any] = {}
   if norm_activation is not None:
     shared['use_sync_bn'] = norm_activation.use_sync_bn
     shared['activation'] = norm_activation.activation

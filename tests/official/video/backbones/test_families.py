@@ -76,7 +76,7 @@ def test_a_gradient_reaches_every_variable(family):
 )
 def test_compiles_forward_and_gradient(family, sync):
   tf_keras.utils.set_random_seed(1)
-  norm = backbones_config.norm_activation()
+  norm = backbones_config.NormActivation()
   norm.use_sync_bn = sync
   net = narrow(family, norm, **({'model_id': 10} if family == 'r3d' else {}))
   weights, inputs = net.get_weights(), clips(family)
@@ -115,7 +115,7 @@ def test_config_round_trip_and_file(family, tmp_path):
 
 @every_family
 def test_norm_options_reach_every_layer(family):
-  norm = backbones_config.norm_activation()
+  norm = backbones_config.NormActivation()
   norm.override(
     {
       'norm_momentum': 0.7,

@@ -207,7 +207,7 @@ def test_unsynchronized_statistics_differ(mirrored, make):
 
 
 def test_norm_options_reach_every_batch_norm():
-  norm = backbones.norm_activation()
+  norm = backbones.NormActivation()
   norm.override({'norm_momentum': 0.7, 'norm_epsilon': 1e-3, 'activation': 'swish'})
   net = build(norm, model_id=10)
   norms = [

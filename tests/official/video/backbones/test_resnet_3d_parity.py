@@ -55,7 +55,7 @@ def reference() -> video_ssl_model.VideoSSLModel:
   )
   config = video_ssl.VideoSSLModel(
     backbone=backbones_3d.Backbone3D(type='resnet_3d', resnet_3d=resnet),
-    norm_activation=backbones.norm_activation(),
+    norm_activation=backbones.NormActivation(),
   )
   config.hidden_norm_activation.use_sync_bn = True
   specs = tf_keras.layers.InputSpec(shape=[None, None, None, None, 3])

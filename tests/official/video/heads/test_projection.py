@@ -56,7 +56,7 @@ def test_config_round_trip():
 
 
 def test_takes_synchronization_and_activation_of_the_backbone():
-  norm = backbones.norm_activation()
+  norm = backbones.NormActivation()
   norm.override({'use_sync_bn': False, 'activation': 'swish'})
   head = build_projection_head(heads.ProjectionHead(hidden_dim=4), norm)
   assert (head.use_sync_bn, head.activation) == (False, 'swish')
