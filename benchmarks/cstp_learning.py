@@ -37,7 +37,7 @@ VIDEOS = (
   '--seconds=7,8',
   '--num_backgrounds=1',
   '--daylight=0.6',
-  '--light_cycle=7',
+  '--light_cycle=8,40',
 )
 FRAME_RATE = 15
 SHAPE = [8, 32, 32, 3]

@@ -248,9 +248,8 @@ def _parser() -> argparse.ArgumentParser:
   )
   add(
     '--light_cycle',
-    type=_between(0, 3600),
-    default=Config.light_cycle,
-    help="seconds in which the light's colour goes round once; 0: white light",
+    help='seconds in which the light turns from white to violet and back: a number, or '
+    'least,greatest; without it the light stays white',
   )
   add('--container', choices=sorted(CODECS), default='mp4', help='file format')
   add(
@@ -289,7 +288,9 @@ def run(argv: Sequence[str]) -> None:
     num_colors=args.num_colors,
     num_textures=args.num_textures,
     daylight=args.daylight,
-    light_cycle=args.light_cycle,
+    light_cycle=parse_range('light_cycle', args.light_cycle, float, 0.1)
+    if args.light_cycle
+    else None,
   )
   started = time.monotonic()
   total = synthesize(args.output_dir, _splits(args), config, args.num_workers)

@@ -51,8 +51,8 @@ class Config:
     num_textures: how many of `TEXTURES` objects have.
     daylight: how much darker the lower edge is than the upper one, in [0, 1]; above 0 a
       picture has an up and a down.
-    light_cycle: seconds in which the light's colour goes round once; above 0 pictures
-      tell how much later one is than another. 0 keeps it white.
+    light_cycle: least and greatest number of seconds in which the light turns from
+      white to violet and back, so that pictures tell the time; None keeps it white.
   """
 
   seed: int = 0
@@ -65,7 +65,7 @@ class Config:
   num_colors: int = 2
   num_textures: int = 2
   daylight: float = 0.0
-  light_cycle: float = 0.0
+  light_cycle: tuple[float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +116,7 @@ class Scene:
     drift: amplitude (x, y) of the camera's drift, in short sides.
     drift_frequency: cycles a second of the drift along (x, y).
     drift_phase: radians at the start along (x, y).
+    light_frequency: cycles a second of the light's colour; 0 where it stays white.
     light_phase: radians of the light's colour at the start.
     caption: one of `CAPTIONS`.
     actors: the objects; later ones are drawn over earlier ones.
@@ -131,6 +132,7 @@ class Scene:
   drift: tuple[float, float]
   drift_frequency: tuple[float, float]
   drift_phase: tuple[float, float]
+  light_frequency: float
   light_phase: float
   caption: str
   actors: Sequence[Actor]
@@ -231,6 +233,9 @@ def draw_scene(config: Config, split: str, index: int) -> Scene:
     drift=draw.pair('drift', 0.0, 0.03),
     drift_frequency=draw.pair('drift frequency', 0.1, 0.3),
     drift_phase=draw.pair('drift phase', 0, 2 * np.pi),
+    light_frequency=draw.uniform('light', *sorted(1 / s for s in config.light_cycle))
+    if config.light_cycle
+    else 0.0,
     light_phase=draw.uniform('light phase', 0, 2 * np.pi),
     caption=draw.choice('caption', CAPTIONS),
     actors=tuple(
