@@ -2,6 +2,8 @@
 
   python -m benchmarks.learning --seeds=0,1,2
   python -m benchmarks.learning --method=cstp --seeds=0,1,2
+  python -m benchmarks.learning --method=const_cl --seeds=0,1,2
+  python -m benchmarks.learning --method=gvilm --seeds=0,1,2
 
 Each seed renders its own videos, draws its own weights and runs to the end. Prints the
 score of every seed and the median, and keeps them under benchmarks/results/.
@@ -71,6 +73,39 @@ METHODS = {
       ),
     },
   ),
+  'const_cl': Method(
+    'Learning, ConST-CL',
+    'learning_const_cl',
+    'benchmarks.const_cl_learning',
+    160,
+    {
+      'gain of pretraining in the region probe, points': (
+        'local and global, region probe',
+        'random weights, region probe',
+      ),
+      'gain of the local loss in region retrieval, points': (
+        'local and global, region retrieval',
+        'global alone, region retrieval',
+      ),
+      'gain of the local loss in frame mAP, points': (
+        'local and global, frame mAP',
+        'global alone, frame mAP',
+      ),
+    },
+  ),
+  'gvilm': Method(
+    'Learning, G-ViLM',
+    'learning_gvilm',
+    'benchmarks.gvilm_learning',
+    400,
+    {
+      'pointing above chance, points': ('noun pointing', 'noun pointing by chance'),
+      'gain of all losses in R@1, points': (
+        'text to video R@1, all losses',
+        'text to video R@1, contrast alone',
+      ),
+    },
+  ),
 }
 
 
@@ -86,7 +121,7 @@ def table(runs: Mapping[int, dict], method: Method) -> str:
   """Markdown table of the scores, one column a seed, and the gains."""
   names = list(next(iter(runs.values()))['scores'])
   lines = [
-    '| top-1, % | ' + ' | '.join(f'seed {seed}' for seed in runs) + ' | median |',
+    '| % | ' + ' | '.join(f'seed {seed}' for seed in runs) + ' | median |',
     '|---' * (len(runs) + 2) + '|',
   ]
   rows = {name: [run['scores'][name] for run in runs.values()] for name in names}

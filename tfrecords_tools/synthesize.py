@@ -248,8 +248,10 @@ def _parser() -> argparse.ArgumentParser:
   )
   add(
     '--light_cycle',
-    help='seconds in which the light turns from white to violet and back: a number, or '
-    'least,greatest; without it the light stays white',
+    type=_between(0, 3600),
+    default=Config.light_cycle,
+    help="seconds in which the light's colour goes round once, in one of two videos; "
+    '0: white light',
   )
   add('--container', choices=sorted(CODECS), default='mp4', help='file format')
   add(
@@ -288,9 +290,7 @@ def run(argv: Sequence[str]) -> None:
     num_colors=args.num_colors,
     num_textures=args.num_textures,
     daylight=args.daylight,
-    light_cycle=parse_range('light_cycle', args.light_cycle, float, 0.1)
-    if args.light_cycle
-    else None,
+    light_cycle=args.light_cycle,
   )
   started = time.monotonic()
   total = synthesize(args.output_dir, _splits(args), config, args.num_workers)

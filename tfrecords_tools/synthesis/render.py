@@ -220,12 +220,11 @@ def _light(scene: Scene, config: Config) -> np.ndarray | None:
   if not config.daylight and not scene.light_frequency:
     return None
   fall = 1 - config.daylight * np.linspace(0, 1, scene.height)[:, None, None]
+  if not scene.light_frequency:
+    return np.broadcast_to(fall, (scene.frames, *fall.shape))
   cycles = scene.light_frequency * np.arange(scene.frames) / scene.fps
-  color = np.ones((scene.frames, 1, 1, 3))
-  if scene.light_frequency:
-    green = 0.7 + 0.3 * np.cos(2 * np.pi * cycles + scene.light_phase)
-    color[..., 1] = green[:, None, None]
-  return fall * color
+  angles = scene.light_phase + 2 * np.pi * (cycles[:, None] + np.arange(3) / 3)
+  return fall * (0.7 + 0.3 * np.cos(angles))[:, None, None]
 
 
 def render(scene: Scene, config: Config) -> Iterator[np.ndarray]:

@@ -51,8 +51,8 @@ class Config:
     num_textures: how many of `TEXTURES` objects have.
     daylight: how much darker the lower edge is than the upper one, in [0, 1]; above 0 a
       picture has an up and a down.
-    light_cycle: least and greatest number of seconds in which the light turns from
-      white to violet and back, so that pictures tell the time; None keeps it white.
+    light_cycle: seconds in which the light's colour goes round once in one of two videos,
+      whose pictures then tell the time; 0 keeps it white in all.
   """
 
   seed: int = 0
@@ -65,7 +65,7 @@ class Config:
   num_colors: int = 2
   num_textures: int = 2
   daylight: float = 0.0
-  light_cycle: tuple[float, float] | None = None
+  light_cycle: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,8 +233,8 @@ def draw_scene(config: Config, split: str, index: int) -> Scene:
     drift=draw.pair('drift', 0.0, 0.03),
     drift_frequency=draw.pair('drift frequency', 0.1, 0.3),
     drift_phase=draw.pair('drift phase', 0, 2 * np.pi),
-    light_frequency=draw.uniform('light', *sorted(1 / s for s in config.light_cycle))
-    if config.light_cycle
+    light_frequency=1 / config.light_cycle
+    if config.light_cycle and draw.integer('light', 0, 2)
     else 0.0,
     light_phase=draw.uniform('light phase', 0, 2 * np.pi),
     caption=draw.choice('caption', CAPTIONS),
