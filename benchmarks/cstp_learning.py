@@ -29,9 +29,10 @@ WEIGHTS = {
   'pretexts alone': [0.0, 1.0, 1.0, 1.0, 1.0],
   REFERENCE: [0.1, 1.0, 1.0, 1.0, 1.0],
 }
-# Light from above tells how a picture is turned, and its colour tells the time in
-# one of two videos: of actions that repeat nothing could be told of a clip's place in
-# time; in the others it takes the actions to tell the playback rate. The videos last long enough for two clips at each of the four rates.
+# Light from above tells how a picture is turned. Its colour tells the time in one of two
+# videos: of actions that repeat nothing could be told of a clip's place in time. In the
+# others it takes the action to tell the playback rate. The videos last long enough for two
+# clips at each of the four rates.
 VIDEOS = (
   '--short_side=64,80',
   '--seconds=7,8',
