@@ -29,16 +29,16 @@ WEIGHTS = {
   'pretexts alone': [0.0, 1.0, 1.0, 1.0, 1.0],
   REFERENCE: [0.1, 1.0, 1.0, 1.0, 1.0],
 }
-# Light from above tells how a picture is turned. Its colour tells the time in one of two
-# videos: of actions that repeat nothing could be told of a clip's place in time. In the
-# others it takes the action to tell the playback rate. The videos last long enough for two
-# clips at each of the four rates.
+# Light from above tells how a picture is turned, and where it was cut. Its colour changes
+# now and then: of actions that repeat nothing could be told of a clip's place in time, and
+# a clock would tell the playback rate too, which is to be read off the action. The videos
+# last long enough for two clips at each of the four rates.
 VIDEOS = (
   '--short_side=64,80',
   '--seconds=7,8',
   '--num_backgrounds=1',
   '--daylight=0.6',
-  '--light_cycle=7',
+  '--light_changes=0.6',
 )
 FRAME_RATE = 15
 SHAPE = [8, 32, 32, 3]
@@ -199,7 +199,7 @@ def facts(sizes: Sizes) -> dict[str, Any]:
     'backbone': 'R3D-10, width 0.25',
     'clips': 'x'.join(map(str, SHAPE)),
     'data': f'{sizes.train} training and {sizes.test} test videos, 12 classes, under light '
-    'from above that changes its colour',
+    'from above that changes its colour now and then',
     'budget': f'{sizes.steps} steps of {BATCH} videos',
     'machine': f'{platform.machine()}, {os.cpu_count()} cores',
     'versions': f'vidgarden {__version__}, TensorFlow {tf.__version__}',

@@ -280,6 +280,11 @@ def _write_splits(
         bar=bar,
         done=done,
       )
+    except UserError:
+      # Workers that are stopped because another one failed leave their files behind.
+      for plan in plans if flags.runner == LOCAL_RUNNER else ():
+        state.remove_temporaries(flags.output_dir, plan.split)
+      raise
     finally:
       bar.close()
   return [state.finish_split(flags.output_dir, plan) for plan in plans]

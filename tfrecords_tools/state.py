@@ -134,8 +134,8 @@ def _shard_files(output_dir: str, split: str) -> list[str]:
   return [path for path in paths if records.manifest_beside(path) == expected]
 
 
-def _remove_temporaries(output_dir: str, split: str) -> None:
-  """Removes what a killed run left unfinished."""
+def remove_temporaries(output_dir: str, split: str) -> None:
+  """Removes what a run left unfinished that was killed or failed."""
   # Digits, so that the files of a split `train-extra` are not taken for those of `train`.
   shard = r'-\d{5}-of-\d{5}\.tfrecord(\.json)?'
   others = '|'.join(re.escape(s) for s in (STATE_SUFFIX, records.MANIFEST_SUFFIX))
@@ -155,7 +155,7 @@ def remove_split(output_dir: str, split: str) -> None:
     for suffix in ('', *_LEFTOVER_SUFFIXES):
       storage.remove(path + suffix)
   storage.remove(_path(output_dir, split, STATE_SUFFIX))
-  _remove_temporaries(output_dir, split)
+  remove_temporaries(output_dir, split)
 
 
 @contextlib.contextmanager
@@ -185,7 +185,7 @@ def locked(output_dir: str, splits: Sequence[str]) -> Iterator[None]:
 
 def begin_split(output_dir: str, plan: SplitPlan) -> None:
   """Records the arguments of a split, and clears away what a killed run left."""
-  _remove_temporaries(output_dir, plan.split)
+  remove_temporaries(output_dir, plan.split)
   path = _path(output_dir, plan.split, STATE_SUFFIX)
   if not storage.exists(path):
     with storage.whole_file(path) as file:
@@ -228,4 +228,4 @@ def clean_split(output_dir: str, plan: SplitPlan) -> None:
     for suffix in _LEFTOVER_SUFFIXES:
       storage.remove(task.path + suffix)
   storage.remove(_path(output_dir, plan.split, STATE_SUFFIX))
-  _remove_temporaries(output_dir, plan.split)
+  remove_temporaries(output_dir, plan.split)

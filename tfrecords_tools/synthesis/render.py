@@ -217,14 +217,13 @@ def _background(scene: Scene, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _light(scene: Scene, config: Config) -> np.ndarray | None:
   """Factors of the frames' pixels, broadcast to `[T, H, W, 3]`; None of plain light."""
-  if not config.daylight and not scene.light_frequency:
+  if not config.daylight and not scene.lights:
     return None
-  fall = 1 - config.daylight * np.linspace(0, 1, scene.height)[:, None, None]
-  if not scene.light_frequency:
-    return np.broadcast_to(fall, (scene.frames, *fall.shape))
-  cycles = scene.light_frequency * np.arange(scene.frames) / scene.fps
-  angles = scene.light_phase + 2 * np.pi * (cycles[:, None] + np.arange(3) / 3)
-  return fall * (0.7 + 0.3 * np.cos(angles))[:, None, None]
+  fall = 1 - config.daylight * np.linspace(0, 1, scene.height)
+  colors = np.ones((scene.frames, 3))
+  for begin, color in scene.lights:
+    colors[begin:] = color
+  return fall[:, None, None] * colors[:, None, None]
 
 
 def render(scene: Scene, config: Config) -> Iterator[np.ndarray]:

@@ -19,9 +19,12 @@ class _Segment(tf_keras.layers.Layer):
 
   def call(self, x, training=None):
     del training  # Keras hands it down.
+    values: dict[int, tf.Tensor] = {}
     for layer in self.layers:
-      x = layer(x)
-    return x
+      # What no layer of the segment gives is the segment's own input.
+      inputs = tf.nest.map_structure(lambda t: values.get(id(t), x), layer.input)
+      values[id(layer.output)] = layer(inputs)
+    return values[id(layer.output)]
 
 
 def stage_of(layer: tf_keras.layers.Layer) -> str:
@@ -33,20 +36,20 @@ def rematerialize(model: tf_keras.Model, stages: str) -> None:
   """Makes a backbone recompute the activations of stages in the backward pass.
 
   Training then keeps, of such a stage, the input of every segment: of every layer that is
-  made of layers (a residual block, an inception module), and of every run of plain
-  layers. Forward pass, gradients, moving averages, variables and checkpoints stay the
-  same; a training step runs the stage's forward pass once more.
+  made of layers (a residual block, an inception module), and of every run of plain layers
+  up to where its branches meet. Forward pass, gradients, moving averages, variables and
+  checkpoints stay the same; a training step runs the stage's forward pass once more.
 
   Args:
-    model: a functional model whose layers form a chain, each named after its stage,
-      '<stage>/...'; endpoints may branch off anywhere. It may have `branches`, models of
-      that kind by the endpoint that they go on from. A model with a method
-      `rematerialize(stages)` is left to do it itself.
+    model: a functional model whose stages form a chain, each layer named after its stage,
+      '<stage>/...'; inside of a stage layers may branch and meet, endpoints may branch off
+      between segments. It may have `branches`, models of that kind by the endpoint that
+      they go on from. A model with a method `rematerialize(stages)` does it itself.
     stages: 'none', 'all', or names of stages with commas between.
 
   Raises:
     UserError: the backbone has no such stage.
-    ValueError: the layers form no chain.
+    ValueError: the stages form no chain.
 
   Source: arXiv 1604.06174.
   """
@@ -109,23 +112,32 @@ def _stages(model: tf_keras.Model) -> dict[str, None]:
 
 
 def _segments(model: tf_keras.Model) -> list[_Segment]:
-  """The chain cut at stages, at endpoints and around layers made of layers."""
+  """The layers in order, cut at stages, at endpoints and around layers made of layers."""
   endpoints = {id(tensor) for tensor in model.output.values()}
+  source, *layers = _chain(model)
+  last_use: dict[int, int] = {}
+  for number, layer in enumerate(layers):
+    last_use |= {id(tensor): number for tensor in tf.nest.flatten(layer.input)}
   runs: list[list[tf_keras.layers.Layer]] = []
-  previous, *chain = _chain(model)
-  for layer in chain:
-    if layer.input is not previous.output:
-      raise ValueError(f'{model.name}: {layer.name} does not follow {previous.name}')
-    starts = (
+  previous, waiting = source, {id(source.output)}
+  for number, layer in enumerate(layers):
+    wanted = (
       not runs
       or stage_of(layer) != stage_of(previous)
       or id(previous.output) in endpoints
-      or _composite(layer)
-      or _composite(previous)
     )
-    if starts:
+    # Only where a single tensor goes on can a segment end.
+    possible = waiting == {id(previous.output)}
+    if wanted and not possible:
+      raise ValueError(
+        f'{model.name}: {layer.name} does not follow {previous.name} alone'
+      )
+    meets = len(tf.nest.flatten(previous.input)) > 1
+    apart = meets or _composite(layer) or _composite(previous)
+    if wanted or (possible and apart):
       runs.append([])
     runs[-1].append(layer)
+    waiting = {t for t in waiting | {id(layer.output)} if last_use.get(t, -1) > number}
     previous = layer
   return [_Segment(layers) for layers in runs]
 

@@ -250,10 +250,11 @@ def read_predictions(path: str) -> Segments:
   Raises:
     UserError: the file is not of that format.
   """
+  content = _load(path)
   try:
     rows = [
       (video, p['label'], *map(float, p['segment']), float(p['score']))
-      for video, listed in _load(path)['results'].items()
+      for video, listed in content['results'].items()
       for p in listed
     ]
     return Segments.of(rows)

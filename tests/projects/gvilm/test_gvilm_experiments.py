@@ -178,7 +178,6 @@ def test_shuffled_masks_and_switches_reach_the_loss(data, mirrored):
   inputs = batch_of(plain)
   _, expected = one_update(mirrored(1), plain, inputs)
   for override, name in (
-    ('task.paste.shuffle_masks: true', 'temporal_loss'),
     ('task.losses.temporal_form: ce', 'temporal_loss'),
     ('task.losses.temporal_temperature: 1.0', 'temporal_loss'),
     ('task.losses.grounding_similarity: max', 'grounding_loss'),

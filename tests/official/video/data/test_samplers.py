@@ -201,7 +201,11 @@ def test_uniform_test_indices_span_the_video():
   assert samplers.uniform_indices(2_000_000, 64, 10).numpy().max() == 1_998_437
 
 
-@pytest.mark.parametrize('name', sorted(samplers.SAMPLERS))
+# Methods add samplers of their own, which their tests look at.
+@pytest.mark.parametrize(
+  'name',
+  sorted(n for n, s in samplers.SAMPLERS.items() if s.__module__ == samplers.__name__),
+)
 @pytest.mark.parametrize('num_frames', [5, 200])
 def test_every_sampler_in_every_mode(name, num_frames):
   sampler = samplers.build_sampler(data_config.Sampler(name=name))

@@ -145,8 +145,8 @@ def test_numbers_are_shown(page):
 
 def test_neighbours_are_marked(page):
   tiles = [a['class'] for tag, a in page.elements if tag == 'figure']
-  assert tiles == ['tile query', 'tile right', 'tile wrong']
-  assert page.count('img') == 4
+  assert tiles == 2 * ['tile query', 'tile right', 'tile wrong']
+  assert page.count('img') == 7
   marks = [text for text in page.texts['span'] if text in '✓✗']
   assert marks == ['✓', '✗']
 

@@ -183,9 +183,14 @@ def test_weak_detections_are_left_out(converted):
 def test_every_backbone_goes_under_the_head(family):
   params = experiment.load(NAME)
   backbone = backbones.Backbone(type=family)
-  backbone.get().width_multiplier = 0.0625
-  params.task.model.backbone = backbone
   params.task.model.endpoint = '4'
+  if family == 'video_vit':
+    sizes = {'hidden_size': 16, 'num_layers': 2, 'num_heads': 2, 'mlp_dim': 32}
+    backbone.get().override(sizes | {'num_groups': 0})
+    params.task.model.endpoint = 'tokens'
+  else:
+    backbone.get().width_multiplier = 0.0625
+  params.task.model.backbone = backbone
   params.task.model.head.kind = 'roi'
   params.task.model.num_classes = 3
   params.task.train_data.feature_shape = (8, 48, 48, 3)
