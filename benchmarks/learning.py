@@ -11,12 +11,15 @@ score of every seed and the median, and keeps them under benchmarks/results/.
 
 import argparse
 import json
+import os
 import pathlib
+import queue
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent import futures
 from typing import NamedTuple
 
 RESULTS = pathlib.Path(__file__).parent / 'results'
@@ -57,7 +60,7 @@ METHODS = {
     'Learning, CSTP',
     'learning_cstp',
     'benchmarks.cstp_learning',
-    400,
+    500,
     {
       'gain of pretraining, points': (
         'both, linear probe',
@@ -109,12 +112,35 @@ METHODS = {
 }
 
 
-def run_seed(method: Method, seed: int, steps: int, folder: str) -> dict:
-  """Runs the method's program with one seed; returns its scores.json."""
+def run_seed(
+  method: Method, seed: int, steps: int, folder: str, cores: queue.Queue
+) -> dict:
+  """Runs the method's program with one seed on a set of cores; returns its scores.json."""
   output = pathlib.Path(folder) / f'seed_{seed}'
   command = [sys.executable, '-m', method.module, f'--output_dir={output}']
-  subprocess.run([*command, f'--seed={seed}', f'--steps={steps}'], check=True)
+  mine = cores.get()
+  try:
+    subprocess.run(
+      [*command, f'--seed={seed}', f'--steps={steps}'],
+      check=True,
+      preexec_fn=lambda: os.sched_setaffinity(0, mine),
+    )
+  finally:
+    cores.put(mine)
   return json.loads((output / 'scores.json').read_text())
+
+
+def run_seeds(
+  method: Method, seeds: Sequence[int], steps: int, jobs: int
+) -> dict[int, dict]:
+  """The scores.json of every seed; so many run at a time, each on its share of the cores."""
+  every = sorted(os.sched_getaffinity(0))
+  cores: queue.Queue[list[int]] = queue.Queue()
+  for job in range(jobs):
+    cores.put(every[job::jobs])
+  with tempfile.TemporaryDirectory() as folder, futures.ThreadPoolExecutor(jobs) as pool:
+    found = pool.map(lambda seed: run_seed(method, seed, steps, folder, cores), seeds)
+    return dict(zip(seeds, found, strict=True))
 
 
 def table(runs: Mapping[int, dict], method: Method) -> str:
@@ -141,14 +167,12 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument('--method', choices=sorted(METHODS), default='cvrl')
   parser.add_argument('--seeds', default='0,1,2', help='comma-separated')
   parser.add_argument('--steps', type=int, default=0, help='of pretraining')
+  parser.add_argument('--jobs', type=int, default=1, help='seeds at a time')
   arguments = parser.parse_args(argv)
   method = METHODS[arguments.method]
   steps = arguments.steps or method.steps
-  with tempfile.TemporaryDirectory() as folder:
-    runs = {
-      seed: run_seed(method, seed, steps, folder)
-      for seed in map(int, arguments.seeds.split(','))
-    }
+  seeds = [int(seed) for seed in arguments.seeds.split(',')]
+  runs = run_seeds(method, seeds, steps, arguments.jobs)
   text = table(runs, method)
   RESULTS.mkdir(exist_ok=True)
   (RESULTS / f'{method.result}.json').write_text(json.dumps(runs, indent=2) + '\n')

@@ -247,10 +247,10 @@ def _parser() -> argparse.ArgumentParser:
     help='how much darker the lower edge is than the upper one, 0 to 1',
   )
   add(
-    '--light_changes',
-    type=_between(0, 30),
-    default=Config.light_changes,
-    help='how often a second the light changes its colour, on average; 0: white light',
+    '--light_cycle',
+    type=_between(0, 3600),
+    default=Config.light_cycle,
+    help="seconds in which the light's colour goes round once; 0: white light",
   )
   add('--container', choices=sorted(CODECS), default='mp4', help='file format')
   add(
@@ -289,7 +289,7 @@ def run(argv: Sequence[str]) -> None:
     num_colors=args.num_colors,
     num_textures=args.num_textures,
     daylight=args.daylight,
-    light_changes=args.light_changes,
+    light_cycle=args.light_cycle,
   )
   started = time.monotonic()
   total = synthesize(args.output_dir, _splits(args), config, args.num_workers)

@@ -237,21 +237,17 @@ def test_light_falls_from_above():
   np.testing.assert_allclose(share[0, -1].mean(), 0.5, atol=0.02)
 
 
-def test_the_light_changes_now_and_then():
-  config = scene.Config(seed=3, short_side=(48, 48), seconds=(2, 2), light_changes=1.5)
-  scenes = [scene.draw_scene(config, 'train', i) for i in range(100)]
-  changes = [len(drawn.lights) - 1 for drawn in scenes]
-  assert 2.5 < np.mean(changes) < 3.5 and min(changes) < 2 and max(changes) > 4
-  colored = next(drawn for drawn in scenes if len(drawn.lights) == 3)
-  white = dataclasses.replace(colored, lights=())
-  before, after = (
-    np.stack(list(render.render(drawn, config))).astype(float).mean((1, 2))
-    for drawn in (white, colored)
-  )
-  expected = np.ones_like(before)
-  for begin, color in colored.lights:
-    expected[begin:] = color
-  np.testing.assert_allclose(after / before, expected, atol=0.03)
+def test_the_colour_of_the_light_goes_round():
+  config = scene.Config(seed=3, short_side=(48, 48), seconds=(1.2, 1.2), light_cycle=1.0)
+  drawn = scene.draw_scene(config, 'train', 0)
+  plain = dataclasses.replace(config, light_cycle=0.0)
+  before = np.stack(list(render.render(drawn, plain))).astype(float)
+  after = np.stack(list(render.render(drawn, config)))
+  share = after.mean((1, 2)) / before.mean((1, 2))
+  assert share.min() < 0.45 and share.max() > 0.95
+  period = drawn.fps
+  np.testing.assert_allclose(share[0], share[period], atol=0.05)
+  assert np.abs(share[0] - share[period // 2]).max() > 0.4
 
 
 def test_segments_say_when_the_object_moves():
@@ -388,7 +384,7 @@ def test_occupied_folder_is_refused_and_kept(tmp_path):
     ('--num_workers=0', "'0' is not an integer of at least 1"),
     ('--objects=3', 'invalid choice'),
     ('--daylight=2', "'2' is not a number from 0 to 1"),
-    ('--light_changes=-1', "'-1' is not a number from 0 to 30"),
+    ('--light_cycle=-1', "'-1' is not a number from 0 to 3600"),
     ('--colour=red', 'unrecognized arguments'),
   ],
 )

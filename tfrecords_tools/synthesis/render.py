@@ -217,13 +217,14 @@ def _background(scene: Scene, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _light(scene: Scene, config: Config) -> np.ndarray | None:
   """Factors of the frames' pixels, broadcast to `[T, H, W, 3]`; None of plain light."""
-  if not config.daylight and not scene.lights:
+  if not config.daylight and not config.light_cycle:
     return None
-  fall = 1 - config.daylight * np.linspace(0, 1, scene.height)
-  colors = np.ones((scene.frames, 3))
-  for begin, color in scene.lights:
-    colors[begin:] = color
-  return fall[:, None, None] * colors[:, None, None]
+  light = 1 - config.daylight * np.linspace(0, 1, scene.height)[:, None, None]
+  if not config.light_cycle:
+    return np.broadcast_to(light, (scene.frames, *light.shape))
+  turn = 2 * np.pi * np.arange(scene.frames) / (scene.fps * config.light_cycle)
+  angle = scene.light_phase + turn[:, None] + 2 * np.pi * np.arange(3) / 3
+  return light * (0.7 + 0.3 * np.cos(angle))[:, None, None]
 
 
 def render(scene: Scene, config: Config) -> Iterator[np.ndarray]:

@@ -51,8 +51,8 @@ class Config:
     num_textures: how many of `TEXTURES` objects have.
     daylight: how much darker the lower edge is than the upper one, in [0, 1]; above 0 a
       picture has an up and a down.
-    light_changes: how often a second the light changes its colour, on average, so that
-      pictures tell moments apart; 0 keeps it white.
+    light_cycle: seconds in which the light's colour goes round once; above 0 pictures
+      tell how much later one is than another. 0 keeps it white.
   """
 
   seed: int = 0
@@ -65,7 +65,7 @@ class Config:
   num_colors: int = 2
   num_textures: int = 2
   daylight: float = 0.0
-  light_changes: float = 0.0
+  light_cycle: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Scene:
     drift: amplitude (x, y) of the camera's drift, in short sides.
     drift_frequency: cycles a second of the drift along (x, y).
     drift_phase: radians at the start along (x, y).
-    lights: from which frame on the light has which red, green and blue.
+    light_phase: radians of the light's colour at the start.
     caption: one of `CAPTIONS`.
     actors: the objects; later ones are drawn over earlier ones.
   """
@@ -131,7 +131,7 @@ class Scene:
   drift: tuple[float, float]
   drift_frequency: tuple[float, float]
   drift_phase: tuple[float, float]
-  lights: Sequence[tuple[int, tuple[float, float, float]]]
+  light_phase: float
   caption: str
   actors: Sequence[Actor]
 
@@ -151,19 +151,16 @@ class _Draw:
   def under(self, *key: int | str) -> '_Draw':
     return _Draw(*self._key, *key)
 
-  def stream(self, name: str) -> np.random.Generator:
-    return random_stream(*self._key, name)
-
   def uniform(self, name: str, low: float, high: float) -> float:
-    return float(self.stream(name).uniform(low, high))
+    return float(random_stream(*self._key, name).uniform(low, high))
 
   def pair(self, name: str, low: float, high: float) -> tuple[float, float]:
-    x, y = self.stream(name).uniform(low, high, 2)
+    x, y = random_stream(*self._key, name).uniform(low, high, 2)
     return float(x), float(y)
 
   def integer(self, name: str, low: int, high: int) -> int:
     """An integer in [low, high)."""
-    return int(self.stream(name).integers(low, high))
+    return int(random_stream(*self._key, name).integers(low, high))
 
   def choice(self, name: str, values: Sequence):
     return values[self.integer(name, 0, len(values))]
@@ -216,17 +213,6 @@ def _actions(draw: _Draw, index: int, objects: int) -> list[Action]:
   return [ACTIONS[number], ACTIONS[other % len(ACTIONS)]]
 
 
-def _lights(
-  draw: _Draw, frames: int, changes: float
-) -> tuple[tuple[int, tuple[float, float, float]], ...]:
-  """Colours of the light and when they begin, given how often a frame it changes."""
-  if not changes:
-    return ()
-  stream = draw.stream('light')
-  begins = [0, *(1 + np.flatnonzero(stream.random(frames - 1) < changes))]
-  return tuple((int(n), tuple(stream.uniform(0.4, 1, 3).tolist())) for n in begins)
-
-
 def draw_scene(config: Config, split: str, index: int) -> Scene:
   """Draws video `index` of `split`; the result depends on nothing else."""
   draw = _Draw(config.seed, split, index)
@@ -245,7 +231,7 @@ def draw_scene(config: Config, split: str, index: int) -> Scene:
     drift=draw.pair('drift', 0.0, 0.03),
     drift_frequency=draw.pair('drift frequency', 0.1, 0.3),
     drift_phase=draw.pair('drift phase', 0, 2 * np.pi),
-    lights=_lights(draw, frames, config.light_changes / fps),
+    light_phase=draw.uniform('light phase', 0, 2 * np.pi),
     caption=draw.choice('caption', CAPTIONS),
     actors=tuple(
       _actor(draw.under('actor', number), action, (side + number) % 2, frames, config)
