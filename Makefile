@@ -3,6 +3,8 @@ VENV ?= .venv
 PYTHON ?= python3.11
 DEMO ?= demo_output
 BIN := $(VENV)/bin
+# A test file runs in one of two processes.
+PARALLEL ?= -n 2 --dist=loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 # The machine's own certificates, as pip uses them: some networks have others than uv's.
 export UV_SYSTEM_CERTS ?= 1
@@ -22,10 +24,10 @@ demo: setup ## VIDEOS=<folder of class folders> runs on your own videos; SEED, D
 	$(BIN)/python -m official.video.demo --output_dir=$(DEMO) $(if $(VIDEOS),--videos=$(VIDEOS)) $(if $(SEED),--seed=$(SEED)) $(DEMO_FLAGS)
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest $(PARALLEL) -m slow
 
 lint: setup
 	$(BIN)/ruff format --check .

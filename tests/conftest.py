@@ -26,6 +26,9 @@ class _LogicalDevices(importlib.abc.MetaPathFinder):
 
     def execute_and_configure(tf):
       execute(tf)
+      if 'PYTEST_XDIST_WORKER' in os.environ:
+        # Processes side by side would wait for one another's threads.
+        tf.config.threading.set_intra_op_parallelism_threads(1)
       cpu = tf.config.list_physical_devices('CPU')[0]
       devices = [tf.config.LogicalDeviceConfiguration()] * 4
       tf.config.set_logical_device_configuration(cpu, devices)

@@ -176,6 +176,7 @@ def one_update(strategy, data, inputs, overrides=LOCAL):
   )
 
 
+@pytest.mark.slow
 def test_two_replicas_update_as_one(data, mirrored):
   inputs = batch_of()
   alone, statistics, scalars = one_update(mirrored(1), data, inputs)
@@ -247,6 +248,7 @@ def deterministic():
   config.disable_op_determinism()
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_ends_bit_for_bit_as_an_unbroken_one(
   data, tmp_path, deterministic
 ):

@@ -93,6 +93,7 @@ def random_clips():
   return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
+@pytest.mark.slow
 def test_the_averaged_weights_are_exported_where_they_are_the_encoder(data, tmp_path):
   target = 'task.model: {encoder: target, target_init: independent}'
   params = load('cstp_pretrain_tiny', data, target)

@@ -25,7 +25,7 @@ def build(norm=None, **fields) -> tf_keras.Model:
     (34, None),
     (50, 31_725_248),
     (101, 59_682_496),
-    (152, 82_187_968),
+    pytest.param(152, 82_187_968, marks=pytest.mark.slow),
   ],
 )
 def test_depths_build_and_run(depth, parameters):

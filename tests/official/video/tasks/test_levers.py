@@ -173,6 +173,34 @@ def test_every_family_can_be_recomputed(family):
   assert graph.structured_outputs.keys() == net.output_specs.keys()
 
 
+@pytest.mark.parametrize(
+  ('family', 'stages'),
+  [('r3d', 'all'), ('r2plus1d', 'all'), ('s3d', 'Mixed_5c'), ('i3d', 'mixed_5c')],
+)
+def test_stages_that_branch_have_the_same_gradients(family, stages):
+  config = backbones.Backbone(type=family)
+  config.get().width_multiplier = 0.0625
+  plain = factory.build_backbone(config)
+  clips = tf.random.stateless_uniform([2, 16, 32, 32, 3], [1, 2])
+
+  def gradients(net):
+    net.set_weights(plain.get_weights())
+
+    @tf.function
+    def run():
+      with tf.GradientTape() as tape:
+        outputs = net(clips, training=True)
+        loss = tf.add_n([tf.reduce_mean(v**2) for v in outputs.values()])
+      return tape.gradient(loss, net.trainable_variables)
+
+    return run()
+
+  expected = gradients(factory.build_backbone(config))
+  net = factory.build_backbone(config, remat=stages)
+  for one, other in zip(gradients(net), expected, strict=True):
+    np.testing.assert_allclose(one, other, rtol=2e-3, atol=1e-5)
+
+
 def test_an_unknown_stage_lists_the_known_ones():
   with pytest.raises(UserError, match=r"no stage 'res6'; .* stem,res2,res3,res4,res5"):
     backbone('res2,res6')
