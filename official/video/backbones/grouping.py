@@ -10,6 +10,13 @@ from official.video.data import draws
 _EPSILON = 1.0
 
 
+def gumbel(uniform: tf.Tensor) -> tf.Tensor:
+  """Gumbel(0, 1) numbers of float32 numbers on a grid of 2**24 steps in [0, 1)."""
+  # Half a step above 0 is finite; half a step below 1 would round to 1, which is not.
+  inside = tf.clip_by_value(uniform, 2.0**-25, 1 - 2.0**-24)
+  return -tf.math.log(-tf.math.log(inside))
+
+
 def gumbel_noise(keys: tf.Tensor, name: str, shape: tuple[int, int]) -> tf.Tensor:
   """Gumbel(0, 1) noise, float32 `[B, *shape]`, a function of each sample's key.
 
@@ -20,8 +27,7 @@ def gumbel_noise(keys: tf.Tensor, name: str, shape: tuple[int, int]) -> tf.Tenso
   """
 
   def draw(key: tf.Tensor) -> tf.Tensor:
-    uniform = draws.uniform(key, name, shape) + 2.0**-25
-    return -tf.math.log(-tf.math.log(uniform))
+    return gumbel(draws.uniform(key, name, shape))
 
   return tf.map_fn(draw, keys, fn_output_signature=tf.TensorSpec(shape, tf.float32))
 

@@ -28,6 +28,12 @@ def test_grouping_equals_the_goldens(mode):
   assert relative_error(output, expected[f'grouping/{mode}/output']) < 1e-6
 
 
+def test_noise_is_finite_at_both_ends_of_the_draws():
+  ends = grouping.gumbel(tf.constant([0.0, 0.5, 1 - 2.0**-24])).numpy()
+  assert np.isfinite(ends).all() and (np.diff(ends) > 0).all()
+  np.testing.assert_allclose(ends[1], -np.log(np.log(2)), rtol=1e-6)
+
+
 def test_hard_assignment_is_one_hot_with_the_gradient_of_the_softmax():
   logits, weight = tf.Variable(random(2, 3, 5)), random(2, 3, 5, seed=1)
   gradients = {}
