@@ -47,7 +47,7 @@ def test_scores_are_percent():
     'pointing': 0.8,
     'pointing_chance': 0.2,
   }
-  shuffled = {'temporal_loss': 0.25}
+  shuffled = {'temporal_loss': 0.25, 'temporal_accuracy': 0.5}
   found = bench.scores_of(
     {bench.ALL: scores, bench.CONTRAST: scores, bench.SHUFFLED: shuffled}
   )
