@@ -23,8 +23,9 @@ PREDICTION = (
 def shrink(params: cfg.ExperimentConfig, train, validation) -> cfg.ExperimentConfig:
   """Overrides what costs time, nothing else, and sets the data."""
   model = params.task.model
-  # Temporal overlaps are told apart from 6 frames on.
-  frames = 8 if hasattr(model, 'predictor_dim') else 4
+  # Temporal overlaps are told apart from 6 frames on; a context has at least three maps.
+  long = hasattr(model, 'predictor_dim') or hasattr(model, 'local_head')
+  frames = 8 if long else 4
   texts = [
     BACKBONE,
     f'task.train_data: {{input_path: "{train}", global_batch_size: 4, '

@@ -202,8 +202,8 @@ def finetune(published: Finetuning, epochs: int, batch: int = 60) -> cfg.Experim
   schedule = {
     'type': 'stepwise',
     'stepwise': {
-      'boundaries': [steps * 6 // 10, steps * 8 // 10],
-      'values': [rate, rate / 10, rate / 100],
+      'boundaries': (steps * 6 // 10, steps * 8 // 10),
+      'values': (rate, rate / 10, rate / 100),
     },
   }
   return cfg.ExperimentConfig(

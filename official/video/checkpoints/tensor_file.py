@@ -1,5 +1,6 @@
 """Named tensors of files of other libraries: safetensors, .npz, .pth, TensorFlow's own."""
 
+import contextlib
 import json
 import math
 import os
@@ -132,11 +133,13 @@ def assign_all(values: dict, tensors: dict[str, np.ndarray], path: str) -> list[
       f'{path}: lacks {missing[0]} and {len(missing) - 1} more tensors; it holds '
       f'{", ".join(sorted(tensors)[:3])} ...'
     )
-  converted = {n: change(tensors[key]) for n, (_, key, change) in values.items()}
-  for name, (variable, key, _) in values.items():
-    if tuple(variable.shape) != converted[name].shape:
+  converted: dict[str, np.ndarray] = {}
+  for name, (variable, key, change) in values.items():
+    with contextlib.suppress(ValueError):  # No reshaping makes it fit.
+      converted[name] = change(tensors[key])
+    if name not in converted or tuple(variable.shape) != converted[name].shape:
       raise UserError(
-        f'{path}: {key} gives {list(converted[name].shape)}, {name} is '
+        f'{path}: {key} is {list(tensors[key].shape)}, {name} is '
         f'{list(variable.shape)}; the configurations differ'
       )
   for name, (variable, _, _) in values.items():

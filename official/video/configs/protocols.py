@@ -186,8 +186,8 @@ def tracking(sequences: int, epochs: int = 40, batch: int = 256) -> cfg.Experime
       'learning_rate': {
         'type': 'stepwise',
         'stepwise': {
-          'boundaries': [steps // 4, steps // 2, steps * 3 // 4],
-          'values': [0.01, 0.001, 0.0001, 0.00001],
+          'boundaries': (steps // 4, steps // 2, steps * 3 // 4),
+          'values': (0.01, 0.001, 0.0001, 0.00001),
         },
       },
     }

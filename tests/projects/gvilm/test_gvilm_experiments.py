@@ -11,7 +11,7 @@ import yaml
 
 from official.video import command_line, experiment, trainer
 from official.video.errors import UserError
-from tests import captioned
+from tests import captioned, compiled
 
 ROOT = pathlib.Path(__file__).parents[3]
 EXPERIMENTS = [
@@ -130,27 +130,9 @@ def test_levers_do_not_change_the_update(override, data, mirrored):
 
 @pytest.mark.parametrize('name', ['gvilm_pretrain', 'gvilm_qa_msvd'])
 def test_steps_compile_and_compute_the_same(name, data, question_data):
-  params = captioned.load(name, *(question_data if '_qa_' in name else data))
-  tf_keras.utils.set_random_seed(1)
-  task = experiment.build_task(params)
-  model = trainer.built(task)
-  optimizer = tf_keras.optimizers.legacy.SGD(0.01)
-  inputs = next(iter(task.build_inputs(params.task.train_data)))
-  weights = [v.numpy() for v in model.variables]
-  losses = []
-  for compiled in (False, True):
-    for variable, value in zip(model.variables, weights, strict=True):
-      variable.assign(value)
-    step = tf.function(
-      lambda x: task.train_step(x, model, optimizer), jit_compile=compiled
-    )
-    losses.append(float(step(inputs)[task.loss]))
-  assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-  inputs = next(iter(task.build_inputs(params.task.validation_data)))
-  plain = task.validation_step(inputs, model)
-  compiled = tf.function(lambda x: task.validation_step(x, model), jit_compile=True)
-  for key, value in compiled(inputs).items():
-    np.testing.assert_allclose(value, plain[key], rtol=1e-3, atol=1e-4, err_msg=key)
+  compiled.assert_steps_compile(
+    captioned.load(name, *(question_data if '_qa_' in name else data))
+  )
 
 
 def test_downstream_tasks_take_the_pretrained_weights(data, question_data, tmp_path):

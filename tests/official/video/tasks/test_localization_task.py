@@ -13,7 +13,7 @@ from official.video.configs import backbones
 from official.video.errors import UserError
 from official.video.evaluation import localization as metric
 from official.video.tasks import localization
-from tests import ava, drivers
+from tests import ava, compiled, drivers
 from tfrecords_tools import convert, validate
 
 NAME = 'const_cl_localization_tiny'
@@ -198,6 +198,10 @@ def test_every_backbone_goes_under_the_head(family):
   model = trainer.built(task)
   boxes = tf.constant([[[0.1, 0.1, 0.5, 0.6], [0.5, 0.2, 1.0, 0.7]]])
   assert model.logits(tf.zeros([1, 8, 48, 48, 3]), boxes).shape == (1, 2, 3)
+
+
+def test_steps_compile_and_compute_the_same(converted):
+  compiled.assert_steps_compile(load(converted))
 
 
 def test_other_views_are_refused(converted):

@@ -13,7 +13,7 @@ from official.video.data import siamese
 from official.video.errors import UserError
 from official.video.evaluation import tracking as metric
 from official.video.tasks import tracking
-from tests import drivers, otb
+from tests import compiled, drivers, otb
 from tfrecords_tools import convert, validate
 
 NAME = 'const_cl_tracking_tiny'
@@ -53,6 +53,10 @@ def load(records):
   for item in overrides(records).split(','):
     experiment.apply_overrides(params, item.replace('=', ': ', 1), 'test')
   return params
+
+
+def test_the_training_step_compiles_and_computes_the_same(converted):
+  compiled.assert_steps_compile(load(converted), validates=False)
 
 
 def test_records_hold_every_target(converted):
