@@ -51,7 +51,7 @@ def whole_batch_gradients(
   if micro_batches == 1:
     with tf.GradientTape() as tape:
       value, result = objective(forward(inputs))
-    return result, tape.gradient(value, variables)
+    return result, [_dense(g) for g in tape.gradient(value, variables)]
   parts = _split(inputs, micro_batches)
   before = recompute.ForwardState(model.variables)
   outputs = _outputs_of_parts(forward, parts)
@@ -68,7 +68,7 @@ def whole_batch_gradients(
       targets = [computed[key] for key in by_part]
     more = tape.gradient(targets, variables, output_gradients=list(by_part.values()))
     gradients = [_add(a, b) for a, b in zip(gradients, more, strict=True)]
-  return result, gradients
+  return result, [_dense(gradient) for gradient in gradients]
 
 
 def _outputs_of_parts(
@@ -90,6 +90,11 @@ def _add(total: tf.Tensor | None, more: tf.Tensor | None) -> tf.Tensor | None:
   if total is None or more is None:
     return more if total is None else total
   return tf.convert_to_tensor(total) + tf.convert_to_tensor(more)
+
+
+def _dense(gradient: tf.Tensor | tf.IndexedSlices | None) -> tf.Tensor | None:
+  # Optimizers look for equal rows of a gradient of embeddings; XLA has no such shapes.
+  return None if gradient is None else tf.convert_to_tensor(gradient)
 
 
 def average_into(
