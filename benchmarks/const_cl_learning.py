@@ -24,8 +24,8 @@ import numpy as np
 
 LOCAL, GLOBAL, RANDOM = 'local and global', 'global alone', 'random weights'
 WEIGHTS = {LOCAL: (1.0, 0.5), GLOBAL: (1.0, 0.0)}
-SHAPE = [8, 48, 48, 3]
-BATCH, REPORTS = 32, 4
+SHAPE = [8, 32, 32, 3]
+BATCH, RATE, REPORTS = 32, 2e-3, 4
 REGIONS = '{generator: tracks, count: 2}'
 # Maps of 3 x 3: enough to tell left from right, a third of the tiny net's cost.
 NET = 'task.model.backbone.resnet_3dy.spatial_strides: [1, 2, 2, 1]'
@@ -122,7 +122,9 @@ def pretraining(manifests: list[str], seed: int, steps: int, name: str = LOCAL) 
     f'trainer: {{train_steps: {steps}, steps_per_loop: {every}, '
     f'summary_interval: {every}, validation_interval: {steps}, '
     f'checkpoint_interval: {steps}}}',
-    f'trainer.optimizer_config.learning_rate.cosine.decay_steps: {steps}',
+    # The published schedule is for hundreds of epochs; this one is for a few.
+    'trainer.optimizer_config: {optimizer: {type: adam}, learning_rate: {type: cosine, '
+    f'cosine: {{initial_learning_rate: {RATE}, decay_steps: {steps}}}}}}}',
   )
 
 
@@ -387,7 +389,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--output_dir', type=pathlib.Path, required=True)
   parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--steps', type=int, default=160, help='of each pretraining')
+  parser.add_argument('--steps', type=int, default=400, help='of each pretraining')
   parser.add_argument('--train_videos', type=int, default=320)
   parser.add_argument('--test_videos', type=int, default=120)
   arguments = parser.parse_args()

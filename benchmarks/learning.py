@@ -80,7 +80,7 @@ METHODS = {
     'Learning, ConST-CL',
     'learning_const_cl',
     'benchmarks.const_cl_learning',
-    160,
+    400,
     {
       'gain of pretraining in the region probe, points': (
         'local and global, region probe',

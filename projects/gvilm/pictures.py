@@ -49,10 +49,10 @@ def attention_maps(
   """How much each tubelet takes part in what a noun attends to.
 
   A noun attends over the groups as in equation 3; a group stands for the tubelets that
-  the last grouping block assigned to it.
+  likely went to it in the last grouping block.
 
   Args:
-    assignment: `[B, T', H', W', M]`.
+    assignment: `[B, T', H', W', M]`, over the groups adding up to 1.
     groups: `[B, M, D]` unit embeddings.
     nouns: `[B, K, D]` unit embeddings.
     temperature: of the attention.
@@ -62,7 +62,8 @@ def attention_maps(
   """
   logits = np.einsum('bkd,bmd->bkm', nouns, groups) / temperature
   # A group without tubelets has nowhere to point to.
-  empty = assignment.sum((1, 2, 3)) == 0
+  best = assignment == assignment.max(-1, keepdims=True)
+  empty = ~best.any((1, 2, 3))
   logits = np.where(empty[:, None], -np.inf, logits)
   weights = np.exp(logits - logits.max(-1, keepdims=True))
   weights /= weights.sum(-1, keepdims=True)

@@ -169,6 +169,21 @@ class GroupingBlock(tf_keras.layers.Layer):
     taken = tf.matmul(tf.cast(weights, tokens.dtype), self.pre_value(tokens))
     return groups + self.pre_output(taken)
 
+  def _logits(self, groups: tf.Tensor, tokens: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """The groups that ask, normalized tokens, and how well they match, `[B, M, N]`."""
+    tokens = self.token_norm(tokens)
+    if self.pre_attention:
+      groups = self._attended(groups, tokens)
+    query, key = self.query(self.group_norm(groups)), self.key(tokens)
+    return groups, tokens, tf.matmul(query, key, transpose_b=True) * self.width**-0.5
+
+  def probabilities(self, groups: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
+    """How likely each token goes to each group, float32 `[B, M, N]`, without noise.
+
+    Arguments as of `call`.
+    """
+    return tf.nn.softmax(tf.cast(self._logits(groups, tokens)[2], tf.float32), 1)
+
   def call(
     self, groups: tf.Tensor, tokens: tf.Tensor, keys: tf.Tensor | None = None
   ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -179,11 +194,7 @@ class GroupingBlock(tf_keras.layers.Layer):
       tokens: `[B, N, D]`.
       keys: int32 `[B, 2]`, of Gumbel noise on the logits; None for none.
     """
-    tokens = self.token_norm(tokens)
-    if self.pre_attention:
-      groups = self._attended(groups, tokens)
-    query, key = self.query(self.group_norm(groups)), self.key(tokens)
-    logits = tf.matmul(query, key, transpose_b=True) * self.width**-0.5
+    groups, tokens, logits = self._logits(groups, tokens)
     noise = None
     if keys is not None:
       shape = (groups.shape[1], tokens.shape[1])

@@ -193,17 +193,21 @@ class Grouped:
     """Those of the block."""
     return self.block.variables
 
-  def assigned(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """`[B, L, D]` with refined groups, and the assignment `[B, M, N]`."""
+  def _parts(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     others, groups = x[:, : -self.num_groups], x[:, -self.num_groups :]
-    groups = tf.ensure_shape(groups, [x.shape[0], self.num_groups, x.shape[2]])
-    groups, assignment = self.block(groups, others[:, 1:], self.keys)
-    return tf.concat([others, groups], 1), assignment
+    return others, tf.ensure_shape(groups, [x.shape[0], self.num_groups, x.shape[2]])
+
+  def probabilities(self, x: tf.Tensor) -> tf.Tensor:
+    """How likely each video token goes to each group, `[B, M, N]`."""
+    others, groups = self._parts(x)
+    return self.block.probabilities(groups, others[:, 1:])
 
   def __call__(self, x: tf.Tensor, training: bool = True) -> tf.Tensor:
     """`[B, L, D]` with refined groups."""
     del training
-    return self.assigned(x)[0]
+    others, groups = self._parts(x)
+    groups, _ = self.block(groups, others[:, 1:], self.keys)
+    return tf.concat([others, groups], 1)
 
 
 @tf_keras.utils.register_keras_serializable(package='Vidgarden')
@@ -212,9 +216,9 @@ class VideoViT(tf_keras.Model):
 
   Endpoints: 'tokens', the grid of tubelets; 'cls' `[B, 1, 1, 1, D]`, the class token;
   with group tokens 'groups' `[B, M, 1, 1, D]`, and outside of training
-  'assignment_<layer>' `[B, T', H', W', M]` of every grouping block, how each tubelet was
-  distributed. All but the assignments are normalized. The mean of an endpoint is the
-  global feature that it stands for.
+  'assignment_<layer>' `[B, T', H', W', M]` of every grouping block, how likely each
+  tubelet went to each group. All but the assignments are normalized. The mean of an
+  endpoint is the global feature that it stands for.
 
   Clips of another size than the position table's are taken as they are; the table is
   interpolated.
@@ -316,14 +320,12 @@ class VideoViT(tf_keras.Model):
         continue
       layer = self.groupings[str(number)]
       grouped = Grouped(layer, config.num_groups, keys)
-      if training:
-        x = self._run(layer.name, grouped, x, training)
-        continue
-      x, assignment = grouped.assigned(x)
-      shape = [-1, *steps, config.num_groups]
-      endpoints[f'assignment_{number}'] = tf.reshape(
-        tf.transpose(assignment, [0, 2, 1]), shape
-      )
+      if not training:
+        endpoints[f'assignment_{number}'] = tf.reshape(
+          tf.transpose(grouped.probabilities(x), [0, 2, 1]),
+          [-1, *steps, config.num_groups],
+        )
+      x = self._run(layer.name, grouped, x, training)
     return self._normalized(x, steps) | endpoints
 
   def _normalized(self, x: tf.Tensor, steps: Sequence[Any]) -> dict[str, tf.Tensor]:
