@@ -43,7 +43,7 @@ def test_endpoints():
     'assignment_2': (2, 4, 4, 4, 5),
     'assignment_3': (2, 4, 4, 4, 5),
   }
-  np.testing.assert_allclose(tf.reduce_sum(endpoints['assignment_3'], -1), 1)
+  np.testing.assert_allclose(tf.reduce_sum(endpoints['assignment_3'], -1), 1, 1e-5)
   for name, spec in net.output_specs.items():
     spec.assert_is_compatible_with(shapes[name])
 
