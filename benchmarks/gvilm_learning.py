@@ -319,7 +319,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--output_dir', type=pathlib.Path, required=True)
   parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--steps', type=int, default=1000, help='of a training')
+  parser.add_argument('--steps', type=int, default=1200, help='of a training')
   parser.add_argument('--train_videos', type=int, default=960)
   parser.add_argument('--test_videos', type=int, default=90)
   arguments = parser.parse_args()

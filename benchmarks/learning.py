@@ -100,7 +100,7 @@ METHODS = {
     'Learning, G-ViLM',
     'learning_gvilm',
     'benchmarks.gvilm_learning',
-    1000,
+    1200,
     {
       'pointing above chance, points': ('noun pointing', 'noun pointing by chance'),
       'gain of all losses in R@1, points': (
