@@ -24,6 +24,12 @@ def data(tmp_path_factory):
   )
 
 
-@pytest.mark.parametrize('name', TINY)
+@pytest.mark.parametrize(
+  'name',
+  [
+    name if name.startswith('cvrl_') else pytest.param(name, marks=pytest.mark.slow)
+    for name in TINY
+  ],
+)
 def test_steps_compile_and_compute_the_same(name, data):
   compiled.assert_steps_compile(tiny.load(name, *data))

@@ -22,7 +22,7 @@ EXPERIMENTS = [
   if re.match('const_cl_(pretrain|linear_eval|finetune)', name)
   and not name.endswith(('kinetics600', 'hmdb51'))  # Others but in sizes and schedules.
 ]
-QUICK = ('const_cl_pretrain_kinetics400', 'const_cl_linear_eval_ucf101')
+QUICK = ('const_cl_linear_eval_ucf101',)
 CONFIGS = sorted((ROOT / 'configs' / 'const_cl').glob('*.yaml'))
 NET = (
   '{model_id: 10, width_multiplier: 0.125, stem_conv_temporal_stride: 1, '

@@ -23,7 +23,7 @@ NARROW = (
   'task: {train_data: {feature_shape: [8, 32, 32, 3]}, '
   'validation_data: {feature_shape: [8, 32, 32, 3]}}',
 )
-QUICK = ('cstp_pretrain_ucf101', 'cstp_finetune_hmdb51')
+QUICK = ('cstp_pretrain_ucf101',)
 
 
 @pytest.fixture(scope='module')
@@ -172,6 +172,7 @@ def test_a_bad_step_takes_the_target_back_too(pretraining):
     np.testing.assert_array_equal(variable, value)
 
 
+@pytest.mark.slow
 def test_micro_batches_average_the_target_once(data):
   params = load(
     'cstp_pretrain_tiny', data, STEP.replace('task: {', 'task: {micro_batches: 2, ')

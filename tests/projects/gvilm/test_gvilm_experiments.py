@@ -131,7 +131,10 @@ def test_levers_do_not_change_the_update(override, data, mirrored):
   assert other == pytest.approx(scalars, rel=1e-4)
 
 
-@pytest.mark.parametrize('name', ['gvilm_pretrain', 'gvilm_qa_msvd'])
+@pytest.mark.parametrize(
+  'name',
+  ['gvilm_pretrain', pytest.param('gvilm_qa_msvd', marks=pytest.mark.slow)],
+)
 def test_steps_compile_and_compute_the_same(name, data, question_data):
   compiled.assert_steps_compile(
     captioned.load(name, *(question_data if '_qa_' in name else data))
@@ -160,6 +163,7 @@ def test_downstream_tasks_take_the_pretrained_weights(data, question_data, tmp_p
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_shuffled_masks_and_switches_reach_the_loss(data, mirrored):
   plain = captioned.load('gvilm_pretrain', *data)
   inputs = batch_of(plain)

@@ -175,7 +175,12 @@ def test_every_family_can_be_recomputed(family):
 
 @pytest.mark.parametrize(
   ('family', 'stages'),
-  [('r3d', 'all'), ('r2plus1d', 'all'), ('s3d', 'Mixed_5c'), ('i3d', 'mixed_5c')],
+  [
+    ('r3d', 'all'),
+    ('r2plus1d', 'all'),
+    pytest.param('s3d', 'Mixed_5c', marks=pytest.mark.slow),
+    pytest.param('i3d', 'mixed_5c', marks=pytest.mark.slow),
+  ],
 )
 def test_stages_that_branch_have_the_same_gradients(family, stages):
   config = backbones.Backbone(type=family)

@@ -200,6 +200,7 @@ def test_every_backbone_goes_under_the_head(family):
   assert model.logits(tf.zeros([1, 8, 48, 48, 3]), boxes).shape == (1, 2, 3)
 
 
+@pytest.mark.slow
 def test_steps_compile_and_compute_the_same(converted):
   compiled.assert_steps_compile(load(converted))
 
