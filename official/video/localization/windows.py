@@ -130,6 +130,7 @@ def extract(params, table, encoder, step: int, length: int, subset: str):
   num_steps, height, width, _ = config.feature_shape
   window = (num_steps - 1) * config.temporal_stride + 1
   fields = (
+    records.MEDIA_ID,
     records.IMAGE_FRAME_RATE,
     records.SEGMENT_START_INDEX,
     records.SEGMENT_END_INDEX,
@@ -159,6 +160,8 @@ def extract(params, table, encoder, step: int, length: int, subset: str):
         tf.constant(path), tf.constant(table.offset[row]), tf.constant(table.size[row])
       )
       clip = reader.parse_record(record, fields)
+      # As the annotations name the video.
+      name = clip[records.MEDIA_ID][0].numpy().decode('utf-8', 'surrogateescape')
       frames, rate = clip['frames'], float(clip[records.IMAGE_FRAME_RATE][0])
       count = int(tf.size(frames))
       values, centres = window_features(
@@ -173,9 +176,13 @@ def extract(params, table, encoder, step: int, length: int, subset: str):
       skipped.append(names[row])
       print(f'skipped {names[row]}: {str(error).splitlines()[0]}', file=sys.stderr)
       continue
-    rows.append((names[row], resampled(values, centres, length), count / rate))
-    spans = [clip[key].numpy() for key in fields[1:]]
-    database[names[row]] = {
+    if name in database:
+      raise UserError(
+        f'{names[row]}: {name} is there twice; convert whole videos, one record each'
+      )
+    rows.append((name, resampled(values, centres, length), count / rate))
+    spans = [clip[key].numpy() for key in fields[2:]]
+    database[name] = {
       'subset': subset,
       'duration': count / rate,
       'annotations': [
