@@ -15,8 +15,6 @@ import json
 import os
 import pathlib
 import platform
-import subprocess
-import sys
 import time
 from typing import Any, NamedTuple
 
@@ -63,17 +61,14 @@ class Objects:
   videos: np.ndarray
 
 
-def _tool(module: str, *arguments: str) -> None:
-  command = [sys.executable, '-m', f'tfrecords_tools.{module}', *arguments]
-  subprocess.run(command, check=True)
-
-
 def make_records(folder: pathlib.Path, seed: int, sizes: Sizes) -> list[str]:
   """Renders videos of two objects and converts them with boxes; returns the manifests."""
+  from official.video import demo
+
   videos, records = folder / 'videos', folder / 'records'
   splits = {'train': sizes.train, 'test': sizes.test}
   named = ','.join(f'{split}={count}' for split, count in splits.items())
-  _tool(
+  demo.run_tool(
     'synthesize',
     f'--output_dir={videos}',
     f'--splits={named}',
@@ -82,7 +77,7 @@ def make_records(folder: pathlib.Path, seed: int, sizes: Sizes) -> list[str]:
     '--short_side=64,80',
   )
   for split in splits:
-    _tool(
+    demo.run_tool(
       'convert',
       '--source=jsonl',
       f'--path={videos / split}.jsonl',
@@ -132,18 +127,10 @@ def pretrain(params: Any, model_dir: str, seed: int) -> None:
   """Runs an experiment to its end."""
   import tf_keras
 
-  from official.video import command_line, experiment, trainer
+  from official.video import demo
 
   tf_keras.utils.set_random_seed(seed)
-  task = experiment.build_task(params, model_dir)
-  task.check_data(True)
-  trainer.ExperimentRunner(
-    distribution_strategy=command_line.strategy_of(params),
-    task=task,
-    mode='train_and_eval',
-    params=params,
-    model_dir=model_dir,
-  ).run()
+  demo.train(params, model_dir)
 
 
 def encoder(params: Any, checkpoint: str | None, endpoint: str, seed: int):

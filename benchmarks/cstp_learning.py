@@ -202,9 +202,8 @@ def facts(sizes: Sizes) -> dict[str, Any]:
     'balanced accuracies on test videos, each run on views as it was trained with; chance '
     'is 20 % for the overlaps and 25 % for playback and rotation. Actions that repeat do not '
     "tell a clip's place in time; light that changes its colour does, in videos of its "
-    'own. A net that can tell all '
-    'but which way a quarter turn went has 75 % there, which is the most that can be had '
-    "of the reference's views.",
+    "own. The reference's views mirror clips after turning them, and cut windows of clips "
+    'that were turned differently.',
     'backbone': 'R3D-10, width 0.25',
     'clips': 'x'.join(map(str, SHAPE)),
     'data': f'{sizes.train} training and {sizes.test} test videos, 12 classes, under light '

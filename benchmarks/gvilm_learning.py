@@ -209,23 +209,6 @@ def resolved(folder: pathlib.Path, seed: int, steps: int, override: str):
   return params
 
 
-def train(params, folder: pathlib.Path) -> tuple[Any, Any, dict[str, float]]:
-  """Trains as `train.py` does; the task, its model and the last validation."""
-  from official.video import command_line, experiment, trainer
-
-  task = experiment.build_task(params, str(folder))
-  task.check_data(True)
-  runner = trainer.ExperimentRunner(
-    distribution_strategy=command_line.strategy_of(params),
-    task=task,
-    mode='train_and_eval',
-    params=params,
-    model_dir=str(folder),
-  )
-  scores = runner.run()
-  return task, runner.trainer.model, scores
-
-
 def pointing(task, model, shown: list) -> dict[str, float]:
   """How often nouns point at their objects, and the share of the frame these take."""
   from projects.gvilm import pictures
@@ -250,7 +233,7 @@ def run(folder: pathlib.Path, seed: int, sizes: Sizes) -> None:
   """All trainings of one seed; writes scores.json into the folder."""
   import tf_keras
 
-  from official.video import experiment
+  from official.video import demo, experiment
 
   start = time.monotonic()
   write_split(folder, 'train', sizes.train, seed)
@@ -259,7 +242,8 @@ def run(folder: pathlib.Path, seed: int, sizes: Sizes) -> None:
   for name, override in RUNS.items():
     tf_keras.utils.set_random_seed(seed)
     params = resolved(folder, seed, sizes.steps, override)
-    task, model, found[name] = train(params, folder / name.replace(' ', '_'))
+    runner, found[name] = demo.train(params, str(folder / name.replace(' ', '_')))
+    task, model = runner.trainer.task, runner.trainer.model
     if name == ALL:
       found[name] |= pointing(task, model, shown)
       blind = experiment.build_task(resolved(folder, seed, sizes.steps, SHUFFLE))

@@ -148,20 +148,21 @@ def _params(name: str, manifests: Sequence[str], **overrides: Any):
   return params
 
 
-def train(params, model_dir: str) -> None:
-  """Trains and evaluates an experiment in a folder."""
+def train(params, model_dir: str, mode: str = 'train_and_eval'):
+  """Runs an experiment in a folder; returns its runner and the last scores."""
   from official.video import experiment, trainer
 
   strategy = command_line.strategy_of(params)
   task = experiment.build_task(params, model_dir)
   task.check_data(True)
-  trainer.ExperimentRunner(
+  runner = trainer.ExperimentRunner(
     distribution_strategy=strategy,
     task=task,
-    mode='train_and_eval',
+    mode=mode,
     params=params,
     model_dir=model_dir,
-  ).run()
+  )
+  return runner, runner.run()
 
 
 def _schedule(steps: int, reports: int = 14) -> dict[str, Any]:

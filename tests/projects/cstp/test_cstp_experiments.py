@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from official.video import command_line, evaluate, experiment, export, trainer
+from official.video import demo, evaluate, experiment, export, trainer
 from official.video.data import records as records_module
 from official.video.errors import UserError
 from official.video.evaluation import classification, extract
@@ -44,19 +44,6 @@ def load(name, data, overrides=''):
   return params
 
 
-def run(params, model_dir, mode='train_and_eval'):
-  task = experiment.build_task(params, str(model_dir))
-  task.check_data(True)
-  runner = trainer.ExperimentRunner(
-    distribution_strategy=command_line.strategy_of(params),
-    task=task,
-    mode=mode,
-    params=params,
-    model_dir=str(model_dir),
-  )
-  return runner, runner.run()
-
-
 @pytest.mark.parametrize(
   'name',
   [
@@ -66,11 +53,11 @@ def run(params, model_dir, mode='train_and_eval'):
 )
 def test_trains_two_steps_and_restores(name, data, tmp_path):
   params = load(name, data)
-  runner, scores = run(params, tmp_path / 'run')
+  runner, scores = demo.train(params, str(tmp_path / 'run'))
   assert int(runner.trainer.global_step) == 2
   assert scores['evaluated'] == scores['expected'] == 6
   assert all(np.isfinite(value) for value in scores.values())
-  again, _ = run(params, tmp_path / 'run', 'eval')
+  again, _ = demo.train(params, str(tmp_path / 'run'), 'eval')
   for one, other in zip(
     runner.trainer.model.variables, again.trainer.model.variables, strict=True
   ):
@@ -122,7 +109,7 @@ def test_finetuning_takes_the_pretrained_encoder(data, tmp_path):
       data,
       f'task.model: {{encoder: {encoder}, target_momentum: 0.5}}',
     )
-    runner, _ = run(params, folder)
+    runner, _ = demo.train(params, str(folder))
     expected = getattr(runner.trainer.model, f'{encoder}_backbone').get_weights()
     task = experiment.build_task(
       load('cstp_finetune_tiny', data, f'task.init_checkpoint: "{folder}"')

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from official.video import command_line, evaluate, experiment, export, trainer
+from official.video import demo, evaluate, experiment, export, trainer
 from official.video.configs import tasks
 from tests import clips, tiny
 
@@ -33,19 +33,6 @@ def data(tmp_path_factory):
   )
 
 
-def run(params, model_dir, mode='train_and_eval'):
-  task = experiment.build_task(params, str(model_dir))
-  task.check_data(True)
-  runner = trainer.ExperimentRunner(
-    distribution_strategy=command_line.strategy_of(params),
-    task=task,
-    mode=mode,
-    params=params,
-    model_dir=str(model_dir),
-  )
-  return runner, runner.run()
-
-
 @pytest.mark.parametrize(
   'name',
   [
@@ -55,11 +42,11 @@ def run(params, model_dir, mode='train_and_eval'):
 )
 def test_trains_two_steps_restores_and_exports(name, data, tmp_path):
   params = tiny.load(name, *data)
-  runner, scores = run(params, tmp_path / 'run')
+  runner, scores = demo.train(params, str(tmp_path / 'run'))
   assert int(runner.trainer.global_step) == 2
   assert scores['evaluated'] == scores['expected'] == 6
   assert all(np.isfinite(value) for value in scores.values())
-  again, _ = run(params, tmp_path / 'run', 'eval')
+  again, _ = demo.train(params, str(tmp_path / 'run'), 'eval')
   for one, other in zip(
     runner.trainer.model.variables, again.trainer.model.variables, strict=True
   ):

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras
 import yaml
 
-from official.video import command_line, experiment, trainer
+from official.video import demo, experiment, trainer
 from official.video.errors import UserError
 from tests import captioned, compiled
 
@@ -36,19 +36,6 @@ def question_data(tmp_path_factory):
   return captioned.write(tmp_path_factory.mktemp('questions'), captioned.questions)
 
 
-def run(params, model_dir, mode='train_and_eval'):
-  task = experiment.build_task(params, str(model_dir))
-  task.check_data(True)
-  runner = trainer.ExperimentRunner(
-    distribution_strategy=command_line.strategy_of(params),
-    task=task,
-    mode=mode,
-    params=params,
-    model_dir=str(model_dir),
-  )
-  return runner, runner.run()
-
-
 @pytest.mark.parametrize(
   'name',
   [
@@ -58,11 +45,11 @@ def run(params, model_dir, mode='train_and_eval'):
 )
 def test_trains_two_steps_and_restores(name, data, question_data, tmp_path):
   params = captioned.load(name, *(question_data if '_qa_' in name else data))
-  runner, scores = run(params, tmp_path / 'run')
+  runner, scores = demo.train(params, str(tmp_path / 'run'))
   assert int(runner.trainer.global_step) == 2
   assert scores['evaluated'] == scores['expected'] == 6
   assert all(np.isfinite(value) for value in scores.values())
-  again, _ = run(params, tmp_path / 'run', 'eval')
+  again, _ = demo.train(params, str(tmp_path / 'run'), 'eval')
   for one, other in zip(
     runner.trainer.model.variables, again.trainer.model.variables, strict=True
   ):
@@ -142,7 +129,7 @@ def test_steps_compile_and_compute_the_same(name, data, question_data):
 
 
 def test_downstream_tasks_take_the_pretrained_weights(data, question_data, tmp_path):
-  runner, _ = run(captioned.load('gvilm_pretrain', *data), tmp_path / 'run')
+  runner, _ = demo.train(captioned.load('gvilm_pretrain', *data), str(tmp_path / 'run'))
   trained = runner.trainer.model
   for name, items in (
     ('gvilm_retrieval_msrvtt', ('backbone', 'text_encoder', 'head')),
