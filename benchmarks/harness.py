@@ -518,7 +518,7 @@ def run(
   print('\n' + report.section(document))
   results = arguments.results_dir or ('' if arguments.quick else str(RESULTS))
   if results:
-    report.keep(document, pathlib.Path(results))
+    report.keep(benchmark.name, document, pathlib.Path(results))
   return document
 
 

@@ -6,7 +6,8 @@
   python -m benchmarks.learning --method=gvilm --seeds=0,1,2
 
 Each seed renders its own videos, draws its own weights and runs to the end. Prints the
-score of every seed and the median, and keeps them under benchmarks/results/.
+score of every seed and the median, keeps them under benchmarks/results/ and writes the
+README of the benchmarks anew.
 """
 
 import argparse
@@ -21,8 +22,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent import futures
 from typing import NamedTuple
-
-RESULTS = pathlib.Path(__file__).parent / 'results'
 
 
 class Method(NamedTuple):
@@ -162,7 +161,10 @@ def table(runs: Mapping[int, dict], method: Method) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """Runs all seeds, prints the table and keeps it."""
+  """Runs all seeds, prints the table and keeps the scores."""
+  # It needs the methods of this module.
+  from benchmarks import harness, report
+
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--method', choices=sorted(METHODS), default='cvrl')
   parser.add_argument('--seeds', default='0,1,2', help='comma-separated')
@@ -173,11 +175,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   steps = arguments.steps or method.steps
   seeds = [int(seed) for seed in arguments.seeds.split(',')]
   runs = run_seeds(method, seeds, steps, arguments.jobs)
-  text = table(runs, method)
-  RESULTS.mkdir(exist_ok=True)
-  (RESULTS / f'{method.result}.json').write_text(json.dumps(runs, indent=2) + '\n')
-  (RESULTS / f'{method.result}.md').write_text(text + '\n')
-  print(text)
+  print(table(runs, method))
+  report.keep(method.result, runs, harness.RESULTS)
 
 
 if __name__ == '__main__':

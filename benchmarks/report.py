@@ -205,11 +205,10 @@ def order(names: Mapping[str, Any] | Sequence[str]) -> list[str]:
   return known + sorted(set(names) - set(known))
 
 
-def keep(document: Mapping[str, Any], results: pathlib.Path) -> None:
+def keep(name: str, document: Mapping[Any, Any], results: pathlib.Path) -> None:
   """Writes a result and, from all results beside it, the README."""
   results.mkdir(parents=True, exist_ok=True)
-  text = json.dumps(document, indent=1) + '\n'
-  (results / f'{document["name"]}.json').write_text(text)
+  (results / f'{name}.json').write_text(json.dumps(document, indent=1) + '\n')
   write(results)
 
 

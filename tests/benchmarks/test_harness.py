@@ -128,7 +128,7 @@ def test_a_result_survives_json_and_makes_the_readme(tmp_path):
   result = document(
     of(from_list('ours', rates(0, 6, 8, 7)), from_list('theirs', rates(0, 2, 4, 3)))
   )
-  report.keep(result, tmp_path)
+  report.keep('toy', result, tmp_path)
   kept = json.loads((tmp_path / 'toy.json').read_text())
   assert kept == result
   text = (tmp_path / 'README.md').read_text()
