@@ -54,6 +54,9 @@ class Losses(hyperparams.Config):
     local_temperature: of the contrast between regions.
     global_weight: of the former; 0 trains the local branch alone.
     local_weight: of the latter; 0 trains the global branch alone.
+    same_order: the regions of both views are the same objects in the same order, as
+      those of the generator `tracks` are; each meets itself, and the others of its video
+      are negatives too.
     reference_compatible: let regions that are masked be matched and be negatives.
   """
 
@@ -61,6 +64,7 @@ class Losses(hyperparams.Config):
   local_temperature: float = 0.2
   global_weight: float = 1.0
   local_weight: float = 0.001
+  same_order: bool = False
   reference_compatible: bool = False
 
 

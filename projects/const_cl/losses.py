@@ -52,13 +52,15 @@ def one_direction(
   others_valid: tf.Tensor,
   temperature: float = 0.2,
   normalize: bool = True,
+  same_order: bool = False,
   reference_compatible: bool = False,
 ) -> Direction:
   """Contrasts the reconstructed regions of a view with the other view's.
 
   A region's positive is its match in the other view of its video; its negatives are that
-  view's regions of all other videos, never of its own. Gradients flow through all
-  arguments. Invalid regions are neither asked for, nor matched, nor negatives.
+  view's regions of all other videos, and of its own only under `same_order`. Gradients
+  flow through all arguments. Invalid regions are neither asked for, nor matched, nor
+  negatives.
 
   Args:
     regions: `[B, N, C]`, of the view that asks; what is matched.
@@ -68,6 +70,8 @@ def one_direction(
     others_valid: bool `[B, N]`.
     temperature: divides the similarities.
     normalize: whether all vectors are brought to length 1 first.
+    same_order: row i of both views is one object, so it is its match, and what else is in
+      its video is a negative.
     reference_compatible: let invalid regions be matched and be negatives, as the Model
       Garden does.
 
@@ -78,18 +82,23 @@ def one_direction(
     vectors = [tf.math.l2_normalize(x, -1) for x in vectors]
   regions, reconstructed, others = vectors
   usable = tf.ones_like(others_valid) if reference_compatible else others_valid
-  match = match_regions(regions, others, usable)
+  batch, count = tf.unstack(tf.shape(others)[:2])
+  if same_order:
+    match = tf.broadcast_to(tf.range(count), [batch, count])
+  else:
+    match = match_regions(regions, others, usable)
   target = tf.gather(others, match, batch_dims=1)
   positive = tf.reduce_sum(reconstructed * target, -1)
   similarity = tf.einsum('bnc,dmc->bndm', reconstructed, others)
-  batch = tf.shape(others)[0]
-  other_video = ~tf.eye(batch, dtype=tf.bool)
-  negatives = (other_video[:, :, None] & usable[None])[:, None]
+  own_video = tf.eye(batch, dtype=tf.bool)[:, None, :, None]
+  own = tf.eye(count, dtype=tf.bool)[None, :, None] if same_order else True
+  negatives = ~(own_video & own) & usable[None, None]
   logits = tf.where(negatives, similarity / temperature, _IMPOSSIBLE)
   shape = tf.shape(positive)
   flat = tf.reshape(logits, [shape[0], shape[1], -1])
   logits = tf.concat([positive[..., None] / temperature, flat], -1)
-  counts = valid & tf.reduce_any(usable, -1, keepdims=True)
+  met = usable if same_order else tf.reduce_any(usable, -1, keepdims=True)
+  counts = valid & met
   weight = tf.cast(counts, tf.float32)
   loss = tf.reduce_logsumexp(logits, -1) - logits[..., 0]
   share = tf.cast(negatives, tf.float32)
@@ -153,7 +162,7 @@ def local_loss(
     regions: `[B, 2, N, C]` of both views.
     reconstructed: `[B, 2, N, C]`; row v from the other view's context.
     valid: bool `[B, 2, N]`.
-    **options: temperature, normalize and reference_compatible of `one_direction`.
+    **options: of `one_direction`.
 
   Source: arXiv 2112.05181, equations 3 to 5.
   """

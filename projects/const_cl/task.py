@@ -1,5 +1,7 @@
 """ConST-CL's pretraining task: global InfoNCE, and regions met in the other view."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 from official.core import task_factory
@@ -60,11 +62,19 @@ class ConstClTask(pretraining.PretrainTask):
       gather.gather(outputs['region']),
       gather.gather(outputs['reconstruction']),
       gather.gather(tf.cast(inputs['region_valid'], tf.int32)) > 0,
-      temperature=self.task_config.losses.local_temperature,
-      reference_compatible=self.task_config.losses.reference_compatible,
+      **self._local_options,
     )
     scalars |= dict(zip(_LOCAL, local, strict=True))
     return {'loss': self._total(scalars), **scalars}
+
+  @property
+  def _local_options(self) -> dict[str, Any]:
+    config = self.task_config.losses
+    return {
+      'temperature': config.local_temperature,
+      'same_order': config.same_order,
+      'reference_compatible': config.reference_compatible,
+    }
 
   def _contrast(self, view_a: tf.Tensor, view_b: tf.Tensor) -> dict[str, tf.Tensor]:
     result = info_nce.info_nce(view_a, view_b, self.task_config.losses.global_temperature)
@@ -95,8 +105,7 @@ class ConstClTask(pretraining.PretrainTask):
       outputs['region'],
       outputs['reconstruction'],
       valid,
-      temperature=self.task_config.losses.local_temperature,
-      reference_compatible=self.task_config.losses.reference_compatible,
+      **self._local_options,
     )
     terms = {
       name: tf.stack([tf.reduce_sum(getattr(d, key) * d.weight, 1) for d in pairs], 1)

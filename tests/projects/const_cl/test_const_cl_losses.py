@@ -80,7 +80,7 @@ def test_golden_global_loss(batch, temperature):
   assert relative_error(result.loss, expected) < 1e-4
 
 
-def by_hand(regions, reconstructed, valid, temperature):
+def by_hand(regions, reconstructed, valid, temperature, same_order=False):
   """The masked loss by loops over regions."""
   unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)  # noqa: E731
   h, z = unit(regions), unit(reconstructed)
@@ -91,14 +91,15 @@ def by_hand(regions, reconstructed, valid, temperature):
     for i in range(batch):
       usable = [k for k in range(count) if valid[i, 1 - view, k]]
       for n in range(count):
-        if not valid[i, view, n] or not usable:
+        if not valid[i, view, n] or not (n in usable if same_order else usable):
           continue
         match = max(usable, key=lambda k: h[i, view, n] @ h[i, 1 - view, k])
+        match = n if same_order else match
         negatives = [
           z[i, view, n] @ h[j, 1 - view, k]
           for j in range(batch)
           for k in range(count)
-          if j != i and valid[j, 1 - view, k]
+          if (j != i or (same_order and k != n)) and valid[j, 1 - view, k]
         ]
         logits = np.array([z[i, view, n] @ h[i, 1 - view, match], *negatives])
         logits = logits / temperature
@@ -113,14 +114,25 @@ def random_case(seed=0, invalid=0.4):
   return regions, reconstructed, rng.random((4, 2, 3)) > invalid
 
 
+@pytest.mark.parametrize('same_order', [False, True])
 @pytest.mark.parametrize('seed', range(3))
-def test_invalid_regions_are_left_out_everywhere(seed):
+def test_invalid_regions_are_left_out_everywhere(seed, same_order):
   regions, reconstructed, valid = random_case(seed)
   valid[0, 1] = False  # A video whose other view has nothing to match.
-  actual = losses.local_loss(regions, reconstructed, tf.constant(valid), temperature=0.3)
-  assert float(actual.loss) == pytest.approx(
-    by_hand(regions, reconstructed, valid, 0.3), rel=1e-5
+  actual = losses.local_loss(
+    regions, reconstructed, tf.constant(valid), temperature=0.3, same_order=same_order
   )
+  assert float(actual.loss) == pytest.approx(
+    by_hand(regions, reconstructed, valid, 0.3, same_order), rel=1e-5
+  )
+
+
+def test_one_feature_for_a_whole_video_is_punished_only_where_regions_are_known():
+  videos = tf.repeat(tf.repeat(tf.eye(8)[:, None, None], 2, 1), 3, 2)
+  options = {'valid': tf.ones([8, 2, 3], tf.bool), 'temperature': 0.01}
+  assert losses.local_loss(videos, videos, **options).loss < 1e-3
+  known = losses.local_loss(videos, videos, **options, same_order=True).loss
+  assert float(known) == pytest.approx(np.log(3), rel=1e-4)
 
 
 def test_what_invalid_regions_hold_changes_nothing():
