@@ -35,11 +35,17 @@ class ConstClTask(pretraining.PretrainTask):
   def check_data(self, training: bool) -> None:
     """Finds the data, and refuses views without regions."""
     for name in ('train_data', 'validation_data'):
-      views = getattr(self.task_config, name).views
-      if views != data.VIEWS:
+      config = getattr(self.task_config, name)
+      if config.views != data.VIEWS:
         raise UserError(
-          f'task.{name}.views {views!r}: ConST-CL learns from regions; expected '
+          f'task.{name}.views {config.views!r}: ConST-CL learns from regions; expected '
           f'{data.VIEWS!r}'
+        )
+      generator = config.regions.generator
+      if self.task_config.losses.same_order and generator != 'tracks':
+        raise UserError(
+          f'task.{name}.regions.generator {generator!r}: only tracks have the same order '
+          'in both views; use it, or set task.losses.same_order to false'
         )
     super().check_data(training)
 

@@ -282,6 +282,7 @@ def test_boxes_reach_the_heads_as_float32_under_bfloat16(data):
     ('task.train_data.views: augmented', 'learns from regions'),
     ('task.train_data.regions.generator: boxs', "did you mean 'boxes'"),
     ('task.train_data.regions.count: 0', 'regions.count 0'),
+    ('task.losses.same_order: true', "generator 'random': only tracks"),
   ],
 )
 def test_refuses_what_it_cannot_learn_from(data, override, message):
