@@ -182,6 +182,7 @@ def test_an_evaluation_that_was_cut_off_is_made_up_for(data, tmp_path, unbroken)
   assert scores(tmp_path) == scores(folder)
 
 
+@pytest.mark.slow
 def test_reports_after_the_checkpoint_are_made_again(data, tmp_path, unbroken):
   _, _, folder = unbroken(*CVRL)
   run(*CVRL, data, tmp_path, stop_at=3)

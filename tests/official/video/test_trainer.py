@@ -178,6 +178,7 @@ def test_a_start_is_described(data, tmp_path):
   assert written.as_dict() == runner.params.as_dict()
 
 
+@pytest.mark.slow
 def test_what_a_killed_save_left_is_cleared_away(data, tmp_path):
   runner = make(data, tmp_path, 'trainer.train_steps=1')
   left = tmp_path / 'ckpt-9.data-00000-of-00001.tempstate123'

@@ -168,6 +168,7 @@ def test_a_perfect_predictor_scores_1_and_a_shuffled_one_chance(converted):
   assert 0.25 < np.mean(means) < 0.6
 
 
+@pytest.mark.slow
 def test_weak_detections_are_left_out(converted):
   task, _ = batch_of(converted, False)
   outputs = gathered(task)
