@@ -13,6 +13,7 @@ from tensorflow.python.framework import config
 from official.video import demo, evaluate, experiment, export, trainer
 from official.video.configs import tasks
 from official.video.errors import UserError
+from projects.const_cl import losses
 from tests import clips
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -302,6 +303,23 @@ def test_refuses_models_that_cannot_be(data, override, message):
   task = experiment.build_task(load('const_cl_pretrain_tiny', data, override))
   with pytest.raises(UserError, match=message):
     task.build_model()
+
+
+@pytest.mark.parametrize('same_order', [False, True])
+def test_the_order_of_regions_reaches_the_loss(data, same_order):
+  override = f'task.losses.same_order: {same_order}'
+  task = experiment.build_task(load('const_cl_pretrain_tiny', data, override))
+  random = np.random.default_rng(0)
+  regions, rebuilt = random.normal(size=(2, 4, 2, 3, 5)).astype(np.float32)
+  outputs = {
+    'embedding': tf.constant(random.normal(size=(4, 2, 8)), tf.float32),
+    'region': tf.constant(regions),
+    'reconstruction': tf.constant(rebuilt),
+  }
+  valid = tf.ones([4, 2, 3], tf.bool)
+  scalars = task.compute_loss(outputs, {'region_valid': valid})
+  expected = losses.local_loss(regions, rebuilt, valid, same_order=same_order).loss
+  assert float(scalars['local_loss']) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_sizes_and_schedules_are_the_published_ones():
