@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -100,26 +101,41 @@ def assert_same_run(one: pathlib.Path, other: pathlib.Path) -> None:
       np.testing.assert_array_equal(actual[name], value, err_msg=name)
 
 
+def kill_at_random(process: subprocess.Popen, log: pathlib.Path, draw: random.Random):
+  """Kills a process in its start-up or after some reports; returns how it ended."""
+  reports, seconds = (
+    draw.randrange(6),
+    draw.uniform(0, 0.4 if draw.random() < 0.8 else 20),
+  )
+  by = draw.choice([signal.SIGTERM, signal.SIGKILL])
+  deadline = time.monotonic() + 240
+  while process.poll() is None and time.monotonic() < deadline:
+    if log.read_text().count('train | step:') >= reports:
+      break
+    time.sleep(0.02)
+  try:
+    process.wait(seconds)
+  except subprocess.TimeoutExpired:
+    process.send_signal(by)
+  return process.wait(120)
+
+
 def test_twenty_kills_at_random_moments(data, tmp_path):
   whole, broken, log = tmp_path / 'whole', tmp_path / 'broken', tmp_path / 'log'
-  begin = time.monotonic()
   finish(start(command(data, whole), log), log)
-  duration = time.monotonic() - begin
-  # The first moments of a process are its imports: most kills come after them.
-  moments = random.Random(3)
-  codes = []
-  for _ in range(20):
-    process = start(command(data, broken), log)
-    by = moments.choice([signal.SIGTERM, signal.SIGKILL])
-    try:
-      process.wait(moments.uniform(0.3, 1.0) * duration)
-    except subprocess.TimeoutExpired:
-      process.send_signal(by)
-    codes.append(process.wait(120))
-    assert codes[-1] in (0, -signal.SIGKILL, -signal.SIGTERM, 143), log.read_text()[
-      -3000:
-    ]
-  assert codes.count(-signal.SIGKILL) > 2
+  draw = random.Random(3)
+  ends = {0: 0, -signal.SIGKILL: 0, -signal.SIGTERM: 0, 143: 0}
+  kills = 0
+  while kills < 20:
+    log.unlink()
+    code = kill_at_random(start(command(data, broken), log), log, draw)
+    assert code in ends, log.read_text()[-3000:]
+    ends[code] += 1
+    kills += code != 0
+    if code == 0:  # It came to its end first; another run takes the next kills.
+      assert_same_run(whole, broken)
+      shutil.rmtree(broken)
+  assert ends[-signal.SIGKILL] > 2 and ends[143] > 2, ends
   finish(start(command(data, broken), log), log)
   assert_same_run(whole, broken)
 
