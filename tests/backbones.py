@@ -7,6 +7,7 @@ import tensorflow as tf
 import tf_keras
 
 from official.video.backbones import build_backbone
+from official.video.backbones.batch_norm import BatchNormalization
 from official.video.configs import backbones
 from tests import goldens
 
@@ -22,6 +23,7 @@ NORM = {
 LEAVES = {
   tf_keras.layers.Conv3D: CONV,
   tf_keras.layers.Dense: DENSE,
+  BatchNormalization: NORM,
   tf_keras.layers.BatchNormalization: NORM,
 }
 

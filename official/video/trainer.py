@@ -13,7 +13,7 @@ import tf_keras
 from official.core import base_trainer, config_definitions, train_lib, train_utils
 from official.video import controller, files, interrupt, run_folder
 from official.video.checkpoints import restore
-from official.video.data import reader
+from official.video.data import reader, views
 from official.video.errors import UserError
 from official.video.tasks import base
 
@@ -160,8 +160,9 @@ class VideoTrainer(base_trainer.Trainer):
       healthy = self._failed_step < 0
       return tf.logical_and(healthy, ~self._stop.requested) if alone else healthy
 
-    if not options.use_tf_while_loop:
-      step = tf.function(step) if options.use_tf_function else step
+    # A graph that loops takes seconds to build, and saves calls that a CPU's steps hide.
+    if not (options.use_tf_while_loop and views.accelerated()):
+      step = tf.function(step, autograph=False) if options.use_tf_function else step
 
       def python_loop(iterator, num_steps):
         for _ in range(int(num_steps)):
@@ -261,6 +262,7 @@ class VideoTrainer(base_trainer.Trainer):
         self._eval_iter = None
     return output
 
+  @tf.autograph.experimental.do_not_convert
   def eval_step(self, iterator) -> Mapping[str, tf.Tensor]:
     """Outputs of one global validation batch, gathered from every replica and host."""
     outputs = self.strategy.run(
@@ -286,6 +288,7 @@ class VideoTrainer(base_trainer.Trainer):
 _NAMED = 16
 
 
+@tf.autograph.experimental.do_not_convert  # Keras would rewrite each layer's call.
 def built(task: base.VideoTask) -> tf_keras.Model:
   """The task's model with its variables created, from a symbolic clip: nothing is run."""
   model = task.build_model()

@@ -15,6 +15,7 @@ import tensorflow as tf
 import tf_keras
 
 from official.modeling import hyperparams
+from official.video.backbones import batch_norm
 from official.video.configs import backbones as backbones_config
 from official.video.errors import UserError
 
@@ -119,7 +120,7 @@ class Units:
     number of values a channel has.
     """
     options = self.norm_activation
-    return tf_keras.layers.BatchNormalization(
+    return batch_norm.BatchNormalization(
       momentum=options.norm_momentum,
       epsilon=options.norm_epsilon,
       gamma_initializer=self._gamma_initializer(x.shape[-1]),

@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from official.video.backbones import factory
+from official.video.backbones import batch_norm, factory
 from official.video.configs import backbones as backbones_config
 from official.video.errors import UserError
 
@@ -382,7 +382,7 @@ def _conv(
 def _batch_norm(
   use_sync_bn: bool, norm_momentum: float, norm_epsilon: float, name: str
 ) -> tf_keras.layers.Layer:
-  return tf_keras.layers.BatchNormalization(
+  return batch_norm.BatchNormalization(
     momentum=norm_momentum, epsilon=norm_epsilon, synchronized=use_sync_bn, name=name
   )
 

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import types
 
 import numpy as np
 import pytest
@@ -59,7 +60,12 @@ def poison(runner, step: int) -> None:
   task.build_inputs = build_inputs
 
 
-def test_a_step_that_is_not_finite_stops_the_run_and_changes_nothing(data, tmp_path):
+@pytest.mark.parametrize('in_graph', [False, True])
+def test_a_step_that_is_not_finite_stops_the_run_and_changes_nothing(
+  data, tmp_path, monkeypatch, in_graph
+):
+  loop = types.SimpleNamespace(accelerated=lambda: in_graph)
+  monkeypatch.setattr(trainer, 'views', loop)
   clean = make(data, tmp_path / 'clean', 'trainer.train_steps=3')
   clean.run()
   runner = make(data, tmp_path / 'poisoned')

@@ -1,0 +1,39 @@
+"""Batch norm that is synchronized over replicas, and fused where there is only one."""
+
+import tensorflow as tf
+import tf_keras
+
+
+@tf_keras.utils.register_keras_serializable(package='Vidgarden')
+class BatchNormalization(tf_keras.layers.BatchNormalization):
+  """Keras' layer; on one replica the synchronized one trains in a fused operation.
+
+  Keras spells synchronized statistics out in some thirty operations that keep several
+  copies of the input, also where there is no other replica to ask. Both forms move the
+  variance towards the biased one of the batch.
+  """
+
+  def call(self, inputs: tf.Tensor, training=None, mask=None) -> tf.Tensor:
+    """Normalizes `[..., C]`."""
+    # A frozen layer uses its stored statistics, whatever `training` says.
+    trains = training is True and self.trainable
+    alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
+    layout = {4: 'NHWC', 5: 'NDHWC'}.get(len(inputs.shape))
+    if not (self.synchronized and trains and alone and layout and mask is None):
+      return super().call(inputs, training, mask)
+    inputs = tf.cast(inputs, self.compute_dtype)
+    outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+      x=inputs,
+      scale=self.gamma,
+      offset=self.beta,
+      mean=tf.constant([], tf.float32),
+      variance=tf.constant([], tf.float32),
+      epsilon=self.epsilon,
+      data_format=layout,
+    )
+    count = tf.cast(tf.size(inputs) / inputs.shape[-1], tf.float32)
+    # The operation's variance is the unbiased one.
+    biased = variance * (tf.maximum(count - 1, 1) / count)
+    for moving, seen in ((self.moving_mean, mean), (self.moving_variance, biased)):
+      moving.assign_sub((moving - seen) * (1 - self.momentum))
+    return outputs
