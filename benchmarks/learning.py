@@ -79,18 +79,22 @@ METHODS = {
     'Learning, ConST-CL',
     'learning_const_cl',
     'benchmarks.const_cl_learning',
-    400,
+    600,
     {
       'gain of pretraining in the region probe, points': (
-        'local and global, region probe',
+        'local and global, global branch, region probe',
         'random weights, region probe',
+      ),
+      'gain of pretraining in frame mAP, points': (
+        'local and global, global branch, frame mAP',
+        'random weights, frame mAP',
       ),
       'gain of the local loss in region retrieval, points': (
         'local and global, region retrieval',
         'global alone, region retrieval',
       ),
       'gain of the local loss in frame mAP, points': (
-        'local and global, frame mAP',
+        'local and global, global branch, frame mAP',
         'global alone, frame mAP',
       ),
     },
