@@ -19,6 +19,12 @@ def test_one_feature_for_two_objects_finds_half():
   assert found == pytest.approx(50)
 
 
+def test_an_object_is_told_from_the_other_of_its_video():
+  first = np.random.default_rng(0).normal(size=(10, 1, 2, 8))
+  assert learning.own_choice(np.concatenate([first, first], 1)) == 100
+  assert learning.own_choice(np.concatenate([first, first[:, :, ::-1]], 1)) == 0
+
+
 def objects(rng, labels, noise):
   features = np.eye(12)[labels] + noise * rng.normal(size=(len(labels), 12))
   boxes = np.tile([[0, 0, 0.4, 0.4], [0.5, 0.5, 0.9, 0.9]], (len(labels) // 2, 1))
