@@ -160,6 +160,8 @@ class SampleMaker:
         f'{", ".join(self.views.fields)}, which only records have; convert the data and '
         'set input_path'
       )
+    # Traced once for the first attempt and for all that may follow.
+    self._attempt = tf.function(self._try, autograph=False)
     self._parse = (
       tfds.example_parser(config.tfds_name, config.tfds_data_dir)
       if config.tfds_name
@@ -264,7 +266,7 @@ class SampleMaker:
     made = made.ignore_errors().scan(tf.constant(0, tf.int64), find_lost)
     return made.flat_map(fill)
 
-  def _attempt(self, wanted: Position, attempt: tf.Tensor) -> Sample:
+  def _try(self, wanted: Position, attempt: tf.Tensor) -> Sample:
     made = self.sample(self._substitute(wanted, attempt))
     failed = tf.repeat(tf.cast(attempt, tf.int32)[None], self._config.clips_per_decode)
     return made | {'bad': failed}
