@@ -383,7 +383,7 @@ def facts(sizes: Sizes) -> dict[str, Any]:
     'about': 'Each object meets itself in the other view (`losses.same_order`). Region '
     'retrieval: each object of a test clip, sought among all objects of other clips of the '
     'test videos; a clip has two objects, which its global feature cannot tell apart, so '
-    'that it finds half at most. '
+    'that it finds half at most where both are seen. '
     'Regions are pooled from the maps of the local branch where nothing else is said, and '
     'of the global one where there was no local loss. The probe is a logistic regression '
     'on frozen region features of annotated boxes; frame mAP is that of its probabilities.',
