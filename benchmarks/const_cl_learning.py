@@ -81,7 +81,7 @@ def make_records(folder: pathlib.Path, seed: int, sizes: Sizes) -> list[str]:
     f'--splits={named}',
     f'--seed={seed}',
     '--objects=2',
-    # Objects that colours tell apart, so that features of random weights tell colours.
+    # More looks than actions: what tells objects apart is not only what they do.
     '--num_colors=6',
     '--num_textures=3',
     '--short_side=64,80',

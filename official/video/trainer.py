@@ -160,7 +160,7 @@ class VideoTrainer(base_trainer.Trainer):
       healthy = self._failed_step < 0
       return tf.logical_and(healthy, ~self._stop.requested) if alone else healthy
 
-    # A loop in the graph takes longer to build and spares a call a step, which no CPU feels.
+    # What a loop in the graph spares, a call a step, is worth its building on accelerators.
     if not (options.use_tf_while_loop and views.accelerated()):
       step = tf.function(step, autograph=False) if options.use_tf_function else step
 

@@ -9,8 +9,8 @@ class BatchNormalization(tf_keras.layers.BatchNormalization):
   """Keras' layer; on one replica the synchronized one trains in a fused operation.
 
   Keras spells synchronized statistics out in dozens of operations, also where there is
-  no other replica to ask; they take seconds of building a deep net's train step. Both
-  forms move the variance towards the biased one of the batch.
+  no other replica to ask. Both forms move the variance towards the biased one of the
+  batch.
   """
 
   def call(self, inputs: tf.Tensor, training=None, mask=None) -> tf.Tensor:

@@ -172,6 +172,10 @@ def test_a_loop_in_the_graph_stops_and_goes_on_in_python(
     first, begun = run(*CVRL, data, tmp_path, stop_at=2)
   assert int(first.global_step) == 2
   resumed, rest = run(*CVRL, data, tmp_path)
+  in_graph = [
+    hasattr(t._train_loop_fn, 'get_concrete_function') for t in (first, resumed)
+  ]
+  assert in_graph == [True, False]
   assert begun + rest == taken
   expected, actual = state(whole), state(resumed)
   for key, value in expected.items():
