@@ -152,18 +152,18 @@ def decode_each(
       lambda: _crops_of_jpegs(frames, windows, size, flips),
     )
   else:
-    crops = _crops(frames, lambda frame, _: (frame, 0), windows, size, flips)
+    crops = _crops((frames,), lambda frame: frame, windows, size, flips)
   return tf.ensure_shape(tf.stack(crops), [windows.shape[1], frames.shape[0], *size, 3])
 
 
 def _crops_of_pngs(
   frames: tf.Tensor, windows: tf.Tensor, size: tuple[int, int], flips: tf.Tensor
 ) -> list[tf.Tensor]:
-  def decode(encoded: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, int]:
-    return tf.io.decode_png(encoded, channels=3), 0
+  def decode(encoded: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_png(encoded, channels=3)
 
   frames = _checked(frames, 'PNG', _png_sizes(frames))
-  return _crops(frames, decode, windows, size, flips)
+  return _crops((frames,), decode, windows, size, flips)
 
 
 def _crops_of_jpegs(
@@ -171,49 +171,52 @@ def _crops_of_jpegs(
 ) -> list[tf.Tensor]:
   """See `_crops`; decodes the part of a frame that holds all windows."""
   sizes = _jpeg_sizes(frames)
+  begin = tf.reduce_min(windows[..., :2], 1)
+  end = tf.reduce_max(windows[..., :2] + windows[..., 2:], 1)
+  # Decoding a part alone gets the chroma of its outermost columns wrong, so one more
+  # column is decoded on either side.
+  begin = tf.maximum(begin - tf.constant([0, 1]), 0)
+  end = tf.minimum(end + tf.constant([0, 1]), sizes[0])
+  parts = tf.concat([begin, end - begin], 1)
+  windows -= tf.pad(begin, [[0, 0], [0, 2]])[:, None]
 
-  def decode(encoded: tf.Tensor, windows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    begin = tf.reduce_min(windows[:, :2], 0)
-    end = tf.reduce_max(windows[:, :2] + windows[:, 2:], 0)
-    # Decoding a part alone gets the chroma of its outermost columns wrong, so one more
-    # column is decoded on either side.
-    begin = tf.maximum(begin - tf.constant([0, 1]), 0)
-    end = tf.minimum(end + tf.constant([0, 1]), sizes[0])
-    part = tf.concat([begin, end - begin], 0)
+  def decode(encoded: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
     # INTEGER_FAST gives the same pixels as the default, sooner.
-    pixels = tf.image.decode_and_crop_jpeg(
+    return tf.image.decode_and_crop_jpeg(
       encoded, part, channels=3, dct_method='INTEGER_FAST'
     )
-    return pixels, tf.concat([begin, [0, 0]], 0)
 
   frames = _checked(frames, 'JPEG', sizes)
-  return _crops(frames, decode, windows, size, flips)
+  return _crops((frames, parts), decode, windows, size, flips)
 
 
 def _crops(
-  frames: tf.Tensor,
-  decode: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor | int]],
+  frames: tuple[tf.Tensor, ...],
+  decode: Callable[..., tf.Tensor],
   windows: tf.Tensor,
   size: tuple[int, int],
   flips: tf.Tensor,
 ) -> list[tf.Tensor]:
   """For each window of a frame, its crop in all frames, uint8 [N, *size, 3].
 
-  `decode` is given a frame and its windows [C, 4]; it returns pixels and where they begin.
+  `decode` makes pixels of an element of `frames`; windows are relative to these pixels.
   """
   count = windows.shape[1]
+  # All that doesn't need the pixels is done once: an operation in the loop costs more to
+  # start than to run.
+  begins = tf.pad(windows[..., :2], [[0, 0], [0, 0], [0, 1]])
+  extents = tf.pad(windows[..., 2:], [[0, 0], [0, 0], [0, 1]], constant_values=3)
 
-  def crops_of(elements: tuple[tf.Tensor, ...]) -> list[tf.Tensor]:
-    frame, windows, flips = elements
-    pixels, begin = decode(frame, windows)
-    windows -= begin
+  def crops_of(elements: tuple) -> list[tf.Tensor]:
+    frame, begins, extents, flips = elements
+    pixels = decode(*frame)
     return [
-      _mirrored_if(flips[i], _crop_and_resize(pixels, windows[i], size))
+      _mirrored_if(flips[i], _resize(tf.slice(pixels, begins[i], extents[i]), size))
       for i in range(count)
     ]
 
   specs = [tf.TensorSpec([*size, 3], tf.uint8)] * count
-  return _for_each(crops_of, (frames, windows, flips), specs)
+  return _for_each(crops_of, (frames, begins, extents, flips), specs)
 
 
 def _for_each(
@@ -225,14 +228,10 @@ def _for_each(
   return tf.map_fn(function, frames, fn_output_signature=specs, parallel_iterations=16)
 
 
-def _crop_and_resize(
-  image: tf.Tensor, window: tf.Tensor, size: tuple[int, int]
-) -> tf.Tensor:
-  top, left, height, width = tf.unstack(window)
-  crop = image[top : top + height, left : left + width]
+def _resize(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
   # The float kernel takes half the time of the uint8 one, with the same result.
   resized = tf.raw_ops.ResizeBilinear(
-    images=tf.cast(crop, tf.float32)[None], size=size, half_pixel_centers=True
+    images=tf.cast(image, tf.float32)[None], size=size, half_pixel_centers=True
   )
   return tf.cast(resized[0] + 0.5, tf.uint8)
 

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import threading
 import types
 
 import numpy as np
@@ -142,6 +143,31 @@ def test_each_evaluation_begins_at_the_first_batch(data, tmp_path):
         np.testing.assert_array_equal(mine[key], value, err_msg=key)
   first, second = seen[0]
   assert any(not np.array_equal(first[key], second[key]) for key in first)
+
+
+def test_a_run_ends_though_its_input_does_not(data, tmp_path):
+  may_end, ended = threading.Event(), threading.Event()
+
+  class Slow:
+    def __del__(self):
+      may_end.wait(120)
+      ended.set()
+
+  runner = make(data, tmp_path / 'parts', 'trainer.train_steps=2')
+  runner.trainer._eval_iter = Slow()
+  runner.run()
+  assert not ended.is_set()
+  may_end.set()
+  assert ended.wait(120)
+  # Who runs more steps gets the batches that follow.
+  runner.params.trainer.train_steps = 3
+  runner.run()
+  whole = make(data, tmp_path / 'whole', 'trainer.train_steps=3')
+  whole.run()
+  for mine, other in zip(
+    runner.trainer.model.variables, whole.trainer.model.variables, strict=True
+  ):
+    np.testing.assert_array_equal(mine, other)
 
 
 def test_damaged_records_are_counted_and_bounded(data, tmp_path, capfd):

@@ -105,6 +105,7 @@ def test_trains_two_steps_restores_and_exports(name, data, tmp_path):
   assert ('attention' in by_region) == ('pretrain' in name)
 
 
+@pytest.mark.slow
 def test_a_plain_net_takes_the_global_branch(data, tmp_path):
   runner, _ = demo.train(load('const_cl_pretrain_tiny', data), str(tmp_path / 'run'))
   params = load(

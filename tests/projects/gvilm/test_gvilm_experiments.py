@@ -118,16 +118,15 @@ def test_levers_do_not_change_the_update(override, data, mirrored):
   assert other == pytest.approx(scalars, rel=1e-4)
 
 
-@pytest.mark.parametrize(
-  'name',
-  ['gvilm_pretrain', pytest.param('gvilm_qa_msvd', marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['gvilm_pretrain', 'gvilm_qa_msvd'])
 def test_steps_compile_and_compute_the_same(name, data, question_data):
   compiled.assert_steps_compile(
     captioned.load(name, *(question_data if '_qa_' in name else data))
   )
 
 
+@pytest.mark.slow
 def test_downstream_tasks_take_the_pretrained_weights(data, question_data, tmp_path):
   runner, _ = demo.train(captioned.load('gvilm_pretrain', *data), str(tmp_path / 'run'))
   trained = runner.trainer.model

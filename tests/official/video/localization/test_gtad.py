@@ -142,6 +142,7 @@ def test_a_detector_learns_planted_actions(tmp_path):
   assert 'mAP_average  0.00 %' in wrong.stdout
 
 
+@pytest.mark.slow
 def test_training_repeats_itself():
   features, rows = planted(8, 0)
   spans = [np.array([[start / 16, end / 16]]) for _, _, start, end in rows]

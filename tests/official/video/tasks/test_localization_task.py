@@ -180,7 +180,13 @@ def test_weak_detections_are_left_out(converted):
   assert len(task._predictions(outputs)['detected']) == len(all_of_them) / 3
 
 
-@pytest.mark.parametrize('family', factory.registered_backbones())
+@pytest.mark.parametrize(
+  'family',
+  [
+    pytest.param(name, marks=pytest.mark.slow) if name == 'r2plus1d' else name
+    for name in factory.registered_backbones()
+  ],
+)
 def test_every_backbone_goes_under_the_head(family):
   params = experiment.load(NAME)
   backbone = backbones.Backbone(type=family)

@@ -68,7 +68,12 @@ def batch_of(views, frames=4):
 
 
 @pytest.mark.parametrize(
-  'name', ['cvrl_pretrain_tiny', 'cvrl_finetune_tiny', 'cstp_pretrain_tiny']
+  'name',
+  [
+    'cvrl_pretrain_tiny',
+    'cvrl_finetune_tiny',
+    pytest.param('cstp_pretrain_tiny', marks=pytest.mark.slow),
+  ],
 )
 @pytest.mark.parametrize('replicas', [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_replicas_update_as_one(name, replicas, data, mirrored):
