@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -216,19 +215,11 @@ class VideoTrainer(base_trainer.Trainer):
     return super().train_loop_end() | {'bad_records': self._bad_records.result()}
 
   def end_input(self) -> None:
-    """Ends the reading of data; what is run after it begins anew at its own step.
-
-    An iterator ends when tf.data's tuner has noticed that it was cancelled. The tuner is
-    woken just before the flag is set that it looks at, so on busy cores it may miss it and
-    sleep on, up to a minute, which would be idle seconds after the last step. So no more
-    than a second is waited.
-    """
+    """Ends the reading of data; what is run after it begins anew at its own step."""
     iterators = [self._train_iter, self._eval_iter]
     self._train_dataset = _Later()
     self._train_iter = self._eval_iter = None
-    thread = threading.Thread(target=iterators.clear, daemon=True)
-    thread.start()
-    thread.join(1.0)
+    reader.let_go(iterators)
 
   def check_damage(self) -> None:
     """Raises `UserError` if more records are damaged than the config allows."""

@@ -41,9 +41,12 @@ def outputs_of(task, model) -> dict[str, np.ndarray]:
   """What the task's validation keeps of all valid samples."""
   import tensorflow as tf
 
+  from official.video.data import reader
+
   step = tf.function(lambda inputs: task.validation_step(inputs, model))
   state = None
-  for inputs in task.build_inputs(task.task_config.validation_data):
+  dataset = task.build_inputs(task.task_config.validation_data)
+  for inputs in reader.each_batch(dataset):
     state = task.aggregate_logs(state, step(inputs))
   kept = {key: np.concatenate(values) for key, values in (state or {}).items()}
   if not kept or not len(kept['record']):

@@ -8,8 +8,9 @@ that can't be read is drawn in the same way.
 
 import functools
 import sys
+import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -399,6 +400,27 @@ def build_dataset(
   if config.is_training:
     dataset = dataset.skip(start_step % repeats * parts)
   return dataset.prefetch(config.prefetch_buffer_size or tf.data.AUTOTUNE)
+
+
+def each_batch(dataset: tf.data.Dataset) -> Iterator[Sample]:
+  """The batches of a data set, whose end holds nobody up; see `let_go`."""
+  iterators = [iter(dataset)]
+  try:
+    yield from iterators[0]
+  finally:
+    let_go(iterators)
+
+
+def let_go(iterators: list) -> None:
+  """Empties a list of data set iterators, and waits for no more than a second.
+
+  An iterator ends when tf.data's tuner has noticed that it was cancelled. The tuner is
+  woken just before the flag is set that it looks at, so on busy cores it may miss it and
+  sleep on, up to a minute, which would be idle seconds after the last batch.
+  """
+  thread = threading.Thread(target=iterators.clear, daemon=True)
+  thread.start()
+  thread.join(1.0)
 
 
 def _without_repeats(samples: Sample) -> Sample:

@@ -75,9 +75,9 @@ def encode(
   count = np.zeros(len(table), np.int64)
   labels = np.full(len(table), -1, np.int64)
   clips = np.zeros((len(table), *config.feature_shape), np.uint8) if keep_clips else None
-  dataset = reader.build_dataset(config, table)
+  batches = reader.each_batch(reader.build_dataset(config, table))
   steps = reader.num_places(config, len(table)) // config.global_batch_size
-  for batch in tqdm.tqdm(dataset, description, steps, file=sys.stderr, leave=False):
+  for batch in tqdm.tqdm(batches, description, steps, file=sys.stderr, leave=False):
     valid = batch['valid'].numpy()
     rows = batch['record'].numpy()[valid]
     views = batch['test_views']

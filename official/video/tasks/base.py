@@ -185,7 +185,8 @@ class VideoTask(base_task.Task, abc.ABC):
     """
     step = tf.function(lambda batch: self.validation_step(batch, model))
     state: dict[str, list] = {}
-    for batch in self.build_inputs(self.task_config.validation_data):
+    dataset = self.build_inputs(self.task_config.validation_data)
+    for batch in reader.each_batch(dataset):
       state = self.aggregate_logs(state or None, step(batch))
     outputs = {key: np.concatenate(value) for key, value in state.items()}
     if folder:

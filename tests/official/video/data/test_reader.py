@@ -1,5 +1,6 @@
 import dataclasses
 import pathlib
+import threading
 
 import numpy as np
 import pytest
@@ -352,3 +353,30 @@ def test_a_data_service_gives_the_same_batches(manifest):
 def test_options_without_a_meaning_are_refused(manifest, fields, message):
   with pytest.raises(UserError, match=message):
     batches(config(manifest, **fields), 1)
+
+
+def test_a_data_set_that_does_not_end_holds_nobody_up():
+  may_end, ended = threading.Event(), threading.Event()
+
+  class Slow:
+    def __init__(self):
+      self._batches = iter('ab')
+
+    def __iter__(self):
+      return self
+
+    def __next__(self):
+      return next(self._batches)
+
+    def __del__(self):
+      may_end.wait(120)
+      ended.set()
+
+  class Data:
+    def __iter__(self):
+      return Slow()
+
+  assert list(reader.each_batch(Data())) == ['a', 'b']
+  assert not ended.is_set()
+  may_end.set()
+  assert ended.wait(120)
