@@ -20,7 +20,7 @@ EXPERIMENTS = [
   if name.startswith('cvrl_')
   and not name.endswith(('kinetics600', 'hmdb51'))  # Others but in sizes and schedules.
 ]
-QUICK = ('cvrl_pretrain_kinetics400', 'cvrl_linear_eval_ucf101')
+QUICK = ('cvrl_pretrain_kinetics400',)
 CONFIGS = sorted((ROOT / 'configs' / 'cvrl').glob('*.yaml'))
 
 

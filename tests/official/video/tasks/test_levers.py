@@ -211,9 +211,8 @@ def test_an_unknown_stage_lists_the_known_ones():
     backbone('res2,res6')
 
 
-@pytest.mark.parametrize(
-  'name', [pytest.param(TASKS[0], marks=pytest.mark.slow), TASKS[1]]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('name', TASKS)
 def test_recomputed_stages_train_the_same_on_two_replicas(name, mirrored):
   expected, statistics = one_update(mirrored(2), name, '')
   actual, same = one_update(mirrored(2), name, 'task.model.remat=all')

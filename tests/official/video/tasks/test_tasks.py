@@ -71,7 +71,7 @@ def batch_of(views, frames=4):
   'name',
   [
     'cvrl_pretrain_tiny',
-    'cvrl_finetune_tiny',
+    pytest.param('cvrl_finetune_tiny', marks=pytest.mark.slow),
     pytest.param('cstp_pretrain_tiny', marks=pytest.mark.slow),
   ],
 )
