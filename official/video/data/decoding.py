@@ -202,8 +202,8 @@ def _crops(
   `decode` makes pixels of an element of `frames`; windows are relative to these pixels.
   """
   count = windows.shape[1]
-  # All that doesn't need the pixels is done once: an operation in the loop costs more to
-  # start than to run.
+  # What doesn't need the pixels is done for all frames at once: so small an operation
+  # costs more to start than to run.
   begins = tf.pad(windows[..., :2], [[0, 0], [0, 0], [0, 1]])
   extents = tf.pad(windows[..., 2:], [[0, 0], [0, 0], [0, 1]], constant_values=3)
 

@@ -405,10 +405,9 @@ def build_dataset(
 def each_batch(dataset: tf.data.Dataset) -> Iterator[Sample]:
   """The batches of a data set, whose end holds nobody up; see `let_go`."""
   iterators = [iter(dataset)]
-  try:
-    yield from iterators[0]
-  finally:
-    let_go(iterators)
+  yield from iterators[0]
+  # Not in a `finally`: an abandoned generator may end as Python does, where no thread starts.
+  let_go(iterators)
 
 
 def let_go(iterators: list) -> None:
