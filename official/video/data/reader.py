@@ -415,9 +415,10 @@ def let_go(iterators: list) -> None:
 
   An iterator ends when tf.data's tuner has noticed that it was cancelled. The tuner is
   woken just before the flag is set that it looks at, so on busy cores it may miss it and
-  sleep on, up to a minute, which would be idle seconds after the last batch.
+  sleep on, up to a minute. What follows goes on meanwhile; only the process's own end
+  waits, since a thread that Python ends inside TensorFlow takes the process down.
   """
-  thread = threading.Thread(target=iterators.clear, daemon=True)
+  thread = threading.Thread(target=iterators.clear)
   thread.start()
   thread.join(1.0)
 
