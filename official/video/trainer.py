@@ -380,11 +380,11 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
         raise UserError(f'{path}: {outside[0]}; set it higher') from error
       raise
     finally:
-      self.trainer.end_input()
       if folder:
         folder.release()
       if not self.strategy.extended.should_checkpoint:
         shutil.rmtree(self.checkpoint_manager.directory, ignore_errors=True)
+      self.trainer.end_input()
 
   def _begin(self, folder: run_folder.RunFolder) -> None:
     step, last = self.controller.step, self.params.trainer.train_steps
