@@ -6,6 +6,7 @@ as if it had not been.
 
 import os
 import signal
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,8 +15,12 @@ import tensorflow as tf
 from absl import logging
 
 from official.core import config_definitions as cfg
-from official.video import interrupt, journal, run_folder
+from official.video import files, interrupt, journal, run_folder
+from official.video.checkpoints import folder
 from official.video.errors import UserError
+
+# Between two looks for a new checkpoint.
+_POLL_SECONDS = 1.0
 
 
 class VideoController(orbit.Controller):
@@ -32,6 +37,7 @@ class VideoController(orbit.Controller):
     config: cfg.TrainerConfig,
     model_dir: str,
     stop: interrupt.Interrupt,
+    start: str | None,
     **kwargs,
   ):
     """Initializes the controller and restores the latest checkpoint.
@@ -40,20 +46,22 @@ class VideoController(orbit.Controller):
       config: of the trainer.
       model_dir: the run's folder, the same for every worker.
       stop: tells of signals.
+      start: the checkpoint to start from; None to begin anew.
       **kwargs: of `orbit.Controller`.
     """
     self._config = config
     self._model_dir = model_dir
     self._stop = stop
+    self._start = start
     self._folder: run_folder.RunFolder | None = None
     self._journal: journal.Journal | None = None
     self._recoveries = 0
     super().__init__(**kwargs)
     self.step_timer = orbit.controller.StepTimer(self.global_step)
 
-  def keep(self, folder: run_folder.RunFolder, run_journal: journal.Journal) -> None:
+  def keep(self, owned: run_folder.RunFolder, run_journal: journal.Journal) -> None:
     """Keeps scores in a folder that this process owns."""
-    self._folder, self._journal = folder, run_journal
+    self._folder, self._journal = owned, run_journal
 
   @property
   def step(self) -> int:
@@ -61,14 +69,14 @@ class VideoController(orbit.Controller):
     return int(self.global_step.numpy())
 
   def restore_checkpoint(self, checkpoint_path: str | None = None) -> str | None:
-    """Restores a checkpoint, by default the run's latest; without one, initializes.
+    """Restores a checkpoint, by default that of the start; without one, initializes.
 
     Every worker reads the run's folder, because each has variables of its own.
     """
-    path = checkpoint_path or tf.train.latest_checkpoint(self._model_dir)
+    path = checkpoint_path or self._start
     with self.strategy.scope():
       if path:
-        self.checkpoint_manager.checkpoint.restore(path)
+        self.checkpoint_manager.checkpoint.restore(files.literal(path))
       else:
         self.evaluator.initialize()
     return path
@@ -109,6 +117,34 @@ class VideoController(orbit.Controller):
     if self._journal:
       self._journal.write('validation', self.step, output)
     return output
+
+  def evaluate_continuously(
+    self, steps: int = -1, timeout: float | None = None, timeout_fn=None
+  ) -> dict[str, Any] | None:
+    """Evaluates each checkpoint that appears in the run's folder.
+
+    Args:
+      steps: batches an evaluation; -1 for all.
+      timeout: seconds to wait for the next checkpoint; None to wait for ever.
+      timeout_fn: called when they are over; ends the waiting if it returns true.
+
+    Returns:
+      The last scores.
+    """
+    output, seen, waited = None, None, 0.0
+    while True:
+      path = folder.newest(self._model_dir)
+      if path and path != seen:
+        seen, waited = path, 0.0
+        self.restore_checkpoint(path)
+        output = self.evaluate(steps)
+        continue
+      if timeout is not None and waited >= timeout:
+        if timeout_fn is None or timeout_fn():
+          return output
+        waited = 0.0
+      time.sleep(_POLL_SECONDS)
+      waited += _POLL_SECONDS
 
   def save_checkpoint(self) -> None:
     """Saves a checkpoint, if there is none of this step."""
@@ -163,7 +199,7 @@ class VideoController(orbit.Controller):
       UserError: it is not allowed, or there is no checkpoint.
     """
     allowed = self._config.recovery_max_trials
-    path = tf.train.latest_checkpoint(self._model_dir)
+    path = folder.latest(self._model_dir)
     if self._recoveries >= allowed or not path:
       tried = f' after {self._recoveries} recoveries' if self._recoveries else ''
       raise UserError(

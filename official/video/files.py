@@ -14,6 +14,40 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
   return '://' in os.fspath(path)
 
 
+# Folders opened by `literal`: their descriptors are the names that TensorFlow is given.
+_opened: dict[str, int] = {}
+_PATTERN = frozenset('*?[]{}\\')
+
+
+def literal(path: str | os.PathLike[str]) -> str:
+  r"""A name of a local path that TensorFlow takes as it is, never as a pattern.
+
+  Where TensorFlow looks for checkpoints it expands `*`, `?`, `[` and `\`, and knows no
+  way to write them. A path without them is returned unchanged; else its folder is opened,
+  and named by the descriptor.
+
+  Args:
+    path: a file, a checkpoint's prefix or a folder; it need not exist, its folder must.
+
+  Raises:
+    UserError: the system has no names for descriptors.
+  """
+  path = os.fspath(path)
+  if is_remote(path) or not _PATTERN & set(path):
+    return path
+  folder, name = os.path.split(os.path.abspath(path))
+  if not os.path.isdir('/proc/self/fd') or _PATTERN & set(name):
+    wrong = sorted(_PATTERN & set(path))[0]
+    raise UserError(
+      f'{path}: TensorFlow takes {wrong!r} for a pattern; rename the file or its folder'
+    )
+  descriptor = _opened.get(folder)
+  # A folder of the same name may have taken its place.
+  if descriptor is None or not os.path.samestat(os.fstat(descriptor), os.stat(folder)):
+    descriptor = _opened[folder] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+  return f'/proc/self/fd/{descriptor}/{name}'
+
+
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
   """Writes a file so that a reader sees the old content or the new, never a part.
 

@@ -9,6 +9,7 @@ import gin
 import tensorflow as tf
 
 from official.video import experiment, files, journal
+from official.video.checkpoints import folder
 from official.video.errors import UserError
 
 LOCK = 'run.lock'
@@ -26,7 +27,7 @@ def check(model_dir: str, mode: str) -> None:
     )
   if mode.endswith('eval') and 'train' not in mode and not tf.io.gfile.isdir(model_dir):
     raise UserError(f'--model_dir {model_dir}: no such folder to evaluate')
-  if mode == 'eval' and not tf.train.latest_checkpoint(model_dir):
+  if mode == 'eval' and not folder.newest(model_dir):
     raise UserError(f'--model_dir {model_dir}: holds no checkpoint to evaluate')
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ import tf_keras
 
 from official.core import base_trainer, config_definitions, train_lib, train_utils
 from official.video import controller, files, interrupt, run_folder
-from official.video.checkpoints import restore
+from official.video.checkpoints import folder, restore
 from official.video.data import reader, views
 from official.video.errors import UserError
 from official.video.tasks import base
@@ -279,7 +280,9 @@ class VideoTrainer(base_trainer.Trainer):
 
   def _gathered(self, value) -> tf.Tensor:
     """A value of all replicas; hosts exchange numbers only, so bools go as such."""
-    if value.dtype != tf.bool:
+    # Replicas of one host come back as one object that has no type of its own.
+    first = self.strategy.experimental_local_results(value)[0]
+    if first.dtype != tf.bool:
       return self.strategy.gather(value, axis=0)
     numbers = self.strategy.run(lambda v: tf.cast(v, tf.int32), args=(value,))
     return tf.cast(self.strategy.gather(numbers, axis=0), tf.bool)
@@ -328,18 +331,27 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
         self._stop,
       )
 
-  def _maybe_build_checkpoint_manager(self) -> tf.train.CheckpointManager:
+  def _maybe_build_checkpoint_manager(self) -> folder.Checkpoints:
     """Refuses a run whose checkpoint is of another model before the trainer reads it."""
-    if tf.train.latest_checkpoint(self.model_dir):
-      restore.check({'model': self.trainer.model}, self.model_dir)
-    return super()._maybe_build_checkpoint_manager()
+    self._start = folder.latest(self.model_dir)
+    if self._start:
+      restore.check({'model': self.trainer.model}, self._start)
+    config, writes = self.params.trainer, self.strategy.extended.should_checkpoint
+    # Every worker has to save, since reading a variable may need all of them; those of
+    # the others are thrown away.
+    return folder.Checkpoints(
+      self.trainer.checkpoint,
+      self.model_dir if writes else tempfile.mkdtemp(),
+      config.max_to_keep if writes else 1,
+      config.checkpoint_interval,
+    )
 
   def _build_controller(
     self, trainer, evaluator, *args, **kwargs
   ) -> controller.VideoController:
     config = self.params.trainer
     chief = self.strategy.extended.should_save_summary
-    folder = self.model_dir if chief else self.checkpoint_manager.directory
+    summaries = self.model_dir if chief else self.checkpoint_manager.directory
     return controller.VideoController(
       config=config,
       model_dir=self.model_dir,
@@ -350,8 +362,9 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
       global_step=self.trainer.global_step,
       steps_per_loop=config.steps_per_loop,
       checkpoint_manager=self.checkpoint_manager,
-      summary_dir=os.path.join(folder, 'train'),
-      eval_summary_dir=os.path.join(folder, config.validation_summary_subdir),
+      start=self._start,
+      summary_dir=os.path.join(summaries, 'train'),
+      eval_summary_dir=os.path.join(summaries, config.validation_summary_subdir),
       eval_actions=train_lib.actions.get_eval_actions(
         self.params, evaluator, self.model_dir
       ),
@@ -365,11 +378,11 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
       interrupt.Stopped: a signal ended the run, after a checkpoint.
     """
     writes = 'train' in self._mode and self.strategy.extended.should_checkpoint
-    folder = run_folder.RunFolder(self.model_dir) if writes else None
+    owned = run_folder.RunFolder(self.model_dir) if writes else None
     try:
       with self._stop, files.storage_errors(self.model_dir):
-        if folder:
-          self._begin(folder)
+        if owned:
+          self._begin(owned)
         return self._run()
     except tf.errors.InvalidArgumentError as error:
       # Labels of files without a manifest are known only when they are read.
@@ -380,17 +393,17 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
         raise UserError(f'{path}: {outside[0]}; set it higher') from error
       raise
     finally:
-      if folder:
-        folder.release()
+      if owned:
+        owned.release()
       if not self.strategy.extended.should_checkpoint:
         shutil.rmtree(self.checkpoint_manager.directory, ignore_errors=True)
       self.trainer.end_input()
 
-  def _begin(self, folder: run_folder.RunFolder) -> None:
+  def _begin(self, owned: run_folder.RunFolder) -> None:
     step, last = self.controller.step, self.params.trainer.train_steps
     self.controller.keep(
-      folder,
-      folder.begin(
+      owned,
+      owned.begin(
         self.params, step, self.strategy.num_replicas_in_sync, self._deterministic
       ),
     )

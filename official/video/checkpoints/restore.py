@@ -17,7 +17,8 @@ import tensorflow as tf
 import tf_keras
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
-from official.video.checkpoints import names
+from official.video import files
+from official.video.checkpoints import folder, names
 from official.video.errors import UserError
 
 _GRAPH_KEY = '_CHECKPOINTABLE_OBJECT_GRAPH'
@@ -73,7 +74,7 @@ class _Checkpoint:
   def __init__(self, path: str):
     self.path = find_checkpoint(path)
     try:
-      self.reader = tf.train.load_checkpoint(self.path)
+      self.reader = tf.train.load_checkpoint(files.literal(self.path))
       shapes = self.reader.get_variable_to_shape_map()
       if _GRAPH_KEY not in shapes:
         raise UserError(
@@ -200,23 +201,13 @@ def find_checkpoint(path: str) -> str:
       f'checkpoint {path}: {state} (no {os.path.basename(prefix)}.index); expected a '
       "checkpoint's prefix such as model_dir/ckpt-1000, or a folder of checkpoints"
     )
-  return tf.train.latest_checkpoint(path) or _only_checkpoint(path)
-
-
-def _only_checkpoint(folder: str) -> str:
-  found = sorted(tf.io.gfile.glob(os.path.join(folder, '*.index')))
-  if not found:
+  prefix = folder.latest(path)
+  if prefix is None:
     raise UserError(
-      f'checkpoint {folder}: the folder holds no checkpoint (no .index file); give the '
+      f'checkpoint {path}: the folder holds no checkpoint (no .index file); give the '
       "model_dir of a finished run, or a checkpoint's prefix"
     )
-  if len(found) > 1:
-    listed = _some([os.path.basename(name).removesuffix('.index') for name in found])
-    raise UserError(
-      f'checkpoint {folder}: the folder holds {len(found)} checkpoints ({listed}) and no '
-      "'checkpoint' file that says which is the latest; name one of them"
-    )
-  return found[0].removesuffix('.index')
+  return prefix
 
 
 def _matched(

@@ -27,7 +27,7 @@ def data(tmp_path_factory):
   )
 
 
-def make(data, model_dir, *overrides, mode='train'):
+def make(data, model_dir, *overrides, mode='train', strategy=None):
   params = tiny.load('cvrl_pretrain_tiny', *data)
   texts = (
     f'task: {{train_data: {{{PLAIN}}}, validation_data: {{{PLAIN}}}}}',
@@ -38,7 +38,7 @@ def make(data, model_dir, *overrides, mode='train'):
   tf_keras.utils.set_random_seed(7)
   task = experiment.build_task(params, str(model_dir))
   return trainer.ExperimentRunner(
-    distribution_strategy=command_line.strategy_of(params),
+    distribution_strategy=strategy or command_line.strategy_of(params),
     task=task,
     mode=mode,
     params=params,
@@ -109,6 +109,21 @@ def test_a_run_may_go_back_and_pass_over_the_bad_batch(data, tmp_path):
   assert len(losses) == 3 and np.isfinite(losses).all()
 
 
+def test_a_run_goes_on_where_its_newest_whole_checkpoint_is(data, tmp_path, capsys):
+  run = tmp_path / 'run[lr=0.1]'
+  settings = 'trainer: {steps_per_loop: 2, summary_interval: 2, checkpoint_interval: 2}'
+  make(data, run, settings).run()
+  (run / 'checkpoint').unlink()
+  assert make(data, run, settings).controller.step == 6
+  assert 'no readable file checkpoint; goes on from ckpt-6' in capsys.readouterr().err
+  (run / 'ckpt-6.index').unlink()
+  assert make(data, run, settings).controller.step == 4
+  for part in run.glob('*.index'):
+    part.write_bytes(b'')
+  with pytest.raises(UserError, match='holds no whole checkpoint'):
+    make(data, run, settings)
+
+
 def test_recoveries_are_counted(data, tmp_path):
   settings = (
     'trainer: {steps_per_loop: 2, summary_interval: 2, checkpoint_interval: 2, '
@@ -118,6 +133,29 @@ def test_recoveries_are_counted(data, tmp_path):
   runner.controller.save_checkpoint()
   with pytest.raises(UserError, match=r'loss_upper_bound 0\.001 after 1 recoveries'):
     runner.run()
+
+
+def test_two_replicas_of_one_host_train_validate_and_resume_as_one(
+  data, tmp_path, mirrored
+):
+  scores = {}
+  for replicas in (1, 2):
+    strategy = mirrored(2) if replicas == 2 else None
+    for steps in (2, 4):
+      runner = make(
+        data,
+        tmp_path / str(replicas),
+        f'trainer: {{train_steps: {steps}, steps_per_loop: 2, summary_interval: 2, '
+        'validation_interval: 2, checkpoint_interval: 2}',
+        mode='train_and_eval',
+        strategy=strategy,
+      )
+      scores[replicas, steps] = runner.run()
+  for steps in (2, 4):
+    one, two = scores[1, steps], scores[2, steps]
+    assert one.keys() == two.keys() and two['evaluated'] == two['expected'] == 4
+    for name, value in one.items():
+      np.testing.assert_allclose(two[name], value, rtol=2e-3, atol=2e-3, err_msg=name)
 
 
 def test_each_evaluation_begins_at_the_first_batch(data, tmp_path):
