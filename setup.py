@@ -8,6 +8,8 @@ HERE = pathlib.Path(__file__).parent
 VERSION: dict[str, str] = {}
 exec((HERE / 'official/video/version.py').read_text(), VERSION)
 
+METHODS = setuptools.find_packages(HERE / 'projects')
+
 setuptools.setup(
   name='vidgarden',
   version=VERSION['__version__'],
@@ -23,7 +25,7 @@ setuptools.setup(
   ),
   package_data={
     'official.video': ['report/*.html'],
-    'projects.gvilm': ['vocab_test.txt'],
+    'official.video.projects.gvilm': ['vocab_test.txt'],
   },
   install_requires=[
     'absl-py',

@@ -101,7 +101,7 @@ def make_records(folder: pathlib.Path, seed: int, sizes: Sizes) -> list[str]:
 
 def experiment_of(name: str, manifests: list[str], seed: int, *overrides: str) -> Any:
   """A tiny experiment on the records."""
-  from official.video import experiment
+  from official.video.settings import experiment
 
   params = experiment.load(name)
   texts = [
@@ -147,8 +147,9 @@ def encoder(params: Any, checkpoint: str | None, endpoint: str, seed: int):
   """The model of a run, whose regions are looked at in the maps of an endpoint."""
   import tf_keras
 
-  from official.video import experiment, trainer
   from official.video.checkpoints import restore
+  from official.video.run import trainer
+  from official.video.settings import experiment
 
   tf_keras.utils.set_random_seed(seed)
   task = experiment.build_task(params)

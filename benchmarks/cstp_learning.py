@@ -91,7 +91,7 @@ def make_records(folder: pathlib.Path, seed: int, sizes: Sizes, *more: str) -> l
 
 def experiment_of(name: str, manifests: list[str], seed: int, *overrides: str) -> Any:
   """A tiny experiment on the records."""
-  from official.video import experiment
+  from official.video.settings import experiment
 
   params = experiment.load(name)
   texts = [
@@ -146,7 +146,8 @@ def probes(manifests: list[str], seed: int, runs: dict[str, str | None]) -> dict
   """Linear probes of the runs' backbones, in percent; None is the untrained net."""
   import tf_keras
 
-  from official.video import demo, evaluate, experiment
+  from official.video import demo, evaluate
+  from official.video.settings import experiment
 
   params = experiment_of(
     'cstp_finetune_tiny',

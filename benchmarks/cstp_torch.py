@@ -1,7 +1,7 @@
 """CSTP over R(2+1)D in PyTorch: the rival of its train step.
 
-Layer by layer the networks that `projects.cstp` builds by default, with the same number
-of weights, and a step in the same order: the target follows, then losses, backward,
+Layer by layer the networks that `projects/cstp` builds by default, with the same
+number of weights, and a step in the same order: the target follows, then losses, backward,
 clipping, SGD.
 """
 

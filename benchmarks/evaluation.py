@@ -64,7 +64,8 @@ def ours(
   """Our trainer's evaluation."""
   import tensorflow as tf
 
-  from official.video import experiment, trainer
+  from official.video.run import trainer
+  from official.video.settings import experiment
 
   params = experiment.load('cvrl_linear_eval_kinetics400')
   fields = test_views(shape, clips, crops) | {'input_path': manifest}

@@ -62,7 +62,9 @@ def ours(shape: list[int], batch: int, calls: int) -> harness.Run:
   """Our exported encoder and classifier."""
   import tensorflow as tf
 
-  from official.video import experiment, export, trainer
+  from official.video import export
+  from official.video.run import trainer
+  from official.video.settings import experiment
 
   params = experiment.load('cvrl_linear_eval_kinetics400')
   sizes = {'feature_shape': tuple(shape)}

@@ -185,7 +185,7 @@ def write_split(folder: pathlib.Path, split: str, count: int, seed: int) -> list
 
 def resolved(folder: pathlib.Path, seed: int, steps: int, override: str):
   """The tiny experiment on this data."""
-  from official.video import experiment
+  from official.video.settings import experiment
 
   params = experiment.load('gvilm_pretrain_tiny')
   texts = [MODEL, override]
@@ -211,7 +211,7 @@ def resolved(folder: pathlib.Path, seed: int, steps: int, override: str):
 
 def pointing(task, model, shown: list) -> dict[str, float]:
   """How often nouns point at their objects, and the share of the frame these take."""
-  from projects.gvilm import pictures
+  from official.video.projects.gvilm import pictures
 
   hits, chances = [], []
   for inputs in task.build_inputs(task.task_config.validation_data):
@@ -233,7 +233,8 @@ def run(folder: pathlib.Path, seed: int, sizes: Sizes) -> None:
   """All trainings of one seed; writes scores.json into the folder."""
   import tf_keras
 
-  from official.video import demo, experiment
+  from official.video import demo
+  from official.video.settings import experiment
 
   start = time.monotonic()
   write_split(folder, 'train', sizes.train, seed)

@@ -93,7 +93,8 @@ def ours(
   import tensorflow as tf
   from official.core import train_utils
 
-  from official.video import experiment, trainer
+  from official.video.run import trainer
+  from official.video.settings import experiment
 
   sizes = f'task.train_data: {{global_batch_size: {pairs}, feature_shape: {shape}}}\n'
   if experiment_name.startswith('cvrl'):

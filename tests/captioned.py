@@ -2,8 +2,8 @@
 
 import pathlib
 
-from official.video import experiment
 from official.video.data import records
+from official.video.settings import experiment
 from tests import clips
 
 COLORS = ('red', 'green', 'blue', 'pink')

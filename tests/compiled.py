@@ -4,7 +4,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from official.video import experiment, trainer
+from official.video.run import trainer
+from official.video.settings import experiment
 
 
 def both_ways(step, model, *args):

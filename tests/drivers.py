@@ -9,7 +9,7 @@ from unittest import mock
 import gin
 from absl import flags, logging
 
-from official.video import command_line
+from official.video.settings import command_line
 
 
 @dataclasses.dataclass(frozen=True)

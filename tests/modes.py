@@ -36,7 +36,7 @@ def assert_same(function, *args, atol=0.0, jit=True):
 
 def over_keys(function, count, epoch=0):
   """Stacks `function(key)` over the keys of `count` records, compiled."""
-  from official.video.data import draws
+  from official.video import draws
 
   spec = tf.nest.map_structure(
     tf.type_spec_from_value, function(draws.sample_key(0, epoch, 0))

@@ -4,7 +4,7 @@ import pathlib
 
 from official.core import config_definitions as cfg
 
-from official.video import experiment
+from official.video.settings import experiment
 
 BACKBONE = """
 task:

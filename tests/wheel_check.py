@@ -39,7 +39,7 @@ def build_wheel(folder: pathlib.Path) -> pathlib.Path:
 def check_contents(wheel: pathlib.Path) -> None:
   """No `official/__init__.py`, nothing outside our packages, the template is in."""
   names = zipfile.ZipFile(wheel).namelist()
-  ours = ('official/video/', 'projects/', 'tfrecords_tools/', 'vidgarden-')
+  ours = ('official/video/', 'tfrecords_tools/', 'vidgarden-')
   stray = [name for name in names if not name.startswith(ours)]
   assert not stray, f'files outside our packages: {stray}'
   assert any(name.endswith('report/template.html') for name in names), (

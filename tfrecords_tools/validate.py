@@ -27,13 +27,7 @@ from google.protobuf.message import DecodeError
 from official.video.data import records
 from official.video.errors import UserError
 from tfrecords_tools import storage
-from tfrecords_tools.commands import (
-  EXIT_OK,
-  EXIT_PROBLEMS,
-  Parser,
-  number,
-  run_command,
-)
+from tfrecords_tools.commands import EXIT_OK, EXIT_PROBLEMS, Parser, number, run_command
 from tfrecords_tools.state import STATE_SUFFIX, read_manifest
 
 _BOX_KEYS = (

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from official.video import command_line
 from official.video.data.records import NO_LABEL
 from official.video.errors import UserError
+from official.video.settings import command_line
 
 FLAGS = flags.FLAGS
 
@@ -133,7 +133,7 @@ def _test_split(videos: str) -> str | None:
 
 def _params(name: str, manifests: Sequence[str], **overrides: Any):
   """A tiny experiment on the demo's records."""
-  from official.video import experiment
+  from official.video.settings import experiment
 
   params = experiment.load(name)
   values = {
@@ -150,7 +150,8 @@ def _params(name: str, manifests: Sequence[str], **overrides: Any):
 
 def train(params, model_dir: str, mode: str = 'train_and_eval'):
   """Runs an experiment in a folder; returns its runner and the last scores."""
-  from official.video import experiment, trainer
+  from official.video.run import trainer
+  from official.video.settings import experiment
 
   strategy = command_line.strategy_of(params)
   task = experiment.build_task(params, model_dir)
@@ -234,7 +235,8 @@ def run(folder: str, videos: str | None) -> None:
   stages.begin(f'CVRL pretraining, {FLAGS.steps} steps of {videos_a_step} videos')
   import tf_keras
 
-  from official.video import evaluate, experiment
+  from official.video import evaluate
+  from official.video.settings import experiment
 
   tf_keras.utils.set_random_seed(FLAGS.seed)
   batch = {

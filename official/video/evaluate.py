@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from official.video import command_line
 from official.video.errors import UserError
+from official.video.settings import command_line
 
 FLAGS = flags.FLAGS
 PROTOCOLS = ('knn', 'retrieval', 'linear', 'classify', 'task')
@@ -47,10 +47,10 @@ def checkpoint_encoder(params, task, checkpoint: str | None) -> Callable:
   """
   import tensorflow as tf
 
-  from official.video import trainer
   from official.video.augment import normalization
   from official.video.checkpoints import restore
   from official.video.configs import tasks
+  from official.video.run import trainer
 
   model = trainer.built(task)
   has_head = False
@@ -213,7 +213,7 @@ def main(argv: Sequence[str]) -> None:
     raise UserError(f'--protocols: unknown {unknown[0]!r}; known: {", ".join(PROTOCOLS)}')
   params = command_line.load_experiment(FLAGS)
   if FLAGS.dry_run:
-    from official.video import dry_run
+    from official.video.estimate import dry_run
 
     print(dry_run.describe(params, 'evaluate'))
     return
@@ -223,8 +223,8 @@ def main(argv: Sequence[str]) -> None:
     raise UserError(
       'give exactly one of --checkpoint, --saved_model and --random_weights'
     )
-  from official.video import experiment
   from official.video.evaluation import extract
+  from official.video.settings import experiment
 
   task = experiment.build_task(params)
   if 'task' in FLAGS.protocols:
@@ -275,8 +275,8 @@ def _run_task(task) -> None:
       'protocol task: goes alone, with --checkpoint or --random_weights; run the other '
       'protocols in a command of their own'
     )
-  from official.video import trainer
   from official.video.checkpoints import restore
+  from official.video.run import trainer
 
   task.check_data(False)
   model = trainer.built(task)

@@ -16,8 +16,8 @@ from typing import Any
 
 from absl import flags
 
-from official.video import command_line
 from official.video.errors import UserError
+from official.video.settings import command_line
 
 FLAGS = flags.FLAGS
 
@@ -42,10 +42,11 @@ def export(params, checkpoint: str, export_dir: str) -> None:
   """
   import tensorflow as tf
 
-  from official.video import experiment, trainer
   from official.video.checkpoints import restore
   from official.video.configs import tasks
+  from official.video.run import trainer
   from official.video.serving import module
+  from official.video.settings import experiment
   from official.video.version import __version__
 
   if tf.io.gfile.isdir(export_dir) and tf.io.gfile.listdir(export_dir):
@@ -102,7 +103,7 @@ def main(argv: Sequence[str]) -> None:
   del argv
   params = command_line.load_experiment(FLAGS)
   if FLAGS.dry_run:
-    from official.video import dry_run
+    from official.video.estimate import dry_run
 
     print(dry_run.describe(params, 'export'))
     return

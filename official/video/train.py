@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from official.video import command_line
 from official.video.errors import UserError
+from official.video.settings import command_line
 
 MODES = ('train', 'eval', 'train_and_eval', 'continuous_eval', 'train_and_post_eval')
 FLAGS = flags.FLAGS
@@ -51,8 +51,9 @@ def check_replicas(params, strategy) -> None:
 
 
 def _profile_input(params) -> None:
-  from official.video import experiment, profile_input
   from official.video.data import views
+  from official.video.estimate import profile_input
+  from official.video.settings import experiment
 
   strategy = command_line.strategy_of(params)
   check_replicas(params, strategy)
@@ -72,13 +73,14 @@ def main(argv: Sequence[str]) -> None:
   del argv
   params = command_line.load_experiment(FLAGS)
   if FLAGS.dry_run:
-    from official.video import dry_run
+    from official.video.estimate import dry_run
 
     print(dry_run.describe(params, FLAGS.mode))
     return
   import tf_keras
 
-  from official.video import experiment, run_folder, trainer
+  from official.video.run import run_folder, trainer
+  from official.video.settings import experiment
 
   if FLAGS.profile_input:
     _profile_input(params)

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
+from official.video import draws
 from official.video.configs import data as data_config
-from official.video.data import decoding, draws, regions, views
+from official.video.data import decoding, regions, views
 from official.video.errors import UserError
 from official.video.heads.regions import key_frame
 

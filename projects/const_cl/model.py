@@ -3,14 +3,15 @@
 import tensorflow as tf
 import tf_keras
 
-from official.video import modeling
 from official.video.backbones import factory
 from official.video.errors import UserError
 from official.video.heads import context, projection
-from projects.const_cl import configs
+from official.video.models import encoder
+
+from . import configs
 
 
-class ConstClModel(modeling.VideoModel):
+class ConstClModel(encoder.VideoModel):
   """A backbone with two last stages, one under the global head, one for the regions.
 
   Attributes:

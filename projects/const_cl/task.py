@@ -10,7 +10,8 @@ from official.video.augment import normalization
 from official.video.errors import UserError
 from official.video.losses import gather, info_nce
 from official.video.tasks import pretraining
-from projects.const_cl import configs, data, losses, model
+
+from . import configs, data, losses, model
 
 _GLOBAL = (
   'contrastive_loss',

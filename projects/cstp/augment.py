@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from official.video import draws
 from official.video.augment import photometric, policies
-from official.video.data import draws
 
 
 class Sometimes(photometric.PhotometricOp):

@@ -13,7 +13,8 @@ from official.core import exp_factory
 from official.modeling import hyperparams
 
 from official.video.configs import backbones, data, heads, tasks
-from projects.cstp import optimizer
+
+from . import optimizer
 
 
 @dataclasses.dataclass

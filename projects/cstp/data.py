@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from official.video import draws
 from official.video.augment import policies
 from official.video.configs import data as data_config
-from official.video.data import decoding, draws, samplers, views
+from official.video.data import decoding, samplers, views
 from official.video.errors import UserError
-from projects.cstp import augment
+
+from . import augment
 
 # Share of a clip's area, and of its duration, that both clips have, by label.
 RATES = (1.0, 0.8, 0.6, 0.4, 0.2)

@@ -7,11 +7,12 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from official.video import modeling
 from official.video.backbones import factory
 from official.video.errors import UserError
 from official.video.heads import projection
-from projects.cstp import configs, losses
+from official.video.models import encoder
+
+from . import configs, losses
 
 CLASSES = {'spatial': 5, 'temporal': 5, 'playback': 4, 'rotation': 4}
 ENCODERS = ('online', 'target')
@@ -52,7 +53,7 @@ def variant_of(config: configs.Model) -> Variant:
   return dataclasses.replace(published, **given)
 
 
-class CstpModel(modeling.VideoModel):
+class CstpModel(encoder.VideoModel):
   """Online and target network over one backbone's architecture.
 
   Both have a backbone and, in some variants, a projector; the online network alone goes

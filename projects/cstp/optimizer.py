@@ -7,10 +7,7 @@ import tensorflow as tf
 import tf_keras
 from official.modeling import optimization
 from official.modeling.optimization import optimizer_factory
-from official.modeling.optimization.configs import (
-  learning_rate_config,
-  optimizer_config,
-)
+from official.modeling.optimization.configs import learning_rate_config, optimizer_config
 
 
 @tf_keras.utils.register_keras_serializable(package='Vidgarden')

@@ -7,7 +7,8 @@ from official.video.augment import normalization
 from official.video.errors import UserError
 from official.video.losses import gather
 from official.video.tasks import pretraining, step
-from projects.cstp import configs, data, losses, model
+
+from . import configs, data, losses, model
 
 
 @task_factory.register_task_cls(configs.CstpTask)

@@ -6,7 +6,8 @@ from official.core import task_factory
 
 from official.video.losses import gather, info_nce
 from official.video.tasks import pretraining
-from projects.cvrl import configs
+
+from . import configs
 
 
 @task_factory.register_task_cls(configs.CvrlTask)

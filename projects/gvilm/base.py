@@ -9,7 +9,8 @@ from official.video.augment import normalization
 from official.video.checkpoints import restore
 from official.video.errors import UserError
 from official.video.tasks import base
-from projects.gvilm import model, text
+
+from . import model, text
 
 # Strings of a sample, and which of the two lengths their ids have.
 _LENGTHS = {

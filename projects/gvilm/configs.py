@@ -14,7 +14,8 @@ from official.core import exp_factory
 from official.modeling import hyperparams
 
 from official.video.configs import backbones, data, heads, tasks
-from projects.gvilm import optimizer
+
+from . import optimizer
 
 # Names of the views.
 CAPTIONED, QUESTIONS = 'captioned', 'questions'
@@ -72,7 +73,7 @@ class TextModel(hyperparams.Config):
     max_positions: longest text.
     feature: what stands for a text: 'cls' (the last layer's first piece), 'pooler' or
       'mean'.
-    init_checkpoint: checkpoint of `projects.gvilm.from_bert` to start from.
+    init_checkpoint: checkpoint of `official.video.projects.gvilm.from_bert` to start from.
   """
 
   vocab_size: int = 30522

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
+from official.video import draws
 from official.video.augment import geometric
-from official.video.data import decoding, draws, records, samplers, views
+from official.video.data import decoding, records, samplers, views
 from official.video.errors import UserError
-from projects.gvilm import configs
+
+from . import configs
 
 # One is drawn for each noun phrase in training; evaluation takes the first.
 PROMPTS: Sequence[str] = (

@@ -1,6 +1,7 @@
 r"""Converts a public BERT to the text encoder's checkpoint.
 
-  python -m projects.gvilm.from_bert --source=bert/model.safetensors --checkpoint=/bert/ckpt
+  python -m official.video.projects.gvilm.from_bert --source=bert/model.safetensors \
+    --checkpoint=/bert/ckpt
 
 Reads Hugging Face's layout (.safetensors, .bin) and the original one (the prefix of a
 TensorFlow checkpoint). The checkpoint holds `text_encoder`; name it by
@@ -14,8 +15,8 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from official.video import command_line
 from official.video.errors import UserError
+from official.video.settings import command_line
 
 FLAGS = flags.FLAGS
 # Width of a head in every published BERT.
@@ -59,7 +60,7 @@ def config_of(tensors: Mapping[str, np.ndarray], num_heads: int = 0):
   Raises:
     UserError: they are not those of a BERT.
   """
-  from projects.gvilm import configs
+  from . import configs
 
   try:
     words = tensors['embeddings.word_embeddings.weight']
@@ -132,7 +133,8 @@ def convert(source: str, checkpoint: str, num_heads: int = 0) -> Any:
   import tensorflow as tf
 
   from official.video.checkpoints import tensor_file
-  from projects.gvilm import text
+
+  from . import text
 
   tensors = hugging_face_names(tensor_file.read_tensors(source))
   config = config_of(tensors, num_heads)

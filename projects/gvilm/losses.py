@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from official.video import registry
+from official.video.settings import registry
 
 # Finite, so that a candidate that is left out has probability zero without a NaN.
 _LEFT_OUT = -1e9

@@ -7,11 +7,12 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from official.video import modeling
 from official.video.augment import normalization
 from official.video.backbones import factory
 from official.video.errors import UserError
-from projects.gvilm import configs, text
+from official.video.models import encoder
+
+from . import configs, text
 
 
 class Temperature(tf_keras.layers.Layer):
@@ -82,7 +83,7 @@ class Projections(tf_keras.layers.Layer):
     return self.project('video', features)
 
 
-class GvilmModel(modeling.VideoModel):
+class GvilmModel(encoder.VideoModel):
   """Video encoder, text encoder and projections.
 
   Attributes:

@@ -1,7 +1,8 @@
 r"""Pictures of what a G-ViLM sees: nouns on regions, blends over time, retrieved videos.
 
-  python -m projects.gvilm.pictures --experiment=gvilm_pretrain --checkpoint=/runs/gvilm \
-    --output=report.html --params_override=task.validation_data.input_path=<test>
+  python -m official.video.projects.gvilm.pictures --experiment=gvilm_pretrain \
+    --checkpoint=/runs/gvilm --output=report.html \
+    --params_override=task.validation_data.input_path=<test>
 
 One HTML file that opens offline.
 """
@@ -14,8 +15,8 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from official.video import command_line
 from official.video.errors import UserError
+from official.video.settings import command_line
 
 FLAGS = flags.FLAGS
 _CELL = 14
@@ -254,7 +255,8 @@ def retrieval_page(shown: Mapping[str, np.ndarray], rows: int):
 def report(task, model, rows: int, facts: Mapping[str, object]):
   """The report of a model on its experiment's validation data."""
   from official.video.report import html
-  from projects.gvilm import retrieval
+
+  from . import retrieval
 
   shown = collect(task, model, rows)
   scores = task.score(shown)
@@ -281,9 +283,11 @@ def main(argv: Sequence[str]) -> None:
   """Writes the report."""
   del argv
   params = command_line.load_experiment(FLAGS)
-  from official.video import experiment, trainer
   from official.video.report import html
-  from projects.gvilm import configs, score
+  from official.video.run import trainer
+  from official.video.settings import experiment
+
+  from . import configs, score
 
   if not isinstance(params.task, configs.GvilmTask):
     raise UserError('--experiment: expected a G-ViLM pretraining or retrieval')

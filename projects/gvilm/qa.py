@@ -9,10 +9,11 @@ import tensorflow as tf
 import tf_keras
 from official.core import task_factory
 
-from official.video import registry
 from official.video.errors import UserError
 from official.video.losses import gather
-from projects.gvilm import base, configs, model
+from official.video.settings import registry
+
+from . import base, configs, model
 
 # How questions are scored; part of every result.
 PROTOCOL = 'top-1 over all questions; an answer outside of the vocabulary counts as wrong'

@@ -1,6 +1,6 @@
 r"""Scores a checkpoint on text-video retrieval or video question answering.
 
-  python -m projects.gvilm.score --experiment=gvilm_retrieval_msrvtt \
+  python -m official.video.projects.gvilm.score --experiment=gvilm_retrieval_msrvtt \
     --checkpoint=/runs/gvilm --output_dir=/scores \
     --params_override=task.validation_data.input_path=records/test.manifest.json
 
@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from official.video import command_line
 from official.video.errors import UserError
+from official.video.settings import command_line
 
 FLAGS = flags.FLAGS
 # Outputs of a sample that are kept as predictions.
@@ -73,8 +73,10 @@ def score(params, checkpoint: str | None) -> tuple[dict[str, Any], Mapping]:
   Raises:
     UserError: the experiment is another one, or the checkpoint does not fit.
   """
-  from official.video import experiment, trainer
-  from projects.gvilm import configs, qa, retrieval
+  from official.video.run import trainer
+  from official.video.settings import experiment
+
+  from . import configs, qa, retrieval
 
   protocols = {
     configs.GvilmTask: retrieval.PROTOCOL,
@@ -122,7 +124,7 @@ def main(argv: Sequence[str]) -> None:
   del argv
   params = command_line.load_experiment(FLAGS)
   if FLAGS.dry_run:
-    from official.video import dry_run
+    from official.video.estimate import dry_run
 
     print(dry_run.describe(params, 'score'))
     return

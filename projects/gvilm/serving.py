@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from official.video.augment import normalization
 from official.video.serving import module
-from projects.gvilm import configs, data, model, text
+
+from . import configs, data, model, text
 
 
 class DualEncoderModule(module.EncoderModule):

@@ -10,7 +10,8 @@ from official.core import task_factory
 from official.video.errors import UserError
 from official.video.evaluation import collapse, knn
 from official.video.losses import gather
-from projects.gvilm import (
+
+from . import (
   base,
   configs,
   data,

@@ -9,9 +9,10 @@ import tensorflow as tf
 import tf_keras
 from official.nlp.modeling import networks
 
-from official.video import registry
 from official.video.errors import UserError
-from projects.gvilm import configs
+from official.video.settings import registry
+
+from . import configs
 
 # Letters, digits and the words of the synthetic set: for tests and tiny runs.
 TEST_VOCABULARY = pathlib.Path(__file__).with_name('vocab_test.txt')

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from benchmarks import cstp_learning, learning, report
-from official.video import experiment
 from official.video.configs import data as data_config
 from official.video.data import checks, index
+from official.video.settings import experiment
 from tests import clips
 
 

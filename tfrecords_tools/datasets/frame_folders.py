@@ -4,12 +4,7 @@ import os
 
 from official.video.errors import UserError
 from tfrecords_tools.datasets.source import Listing, SourceRequest, existing_folder
-from tfrecords_tools.datasets.stored import (
-  StoredClip,
-  frame_rate,
-  label_names,
-  read_rows,
-)
+from tfrecords_tools.datasets.stored import StoredClip, frame_rate, label_names, read_rows
 
 
 class FrameFolders:

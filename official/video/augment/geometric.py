@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import tensorflow as tf
 
-from official.video.data import draws
+from official.video import draws
 from official.video.errors import UserError
 
 Scalar: TypeAlias = int | tf.Tensor

@@ -22,7 +22,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from official.video.data import draws
+from official.video import draws
 
 Draws: TypeAlias = dict[str, tf.Tensor]
 

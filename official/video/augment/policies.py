@@ -6,9 +6,9 @@ from typing import TypeAlias
 import gin
 import tensorflow as tf
 
-from official.video import registry
+from official.video import draws
 from official.video.augment import photometric
-from official.video.data import draws
+from official.video.settings import registry
 
 Ops: TypeAlias = Sequence[photometric.PhotometricOp]
 

@@ -3,8 +3,8 @@
 import tensorflow as tf
 import tf_keras
 
-from official.video import registry
-from official.video.data import draws
+from official.video import draws
+from official.video.settings import registry
 
 # Keeps empty groups finite.
 _EPSILON = 1.0
@@ -21,7 +21,7 @@ def gumbel_noise(keys: tf.Tensor, name: str, shape: tuple[int, int]) -> tf.Tenso
   """Gumbel(0, 1) noise, float32 `[B, *shape]`, a function of each sample's key.
 
   Args:
-    keys: int32 `[B, 2]`; see `official.video.data.draws`.
+    keys: int32 `[B, 2]`; see `official.video.draws`.
     name: of the draw.
     shape: of a sample's noise.
   """

@@ -7,10 +7,10 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from official.video import recompute
 from official.video.backbones import factory, grouping
 from official.video.configs import backbones as backbones_config
 from official.video.errors import UserError
+from official.video.models import recompute
 
 Grid = tuple[Any, Any, Any]
 _EPSILON = 1e-6

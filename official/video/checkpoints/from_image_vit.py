@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from official.video import command_line
 from official.video.errors import UserError
+from official.video.settings import command_line
 
 FLAGS = flags.FLAGS
 INFLATIONS = ('central_frame', 'average')
@@ -215,9 +215,9 @@ def main(argv: Sequence[str]) -> None:
   del argv
   import tensorflow as tf
 
-  from official.video import experiment
   from official.video.backbones import build_backbone
   from official.video.configs import backbones
+  from official.video.settings import experiment
 
   config = backbones.Backbone(type='video_vit')
   if FLAGS.params_override:

@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from official.video import command_line
 from official.video.errors import UserError
+from official.video.settings import command_line
 
 FLAGS = flags.FLAGS
 
@@ -116,8 +116,9 @@ def build_model(name: str, overrides: str = '') -> Convertible:
   Raises:
     UserError: no such experiment, or no original.
   """
-  from official.video import experiment, trainer
   from official.video.checkpoints import pytorch_models
+  from official.video.run import trainer
+  from official.video.settings import experiment
 
   params = experiment.load(name, params_override=overrides)
   family = str(params.task.model.backbone.type)
@@ -147,9 +148,9 @@ def build_backbone(family: str, overrides: str = '') -> Any:
   Returns:
     The model, and its layers by PyTorch module.
   """
-  from official.video import experiment
   from official.video.backbones import build_backbone as build
   from official.video.configs import backbones
+  from official.video.settings import experiment
 
   config = backbones.Backbone(type=family)
   experiment.apply_overrides(config, overrides, '--params_override')

@@ -3,15 +3,15 @@
 import importlib
 from typing import Any
 
-from official.video import modeling
 from official.video.errors import UserError
 from official.video.heads import classification, temporal_convolution
+from official.video.models import encoder
 
 # What CSTP's fine-tuned networks call the batch norm before their classifier.
 _HEAD_NORM = {'r2plus1d': 'cls_bn', 'c3d': 'cls_bn'}
 
 
-def layers_of(model: modeling.VideoModel, family: str) -> dict[str, Any]:
+def layers_of(model: encoder.VideoModel, family: str) -> dict[str, Any]:
   """A model's layers by PyTorch module.
 
   Args:

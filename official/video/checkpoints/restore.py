@@ -18,7 +18,7 @@ import tf_keras
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from official.video import files
-from official.video.checkpoints import folder, names
+from official.video.checkpoints import names, saved
 from official.video.errors import UserError
 
 _GRAPH_KEY = '_CHECKPOINTABLE_OBJECT_GRAPH'
@@ -201,13 +201,13 @@ def find_checkpoint(path: str) -> str:
       f'checkpoint {path}: {state} (no {os.path.basename(prefix)}.index); expected a '
       "checkpoint's prefix such as model_dir/ckpt-1000, or a folder of checkpoints"
     )
-  prefix = folder.latest(path)
-  if prefix is None:
+  latest = saved.latest(path)
+  if latest is None:
     raise UserError(
       f'checkpoint {path}: the folder holds no checkpoint (no .index file); give the '
       "model_dir of a finished run, or a checkpoint's prefix"
     )
-  return prefix
+  return latest
 
 
 def _matched(

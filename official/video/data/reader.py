@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from official.video import draws
 from official.video.configs import data as data_config
-from official.video.data import checks, draws, index, records, tfds, views
+from official.video.data import checks, index, records, tfds, views
 from official.video.errors import UserError
 
 Sample = dict[str, tf.Tensor]

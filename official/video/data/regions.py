@@ -12,10 +12,11 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from official.video import registry
+from official.video import draws
 from official.video.augment import geometric
 from official.video.configs import data as data_config
-from official.video.data import draws, records
+from official.video.data import records
+from official.video.settings import registry
 
 # Ends of random boxes stay below 1, as they were published.
 _LIMIT = 1.0 - 1e-3

@@ -16,10 +16,10 @@ from typing import Protocol, TypeAlias
 import gin
 import tensorflow as tf
 
-from official.video import registry
+from official.video import draws
 from official.video.configs import data as data_config
-from official.video.data import draws
 from official.video.errors import UserError
+from official.video.settings import registry
 
 Scalar: TypeAlias = int | tf.Tensor
 

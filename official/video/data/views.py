@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
-from official.video import registry
+from official.video import draws
 from official.video.augment import geometric, policies
 from official.video.configs import data as data_config
-from official.video.data import decoding, draws, samplers
+from official.video.data import decoding, samplers
 from official.video.errors import UserError
+from official.video.settings import registry
 
 PLACES = ('auto', 'device', 'host')
 

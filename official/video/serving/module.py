@@ -4,10 +4,10 @@ import dataclasses
 
 import tensorflow as tf
 
-from official.video import modeling
 from official.video.augment import geometric, normalization
 from official.video.configs import data as data_config
 from official.video.data import decoding, reader, views
+from official.video.models import encoder
 
 # Below it, the logarithm of a float32 probability has no meaning.
 _TINY = 1.2e-38
@@ -23,7 +23,7 @@ class EncoderModule(tf.Module):
 
   def __init__(
     self,
-    model: modeling.VideoModel,
+    model: encoder.VideoModel,
     config: data_config.DataConfig,
     zero_centering: bool,
     classifies: bool,

@@ -11,12 +11,12 @@ import tensorflow as tf
 import tf_keras
 
 from official.core import base_task
-from official.video import modeling
 from official.video.checkpoints import restore
 from official.video.configs import data as data_config
 from official.video.data import checks, index, reader, views
 from official.video.errors import UserError
 from official.video.losses import regularization
+from official.video.models import encoder
 from official.video.tasks import step
 
 
@@ -99,7 +99,7 @@ class VideoTask(base_task.Task, abc.ABC):
     table = self.train_index if params.is_training else self.validation_index
     return reader.build_dataset(params, table, input_context, start_step)
 
-  def initialize(self, model: modeling.VideoModel) -> None:
+  def initialize(self, model: encoder.VideoModel) -> None:
     """Reads the backbone of `init_checkpoint`, loudly; nothing without one."""
     if not self.task_config.init_checkpoint and not model.backbone.trainable:
       print(
@@ -108,7 +108,7 @@ class VideoTask(base_task.Task, abc.ABC):
     if self.task_config.init_checkpoint:
       restore.restore_backbone(model.backbone, self.task_config.init_checkpoint)
 
-  def serving_module(self, model: modeling.VideoModel) -> tf.Module | None:
+  def serving_module(self, model: encoder.VideoModel) -> tf.Module | None:
     """What export saves; None for the signatures that every video encoder has.
 
     Args:
@@ -128,7 +128,7 @@ class VideoTask(base_task.Task, abc.ABC):
     """
     return views.augment_on_device(inputs, config)
 
-  def before_forward(self, model: modeling.VideoModel) -> None:
+  def before_forward(self, model: encoder.VideoModel) -> None:
     """What a training step changes first, once for all parts of the batch.
 
     By default nothing. A step that turns out to be bad takes it back.
@@ -136,7 +136,7 @@ class VideoTask(base_task.Task, abc.ABC):
 
   @abc.abstractmethod
   def forward(
-    self, inputs: Mapping[str, tf.Tensor], model: modeling.VideoModel, training: bool
+    self, inputs: Mapping[str, tf.Tensor], model: encoder.VideoModel, training: bool
   ) -> dict[str, tf.Tensor]:
     """What the loss needs of the model, by sample.
 
@@ -165,7 +165,7 @@ class VideoTask(base_task.Task, abc.ABC):
 
   @abc.abstractmethod
   def validation_outputs(
-    self, inputs: Mapping[str, tf.Tensor], model: modeling.VideoModel
+    self, inputs: Mapping[str, tf.Tensor], model: encoder.VideoModel
   ) -> dict[str, tf.Tensor]:
     """Per-sample tensors of a validation batch, each with the batch as first axis."""
 
@@ -173,7 +173,7 @@ class VideoTask(base_task.Task, abc.ABC):
   def score(self, outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Scores of a whole evaluation, given the outputs of all its valid samples."""
 
-  def run_protocol(self, model: modeling.VideoModel, folder: str = '') -> dict[str, Any]:
+  def run_protocol(self, model: encoder.VideoModel, folder: str = '') -> dict[str, Any]:
     """The task's own evaluation outside of training, by default that of validation.
 
     Args:

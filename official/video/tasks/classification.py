@@ -8,7 +8,6 @@ import tensorflow as tf
 import tf_keras
 
 from official.core import task_factory
-from official.video import modeling
 from official.video.augment import normalization
 from official.video.backbones import factory
 from official.video.configs import tasks as task_config
@@ -17,6 +16,7 @@ from official.video.errors import UserError
 from official.video.evaluation import classification
 from official.video.heads import classification as classification_head
 from official.video.losses import gather
+from official.video.models import encoder
 from official.video.tasks import base
 
 
@@ -77,10 +77,10 @@ class ClassificationTask(base.VideoTask):
         f'{self.num_classes}; set it to at least {high + 1}'
       )
 
-  def build_model(self) -> modeling.VideoModel:
+  def build_model(self) -> encoder.VideoModel:
     """Backbone under the classifier."""
     config = self.task_config.model
-    return modeling.VideoModel(
+    return encoder.VideoModel(
       factory.build_backbone(config.backbone, config.norm_activation, remat=config.remat),
       classification_head.build_classification_head(config.head, self.num_classes),
       config.endpoint,

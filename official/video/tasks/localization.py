@@ -10,7 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 from official.core import task_factory
-from official.video import files, modeling
+from official.video import files
 from official.video.augment import normalization
 from official.video.backbones import factory
 from official.video.configs import tasks as task_config
@@ -19,10 +19,11 @@ from official.video.errors import UserError
 from official.video.evaluation import localization
 from official.video.heads import action
 from official.video.losses import gather
+from official.video.models import encoder
 from official.video.tasks import base
 
 
-class LocalizationModel(modeling.VideoModel):
+class LocalizationModel(encoder.VideoModel):
   """A backbone under a head that takes maps and boxes."""
 
   def logits(

@@ -5,12 +5,12 @@ import abc
 import tensorflow as tf
 import tf_keras
 
-from official.video import modeling
 from official.video.augment import normalization
 from official.video.backbones import factory
 from official.video.errors import UserError
 from official.video.evaluation import collapse, knn
 from official.video.heads import projection
+from official.video.models import encoder
 from official.video.tasks import base
 
 
@@ -46,10 +46,10 @@ class PretrainTask(base.VideoTask):
         )
     super().check_data(training)
 
-  def build_model(self) -> modeling.VideoModel:
+  def build_model(self) -> encoder.VideoModel:
     """Backbone under the projection head."""
     config = self.task_config.model
-    return modeling.VideoModel(
+    return encoder.VideoModel(
       factory.build_backbone(config.backbone, config.norm_activation, remat=config.remat),
       projection.build_projection_head(config.head, config.norm_activation),
       config.endpoint,

@@ -10,7 +10,6 @@ import tensorflow as tf
 import tf_keras
 
 from official.core import task_factory
-from official.video import modeling
 from official.video.augment import normalization
 from official.video.backbones import factory
 from official.video.configs import tasks as task_config
@@ -18,6 +17,7 @@ from official.video.data import index, reader, records, siamese
 from official.video.errors import UserError
 from official.video.evaluation import tracking
 from official.video.losses import gather
+from official.video.models import encoder
 from official.video.tasks import base
 
 ANNOTATION = f'{records.EXTRA_PREFIX}annotation'
@@ -70,7 +70,7 @@ def response_labels(size: int, stride: float, radius: float) -> np.ndarray:
   return (offset[:, None] + offset[None] <= radius / stride).astype(np.float32)
 
 
-class TrackingModel(modeling.VideoModel):
+class TrackingModel(encoder.VideoModel):
   """A backbone that sees an image as a clip that stands still, and the two heads."""
 
   def __init__(self, config: task_config.TrackingModel, frames: int):

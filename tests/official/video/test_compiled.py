@@ -2,7 +2,7 @@
 
 import pytest
 
-from official.video import experiment
+from official.video.settings import experiment
 from tests import clips, compiled, tiny
 
 # Those that take captions or boxes have tests of their own.

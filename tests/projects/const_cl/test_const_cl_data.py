@@ -7,8 +7,8 @@ import pytest
 import simplejpeg
 import tensorflow as tf
 
-from official.video import experiment
 from official.video.data import index, reader, records
+from official.video.settings import experiment
 from tests import clips
 
 SIZE = (96, 128)

@@ -10,10 +10,12 @@ import tf_keras
 import yaml
 from tensorflow.python.framework import config
 
-from official.video import demo, evaluate, experiment, export, trainer
+from official.video import demo, evaluate, export
 from official.video.configs import tasks
 from official.video.errors import UserError
-from projects.const_cl import losses
+from official.video.projects.const_cl import losses
+from official.video.run import trainer
+from official.video.settings import experiment
 from tests import clips
 
 ROOT = pathlib.Path(__file__).parents[3]

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from official.video.losses import info_nce
-from projects.const_cl import losses
+from official.video.projects.const_cl import losses
 from tests.goldens import golden, relative_error
 
 CASES = {

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from official.video import experiment, trainer
 from official.video.checkpoints import (
   from_pytorch,
   pytorch_file,
@@ -11,6 +10,8 @@ from official.video.checkpoints import (
   pytorch_models,
 )
 from official.video.errors import UserError
+from official.video.run import trainer
+from official.video.settings import experiment
 from tests import backbones, drivers, goldens
 
 FAMILIES = {'r2plus1d': 'r21d', 'c3d': 'c3d', 'r3d': 'r3d', 's3d': 's3d', 'i3d': 'i3d'}

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from official.video import draws
 from official.video.configs import data as data_config
-from official.video.data import draws, index, reader, views
+from official.video.data import index, reader, views
 from official.video.errors import UserError
-from projects.cstp import augment, data
+from official.video.projects.cstp import augment, data
 from tests import clips, goldens
 
 HEIGHT, WIDTH, FRAMES = 96, 128, 250

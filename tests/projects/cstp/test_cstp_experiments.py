@@ -8,10 +8,12 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from official.video import demo, evaluate, experiment, export, trainer
+from official.video import demo, evaluate, export
 from official.video.data import records as records_module
 from official.video.errors import UserError
 from official.video.evaluation import classification, extract
+from official.video.run import trainer
+from official.video.settings import experiment
 from tests import clips, tiny
 
 ROOT = pathlib.Path(__file__).parents[3]

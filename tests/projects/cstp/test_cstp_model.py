@@ -10,8 +10,8 @@ import tf_keras
 from official.video.checkpoints import pytorch_mapping
 from official.video.configs import backbones as backbone_config
 from official.video.errors import UserError
+from official.video.projects.cstp import configs, losses, model
 from official.video.tasks import step
-from projects.cstp import configs, losses, model
 from tests import backbones, goldens
 
 TINY = {'width_multiplier': 0.125}

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from official.modeling import optimization
 
-from projects.cstp import optimizer
+from official.video.projects.cstp import optimizer
 from tests import goldens
 
 

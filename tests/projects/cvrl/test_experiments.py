@@ -9,8 +9,10 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from official.video import demo, evaluate, experiment, export, trainer
+from official.video import demo, evaluate, export
 from official.video.configs import tasks
+from official.video.run import trainer
+from official.video.settings import experiment
 from tests import clips, tiny
 
 ROOT = pathlib.Path(__file__).parents[3]

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.video.data import draws, index, reader, records
-from projects.gvilm import configs, data
+from official.video import draws
+from official.video.data import index, reader, records
+from official.video.projects.gvilm import configs, data
 from tests import captioned, clips
 
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.video import experiment, export, train, trainer
-from official.video.localization import detect, windows
-from projects.gvilm import pictures, retrieval, score
+from official.video import export, train
+from official.video.projects.gvilm import pictures, retrieval, score
+from official.video.run import trainer
+from official.video.settings import experiment
+from official.video.temporal import detect, windows
 from tests import captioned, drivers, videos
 from tests.goldens import golden, relative_error
 from tfrecords_tools import answers, convert

@@ -9,8 +9,10 @@ import tensorflow as tf
 import tf_keras
 import yaml
 
-from official.video import demo, experiment, trainer
+from official.video import demo
 from official.video.errors import UserError
+from official.video.run import trainer
+from official.video.settings import experiment
 from tests import captioned, compiled
 
 ROOT = pathlib.Path(__file__).parents[3]

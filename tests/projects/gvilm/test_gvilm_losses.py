@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from official.video.errors import UserError
-from projects.gvilm import losses
+from official.video.projects.gvilm import losses
 from tests.goldens import golden, relative_error
 
 TOLERANCE = 1e-6

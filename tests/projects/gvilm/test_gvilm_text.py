@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from official.video.checkpoints import restore, tensor_file
 from official.video.errors import UserError
-from projects.gvilm import configs, from_bert, text
+from official.video.projects.gvilm import configs, from_bert, text
 
 SMALL = {
   'vocab_size': 7,

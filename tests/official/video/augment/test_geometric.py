@@ -3,8 +3,8 @@ import pytest
 import tensorflow as tf
 from official.vision.ops import preprocess_ops_3d
 
+from official.video import draws
 from official.video.augment import geometric
-from official.video.data import draws
 from official.video.errors import UserError
 from tests import modes
 

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 from official.projects.video_ssl.ops import video_ssl_preprocess_ops as reference
 
+from official.video import draws
 from official.video.augment import photometric
-from official.video.data import draws
 from tests import modes
 
 SHAPE = (3, 22, 18, 3)

@@ -8,9 +8,10 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from official.video import experiment, trainer
 from official.video.configs import backbones as backbones_config
 from official.video.errors import UserError
+from official.video.run import trainer
+from official.video.settings import experiment
 from tests import backbones
 
 # The smallest clip of each.

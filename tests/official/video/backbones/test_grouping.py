@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from official.video import draws
 from official.video.backbones import grouping
-from official.video.data import draws
 from official.video.errors import UserError
 from tests.goldens import golden, relative_error
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from official.video import draws
 from official.video.backbones import factory, video_vit
 from official.video.checkpoints import names
 from official.video.configs import backbones
-from official.video.data import draws
 from official.video.errors import UserError
 
 

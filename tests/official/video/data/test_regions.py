@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from official.video import draws
 from official.video.configs import data as data_config
-from official.video.data import draws, regions
+from official.video.data import regions
 from official.video.errors import UserError
 from tests import modes
 

@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from official.video import draws
 from official.video.configs import data as data_config
-from official.video.data import draws, samplers
+from official.video.data import samplers
 from official.video.errors import UserError
 from tests import modes
 from tests.goldens import golden

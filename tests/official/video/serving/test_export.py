@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.video import evaluate, experiment, export, trainer
+from official.video import evaluate, export
 from official.video.augment import normalization
 from official.video.data import records
+from official.video.run import trainer
+from official.video.settings import experiment
 from tests import clips, tiny
 
 ROOT_ONLY_TENSORFLOW = """

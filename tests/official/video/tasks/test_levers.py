@@ -6,12 +6,14 @@ import tensorflow as tf
 import tf_keras
 from official.modeling import optimization
 
-from official.video import experiment, recompute, trainer
 from official.video.backbones import factory
 from official.video.configs import backbones
 from official.video.configs import tasks as task_config
 from official.video.errors import UserError
 from official.video.losses import gather
+from official.video.models import recompute
+from official.video.run import trainer
+from official.video.settings import experiment
 from official.video.tasks import base, step
 from tests import tiny
 

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.video import evaluate, experiment, train, trainer
+from official.video import evaluate, train
 from official.video.backbones import factory
 from official.video.configs import backbones
 from official.video.errors import UserError
 from official.video.evaluation import localization as metric
+from official.video.run import trainer
+from official.video.settings import experiment
 from official.video.tasks import localization
 from tests import ava, compiled, drivers
 from tfrecords_tools import convert, validate

@@ -3,8 +3,10 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from official.video import experiment, modeling, trainer
 from official.video.errors import UserError
+from official.video.models import encoder
+from official.video.run import trainer
+from official.video.settings import experiment
 from official.video.tasks import pretraining
 from tests import clips, tiny
 
@@ -174,7 +176,7 @@ def test_pretraining_validation_knows_perfect_embeddings(data):
 def test_checkpoints_hold_backbone_and_head_by_name(data):
   params = tiny.load('cvrl_pretrain_tiny', *data)
   model = trainer.built(experiment.build_task(params))
-  assert isinstance(model, modeling.VideoModel)
+  assert isinstance(model, encoder.VideoModel)
   assert set(model.checkpoint_items) == {'backbone', 'head'}
 
 

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.video import evaluate, experiment, train, trainer
+from official.video import evaluate, train
 from official.video.configs import tasks as task_config
 from official.video.data import siamese
 from official.video.errors import UserError
 from official.video.evaluation import tracking as metric
+from official.video.run import trainer
+from official.video.settings import experiment
 from official.video.tasks import tracking
 from tests import compiled, drivers, otb
 from tfrecords_tools import convert, validate

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.video import experiment, train
+from official.video import train
 from official.video.configs import data as data_config
 from official.video.data import index, reader
 from official.video.errors import UserError
+from official.video.settings import experiment
 from tests import clips, drivers, tiny
 
 LABELS = [i % 3 for i in range(8)]

@@ -17,8 +17,8 @@ import yaml
 from official.core import config_definitions as cfg
 from official.core import exp_factory, task_factory
 from official.modeling import hyperparams
-from official.video import registry_imports
 from official.video.errors import UserError
+from official.video.settings import methods
 
 # A name and '=' at the start of the text or after a comma.
 _ASSIGNMENT = re.compile(r'(?:^|,)\s*([A-Za-z_][\w.]*)\s*=')
@@ -61,8 +61,8 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 def experiment_names() -> list[str]:
   """Names of the library's registered experiments."""
-  registry_imports.register_all()
-  ours = ('official.video.', 'projects.')
+  methods.register_all()
+  ours = ('official.video.',)
   return sorted(
     name
     for name, factory in exp_factory._REGISTERED_CONFIGS.items()

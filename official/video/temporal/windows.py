@@ -1,6 +1,6 @@
 r"""Extracts features of sliding windows from whole videos, by any backbone.
 
-  python -m official.video.localization.windows --experiment=gvilm_linear_eval_ucf101 \
+  python -m official.video.temporal.windows --experiment=gvilm_linear_eval_ucf101 \
     --checkpoint=/runs/gvilm --output=features/train.npz \
     --params_override=task.validation_data.input_path=records/train.manifest.json
 
@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
-from official.video import command_line
 from official.video.errors import UserError
+from official.video.settings import command_line
 
 FLAGS = flags.FLAGS
 
@@ -221,7 +221,7 @@ def load(path: str) -> VideoFeatures:
       )
   except (OSError, ValueError, KeyError) as error:
     raise UserError(
-      f'{path}: holds no features of official.video.localization.windows'
+      f'{path}: holds no features of official.video.temporal.windows'
     ) from error
 
 
@@ -231,7 +231,8 @@ def main(argv: Sequence[str]) -> None:
   params = command_line.load_experiment(FLAGS)
   if bool(FLAGS.checkpoint) == bool(FLAGS.saved_model):
     raise UserError('give one of --checkpoint and --saved_model')
-  from official.video import evaluate, experiment, files
+  from official.video import evaluate, files
+  from official.video.settings import experiment
 
   task = experiment.build_task(params)
   table = task.validation_index

@@ -66,7 +66,7 @@ def command(data, model_dir, *flags: str, **overrides) -> list[str]:
 
 
 def start(arguments: list[str], log: pathlib.Path) -> subprocess.Popen:
-  root = pathlib.Path(__file__).parents[3]
+  root = pathlib.Path(__file__).parents[4]
   environment = os.environ | {'TF_CPP_MIN_LOG_LEVEL': '3'}
   with log.open('a') as file:
     return subprocess.Popen(

@@ -15,9 +15,10 @@ import tensorflow as tf
 from absl import logging
 
 from official.core import config_definitions as cfg
-from official.video import files, interrupt, journal, run_folder
-from official.video.checkpoints import folder
+from official.video import files
+from official.video.checkpoints import saved
 from official.video.errors import UserError
+from official.video.run import interrupt, journal, run_folder
 
 # Between two looks for a new checkpoint.
 _POLL_SECONDS = 1.0
@@ -121,7 +122,7 @@ class VideoController(orbit.Controller):
   def evaluate_continuously(
     self, steps: int = -1, timeout: float | None = None, timeout_fn=None
   ) -> dict[str, Any] | None:
-    """Evaluates each checkpoint that appears in the run's folder.
+    """Evaluates each checkpoint that appears in the run's saved.
 
     Args:
       steps: batches an evaluation; -1 for all.
@@ -133,7 +134,7 @@ class VideoController(orbit.Controller):
     """
     output, seen, waited = None, None, 0.0
     while True:
-      path = folder.newest(self._model_dir)
+      path = saved.newest(self._model_dir)
       if path and path != seen:
         seen, waited = path, 0.0
         self.restore_checkpoint(path)
@@ -199,7 +200,7 @@ class VideoController(orbit.Controller):
       UserError: it is not allowed, or there is no checkpoint.
     """
     allowed = self._config.recovery_max_trials
-    path = folder.latest(self._model_dir)
+    path = saved.latest(self._model_dir)
     if self._recoveries >= allowed or not path:
       tried = f' after {self._recoveries} recoveries' if self._recoveries else ''
       raise UserError(

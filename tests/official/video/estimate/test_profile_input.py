@@ -2,7 +2,8 @@
 
 import pytest
 
-from official.video import experiment, profile_input
+from official.video.estimate import profile_input
+from official.video.settings import experiment
 from tests import clips, drivers, tiny
 
 STAGES = [

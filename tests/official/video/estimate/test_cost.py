@@ -2,9 +2,11 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from official.video import cost, experiment, trainer
 from official.video.backbones import build_backbone
 from official.video.configs import backbones
+from official.video.estimate import cost
+from official.video.run import trainer
+from official.video.settings import experiment
 
 
 def test_flops_and_activations_of_a_small_net_by_hand():

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras
 
 from official.video.evaluation import temporal_localization as tal
-from official.video.localization import detect, gtad, windows
+from official.video.temporal import detect, gtad, windows
 from tests import drivers
 
 SMALL = {

@@ -8,9 +8,11 @@ from typing import Any
 import gin
 import tensorflow as tf
 
-from official.video import experiment, files, journal
-from official.video.checkpoints import folder
+from official.video import files
+from official.video.checkpoints import saved
 from official.video.errors import UserError
+from official.video.run import journal
+from official.video.settings import experiment
 
 LOCK = 'run.lock'
 PARAMS = 'params.yaml'
@@ -27,7 +29,7 @@ def check(model_dir: str, mode: str) -> None:
     )
   if mode.endswith('eval') and 'train' not in mode and not tf.io.gfile.isdir(model_dir):
     raise UserError(f'--model_dir {model_dir}: no such folder to evaluate')
-  if mode == 'eval' and not folder.newest(model_dir):
+  if mode == 'eval' and not saved.newest(model_dir):
     raise UserError(f'--model_dir {model_dir}: holds no checkpoint to evaluate')
 
 
@@ -78,7 +80,7 @@ class RunFolder:
       self._file.close()
 
   def check_owned(self) -> None:
-    """Raises `UserError` if a newer run has taken the folder."""
+    """Raises `UserError` if a newer run has taken the saved."""
     if not files.is_remote(self.path):
       return
     with tf.io.gfile.GFile(self._lock, 'r') as file:

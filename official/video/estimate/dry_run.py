@@ -2,9 +2,11 @@
 
 import math
 
-from official.video import cost, experiment, trainer
 from official.video.data import index
 from official.video.errors import UserError
+from official.video.estimate import cost
+from official.video.run import trainer
+from official.video.settings import experiment
 
 
 def describe_data(config) -> str:

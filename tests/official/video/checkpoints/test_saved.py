@@ -1,4 +1,4 @@
-"""Finding the checkpoint to go on from, whatever happened to the folder."""
+"""Finding the checkpoint to go on from, whatever happened to the saved."""
 
 import os
 import pathlib
@@ -7,19 +7,19 @@ import pytest
 import tensorflow as tf
 
 from official.video import files
-from official.video.checkpoints import folder
+from official.video.checkpoints import saved
 from official.video.errors import UserError
 
 STEPS = (5, 10, 15)
 
 
 @pytest.fixture(params=['run', 'run[lr=0.1]', 'a*b?', 'ünï cødé #1'])
-def saved(request, tmp_path):
+def three(request, tmp_path):
   """A folder of three checkpoints and the object that wrote them."""
   path = tmp_path / request.param
   path.mkdir()
   checkpoint = tf.train.Checkpoint(step=tf.Variable(0), weight=tf.Variable([0.0] * 64))
-  writer = folder.Checkpoints(checkpoint, str(path), 3, 5)
+  writer = saved.Checkpoints(checkpoint, str(path), 3, 5)
   for step in STEPS:
     checkpoint.step.assign(step)
     checkpoint.weight.assign([float(step)] * 64)
@@ -28,19 +28,19 @@ def saved(request, tmp_path):
 
 
 def name_of(path) -> str:
-  return os.path.basename(folder.latest(str(path)))
+  return os.path.basename(saved.latest(str(path)))
 
 
-def test_latest_is_restored(saved):
-  path, checkpoint, _ = saved
+def test_latest_is_restored(three):
+  path, checkpoint, _ = three
   assert name_of(path) == 'ckpt-15'
   checkpoint.step.assign(0)
-  checkpoint.restore(files.literal(folder.latest(str(path))))
+  checkpoint.restore(files.literal(saved.latest(str(path))))
   assert int(checkpoint.step) == 15 and int(checkpoint.save_counter) == 3
 
 
-def test_old_ones_are_dropped(saved):
-  path, checkpoint, writer = saved
+def test_old_ones_are_dropped(three):
+  path, checkpoint, writer = three
   writer.save(20)
   assert sorted(p.name for p in path.glob('*.index')) == [
     'ckpt-10.index',
@@ -48,7 +48,7 @@ def test_old_ones_are_dropped(saved):
     'ckpt-20.index',
   ]
   assert sorted(p.name for p in path.iterdir() if 'ckpt-5' in p.name) == []
-  again = folder.Checkpoints(checkpoint, str(path), 2, 5)
+  again = saved.Checkpoints(checkpoint, str(path), 2, 5)
   again.save(25)
   assert [p.name for p in sorted(path.glob('*.index'))] == [
     'ckpt-20.index',
@@ -56,8 +56,8 @@ def test_old_ones_are_dropped(saved):
   ]
 
 
-def test_tensorflow_reads_the_text_file(saved):
-  path, _, _ = saved
+def test_tensorflow_reads_the_text_file(three):
+  path, _, _ = three
   state = tf.train.get_checkpoint_state(str(path))
   assert state.model_checkpoint_path == str(path / 'ckpt-15')
   assert [os.path.basename(p) for p in state.all_model_checkpoint_paths] == [
@@ -90,8 +90,8 @@ DATA = 'ckpt-15.data-00000-of-00001'
 
 @pytest.mark.parametrize('damage', [_remove, _empty, _halve, _flip])
 @pytest.mark.parametrize('name', [DATA, 'ckpt-15.index'])
-def test_a_damaged_newest_one_is_passed_over_aloud(saved, capsys, name, damage):
-  path, _, _ = saved
+def test_a_damaged_newest_one_is_passed_over_aloud(three, capsys, name, damage):
+  path, _, _ = three
   damage(path / name)
   assert name_of(path) == 'ckpt-10'
   note = capsys.readouterr().err
@@ -103,43 +103,43 @@ def test_a_damaged_newest_one_is_passed_over_aloud(saved, capsys, name, damage):
   [None, b'', b'\xff\x00\xfe', b'garbage {', b'model_checkpoint_path: "ckpt-99"\n'],
   ids=['missing', 'empty', 'binary', 'garbage', 'names what is gone'],
 )
-def test_without_its_text_file_the_newest_is_taken_aloud(saved, capsys, state):
-  path, _, _ = saved
+def test_without_its_text_file_the_newest_is_taken_aloud(three, capsys, state):
+  path, _, _ = three
   if state is None:
-    (path / folder.STATE).unlink()
+    (path / saved.STATE).unlink()
   else:
-    (path / folder.STATE).write_bytes(state)
-  assert name_of(path) == 'ckpt-15' == os.path.basename(folder.newest(str(path)))
+    (path / saved.STATE).write_bytes(state)
+  assert name_of(path) == 'ckpt-15' == os.path.basename(saved.newest(str(path)))
   assert 'goes on from ckpt-15' in capsys.readouterr().err
 
 
-def test_the_text_file_may_name_an_older_one(saved, capsys):
-  path, _, _ = saved
-  (path / folder.STATE).write_text('model_checkpoint_path: "/elsewhere/ckpt-5"\n')
+def test_the_text_file_may_name_an_older_one(three, capsys):
+  path, _, _ = three
+  (path / saved.STATE).write_text('model_checkpoint_path: "/elsewhere/ckpt-5"\n')
   assert name_of(path) == 'ckpt-5'
   assert capsys.readouterr().err == ''
 
 
-def test_nothing_whole_is_refused(saved):
-  path, _, _ = saved
+def test_nothing_whole_is_refused(three):
+  path, _, _ = three
   for part in path.glob('*.index'):
     part.unlink()
   with pytest.raises(UserError, match='holds no whole checkpoint'):
-    folder.latest(str(path))
-  assert folder.newest(str(path)) is None
+    saved.latest(str(path))
+  assert saved.newest(str(path)) is None
 
 
 def test_an_empty_folder_holds_none(tmp_path):
-  assert folder.latest(str(tmp_path)) is None
-  assert folder.latest(str(tmp_path / 'absent')) is None
+  assert saved.latest(str(tmp_path)) is None
+  assert saved.latest(str(tmp_path / 'absent')) is None
   (tmp_path / 'params.yaml').write_text('x')
-  assert folder.latest(str(tmp_path)) is None
+  assert saved.latest(str(tmp_path)) is None
 
 
 def test_the_text_file_alone_is_refused(tmp_path):
-  (tmp_path / folder.STATE).write_text('model_checkpoint_path: "ckpt-5"\n')
+  (tmp_path / saved.STATE).write_text('model_checkpoint_path: "ckpt-5"\n')
   with pytest.raises(UserError, match='ckpt-5, which the file checkpoint names, is gone'):
-    folder.latest(str(tmp_path))
+    saved.latest(str(tmp_path))
 
 
 def test_unnumbered_and_mixed_checkpoints(tmp_path):
@@ -148,4 +148,4 @@ def test_unnumbered_and_mixed_checkpoints(tmp_path):
   assert name_of(tmp_path) == 'model'
   checkpoint.write(str(tmp_path / 'best-7'))
   with pytest.raises(UserError, match="no 'checkpoint' file that says"):
-    folder.latest(str(tmp_path))
+    saved.latest(str(tmp_path))

@@ -10,8 +10,9 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from official.video import command_line, experiment, journal, run_folder, trainer
 from official.video.errors import UserError
+from official.video.run import journal, run_folder, trainer
+from official.video.settings import command_line, experiment
 from tests import clips, tiny
 
 LABELS = [i % 3 for i in range(12)]

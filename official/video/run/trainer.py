@@ -12,10 +12,11 @@ import tensorflow as tf
 import tf_keras
 
 from official.core import base_trainer, config_definitions, train_lib, train_utils
-from official.video import controller, files, interrupt, run_folder
-from official.video.checkpoints import folder, restore
+from official.video import files
+from official.video.checkpoints import restore, saved
 from official.video.data import reader, views
 from official.video.errors import UserError
+from official.video.run import controller, interrupt, run_folder
 from official.video.tasks import base
 
 
@@ -331,15 +332,15 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
         self._stop,
       )
 
-  def _maybe_build_checkpoint_manager(self) -> folder.Checkpoints:
+  def _maybe_build_checkpoint_manager(self) -> saved.Checkpoints:
     """Refuses a run whose checkpoint is of another model before the trainer reads it."""
-    self._start = folder.latest(self.model_dir)
+    self._start = saved.latest(self.model_dir)
     if self._start:
       restore.check({'model': self.trainer.model}, self._start)
     config, writes = self.params.trainer, self.strategy.extended.should_checkpoint
     # Every worker has to save, since reading a variable may need all of them; those of
     # the others are thrown away.
-    return folder.Checkpoints(
+    return saved.Checkpoints(
       self.trainer.checkpoint,
       self.model_dir if writes else tempfile.mkdtemp(),
       config.max_to_keep if writes else 1,

@@ -5,19 +5,14 @@ import sys
 import pytest
 import tensorflow as tf
 
-from official.video import (
-  command_line,
-  dry_run,
-  evaluate,
-  experiment,
-  export,
-  train,
-  trainer,
-)
+from official.video import evaluate, export, train
 from official.video.errors import UserError
+from official.video.estimate import dry_run
+from official.video.run import trainer
+from official.video.settings import command_line, experiment
 from tests import clips, drivers, tiny
 
-ROOT = pathlib.Path(__file__).parents[3]
+ROOT = pathlib.Path(__file__).parents[4]
 DRIVERS = {'train': train, 'evaluate': evaluate, 'export': export}
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import tensorflow as tf
 
-from official.video.data import draws
+from official.video import draws
 from tests import modes
 
 KEY = draws.sample_key(1, 2, 3)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 import tensorflow as tf
 
 from official.core import config_definitions as cfg
-from official.video import trainer
 from official.video.configs import data as data_config
 from official.video.data import index, reader
+from official.video.run import trainer
 from official.video.tasks import base
 
 

@@ -10,7 +10,8 @@ import tensorflow as tf
 import tf_keras
 from tensorflow.python.framework import config
 
-from official.video import command_line, experiment, interrupt, trainer
+from official.video.run import interrupt, trainer
+from official.video.settings import command_line, experiment
 from tests import clips, tiny
 
 STEPS = 6

@@ -1,6 +1,6 @@
 r"""Trains and scores a G-TAD detector on features of sliding windows.
 
-  python -m official.video.localization.detect --train_features=features/train.npz \
+  python -m official.video.temporal.detect --train_features=features/train.npz \
     --test_features=features/val.npz --annotations=activity_net.v1-3.min.json \
     --output_dir=/runs/gtad
 
@@ -17,9 +17,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from absl import flags
 
-from official.video import command_line
 from official.video.errors import UserError
 from official.video.evaluation import temporal_localization as tal
+from official.video.settings import command_line
 
 FLAGS = flags.FLAGS
 PROTOCOL = "ActivityNet's detection mAP, average over tIoU .5:.05:.95"
@@ -123,7 +123,7 @@ def predict(model, test, class_scores: Mapping[str, Mapping[str, float]]) -> tal
     test: `VideoFeatures`.
     class_scores: by video; a video without any gets no prediction.
   """
-  from official.video.localization import gtad
+  from official.video.temporal import gtad
 
   config = model.config
   bounds, scores = gtad.proposals(model, test.features)
@@ -145,8 +145,8 @@ def train_and_predict(overrides: str) -> tuple[tal.Segments, dict[str, int]]:
   import tensorflow as tf
   import tf_keras
 
-  from official.video import experiment
-  from official.video.localization import gtad, windows
+  from official.video.settings import experiment
+  from official.video.temporal import gtad, windows
 
   train, test = (windows.load(p) for p in (FLAGS.train_features, FLAGS.test_features))
   config = gtad.Gtad(steps=train.features.shape[1])

@@ -51,7 +51,7 @@ def define_experiment_flags() -> None:
 
 def load_experiment(values: flags.FlagValues):
   """The experiment that the flags ask for; see `experiment.load`."""
-  from official.video import experiment
+  from official.video.settings import experiment
 
   params = experiment.load(
     values.experiment,

@@ -6,7 +6,7 @@ import threading
 
 import tensorflow as tf
 
-from official.video import interrupt
+from official.video.run import interrupt
 
 
 def send(number: int, after: float) -> None:

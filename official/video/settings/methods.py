@@ -10,4 +10,4 @@ def register_all() -> None:
   for task in ('classification', 'localization', 'tracking'):
     importlib.import_module(f'official.video.tasks.{task}')
   for method in METHODS:
-    importlib.import_module(f'projects.{method}.task')
+    importlib.import_module(f'official.video.projects.{method}.task')

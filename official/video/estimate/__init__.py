@@ -1,0 +1,1 @@
+"""What a run would be and cost, without running it."""

@@ -1,0 +1,1 @@
+"""What stands between a backbone and a task."""

@@ -1,0 +1,1 @@
+"""Running an experiment: the trainer, its controller, the run's folder, signals."""

@@ -1,0 +1,1 @@
+"""What a run is told: experiments, flags, registries, methods."""
