@@ -16,14 +16,11 @@ from official.video.configs import backbones, data, heads, protocols, tasks
 
 
 @dataclasses.dataclass
-class Model(hyperparams.Config):
+class Model(tasks.PretrainModel):
   """Backbone, global and local head.
 
   Attributes:
-    backbone: its architecture; endpoints for both heads.
-    norm_activation: batch norm of backbone and global head.
-    remat: see `official.video.configs.tasks.ClassifierModel`.
-    endpoint: the endpoint under the global head, also what is evaluated.
+    backbone: has endpoints for both heads; what is evaluated is that of the global one.
     local_endpoint: the endpoint under the local head; one with weights of its own, or the
       same.
     head: the global head.
@@ -33,11 +30,6 @@ class Model(hyperparams.Config):
   backbone: backbones.Backbone = dataclasses.field(
     default_factory=lambda: backbones.Backbone(type='resnet_3dy')
   )
-  norm_activation: backbones.NormActivation = dataclasses.field(
-    default_factory=backbones.NormActivation
-  )
-  remat: str = 'none'
-  endpoint: str = '5'
   local_endpoint: str = '5_1'
   head: heads.ProjectionHead = dataclasses.field(
     default_factory=lambda: heads.ProjectionHead(use_bias=False, norm_momentum=0.9)
@@ -69,11 +61,10 @@ class Losses(hyperparams.Config):
 
 
 @dataclasses.dataclass
-class ConstClTask(tasks.VideoTask):
+class ConstClTask(tasks.PretrainTask):
   """ConST-CL pretraining."""
 
   model: Model = dataclasses.field(default_factory=Model)
-  online_knn: tasks.OnlineKnn = dataclasses.field(default_factory=tasks.OnlineKnn)
   losses: Losses = dataclasses.field(default_factory=Losses)
   zero_centering: bool = True
   l2_weight_decay: float = 1e-6

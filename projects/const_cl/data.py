@@ -13,6 +13,7 @@ from official.video.heads.regions import key_frame
 VIEWS = 'regions'
 
 
+@views.VIEW_MAKERS.register(VIEWS)
 class RegionViewMaker(views.ViewMaker):
   """Augmented views and, in the key frame of each, boxes.
 
@@ -76,6 +77,3 @@ class RegionViewMaker(views.ViewMaker):
 def _stacked(boxes: list, part: int) -> tf.Tensor:
   """[R, V, ...] of lists over views of lists over repeats."""
   return tf.stack([tf.stack([b[part] for b in view]) for view in boxes], axis=1)
-
-
-views.VIEW_MAKERS[VIEWS] = RegionViewMaker

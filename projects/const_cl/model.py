@@ -4,7 +4,6 @@ import tensorflow as tf
 import tf_keras
 
 from official.video.backbones import factory
-from official.video.errors import UserError
 from official.video.heads import context, projection
 from official.video.models import encoder
 
@@ -25,20 +24,12 @@ class ConstClModel(encoder.VideoModel):
     Raises:
       UserError: the backbone lacks an endpoint, or an option is impossible.
     """
-    backbone = factory.build_backbone(
-      config.backbone, config.norm_activation, remat=config.remat
-    )
-    specs = backbone.output_specs
-    for field in ('endpoint', 'local_endpoint'):
-      if (name := getattr(config, field)) not in specs:
-        raise UserError(
-          f'task.model.{field} {name!r}: backbone {config.backbone.type} has '
-          f'{", ".join(specs)}; name one of them'
-        )
+    backbone = factory.build_encoder(config)
+    factory.check_endpoints(config, backbone, 'local_endpoint')
     head = projection.build_projection_head(config.head, config.norm_activation)
     super().__init__(backbone, head, config.endpoint)
     self.local_endpoint = config.local_endpoint
-    channels = specs[config.local_endpoint][-1]
+    channels = backbone.output_specs[config.local_endpoint][-1]
     self.local_head = context.ContextHead(config.local_head, channels, name='local_head')
     maps = tf_keras.Input((config.local_head.context_length, 2, 2, channels))
     self.local_head(tf_keras.Input((None, channels)), self.local_head.memory(maps))

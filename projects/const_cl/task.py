@@ -6,43 +6,33 @@ import numpy as np
 import tensorflow as tf
 from official.core import task_factory
 
-from official.video.augment import normalization
 from official.video.errors import UserError
-from official.video.losses import gather, info_nce
+from official.video.losses import info_nce
 from official.video.tasks import pretraining
 
 from . import configs, data, losses, model
 
-_GLOBAL = (
-  'contrastive_loss',
-  'contrastive_top1',
-  'contrastive_entropy',
-  'positive_similarity',
-  'negative_similarity',
-)
 _LOCAL = ('local_loss', 'local_positive_similarity', 'local_negative_similarity')
 
 
 @task_factory.register_task_cls(configs.ConstClTask)
-class ConstClTask(pretraining.PretrainTask):
+class ConstClTask(pretraining.TwoViewTask):
   """Pulls two clips of a video together, and each region to its match in the other clip.
 
   A region of one view is reconstructed from the context of the other; that is contrasted
   with the other view's own region, against the regions of all other videos.
   """
 
-  scalar_names = (*_GLOBAL, *_LOCAL)
+  scalar_names = (*info_nce.SCALARS, *_LOCAL)
+  takes = {
+    name: {'views': data.VIEWS, **fields}
+    for name, fields in pretraining.PretrainTask.takes.items()
+  }
 
   def check_data(self, training: bool) -> None:
-    """Finds the data, and refuses views without regions."""
+    """Finds the data, and refuses regions that do not have the order asked for."""
     for name in ('train_data', 'validation_data'):
-      config = getattr(self.task_config, name)
-      if config.views != data.VIEWS:
-        raise UserError(
-          f'task.{name}.views {config.views!r}: ConST-CL learns from regions; expected '
-          f'{data.VIEWS!r}'
-        )
-      generator = config.regions.generator
+      generator = getattr(self.task_config, name).regions.generator
       if self.task_config.losses.same_order and generator != 'tracks':
         raise UserError(
           f'task.{name}.regions.generator {generator!r}: only tracks have the same order '
@@ -55,24 +45,33 @@ class ConstClTask(pretraining.PretrainTask):
     return model.ConstClModel(self.task_config.model)
 
   def forward(self, inputs, model, training):
-    """What `ConstClModel.pair` returns of the two views."""
-    clips = pretraining.views_first(inputs['views'])
-    clips = normalization.normalize(clips, self.task_config.zero_centering)
+    """What `ConstClModel.pair` returns of the two views, and which regions there are."""
+    clips = self.normalized(pretraining.views_first(inputs['views']))
     boxes = pretraining.views_first(inputs['regions'])
-    return model.pair(clips, boxes, training)
+    valid = {'region_valid': inputs['region_valid']}
+    return valid | model.pair(clips, boxes, training)
 
-  def compute_loss(self, outputs, inputs):
-    """Both losses over the global batch, and their weighted sum."""
-    view_a, view_b = tf.unstack(gather.gather(outputs['embedding']), axis=1)
-    scalars = self._contrast(view_a, view_b)
-    local = losses.local_loss(
-      gather.gather(outputs['region']),
-      gather.gather(outputs['reconstruction']),
-      gather.gather(tf.cast(inputs['region_valid'], tf.int32)) > 0,
-      **self._local_options,
+  @property
+  def temperature(self):
+    """Of the contrast between clips."""
+    return self.task_config.losses.global_temperature
+
+  def contrast(self, whole):
+    """InfoNCE between the clips and, where there are regions, between these."""
+    scalars = super().contrast(whole)
+    if 'region' not in whole:
+      return scalars
+    names = ('region', 'reconstruction', 'region_valid')
+    local = losses.local_loss(*(whole[name] for name in names), **self._local_options)
+    return scalars | dict(zip(_LOCAL, local, strict=True))
+
+  def total(self, scalars):
+    """The weighted sum of both losses."""
+    weights = self.task_config.losses
+    return (
+      weights.global_weight * scalars['contrastive_loss']
+      + weights.local_weight * scalars['local_loss']
     )
-    scalars |= dict(zip(_LOCAL, local, strict=True))
-    return {'loss': self._total(scalars), **scalars}
 
   @property
   def _local_options(self) -> dict[str, Any]:
@@ -83,63 +82,26 @@ class ConstClTask(pretraining.PretrainTask):
       'reference_compatible': config.reference_compatible,
     }
 
-  def _contrast(self, view_a: tf.Tensor, view_b: tf.Tensor) -> dict[str, tf.Tensor]:
-    result = info_nce.info_nce(view_a, view_b, self.task_config.losses.global_temperature)
-    return {
-      'contrastive_loss': result.loss,
-      'contrastive_top1': result.top1,
-      'contrastive_entropy': result.entropy,
-      'positive_similarity': result.positive_similarity,
-      'negative_similarity': result.negative_similarity,
-    }
-
-  def _total(self, scalars):
-    weights = self.task_config.losses
-    return (
-      weights.global_weight * scalars['contrastive_loss']
-      + weights.local_weight * scalars['local_loss']
-    )
-
   def validation_outputs(self, inputs, model):
     """Embeddings, the plain view's feature, and the local terms of each sample.
 
     The local loss is contrasted with the replica's batch, not with the training's: all
     regions of a validation set would take gigabytes.
     """
-    outputs = self.forward(inputs, model, False)
-    valid = inputs['region_valid'] & inputs['valid'][:, None, None]
+    outputs = super().validation_outputs(inputs, model)
+    valid = outputs.pop('region_valid') & inputs['valid'][:, None, None]
     pairs = losses.directions(
-      outputs['region'],
-      outputs['reconstruction'],
-      valid,
-      **self._local_options,
+      outputs.pop('region'), outputs.pop('reconstruction'), valid, **self._local_options
     )
     terms = {
       name: tf.stack([tf.reduce_sum(getattr(d, key) * d.weight, 1) for d in pairs], 1)
       for name, key in zip(_LOCAL, ('loss', 'positive', 'negative'), strict=True)
     }
     weight = tf.stack([tf.reduce_sum(d.weight, 1) for d in pairs], 1)
-    clips = normalization.normalize(
-      inputs['test_views'][:, 0], self.task_config.zero_centering
-    )
-    feature = model.encode(clips)['feature']
-    return terms | {
-      'embedding': outputs['embedding'],
-      'local_weight': weight,
-      'feature': feature,
-    }
+    return outputs | terms | {'local_weight': weight}
 
   def validation_scalars(self, outputs):
     """The scalars, the global ones over batches of the training's size."""
-    embeddings = outputs['embedding']
-    batch = min(self.task_config.train_data.global_batch_size, len(embeddings))
-    batches = [
-      self._contrast(embeddings[i : i + batch, 0], embeddings[i : i + batch, 1])
-      for i in range(0, len(embeddings) - batch + 1, batch)
-    ]
-    scalars = {
-      name: float(np.mean([scalars[name] for scalars in batches])) for name in _GLOBAL
-    }
     weight = np.maximum(outputs['local_weight'].sum(0), 1)
-    scalars |= {name: float((outputs[name].sum(0) / weight).mean()) for name in _LOCAL}
-    return scalars | {'loss': float(self._total(scalars))}
+    local = {name: float((outputs[name].sum(0) / weight).mean()) for name in _LOCAL}
+    return self.with_total(self.batch_scalars(outputs) | local)

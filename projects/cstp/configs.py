@@ -18,16 +18,13 @@ from . import optimizer
 
 
 @dataclasses.dataclass
-class Model(hyperparams.Config):
+class Model(tasks.Encoder):
   """Online and target network, predictor and pretext classifiers.
 
   What is None below is as published for the backbone.
 
   Attributes:
-    backbone: its architecture, of both networks.
-    norm_activation: batch norm of backbones and heads.
-    remat: see `official.video.configs.tasks.ClassifierModel`; of the online network.
-    endpoint: the endpoint that is pooled.
+    backbone: of both networks; only the online one's activations can be recomputed.
     encoder: which backbone is evaluated, exported and read by other tasks: 'online' or
       'target'.
     target_init: 'online' copies the online network's first weights to the target;
@@ -43,11 +40,6 @@ class Model(hyperparams.Config):
   backbone: backbones.Backbone = dataclasses.field(
     default_factory=lambda: backbones.Backbone(type='r2plus1d')
   )
-  norm_activation: backbones.NormActivation = dataclasses.field(
-    default_factory=backbones.NormActivation
-  )
-  remat: str = 'none'
-  endpoint: str = '5'
   encoder: str = 'online'
   target_init: str = 'online'
   target_momentum: float = 0.996
@@ -71,11 +63,10 @@ class Losses(hyperparams.Config):
 
 
 @dataclasses.dataclass
-class CstpTask(tasks.VideoTask):
+class CstpTask(tasks.PretrainTask):
   """CSTP pretraining."""
 
   model: Model = dataclasses.field(default_factory=Model)
-  online_knn: tasks.OnlineKnn = dataclasses.field(default_factory=tasks.OnlineKnn)
   losses: Losses = dataclasses.field(default_factory=Losses)
   zero_centering: bool = True
 

@@ -307,6 +307,7 @@ def unrotated_window(
   return tf.stack([tf.stack(c) for c in candidates])[turns]
 
 
+@samplers.SAMPLERS.register(VIEWS)
 class PretextSampler:
   """Frames of CSTP's two clips; see `temporal_pair`."""
 
@@ -332,6 +333,7 @@ class PretextSampler:
     return self.pair(key, num_frames, num_steps, stride).indices
 
 
+@views.VIEW_MAKERS.register(VIEWS)
 class PretextViewMaker(views.ViewMaker):
   """Makes CSTP's pair of views, and their labels.
 
@@ -477,8 +479,6 @@ def _placed(clip: tf.Tensor, inside: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
   return tf.ensure_shape(tf.cond(whole, lambda: clip, padded), clip.shape)
 
 
-views.VIEW_MAKERS[VIEWS] = PretextViewMaker
-samplers.SAMPLERS[VIEWS] = PretextSampler
-policies.POLICIES['cstp'] = augment.cstp
-policies.POLICIES['cstp_finetune'] = augment.cstp_finetune
-policies.POLICIES['cstp_reference'] = augment.cstp_reference
+policies.POLICIES.register('cstp')(augment.cstp)
+policies.POLICIES.register('cstp_finetune')(augment.cstp_finetune)
+policies.POLICIES.register('cstp_reference')(augment.cstp_reference)

@@ -10,7 +10,7 @@ import tf_keras
 from official.video.backbones import factory
 from official.video.errors import UserError
 from official.video.heads import projection
-from official.video.models import encoder
+from official.video.models import momentum
 
 from . import configs, losses
 
@@ -53,13 +53,13 @@ def variant_of(config: configs.Model) -> Variant:
   return dataclasses.replace(published, **given)
 
 
-class CstpModel(encoder.VideoModel):
+class CstpModel(momentum.MomentumModel):
   """Online and target network over one backbone's architecture.
 
   Both have a backbone and, in some variants, a projector; the online network alone goes
   on to a predictor, and its pooled feature to the four pretext classifiers. The target's
-  weights are no variables to train: `move_target` moves them. Its batch norm
-  runs on batch statistics in training and keeps moving averages of its own.
+  weights follow the online network's. Its batch norm runs on batch statistics in training
+  and keeps moving averages of its own.
 
   Attributes:
     online_backbone: is trained.
@@ -80,9 +80,10 @@ class CstpModel(encoder.VideoModel):
         f'task.model.encoder {config.encoder!r}: expected one of {", ".join(ENCODERS)}'
       )
     variant = variant_of(config)
-    online = _backbone(config, config.remat)
-    with tf.variable_creator_scope(_not_trained):
-      target = _backbone(config)
+    online = factory.build_encoder(config)
+    with momentum.untrained():
+      # Nothing is recomputed where no gradient flows.
+      target = factory.build_encoder(dataclasses.replace(config, remat='none'))
     target._name = f'target_{target.name}'  # Reports and converters name variables by it.
     encoders = dict(zip(ENCODERS, (online, target), strict=True))
     size = online.output[config.endpoint].shape[-1]
@@ -93,59 +94,28 @@ class CstpModel(encoder.VideoModel):
     if variant.projector_dim:
       sizes = (size, variant.projector_dim, size)
       self.online_projector = _mlp(config, 'projector', *sizes)
-      with tf.variable_creator_scope(_not_trained):
+      with momentum.untrained():
         self.target_projector = _mlp(config, 'target_projector', *sizes)
     self.predictor = predictor
     self.classifiers = {
       task: _classifier(config, variant, task, size) for task in losses.TASKS
     }
     self._normalizes = variant.normalize_feature
+    self.follow(target, online)
+    if self.target_projector is not None:
+      self.follow(self.target_projector, self.online_projector)
     if config.target_init == 'online':
-      self.copy_to_target()
+      self.copy_to_followers()
     elif config.target_init != 'independent':
       raise UserError(
         f"task.model.target_init {config.target_init!r}: expected 'online' or 'independent'"
       )
 
   @property
-  def trainable_weights(self) -> list[tf.Variable]:
-    """Variables of the online network and all heads."""
-    return [v for v in super().trainable_weights if v.trainable]
-
-  @property
-  def non_trainable_weights(self) -> list[tf.Variable]:
-    """Moving averages, those of weights included."""
-    trained = {id(v) for v in self.trainable_weights}
-    return [v for v in self.weights if id(v) not in trained]
-
-  @property
   def checkpoint_items(self) -> dict[str, Any]:
     """Both networks by name beside what every model has."""
     items = super().checkpoint_items | {'online_backbone': self.online_backbone}
     return items | {'target_backbone': self.target_backbone}
-
-  def averaged(self) -> list[tuple[tf.Variable, tf.Variable]]:
-    """Target and online variable of every weight that the target follows.
-
-    Kernels, biases, batch norm's scale and offset; not its moving statistics.
-    """
-    return [pair for pair in self._pairs() if pair[1].trainable]
-
-  def copy_to_target(self) -> None:
-    """Gives the target the online network's weights and moving statistics."""
-    for target, online in self._pairs():
-      target.assign(online)
-
-  def _pairs(self) -> list[tuple[tf.Variable, tf.Variable]]:
-    """Every variable of the target with the online network's."""
-    networks = [(self.target_backbone, self.online_backbone)]
-    if self.target_projector is not None:
-      networks.append((self.target_projector, self.online_projector))
-    return [
-      pair
-      for target, online in networks
-      for pair in zip(_variables(target), _variables(online), strict=True)
-    ]
 
   def call(self, clips: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
     """{'feature', 'output'} of clips: the evaluated encoder's, and the prediction."""
@@ -212,20 +182,6 @@ def _float(x: tf.Tensor) -> tf.Tensor:
 
 def _projected(projector, feature: tf.Tensor, training: bool) -> tf.Tensor:
   return projector(feature, training=training) if projector is not None else feature
-
-
-def _not_trained(create, **kwargs) -> tf.Variable:
-  """Makes a variable that no tape watches, no optimizer sees, and a bad step undoes."""
-  return create(**(kwargs | {'trainable': False}))
-
-
-def _variables(layer: tf_keras.layers.Layer) -> list[tf.Variable]:
-  # Keras lists a weight that is not trained under both its kinds.
-  return list({id(v): v for v in layer.variables}.values())
-
-
-def _backbone(config: configs.Model, remat: str = 'none') -> tf_keras.Model:
-  return factory.build_backbone(config.backbone, config.norm_activation, remat=remat)
 
 
 def _mlp(

@@ -91,13 +91,12 @@ def _video_vit() -> backbones.Backbone:
 
 
 @dataclasses.dataclass
-class Model(hyperparams.Config):
+class Model(tasks.Encoder):
   """Video encoder, text encoder, projections.
 
   Attributes:
-    backbone: the video encoder, a video_vit with groups.
-    remat: blocks whose activations the backward pass recomputes: 'none', 'all' or names
-      like 'block_0,grouping_6'.
+    backbone: the video encoder, a video_vit with groups; its parts for `remat` are called
+      block_0, grouping_6 and so on.
     endpoint: what stands for a video: 'cls', 'tokens' or 'groups' (their mean).
     text: the text encoder.
     output_dim: of the common space.
@@ -108,7 +107,6 @@ class Model(hyperparams.Config):
   """
 
   backbone: backbones.Backbone = dataclasses.field(default_factory=_video_vit)
-  remat: str = 'none'
   endpoint: str = 'cls'
   text: TextModel = dataclasses.field(default_factory=TextModel)
   output_dim: int = 256
@@ -170,7 +168,7 @@ def _validation() -> CaptionedData:
 
 
 @dataclasses.dataclass
-class GvilmTask(tasks.VideoTask):
+class GvilmTask(tasks.PretrainTask):
   """Pretraining, and fine-tuning for retrieval, on captioned clips."""
 
   train_data: CaptionedData = dataclasses.field(default_factory=CaptionedData)
@@ -179,7 +177,6 @@ class GvilmTask(tasks.VideoTask):
   model: Model = dataclasses.field(default_factory=Model)
   losses: Losses = dataclasses.field(default_factory=Losses)
   paste: Paste = dataclasses.field(default_factory=Paste)
-  online_knn: tasks.OnlineKnn = dataclasses.field(default_factory=tasks.OnlineKnn)
   zero_centering: bool = True
 
 

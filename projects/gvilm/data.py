@@ -43,6 +43,7 @@ def is_sided(caption: tf.Tensor) -> tf.Tensor:
   return tf.strings.regex_full_match(caption, _SIDED)
 
 
+@samplers.SAMPLERS.register('segments')
 class SegmentSampler:
   """One random frame of each of T equal segments of the whole video, for every view."""
 
@@ -277,9 +278,12 @@ def _view_maker(name: str, make: type[views.ViewMaker]):
   return build
 
 
-views.VIEW_MAKERS[configs.CAPTIONED] = _view_maker(configs.CAPTIONED, CaptionedViewMaker)
-views.VIEW_MAKERS[configs.QUESTIONS] = _view_maker(configs.QUESTIONS, QuestionViewMaker)
-samplers.SAMPLERS['segments'] = SegmentSampler
+views.VIEW_MAKERS.register(configs.CAPTIONED)(
+  _view_maker(configs.CAPTIONED, CaptionedViewMaker)
+)
+views.VIEW_MAKERS.register(configs.QUESTIONS)(
+  _view_maker(configs.QUESTIONS, QuestionViewMaker)
+)
 
 
 # --- Cut and paste, on the device -----------------------------------------------------

@@ -99,15 +99,14 @@ class GvilmModel(encoder.VideoModel):
     Raises:
       UserError: the configuration is impossible.
     """
-    backbone = factory.build_backbone(config.backbone, remat=config.remat)
+    backbone = factory.build_encoder(config)
     specs = backbone.output_specs
-    for endpoint in (config.endpoint, 'tokens', 'groups'):
-      if endpoint not in specs:
-        raise UserError(
-          f'task.model.endpoint {config.endpoint!r}: the {config.backbone.type} has the '
-          f'endpoints {", ".join(specs)}; G-ViLM takes tokens, groups and one for the '
-          'whole video: a video_vit with num_groups above 0'
-        )
+    if not {'tokens', 'groups'} <= set(specs):
+      raise UserError(
+        f'task.model.backbone: the {config.backbone.type} has the endpoints '
+        f'{", ".join(specs)}; G-ViLM takes tokens and groups too: a video_vit with '
+        'num_groups above 0'
+      )
     encoder = text.TextEncoder(config.text)
     width = specs[config.endpoint][-1]
     super().__init__(

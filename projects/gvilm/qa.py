@@ -161,15 +161,14 @@ class AnswerModel(model.GvilmModel):
 class QuestionTask(base.TextTask):
   """Classifies the answer; one outside of the vocabulary counts as wrong."""
 
+  scalar_names = ('accuracy',)
+  takes = {
+    name: {'views': configs.QUESTIONS} for name in ('train_data', 'validation_data')
+  }
+
   def check_data(self, training: bool) -> None:
-    """Finds the data, and refuses views without questions."""
+    """Finds the data, and reads the answers."""
     config = self.task_config
-    for name in ('train_data', 'validation_data'):
-      views = getattr(config, name).views
-      if views != configs.QUESTIONS:
-        raise UserError(
-          f'task.{name}.views {views!r}: question answering takes {configs.QUESTIONS!r}'
-        )
     if config.head.answers_file:
       self.answers()
     super().check_data(training)
@@ -201,11 +200,6 @@ class QuestionTask(base.TextTask):
     """Encoders under the fusion head."""
     config = self.task_config
     return AnswerModel(config.model, config.head)
-
-  def build_metrics(self, training: bool = True):
-    """Training accuracy and regularisation, means between two reports."""
-    names = ('accuracy', 'regularization_loss') if training else ()
-    return [tf_keras.metrics.Mean(name=name) for name in names]
 
   def forward(self, inputs, model, training):
     """{'output': [B, answers] logits} of one question a clip."""

@@ -2,14 +2,11 @@
 
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
-import tf_keras
 from official.core import task_factory
 
 from official.video.errors import UserError
-from official.video.evaluation import collapse, knn
-from official.video.losses import gather
+from official.video.tasks import pretraining
 
 from . import (
   base,
@@ -24,7 +21,7 @@ from . import (
 
 
 @task_factory.register_task_cls(configs.GvilmTask)
-class GvilmTask(base.TextTask):
+class GvilmTask(base.TextTask, pretraining.PretrainTask):
   """Learns a clip's caption, the regions of its nouns and when it shows its own video.
 
   With the temporal and the grounding loss off and no blending it is the fine-tuning for
@@ -32,8 +29,13 @@ class GvilmTask(base.TextTask):
   among all captions.
   """
 
+  takes = {
+    'train_data': {'views': configs.CAPTIONED, 'num_views': 1},
+    'validation_data': {'views': configs.CAPTIONED, 'num_test_clips': 1},
+  }
+
   @property
-  def scalar_names(self) -> tuple[str, ...]:
+  def scalar_names(self) -> tuple[str, ...]:  # type: ignore[override]
     """What training reports beside the loss."""
     config = self.task_config.losses
     names = ['contrast_loss', 'contrast_top1', 'contrast_temperature']
@@ -46,18 +48,6 @@ class GvilmTask(base.TextTask):
   def check_data(self, training: bool) -> None:
     """Finds the data, and refuses settings that contradict each other."""
     config = self.task_config
-    for name in ('train_data', 'validation_data'):
-      views = getattr(config, name).views
-      if views != configs.CAPTIONED:
-        raise UserError(
-          f'task.{name}.views {views!r}: G-ViLM learns from captions; expected '
-          f'{configs.CAPTIONED!r}'
-        )
-    if config.train_data.num_views != 1 or config.validation_data.num_test_clips != 1:
-      raise UserError(
-        f'task.train_data.num_views {config.train_data.num_views}, task.validation_data.'
-        f'num_test_clips {config.validation_data.num_test_clips}: G-ViLM takes 1 of each'
-      )
     if config.losses.temporal_weight and not config.paste.enabled:
       raise UserError(
         f'task.losses.temporal_weight {config.losses.temporal_weight}: temporal grouping '
@@ -72,11 +62,6 @@ class GvilmTask(base.TextTask):
   def serving_module(self, model: model.GvilmModel) -> serving.DualEncoderModule:
     """Signatures for videos and strings."""
     return serving.DualEncoderModule(model, self.task_config, self.word_piece)
-
-  def build_metrics(self, training: bool = True):
-    """Means over the steps between two reports, in training only."""
-    names = (*self.scalar_names, 'regularization_loss') if training else ()
-    return [tf_keras.metrics.Mean(name=name) for name in names]
 
   @property
   def _tubelet(self) -> int:
@@ -119,9 +104,11 @@ class GvilmTask(base.TextTask):
     nouns = None
     if weights.grounding_weight:
       outputs['group_embed'] = seen['group_embed']
+      outputs |= {name: inputs[name] for name in ('noun_valid', 'noun_id')}
       nouns = inputs['nouns_ids']
     if weights.temporal_weight:
       outputs['clip_features'] = seen['clip_features']
+      outputs['foreground'] = inputs['foreground']
     outputs |= model.read(inputs['caption_ids'], nouns)
     # A row a sample, so that the gradient finds its way through parts of a batch.
     ones = tf.ones_like(outputs['video_embed'][:, 0])
@@ -129,23 +116,25 @@ class GvilmTask(base.TextTask):
       outputs[f'{name}_temperature'] = ones * getattr(model.head, name).value()
     return outputs
 
-  def compute_loss(self, outputs, inputs):
-    """Equation 8, the weighted sum of the losses over the global batch."""
-    whole = {name: gather.gather(value) for name, value in outputs.items()}
-    terms = self._contrast_terms(whole)
+  def contrast(self, whole):
+    """The losses over the global batch, those of weight 0 left out."""
     weights = self.task_config.losses
-    loss = weights.contrast_weight * terms['contrast_loss']
+    terms = self._contrast_terms(whole)
     if weights.grounding_weight:
-      # Not every collective takes bools.
-      valid = gather.gather(tf.cast(inputs['noun_valid'], tf.float32)) > 0
-      ids = gather.gather(inputs['noun_id'])
-      terms |= self._grounding_terms(whole, valid, ids)
-      loss += weights.grounding_weight * terms['grounding_loss']
+      terms |= self._grounding_terms(whole)
     if weights.temporal_weight:
-      foreground = gather.gather(inputs['foreground'])
-      terms |= self._temporal_terms(whole['clip_features'], foreground)
-      loss += weights.temporal_weight * terms['temporal_loss']
-    return {'loss': loss, **terms}
+      terms |= self._temporal_terms(whole)
+    return terms
+
+  def total(self, scalars):
+    """Equation 8, the weighted sum."""
+    weights = self.task_config.losses
+    loss = weights.contrast_weight * scalars['contrast_loss']
+    if weights.grounding_weight:
+      loss += weights.grounding_weight * scalars['grounding_loss']
+    if weights.temporal_weight:
+      loss += weights.temporal_weight * scalars['temporal_loss']
+    return loss
 
   def _contrast_terms(self, outputs) -> dict[str, tf.Tensor]:
     similarity = tf.matmul(
@@ -159,8 +148,9 @@ class GvilmTask(base.TextTask):
       'contrast_temperature': temperature,
     }
 
-  def _grounding_terms(self, outputs, valid, ids) -> dict[str, tf.Tensor]:
+  def _grounding_terms(self, outputs) -> dict[str, tf.Tensor]:
     config = self.task_config.losses
+    valid, ids = tf.cast(outputs['noun_valid'], tf.bool), outputs['noun_id']
     similarity = losses.grounding_similarity(
       outputs['group_embed'],
       outputs['noun_embed'],
@@ -181,10 +171,13 @@ class GvilmTask(base.TextTask):
       'grounding_temperature': temperature,
     }
 
-  def _temporal_terms(self, features, foreground) -> dict[str, tf.Tensor]:
+  def _temporal_terms(self, outputs) -> dict[str, tf.Tensor]:
     config = self.task_config.losses
     result = losses.temporal_grouping(
-      features, foreground, config.temporal_temperature, config.temporal_form
+      outputs['clip_features'],
+      outputs['foreground'],
+      config.temporal_temperature,
+      config.temporal_form,
     )
     return {
       'temporal_loss': result.loss,
@@ -233,42 +226,19 @@ class GvilmTask(base.TextTask):
     return {'clip_features': seen['clip_features'], 'foreground': mask}
 
   def score(self, outputs) -> dict[str, Any]:
-    """Retrieval both ways, the losses in batches of the training's size, collapse."""
-    scores = self._batch_scalars(outputs)
-    scores |= retrieval.score(
+    """What every pretraining is scored by, and retrieval both ways."""
+    ranks = retrieval.score(
       outputs['video_embed'], outputs['captions_embed'], outputs['caption_valid']
     )
-    scores |= collapse.collapse_measures(outputs['feature'])
-    labels = outputs['label']
-    if len(labels) > 1 and labels.min() >= 0:
-      knn_config = self.task_config.online_knn
-      scores['knn_accuracy'] = knn.leave_one_out(
-        outputs['feature'], labels, k=knn_config.k, temperature=knn_config.temperature
-      )
-    return scores | {
+    return {
+      **super().score(outputs),
+      **ranks,
       'captions': int(outputs['caption_valid'].sum()),
       'captions_expected': int(outputs['num_captions'].sum()),
-      'evaluated': len(labels),
-      'expected': len(self.validation_index),
     }
 
-  def _batch_scalars(self, outputs) -> dict[str, float]:
-    count = len(outputs['video_embed'])
-    batch = min(self.task_config.train_data.global_batch_size or count, count)
-    starts = range(0, count - batch + 1, batch)
-    rows = [self._scalars_of(outputs, slice(i, i + batch)) for i in starts]
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-
-  def _scalars_of(self, outputs, rows: slice) -> dict[str, tf.Tensor]:
-    part = {name: value[rows] for name, value in outputs.items()}
-    part['text_embed'] = part['captions_embed'][:, 0]
-    weights = self.task_config.losses
-    terms = self._contrast_terms(part)
-    loss = weights.contrast_weight * terms['contrast_loss']
-    if weights.grounding_weight:
-      terms |= self._grounding_terms(part, part['noun_valid'], part['noun_id'])
-      loss += weights.grounding_weight * terms['grounding_loss']
-    if weights.temporal_weight:
-      terms |= self._temporal_terms(part['clip_features'], part['foreground'])
-      loss += weights.temporal_weight * terms['temporal_loss']
-    return {'loss': loss, **terms}
+  def batch_scalars(self, outputs):
+    """A clip is contrasted by its first caption, as in training."""
+    return super().batch_scalars(
+      {**outputs, 'text_embed': outputs['captions_embed'][:, 0]}
+    )

@@ -116,12 +116,10 @@ def custom(ops: Ops = gin.REQUIRED, second_view_ops: Ops | None = None) -> Polic
 
 
 # A method adds its own policy here, under a name of its own.
-POLICIES: dict[str, Callable[[], Policy]] = {
-  'cvrl': cvrl,
-  'cvrl_paper': cvrl_paper,
-  'none': none,
-  'custom': custom,
-}
+POLICIES: registry.Registry[Callable[[], Policy]] = registry.Registry(
+  'augmentation.policy',
+  {'cvrl': cvrl, 'cvrl_paper': cvrl_paper, 'none': none, 'custom': custom},
+)
 
 
 def build_policy(name: str) -> Policy:
@@ -130,4 +128,4 @@ def build_policy(name: str) -> Policy:
   Raises:
     UserError: there is none; the message names the nearest.
   """
-  return registry.find(POLICIES, name, 'augmentation.policy')()
+  return POLICIES.find(name)()

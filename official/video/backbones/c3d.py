@@ -58,7 +58,7 @@ class C3D(layers.VideoBackbone):
     return (8, 16, 16)
 
 
-@factory.register('c3d')
+@factory.BACKBONES.register('c3d')
 def build_c3d(
   config: backbones_config.C3D,
   norm_activation: backbones_config.NormActivation,

@@ -9,39 +9,19 @@ import tf_keras
 
 from official.video.backbones import remat as rematerialization
 from official.video.configs import backbones as backbones_config
+from official.video.configs import tasks as tasks_config
 from official.video.errors import UserError
+from official.video.settings import registry
 
 Builder = Callable[
   [Any, backbones_config.NormActivation, tf_keras.layers.InputSpec | None], tf_keras.Model
 ]
 
-_BUILDERS: dict[str, Builder] = {}
-
-
-def register(name: str) -> Callable[[Builder], Builder]:
-  """Registers the decorated function as the builder of the backbones of type `name`.
-
-  The builder receives the family's configuration, the normalization and the input's
-  specification, and returns a model from clips `[B, T, H, W, 3]` to a dict of endpoints
-  `{'2': [B, T', H', W', C], ...}` with an `output_specs` property.
-
-  Args:
-    name: the field of `configs.backbones.Backbone` that configures the family.
-
-  Returns:
-    The decorator.
-
-  Raises:
-    KeyError: if the name is taken.
-  """
-
-  def decorate(builder: Builder) -> Builder:
-    if name in _BUILDERS:
-      raise KeyError(f'backbone {name!r} is registered already')
-    _BUILDERS[name] = builder
-    return builder
-
-  return decorate
+# A builder receives the family's configuration, the normalization and the input's
+# specification, and returns a model from clips `[B, T, H, W, 3]` to a dict of endpoints
+# `{'2': [B, T', H', W', C], ...}` with an `output_specs` property. It is registered by the
+# name of the field of `configs.backbones.Backbone` that configures the family.
+BACKBONES: registry.Registry[Builder] = registry.Registry('backbone.type')
 
 
 def build_backbone(
@@ -67,17 +47,36 @@ def build_backbone(
   Raises:
     UserError: if no such backbone is registered or its configuration is impossible.
   """
-  name = config.type
-  known = registered_backbones()
-  if name is None or name not in known:
-    raise UserError(
-      f'backbone.type is {name!r}; expected one of {", ".join(known)}; '
-      'correct the name or register the backbone'
-    )
+  registered_backbones()
+  build = BACKBONES.find(str(config.type))
   norm_activation = norm_activation or backbones_config.NormActivation()
-  model = _BUILDERS[name](config.get(), norm_activation, input_specs)
+  model = build(config.get(), norm_activation, input_specs)
   rematerialization.rematerialize(model, remat)
   return model
+
+
+def build_encoder(config: tasks_config.Encoder) -> tf_keras.Model:
+  """The backbone of a task's model, which has the endpoint that is asked for.
+
+  Raises:
+    UserError: as `build_backbone`, or there is no such endpoint.
+  """
+  backbone = build_backbone(config.backbone, config.norm_activation, remat=config.remat)
+  check_endpoints(config, backbone, 'endpoint')
+  return backbone
+
+
+def check_endpoints(
+  config: tasks_config.Encoder, backbone: tf_keras.Model, *fields: str
+) -> None:
+  """Raises `UserError` where a field names an endpoint that the backbone lacks."""
+  for field in fields:
+    name, specs = getattr(config, field), backbone.output_specs
+    if name not in specs:
+      raise UserError(
+        f'task.model.{field} {name!r}: the backbone {config.backbone.type} has '
+        f'{", ".join(specs)}; name one of them'
+      )
 
 
 def registered_backbones() -> Sequence[str]:
@@ -85,4 +84,4 @@ def registered_backbones() -> Sequence[str]:
   package = importlib.import_module('official.video.backbones')
   for module in pkgutil.iter_modules(package.__path__, package.__name__ + '.'):
     importlib.import_module(module.name)
-  return sorted(_BUILDERS)
+  return sorted(BACKBONES)

@@ -101,7 +101,7 @@ class I3D(layers.VideoBackbone):
     return (2, 2, 2)
 
 
-@factory.register('i3d')
+@factory.BACKBONES.register('i3d')
 def build_i3d(
   config: backbones_config.I3D,
   norm_activation: backbones_config.NormActivation,

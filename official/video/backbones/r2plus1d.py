@@ -69,7 +69,7 @@ class R2Plus1D(layers.VideoBackbone):
       )
 
 
-@factory.register('r2plus1d')
+@factory.BACKBONES.register('r2plus1d')
 def build_r2plus1d(
   config: backbones_config.R2Plus1D,
   norm_activation: backbones_config.NormActivation,

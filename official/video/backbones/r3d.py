@@ -101,7 +101,7 @@ class R3D(layers.VideoBackbone):
     layers.check_choice(field, config.shortcut_type, SHORTCUT_TYPES)
 
 
-@factory.register('r3d')
+@factory.BACKBONES.register('r3d')
 def build_r3d(
   config: backbones_config.R3D,
   norm_activation: backbones_config.NormActivation,

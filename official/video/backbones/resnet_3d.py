@@ -280,7 +280,7 @@ class ResNet3D(tf_keras.Model):
     return cls(**config)
 
 
-@factory.register('resnet_3d')
+@factory.BACKBONES.register('resnet_3d')
 def build_resnet_3d(
   config: backbones_config.ResNet3D,
   norm_activation: backbones_config.NormActivation,

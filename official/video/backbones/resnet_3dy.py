@@ -59,7 +59,7 @@ class ResNet3DY(resnet_3d.ResNet3D):
     return super().output_specs | {LOCAL: self.local_stage.output[LOCAL].shape}
 
 
-@factory.register('resnet_3dy')
+@factory.BACKBONES.register('resnet_3dy')
 def build_resnet_3dy(
   config: backbones_config.ResNet3DY,
   norm_activation: backbones_config.NormActivation,

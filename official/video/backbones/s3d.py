@@ -75,7 +75,7 @@ class S3D(layers.VideoBackbone):
     return (3 if config.slow else 5, 17, 17)
 
 
-@factory.register('s3d')
+@factory.BACKBONES.register('s3d')
 def build_s3d(
   config: backbones_config.S3D,
   norm_activation: backbones_config.NormActivation,

@@ -354,7 +354,7 @@ def _check(config: backbones_config.VideoViT) -> None:
     )
 
 
-@factory.register('video_vit')
+@factory.BACKBONES.register('video_vit')
 def build_video_vit(
   config: backbones_config.VideoViT,
   norm_activation: backbones_config.NormActivation,

@@ -3,6 +3,8 @@
 import tensorflow as tf
 import tf_keras
 
+from official.video.errors import UserError
+
 
 def logical_variables(layer: tf_keras.layers.Layer) -> dict[str, tf.Variable]:
   """Maps logical names to the variables of a built layer or model.
@@ -38,3 +40,20 @@ def _collect(layer, prefix: str, named: dict[str, tf.Variable]) -> None:
 def _add(name: str, variable: tf.Variable, named: dict[str, tf.Variable]) -> None:
   if named.setdefault(name, variable) is not variable:
     raise ValueError(f'two variables are named {name!r}; name their layers apart')
+
+
+def check(model: tf_keras.Model, of: str) -> None:
+  """Raises `UserError` where two variables could not be told apart in a checkpoint.
+
+  Such a model trains and saves; what it saved could not be read back.
+
+  Args:
+    model: built.
+    of: the task that builds it, for the message.
+  """
+  try:
+    logical_variables(model)
+  except ValueError as error:
+    raise UserError(
+      f'{of}.build_model: {error}, for example by the name of a head'
+    ) from error

@@ -8,15 +8,16 @@ from official.video.configs import backbones, data, heads
 
 
 @dataclasses.dataclass
-class PretrainModel(hyperparams.Config):
-  """A backbone under a projection head.
+class Encoder(hyperparams.Config):
+  """A backbone and what of it stands for a clip; `factory.build_encoder` builds it.
 
   Attributes:
     backbone: its architecture.
-    norm_activation: its batch norm.
-    remat: see `ClassifierModel`.
-    endpoint: the endpoint that is pooled.
-    head: the projection.
+    norm_activation: batch norm and activation, those of the heads on it too.
+    remat: stages whose activations the backward pass recomputes instead of keeping them:
+      'none', 'all', or names like 'stem,res2'. Saves memory, costs up to one more forward
+      pass; results stay the same.
+    endpoint: the endpoint that is pooled, or that boxes are pooled from.
   """
 
   backbone: backbones.Backbone = dataclasses.field(default_factory=backbones.Backbone)
@@ -25,31 +26,29 @@ class PretrainModel(hyperparams.Config):
   )
   remat: str = 'none'
   endpoint: str = '5'
+
+
+@dataclasses.dataclass
+class PretrainModel(Encoder):
+  """A backbone under a projection head.
+
+  Attributes:
+    head: the projection.
+  """
+
   head: heads.ProjectionHead = dataclasses.field(default_factory=heads.ProjectionHead)
 
 
 @dataclasses.dataclass
-class ClassifierModel(hyperparams.Config):
+class ClassifierModel(Encoder):
   """A backbone under a classifier.
 
   Attributes:
-    backbone: its architecture.
-    norm_activation: its batch norm.
-    remat: stages whose activations the backward pass recomputes instead of keeping them:
-      'none', 'all', or names like 'stem,res2'. Saves memory, costs up to one more forward
-      pass; results stay the same.
-    endpoint: the endpoint that is pooled.
     head: the classifier.
     freeze_backbone: train the classifier only (linear evaluation).
     num_classes: classes; 0 takes them from the data's label names.
   """
 
-  backbone: backbones.Backbone = dataclasses.field(default_factory=backbones.Backbone)
-  norm_activation: backbones.NormActivation = dataclasses.field(
-    default_factory=backbones.NormActivation
-  )
-  remat: str = 'none'
-  endpoint: str = '5'
   head: heads.ClassificationHead = dataclasses.field(
     default_factory=heads.ClassificationHead
   )
@@ -118,25 +117,15 @@ class ClassificationTask(VideoTask):
 
 
 @dataclasses.dataclass
-class LocalizationModel(hyperparams.Config):
+class LocalizationModel(Encoder):
   """A backbone under a head for boxes.
 
   Attributes:
-    backbone: its architecture; a last stage of stride 1, dilated, suits boxes.
-    norm_activation: its batch norm.
-    remat: see `ClassifierModel`.
-    endpoint: the endpoint that boxes are pooled from.
-    head: what is made of a box.
+    head: what is made of a box. A last stage of stride 1, dilated, suits boxes.
     freeze_backbone: train the head only.
     num_classes: classes; 0 takes them from the data's label names.
   """
 
-  backbone: backbones.Backbone = dataclasses.field(default_factory=backbones.Backbone)
-  norm_activation: backbones.NormActivation = dataclasses.field(
-    default_factory=backbones.NormActivation
-  )
-  remat: str = 'none'
-  endpoint: str = '5'
   head: heads.ActionHead = dataclasses.field(default_factory=heads.ActionHead)
   freeze_backbone: bool = False
   num_classes: int = 0
@@ -180,26 +169,16 @@ class Tracker(hyperparams.Config):
 
 
 @dataclasses.dataclass
-class TrackingModel(hyperparams.Config):
+class TrackingModel(Encoder):
   """A frozen backbone under two linear heads.
 
   Attributes:
-    backbone: its architecture; its last stages are dilated instead of strided, so that a
-      cell is `stride` pixels.
-    norm_activation: its batch norm.
-    remat: see `ClassifierModel`.
-    endpoint: the endpoint under the heads.
-    output_dim: channels of the heads.
+    output_dim: channels of the heads. The last stages are dilated instead of strided, so
+      that a cell is few pixels.
     response_scale: factor on the cross-correlation.
     freeze_backbone: train the heads only.
   """
 
-  backbone: backbones.Backbone = dataclasses.field(default_factory=backbones.Backbone)
-  norm_activation: backbones.NormActivation = dataclasses.field(
-    default_factory=backbones.NormActivation
-  )
-  remat: str = 'none'
-  endpoint: str = '5'
   output_dim: int = 256
   response_scale: float = 0.001
   freeze_backbone: bool = True

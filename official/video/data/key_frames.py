@@ -85,6 +85,7 @@ def _middle_step(ragged: tf.RaggedTensor) -> tf.Tensor:
   return padded_rows[steps // 2]
 
 
+@views.VIEW_MAKERS.register(VIEWS)
 class KeyFrameViewMaker(views.ViewMaker):
   """A clip whose frame after the middle is the annotated one, with that frame's boxes.
 
@@ -183,6 +184,3 @@ class KeyFrameViewMaker(views.ViewMaker):
       'frame': name[0],
     }
     return {key: value[None] for key, value in sample.items()}
-
-
-views.VIEW_MAKERS[VIEWS] = KeyFrameViewMaker

@@ -277,13 +277,16 @@ class SuperpixelRegions:
     return tf.ensure_shape(boxes, [count, 4]), tf.ensure_shape(valid, [count])
 
 
-GENERATORS: dict[str, Callable[..., RegionGenerator]] = {
-  'random': RandomRegions,
-  'grid': GridRegions,
-  'boxes': AnnotatedRegions,
-  'tracks': TrackedRegions,
-  'superpixels': SuperpixelRegions,
-}
+GENERATORS: registry.Registry[Callable[..., RegionGenerator]] = registry.Registry(
+  'regions.generator',
+  {
+    'random': RandomRegions,
+    'grid': GridRegions,
+    'boxes': AnnotatedRegions,
+    'tracks': TrackedRegions,
+    'superpixels': SuperpixelRegions,
+  },
+)
 
 
 def build_generator(config: data_config.Regions) -> RegionGenerator:
@@ -292,7 +295,7 @@ def build_generator(config: data_config.Regions) -> RegionGenerator:
   Raises:
     UserError: there is none of that name.
   """
-  generator = registry.find(GENERATORS, config.generator, 'regions.generator')
+  generator = GENERATORS.find(config.generator)
   if config.generator == 'random' and config.reference_compatible is not None:
     return generator(reference_compatible=config.reference_compatible)
   return generator()

@@ -339,13 +339,16 @@ class UniformTestSampler:
 
 
 # A method adds its own sampler here, under a name of its own.
-SAMPLERS: dict[str, Callable[..., FrameSampler]] = {
-  'interval': IntervalSampler,
-  'independent': IndependentSampler,
-  'random': RandomSampler,
-  'dense': DenseTestSampler,
-  'uniform': UniformTestSampler,
-}
+SAMPLERS: registry.Registry[Callable[..., FrameSampler]] = registry.Registry(
+  'sampler.name',
+  {
+    'interval': IntervalSampler,
+    'independent': IndependentSampler,
+    'random': RandomSampler,
+    'dense': DenseTestSampler,
+    'uniform': UniformTestSampler,
+  },
+)
 
 
 def build_sampler(config: data_config.Sampler) -> FrameSampler:
@@ -358,7 +361,7 @@ def build_sampler(config: data_config.Sampler) -> FrameSampler:
     UserError: no sampler has that name, or it has no such argument.
   """
   options = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
-  make = registry.find(SAMPLERS, options.pop('name'), 'sampler.name')
+  make = SAMPLERS.find(options.pop('name'))
   given = {name: value for name, value in options.items() if value is not None}
   try:
     return make(**given)

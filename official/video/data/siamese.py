@@ -53,6 +53,7 @@ def square_crops(
   return tf.cast(tf.clip_by_value(tf.round(crops + mean), 0, 255), tf.uint8)
 
 
+@views.VIEW_MAKERS.register(VIEWS)
 class SiameseViewMaker(views.ViewMaker):
   """An exemplar and a search image of one target, both centred on it.
 
@@ -111,6 +112,3 @@ class SiameseViewMaker(views.ViewMaker):
     side = context_side(box[2] - box[0], box[3] - box[1], CONTEXT) * scale
     crops = square_crops(image, center, side[None], size)
     return tf.ensure_shape(crops[0], [size, size, 3])
-
-
-views.VIEW_MAKERS[VIEWS] = SiameseViewMaker

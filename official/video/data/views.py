@@ -230,9 +230,9 @@ class ViewMaker:
 
 # A method that makes its views, and labels with them, in another way adds a subclass of
 # `ViewMaker` here, under a name of its own.
-VIEW_MAKERS: dict[str, Callable[[data_config.DataConfig], ViewMaker]] = {
-  'augmented': ViewMaker
-}
+VIEW_MAKERS: registry.Registry[Callable[[data_config.DataConfig], ViewMaker]] = (
+  registry.Registry('views', {'augmented': ViewMaker})
+)
 
 
 def build_view_maker(config: data_config.DataConfig) -> ViewMaker:
@@ -241,7 +241,7 @@ def build_view_maker(config: data_config.DataConfig) -> ViewMaker:
   Raises:
     UserError: there is none of that name, or the config asks of it what can't be.
   """
-  return registry.find(VIEW_MAKERS, config.views, 'views')(config)
+  return VIEW_MAKERS.find(config.views)(config)
 
 
 def augment_on_device(

@@ -103,6 +103,7 @@ class ProjectionHead(tf_keras.layers.Layer):
 def build_projection_head(
   config: heads_config.ProjectionHead,
   norm_activation: backbones.NormActivation | None = None,
+  name: str = 'projection_head',
 ) -> ProjectionHead:
   """Builds the head of a configuration.
 
@@ -110,6 +111,7 @@ def build_projection_head(
     config: sizes, bias and batch norm of the head.
     norm_activation: of the backbone above which the head stands; the head takes its
       activation and whether statistics are synchronized. ReLU, synchronized by default.
+    name: of the layer; a model with two heads names them apart.
 
   Returns:
     The head, not built yet.
@@ -118,7 +120,7 @@ def build_projection_head(
   if norm_activation is not None:
     shared['use_sync_bn'] = norm_activation.use_sync_bn
     shared['activation'] = norm_activation.activation
-  return ProjectionHead(**config.as_dict(), **shared)
+  return ProjectionHead(**config.as_dict(), **shared, name=name)
 
 
 def model_garden_layout(head: ProjectionHead) -> tf.train.Checkpoint:

@@ -22,6 +22,8 @@ def gather(tensor: tf.Tensor, axis: int = 0) -> tf.Tensor:
   context = tf.distribute.get_replica_context()
   if context is None or context.num_replicas_in_sync == 1:
     return tensor
+  if tensor.dtype == tf.bool:  # Not every collective takes those.
+    return tf.cast(gather(tf.cast(tensor, tf.int32), axis), tf.bool)
   whole = context.all_gather(tensor, axis)
   shape = tensor.shape.as_list()
   shape[axis] = None

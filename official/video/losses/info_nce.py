@@ -97,3 +97,20 @@ def _mean_similarities(
   others = tf.reduce_sum(similarity) - tf.linalg.trace(similarity) - of_positives
   of_negatives = tf.math.divide_no_nan(others, count * (count - 2.0))
   return of_positives / count, of_negatives
+
+
+# What a task reports of it, in the order of `InfoNCE`.
+SCALARS = (
+  'contrastive_loss',
+  'contrastive_top1',
+  'contrastive_entropy',
+  'positive_similarity',
+  'negative_similarity',
+)
+
+
+def scalars(
+  view_a: tf.Tensor, view_b: tf.Tensor, temperature: float
+) -> dict[str, tf.Tensor]:
+  """The results of `info_nce` by the names that tasks report."""
+  return dict(zip(SCALARS, info_nce(view_a, view_b, temperature), strict=True))

@@ -13,7 +13,7 @@ import tf_keras
 
 from official.core import base_trainer, config_definitions, train_lib, train_utils
 from official.video import files
-from official.video.checkpoints import restore, saved
+from official.video.checkpoints import names, restore, saved
 from official.video.data import reader, views
 from official.video.errors import UserError
 from official.video.run import controller, interrupt, run_folder
@@ -304,6 +304,7 @@ def built(task: base.VideoTask) -> tf_keras.Model:
   """The task's model with its variables created, from a symbolic clip: nothing is run."""
   model = task.build_model()
   model(tf_keras.Input(tuple(task.task_config.train_data.feature_shape)))
+  names.check(model, type(task).__name__)
   return model
 
 

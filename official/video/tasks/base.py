@@ -1,10 +1,11 @@
 """What every video task has: input, restore, one optimisation step, whole-set evaluation."""
 
 import abc
+import dataclasses
 import functools
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +16,7 @@ from official.video.checkpoints import restore
 from official.video.configs import data as data_config
 from official.video.data import checks, index, reader, views
 from official.video.errors import UserError
-from official.video.losses import regularization
+from official.video.losses import gather, regularization
 from official.video.models import encoder
 from official.video.tasks import step
 
@@ -32,6 +33,19 @@ def check_same_classes(tables: Sequence[index.RecordIndex]) -> None:
       )
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class AtLeast:
+  """Any number from `least` on."""
+
+  least: int
+
+  def __eq__(self, value: object) -> bool:
+    return isinstance(value, int) and value >= self.least
+
+  def __repr__(self) -> str:
+    return f'at least {self.least}'
+
+
 def _scaler(optimizer) -> tf_keras.mixed_precision.LossScaleOptimizer | None:
   scales = isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer)
   return optimizer if scales else None
@@ -41,9 +55,17 @@ class VideoTask(base_task.Task, abc.ABC):
   """A task on video clips.
 
   A subclass builds the model and says what it computes for each sample (`forward`), what
-  the loss of a global batch of that is (`compute_loss`), and what is learnt from a whole
-  evaluation (`validation_outputs`, `score`).
+  each sample adds to the loss (`terms`), what only a whole batch tells (`contrast`), and
+  what is learnt from a whole evaluation (`validation_outputs`, `score`). Replicas,
+  micro-batches, decay, means and the undoing of bad steps are seen to here.
+
+  Attributes:
+    scalar_names: what `terms` and `contrast` give beside 'loss', reported in training.
+    takes: what the task asks of the views: field and value by the name of a data config.
   """
+
+  scalar_names: tuple[str, ...] = ()
+  takes: Mapping[str, Mapping[str, Any]] = {}
 
   @functools.cached_property
   def train_index(self) -> index.RecordIndex:
@@ -62,6 +84,7 @@ class VideoTask(base_task.Task, abc.ABC):
       UserError: data is missing, damaged or does not fit the task.
     """
     config = self.task_config
+    self._check_views()
     if training:
       self._check_micro_batches(1)
     inputs = [(config.train_data, self.train_index)] if training else []
@@ -70,6 +93,15 @@ class VideoTask(base_task.Task, abc.ABC):
       checks.check(data, table)
       self.check_records(table)
     check_same_classes([table for _, table in inputs])
+
+  def _check_views(self) -> None:
+    for name, fields in self.takes.items():
+      for field, expected in fields.items():
+        value = getattr(getattr(self.task_config, name), field)
+        if expected != value:
+          raise UserError(
+            f'task.{name}.{field} {value!r}: {type(self).__name__} takes {expected!r}'
+          )
 
   def _check_micro_batches(self, replicas: int) -> None:
     parts = self.task_config.micro_batches
@@ -134,6 +166,21 @@ class VideoTask(base_task.Task, abc.ABC):
     By default nothing. A step that turns out to be bad takes it back.
     """
 
+  def after_forward(
+    self, model: encoder.VideoModel, outputs: Mapping[str, tf.Tensor]
+  ) -> None:
+    """What a training step changes last, once for all parts of the batch.
+
+    By default nothing; queues, centres and prototypes move here. It comes after the
+    gradients, and a step that turns out to be bad takes it back, if the variables are
+    the model's.
+
+    Args:
+      model: of `build_model`.
+      outputs: of `forward`, for all of this replica's samples; `gather.gather` gives
+        those of all replicas.
+    """
+
   @abc.abstractmethod
   def forward(
     self, inputs: Mapping[str, tf.Tensor], model: encoder.VideoModel, training: bool
@@ -149,10 +196,39 @@ class VideoTask(base_task.Task, abc.ABC):
       training: whether batch norm and dropout are in training mode.
 
     Returns:
-      Float32 tensors, each with the batch as first axis.
+      Tensors, each with the batch as first axis. Those of floats are differentiated.
     """
 
-  @abc.abstractmethod
+  def terms(
+    self, outputs: Mapping[str, tf.Tensor], inputs: Mapping[str, tf.Tensor]
+  ) -> dict[str, tf.Tensor]:
+    """What each sample adds to the scalars, float32 `[B]`: their mean is taken.
+
+    Args:
+      outputs: of `forward`, for all of this replica's samples.
+      inputs: this replica's batch.
+    """
+    del outputs, inputs
+    return {}
+
+  def contrast(self, whole: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Scalars that depend on which samples meet in a batch.
+
+    Args:
+      whole: of `forward`, for all samples of the global batch.
+    """
+    del whole
+    return {}
+
+  def total(self, scalars: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """The loss, given all other scalars; by default the one that is called so."""
+    return scalars['loss']
+
+  @property
+  def contrasts(self) -> bool:
+    """Whether the task has a `contrast`; without one nothing needs to be gathered."""
+    return type(self).contrast is not VideoTask.contrast
+
   def compute_loss(
     self, outputs: Mapping[str, tf.Tensor], inputs: Mapping[str, tf.Tensor]
   ) -> dict[str, tf.Tensor]:
@@ -162,6 +238,58 @@ class VideoTask(base_task.Task, abc.ABC):
       outputs: of `forward`, for all of this replica's samples.
       inputs: this replica's batch.
     """
+    scalars = self._means(self.terms(outputs, inputs))
+    if self.contrasts:
+      scalars |= self.contrast({key: gather.gather(x) for key, x in outputs.items()})
+    return scalars | {'loss': self._total(scalars)}
+
+  def _means(self, terms: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Means over the global batch, by one exchange."""
+    if not terms:
+      return {}
+    for name, value in terms.items():
+      if value.shape.rank != 1:
+        self._wrong('terms', f'{name!r} has shape {value.shape}; expected [batch]')
+    rows = gather.gather(tf.stack([tf.cast(x, tf.float32) for x in terms.values()], 1))
+    return dict(zip(terms, tf.unstack(tf.reduce_mean(rows, 0)), strict=True))
+
+  def _total(self, scalars: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    try:
+      return self.total(scalars)
+    except KeyError as error:
+      self._wrong('total', f'terms and contrast give {sorted(scalars)}, not {error}')
+
+  def _wrong(self, method: str, what: str) -> NoReturn:
+    """Names a mistake in a task, whoever wrote it."""
+    raise UserError(f'{type(self).__name__}.{method}: {what}')
+
+  def _checked_outputs(self, outputs, inputs) -> dict[str, tf.Tensor]:
+    size = next((x.shape[0] for x in inputs.values() if x.shape.rank), None)
+    for name, value in outputs.items():
+      batch = value.shape[0] if value.shape.rank else 0
+      if None not in (size, batch) and batch != size:
+        self._wrong(
+          'forward',
+          f'{name!r} has shape {value.shape}; expected the batch of {size} as first axis',
+        )
+    return outputs
+
+  def _checked_scalars(self, scalars) -> dict[str, tf.Tensor]:
+    expected = ('loss', *self.scalar_names)
+    if missing := [name for name in expected if name not in scalars]:
+      self._wrong('compute_loss', f'{missing} are not among {sorted(scalars)}')
+    for name, value in scalars.items():
+      if value.shape.rank != 0:
+        self._wrong(
+          'compute_loss',
+          f'{name!r} has shape {value.shape}; expected a scalar, the mean over the batch',
+        )
+    return scalars
+
+  def build_metrics(self, training: bool = True):
+    """Means over the steps between two reports, in training only."""
+    names = (*self.scalar_names, 'regularization_loss') if training else ()
+    return [tf_keras.metrics.Mean(name=name) for name in names]
 
   @abc.abstractmethod
   def validation_outputs(
@@ -216,32 +344,33 @@ class VideoTask(base_task.Task, abc.ABC):
     inputs = self.prepare(inputs, self.task_config.train_data)
     undo = step.Undo(model, optimizer)
     self.before_forward(model)
-    scalars, gradients = self._scalars_and_gradients(inputs, model, optimizer)
+    outputs, scalars, gradients = self._gradients(inputs, model, optimizer)
     checked = [] if _scaler(optimizer) else gradients
     finite = step.finite_on_all_replicas([scalars['loss'], *checked])
     optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+    self.after_forward(model, {key: tf.stop_gradient(x) for key, x in outputs.items()})
     undo.unless(finite)
     for metric in metrics or ():
       metric.update_state(scalars[metric.name])
     passed = {key: inputs[key] for key in ('record',) if key in inputs}
     return {self.loss: scalars['loss'], 'finite': finite} | passed
 
-  def _scalars_and_gradients(self, inputs, model, optimizer):
-    """Scalars of the global batch, and this replica's share of the gradients."""
+  def _gradients(self, inputs, model, optimizer):
+    """Outputs of `forward`, scalars, and this replica's share of the gradients."""
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     scaler = _scaler(optimizer)
 
     def objective(outputs):
-      scalars = self.compute_loss(outputs, inputs)
+      scalars = self._checked_scalars(self.compute_loss(outputs, inputs))
       decay = regularization.kernel_l2(
         model.trainable_variables, self.task_config.l2_weight_decay
       )
       scalars |= {'loss': scalars['loss'] + decay, 'regularization_loss': decay}
       share = scalars['loss'] / replicas
-      return (scaler.get_scaled_loss(share) if scaler else share), scalars
+      return (scaler.get_scaled_loss(share) if scaler else share), (outputs, scalars)
 
-    scalars, gradients = step.whole_batch_gradients(
-      lambda part: self.forward(part, model, True),
+    (outputs, scalars), gradients = step.whole_batch_gradients(
+      lambda part: self._checked_outputs(self.forward(part, model, True), part),
       objective,
       inputs,
       model,
@@ -249,7 +378,7 @@ class VideoTask(base_task.Task, abc.ABC):
     )
     if scaler:
       gradients = scaler.get_unscaled_gradients(gradients)
-    return scalars, gradients
+    return outputs, scalars, gradients
 
   def validation_step(self, inputs, model, metrics=None):
     """Outputs of one validation batch with 'record', 'label' and 'valid' of its samples."""

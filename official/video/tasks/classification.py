@@ -1,11 +1,7 @@
 """Linear evaluation and fine-tuning, tested on several views a video."""
 
-import functools
-from collections.abc import Sequence
-
 import numpy as np
 import tensorflow as tf
-import tf_keras
 
 from official.core import task_factory
 from official.video.augment import normalization
@@ -15,13 +11,12 @@ from official.video.data import index
 from official.video.errors import UserError
 from official.video.evaluation import classification
 from official.video.heads import classification as classification_head
-from official.video.losses import gather
 from official.video.models import encoder
-from official.video.tasks import base
+from official.video.tasks import base, labelled
 
 
 @task_factory.register_task_cls(task_config.ClassificationTask)
-class ClassificationTask(base.VideoTask):
+class ClassificationTask(labelled.LabelledTask):
   """Softmax classification of videos over a frozen or a trained backbone.
 
   Testing averages the class probabilities (or logits, see `average`) over all test clips
@@ -29,37 +24,15 @@ class ClassificationTask(base.VideoTask):
   the number of views.
   """
 
-  @functools.cached_property
-  def num_classes(self) -> int:
-    """Classes of the head: as configured, else as the data names them.
-
-    Raises:
-      UserError: neither configured nor named.
-    """
-    classes = self.task_config.model.num_classes or len(self.label_names())
-    if not classes:
-      raise UserError(
-        'task.model.num_classes 0: the data names no classes; set the number of classes'
-      )
-    return classes
-
-  def label_names(self) -> Sequence[str]:
-    """Class names by class id, as the first data at hand tells; empty where none does."""
-    config = self.task_config
-    if config.train_data.input_path or config.train_data.tfds_name:
-      return self.train_index.label_names
-    return self.validation_index.label_names
+  scalar_names = ('accuracy',)
+  takes = {
+    'train_data': {'num_views': 1},
+    'validation_data': {'num_test_clips': base.AtLeast(1)},
+  }
 
   def check_data(self, training: bool) -> None:
-    """Finds the data, and refuses views that training or the test can't use."""
-    config = self.task_config
-    classification.check_average(config.average)
-    if config.train_data.num_views != 1 or config.validation_data.num_test_clips < 1:
-      raise UserError(
-        f'task.train_data.num_views {config.train_data.num_views} and task.validation_data.'
-        f'num_test_clips {config.validation_data.num_test_clips}: classification trains on '
-        '1 view and tests on at least 1 clip'
-      )
+    """Finds the data, and refuses an average that the test does not know."""
+    classification.check_average(self.task_config.average)
     super().check_data(training)
 
   def check_records(self, table: index.RecordIndex) -> None:
@@ -81,16 +54,11 @@ class ClassificationTask(base.VideoTask):
     """Backbone under the classifier."""
     config = self.task_config.model
     return encoder.VideoModel(
-      factory.build_backbone(config.backbone, config.norm_activation, remat=config.remat),
+      factory.build_encoder(config),
       classification_head.build_classification_head(config.head, self.num_classes),
       config.endpoint,
       config.freeze_backbone,
     )
-
-  def build_metrics(self, training: bool = True):
-    """Training accuracy and regularisation, means between two reports."""
-    names = ('accuracy', 'regularization_loss') if training else ()
-    return [tf_keras.metrics.Mean(name=name) for name in names]
 
   def forward(self, inputs, model, training):
     """{'output': [B, num_classes] logits} of one view a clip."""
@@ -99,17 +67,18 @@ class ClassificationTask(base.VideoTask):
     )
     return {'output': model(clips, training=training)['output']}
 
-  def compute_loss(self, outputs, inputs):
-    """Cross entropy and accuracy, mean over the global batch."""
-    logits = gather.gather(outputs['output'])
-    labels = gather.gather(inputs['label'])
+  def terms(self, outputs, inputs):
+    """Cross entropy and whether the class is right, of each sample."""
+    logits, labels = outputs['output'], inputs['label']
     with tf.control_dependencies([self._assert_labels(labels)]):
       target = tf.one_hot(labels, self.num_classes)
     smoothing = self.task_config.label_smoothing
     target = target * (1 - smoothing) + smoothing / self.num_classes
-    loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(target, logits))
-    hits = tf.argmax(logits, -1) == labels
-    return {'loss': loss, 'accuracy': tf.reduce_mean(tf.cast(hits, tf.float32))}
+    hits = tf.argmax(logits, -1, labels.dtype) == labels
+    return {
+      'loss': tf.nn.softmax_cross_entropy_with_logits(target, logits),
+      'accuracy': tf.cast(hits, tf.float32),
+    }
 
   def _assert_labels(self, labels: tf.Tensor) -> tf.Operation:
     return tf.debugging.Assert(

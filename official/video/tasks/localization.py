@@ -1,8 +1,7 @@
 """Action localization: sigmoid classification of boxes, scored by frame mAP."""
 
-import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from official.video.evaluation import localization
 from official.video.heads import action
 from official.video.losses import gather
 from official.video.models import encoder
-from official.video.tasks import base
+from official.video.tasks import labelled
 
 
 class LocalizationModel(encoder.VideoModel):
@@ -53,44 +52,14 @@ class LocalizationModel(encoder.VideoModel):
 
 
 @task_factory.register_task_cls(task_config.LocalizationTask)
-class LocalizationTask(base.VideoTask):
+class LocalizationTask(labelled.LabelledTask):
   """Trains on annotated boxes; evaluates on annotated and on detected ones."""
 
-  @functools.cached_property
-  def num_classes(self) -> int:
-    """Classes of the head: as configured, else as the data names them.
-
-    Raises:
-      UserError: neither configured nor named.
-    """
-    classes = self.task_config.model.num_classes or len(self.label_names())
-    if not classes:
-      raise UserError(
-        'task.model.num_classes 0: the data names no classes; set the number of classes'
-      )
-    return classes
-
-  def label_names(self) -> Sequence[str]:
-    """Class names by label, as the first data at hand tells; empty where none does."""
-    if self.task_config.train_data.input_path:
-      return self.train_index.label_names
-    return self.validation_index.label_names
-
-  def check_data(self, training: bool) -> None:
-    """Finds the data, and refuses views without boxes."""
-    config = self.task_config
-    for name, data, views, clips in (
-      ('train_data', config.train_data, 1, 0),
-      ('validation_data', config.validation_data, 0, 1),
-    ):
-      seen = (data.views, data.num_views, data.num_test_clips)
-      expected = (key_frames.VIEWS, views, clips)
-      if seen != expected:
-        raise UserError(
-          f'task.{name}: views, num_views and num_test_clips are {seen}; localization '
-          f'takes {expected}'
-        )
-    super().check_data(training)
+  scalar_names = ('boxes',)
+  takes = {
+    'train_data': {'views': key_frames.VIEWS, 'num_views': 1, 'num_test_clips': 0},
+    'validation_data': {'views': key_frames.VIEWS, 'num_views': 0, 'num_test_clips': 1},
+  }
 
   def check_records(self, table: index.RecordIndex) -> None:
     """Raises `UserError` where the data names more classes than the head has."""
@@ -104,16 +73,11 @@ class LocalizationTask(base.VideoTask):
     """Backbone under the head for boxes."""
     config = self.task_config.model
     return LocalizationModel(
-      factory.build_backbone(config.backbone, config.norm_activation, remat=config.remat),
+      factory.build_encoder(config),
       action.ActionHead(config.head, self.num_classes),
       config.endpoint,
       config.freeze_backbone,
     )
-
-  def build_metrics(self, training: bool = True):
-    """Boxes a step and regularisation, means between two reports."""
-    names = ('boxes', 'regularization_loss') if training else ()
-    return [tf_keras.metrics.Mean(name=name) for name in names]
 
   def _targets(self, labels: tf.Tensor) -> tf.Tensor:
     """[..., K] multi-hot of [..., L] labels, -1 being none."""

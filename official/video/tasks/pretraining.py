@@ -1,15 +1,16 @@
-"""The base of pretraining tasks: views in, a contrastive loss, a validation that tells."""
+"""The base of pretraining tasks: a loss without labels, a validation that tells."""
 
-import abc
+from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
-import tf_keras
 
 from official.video.augment import normalization
 from official.video.backbones import factory
-from official.video.errors import UserError
 from official.video.evaluation import collapse, knn
 from official.video.heads import projection
+from official.video.losses import info_nce
 from official.video.models import encoder
 from official.video.tasks import base
 
@@ -22,78 +23,100 @@ def views_first(views: tf.Tensor) -> tf.Tensor:
 
 
 class PretrainTask(base.VideoTask):
-  """Pretraining on the augmented views of unlabelled clips.
+  """Pretraining without labels.
 
-  A subclass gives `compute_loss`; its scalars other than 'loss' are named by
-  `scalar_names`. Validation measures the same scalars on fixed views of the validation
-  clips, and on one plain view of each the k-nearest-neighbour accuracy (where there are
-  labels) and how far the representation has collapsed.
+  A subclass gives the model, `forward`, and what the loss is made of. Validation takes the
+  mean of `terms` over all samples and of `contrast` over batches of the training's size
+  (so that chance is the same); on one plain view of each clip it measures the
+  k-nearest-neighbour accuracy, where there are labels, and how far the representation
+  has collapsed.
   """
 
-  scalar_names: tuple[str, ...] = ()
+  takes: Mapping[str, Mapping[str, Any]] = {
+    'train_data': {'num_views': 2, 'num_test_clips': 0},
+    'validation_data': {'num_views': 2, 'num_test_clips': 1},
+  }
 
-  def check_data(self, training: bool) -> None:
-    """Finds the data, and refuses views that the loss or the validation can't use."""
-    config = self.task_config
-    for name, data, clips in (
-      ('train_data', config.train_data, 0),
-      ('validation_data', config.validation_data, 1),
-    ):
-      if data.num_views != 2 or data.num_test_clips != clips:
-        raise UserError(
-          f'task.{name}: num_views {data.num_views} and num_test_clips '
-          f'{data.num_test_clips}, pretraining takes 2 and {clips}'
-        )
-    super().check_data(training)
+  def normalized(self, clips: tf.Tensor) -> tf.Tensor:
+    """Pixels as the model takes them."""
+    return normalization.normalize(clips, self.task_config.zero_centering)
+
+  def feature(
+    self, inputs: Mapping[str, tf.Tensor], model: encoder.VideoModel
+  ) -> tf.Tensor:
+    """`[B, C]` features of the plain views, which kNN and collapse are measured on."""
+    return model.encode(self.normalized(inputs['test_views'][:, 0]))['feature']
+
+  def validation_outputs(self, inputs, model):
+    """Every sample's terms, what the batches' contrast needs, and its feature."""
+    outputs = self.forward(inputs, model, False)
+    kept = outputs if self.contrasts else {}
+    terms = self.terms(outputs, inputs)
+    return {**kept, **terms, 'feature': self.feature(inputs, model)}
+
+  def score(self, outputs):
+    """Loss and its scalars on validation, kNN accuracy, measures of collapse."""
+    scores = self.validation_scalars(outputs)
+    scores |= collapse.collapse_measures(outputs['feature'])
+    labels, online = outputs['label'], self.task_config.online_knn
+    if len(labels) > 1 and labels.min() >= 0:
+      scores['knn_accuracy'] = knn.leave_one_out(
+        outputs['feature'], labels, k=online.k, temperature=online.temperature
+      )
+    return scores | {'evaluated': len(labels), 'expected': len(self.validation_index)}
+
+  def validation_scalars(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The scalars of training, given `score`'s outputs."""
+    terms = {name: x for name, x in outputs.items() if name in self.scalar_names}
+    return self.with_total(
+      {name: float(x.mean()) for name, x in terms.items()} | self.batch_scalars(outputs)
+    )
+
+  def with_total(self, scalars: dict[str, float]) -> dict[str, float]:
+    """Scalars and the loss that they make."""
+    tensors = {name: tf.constant(value, tf.float32) for name, value in scalars.items()}
+    return scalars | {'loss': float(self.total(tensors))}
+
+  def batch_scalars(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Means of `contrast` over validation batches of the training's size."""
+    if not self.contrasts:
+      return {}
+    count = len(outputs['record'])
+    batch = min(self.task_config.train_data.global_batch_size or count, count)
+    rows = [
+      self.contrast({name: x[first : first + batch] for name, x in outputs.items()})
+      for first in range(0, count - batch + 1, batch)
+    ]
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+class TwoViewTask(PretrainTask):
+  """InfoNCE between two views of a clip, under a projection head."""
+
+  scalar_names: tuple[str, ...] = info_nce.SCALARS
 
   def build_model(self) -> encoder.VideoModel:
     """Backbone under the projection head."""
     config = self.task_config.model
-    return encoder.VideoModel(
-      factory.build_backbone(config.backbone, config.norm_activation, remat=config.remat),
-      projection.build_projection_head(config.head, config.norm_activation),
-      config.endpoint,
-    )
-
-  def build_metrics(self, training: bool = True):
-    """Means over the steps between two reports, in training only."""
-    names = (*self.scalar_names, 'regularization_loss') if training else ()
-    return [tf_keras.metrics.Mean(name=name) for name in names]
+    head = projection.build_projection_head(config.head, config.norm_activation)
+    return encoder.VideoModel(factory.build_encoder(config), head, config.endpoint)
 
   def forward(self, inputs, model, training):
     """{'embedding': [B, V, D]}: head outputs of the augmented views."""
-    clips = views_first(inputs['views'])
-    clips = normalization.normalize(clips, self.task_config.zero_centering)
+    clips = self.normalized(views_first(inputs['views']))
     output = model(clips, training=training)['output']
-    views = tf.split(output, inputs['views'].shape[1])
-    return {'embedding': tf.stack(views, axis=1)}
+    return {'embedding': tf.stack(tf.split(output, inputs['views'].shape[1]), axis=1)}
 
-  def validation_outputs(self, inputs, model):
-    """Embeddings of the augmented views and the feature of the plain view."""
-    clips = normalization.normalize(
-      inputs['test_views'][:, 0], self.task_config.zero_centering
-    )
-    outputs = self.forward(inputs, model, False)
-    return outputs | {'feature': model.encode(clips)['feature']}
+  @property
+  def temperature(self) -> float:
+    """Divides the similarities."""
+    return self.task_config.losses.temperature
 
-  def score(self, outputs):
-    """Loss and its scalars on validation, kNN accuracy, measures of collapse."""
-    table = self.validation_index
-    scores = self.validation_scalars(outputs)
-    scores |= collapse.collapse_measures(outputs['feature'])
-    labels = outputs['label']
-    if len(labels) > 1 and labels.min() >= 0:
-      scores['knn_accuracy'] = knn.leave_one_out(
-        outputs['feature'],
-        labels,
-        k=self.task_config.online_knn.k,
-        temperature=self.task_config.online_knn.temperature,
-      )
-    return scores | {'evaluated': len(labels), 'expected': len(table)}
+  def contrast(self, whole):
+    """InfoNCE over the global batch, both directions; chance is 2 ln(2N - 1)."""
+    view_a, view_b = tf.unstack(whole['embedding'], axis=1)
+    return info_nce.scalars(view_a, view_b, self.temperature)
 
-  @abc.abstractmethod
-  def validation_scalars(self, outputs) -> dict[str, float]:
-    """The scalars of `compute_loss`, given `score`'s outputs.
-
-    Where they depend on the batch, over validation batches of the training's size.
-    """
+  def total(self, scalars):
+    """InfoNCE alone."""
+    return scalars['contrastive_loss']

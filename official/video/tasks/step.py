@@ -56,9 +56,11 @@ def whole_batch_gradients(
   before = recompute.ForwardState(model.variables)
   outputs = _outputs_of_parts(forward, parts)
   with tf.GradientTape() as tape:
-    tape.watch(outputs)
+    # Masks and ids pass through too.
+    floats = {key: x for key, x in outputs.items() if x.dtype.is_floating}
+    tape.watch(floats)
     value, result = objective(outputs)
-  by_output, gradients = tape.gradient(value, (outputs, variables))
+  by_output, gradients = tape.gradient(value, (floats, variables))
   by_output = {key: value for key, value in by_output.items() if value is not None}
   before.restore()
   for part, by_part in zip(parts, _split(by_output, micro_batches), strict=True):
@@ -95,32 +97,6 @@ def _add(total: tf.Tensor | None, more: tf.Tensor | None) -> tf.Tensor | None:
 def _dense(gradient: tf.Tensor | tf.IndexedSlices | None) -> tf.Tensor | None:
   # Optimizers look for equal rows of a gradient of embeddings; XLA has no such shapes.
   return None if gradient is None else tf.convert_to_tensor(gradient)
-
-
-def average_into(
-  pairs: Sequence[tuple[tf.Variable, tf.Variable]], momentum: float
-) -> None:
-  """Moves variables towards others: v = momentum * v + (1 - momentum) * other.
-
-  To be called in the replica context, or without a strategy.
-
-  Args:
-    pairs: each variable and the other, which is the same on all replicas.
-    momentum: share that is kept.
-  """
-  values = [momentum * tf.identity(v) + (1 - momentum) * other for v, other in pairs]
-
-  def assign(variable, value):
-    return variable.assign(value)
-
-  def merged(strategy, values):
-    for (variable, _), value in zip(pairs, values, strict=True):
-      strategy.extended.update(variable, assign, args=(value,), group=False)
-
-  # As in `Undo`: weights may be written in this context only.
-  tf.__internal__.distribute.interim.maybe_merge_call(
-    merged, tf.distribute.get_strategy(), values
-  )
 
 
 def finite_on_all_replicas(tensors: Sequence[tf.Tensor | None]) -> tf.Tensor:

@@ -271,6 +271,7 @@ def test_boxes_reach_the_heads_as_float32_under_bfloat16(data):
     model = trainer.built(task)
     inputs = {key: tf.constant(value) for key, value in batch_of(2).items()}
     outputs = task.forward(inputs, model, True)
+    outputs.pop('region_valid')
     assert {value.dtype for value in outputs.values()} == {tf.float32}
     maps = tf.random.stateless_normal([4, 4, 4, 4, 8], [1, 2])
     boxes = tf.constant([[[0.998, 0.1, 0.999, 0.3]]] * 4)
@@ -283,7 +284,7 @@ def test_boxes_reach_the_heads_as_float32_under_bfloat16(data):
 @pytest.mark.parametrize(
   ('override', 'message'),
   [
-    ('task.train_data.views: augmented', 'learns from regions'),
+    ('task.train_data.views: augmented', "ConstClTask takes 'regions'"),
     ('task.train_data.regions.generator: boxs', "did you mean 'boxes'"),
     ('task.train_data.regions.count: 0', 'regions.count 0'),
     ('task.losses.same_order: true', "generator 'random': only tracks"),
@@ -318,9 +319,10 @@ def test_the_order_of_regions_reaches_the_loss(data, same_order):
     'embedding': tf.constant(random.normal(size=(4, 2, 8)), tf.float32),
     'region': tf.constant(regions),
     'reconstruction': tf.constant(rebuilt),
+    'region_valid': tf.ones([4, 2, 3], tf.bool),
   }
-  valid = tf.ones([4, 2, 3], tf.bool)
-  scalars = task.compute_loss(outputs, {'region_valid': valid})
+  valid = outputs['region_valid']
+  scalars = task.compute_loss(outputs, {})
   expected = losses.local_loss(regions, rebuilt, valid, same_order=same_order).loss
   assert float(scalars['local_loss']) == pytest.approx(float(expected), rel=1e-5)
 

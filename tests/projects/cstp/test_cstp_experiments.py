@@ -203,7 +203,7 @@ def test_two_replicas_keep_one_target(data, mirrored):
 @pytest.mark.parametrize(
   ('override', 'message'),
   [
-    ('task.train_data.views: augmented', 'labelled views'),
+    ('task.train_data.views: augmented', "CstpTask takes 'pretext'"),
     ('task.losses.weights: [1, 1]', 'expected 5 numbers'),
   ],
 )

@@ -10,8 +10,8 @@ import tf_keras
 from official.video.checkpoints import pytorch_mapping
 from official.video.configs import backbones as backbone_config
 from official.video.errors import UserError
+from official.video.models import momentum
 from official.video.projects.cstp import configs, losses, model
-from official.video.tasks import step
 from tests import backbones, goldens
 
 TINY = {'width_multiplier': 0.125}
@@ -105,7 +105,7 @@ def golden_step(family, file):
 
   @tf.function(autograph=False)
   def run():
-    step.average_into(net.averaged(), 0.996)
+    momentum.average_into(net.averaged(), 0.996)
     with tf.GradientTape() as tape:
       outputs = net.pair(backbones.clip('clip1'), backbones.clip('clip2'), training=True)
       terms = losses.per_sample(outputs, labels)
@@ -196,7 +196,7 @@ def test_the_target_starts_as_a_copy_and_follows_weights_alone():
   means = [v for v in net.target_backbone.variables if 'moving' in v.name]
   before = [v.numpy() for v in means]
   first = [target.numpy() for target, _ in net.averaged()]
-  step.average_into(net.averaged(), 0.75)
+  momentum.average_into(net.averaged(), 0.75)
   for (target, _), was in zip(net.averaged(), first, strict=True):
     np.testing.assert_allclose(target, was + 0.25, atol=1e-6)
   for variable, value in zip(means, before, strict=True):

@@ -189,7 +189,7 @@ def test_weights_of_zero_leave_losses_out(data, mirrored):
 @pytest.mark.parametrize(
   ('override', 'message'),
   [
-    ('task.train_data.views: augmented', 'learns from captions'),
+    ('task.train_data.views: augmented', "GvilmTask takes 'captioned'"),
     ('task.paste.enabled: false', 'temporal grouping tells blended clips apart'),
     ('task.model.text.vocab_size: 30522', "name BERT's vocab.txt"),
     ('task.text.noun_length: 13', 'noun_length 13, max_length 12'),

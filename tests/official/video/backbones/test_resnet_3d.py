@@ -271,12 +271,12 @@ def test_impossible_options_are_named(fields, message):
 
 def test_unknown_backbone_lists_the_known_ones():
   with pytest.raises(
-    UserError, match=r"type is 'resnet_4d'; expected one of .*resnet_3d"
+    UserError, match=r"backbone.type 'resnet_4d': expected one of .*resnet_3d"
   ):
     build_backbone(backbones.Backbone(type='resnet_4d'))
 
 
 def test_registry_refuses_a_second_builder():
   assert 'resnet_3d' in factory.registered_backbones()
-  with pytest.raises(KeyError, match='registered already'):
-    factory.register('resnet_3d')(lambda *args: None)
+  with pytest.raises(ValueError, match='registered already'):
+    factory.BACKBONES.register('resnet_3d')(lambda *args: None)

@@ -216,5 +216,5 @@ def test_steps_compile_and_compute_the_same(converted):
 
 def test_other_views_are_refused(converted):
   task = experiment.build_task(load(converted, 'task.train_data.views: augmented'))
-  with pytest.raises(UserError, match='localization takes'):
+  with pytest.raises(UserError, match='LocalizationTask takes'):
     task.check_data(True)

@@ -190,9 +190,17 @@ def test_other_class_ids_in_validation_are_refused(data, tmp_path):
 @pytest.mark.parametrize(
   ('name', 'override', 'message'),
   [
-    ('cvrl_pretrain_tiny', 'task.train_data.num_views: 1', 'pretraining takes 2 and 0'),
-    ('cvrl_pretrain_tiny', 'task.validation_data.num_test_clips: 0', 'takes 2 and 1'),
-    ('cvrl_finetune_tiny', 'task.train_data.num_views: 2', 'trains on 1 view'),
+    (
+      'cvrl_pretrain_tiny',
+      'task.train_data.num_views: 1',
+      'num_views 1: CvrlTask takes 2',
+    ),
+    (
+      'cvrl_pretrain_tiny',
+      'task.validation_data.num_test_clips: 0',
+      'num_test_clips 0: CvrlTask takes 1',
+    ),
+    ('cvrl_finetune_tiny', 'task.train_data.num_views: 2', 'ClassificationTask takes 1'),
     (
       'cvrl_finetune_tiny',
       'task.train_data.label_fraction: -1',

@@ -1,0 +1,32 @@
+"""Tasks whose head has a class for each label of the data."""
+
+import functools
+from collections.abc import Sequence
+
+from official.video.errors import UserError
+from official.video.tasks import base
+
+
+class LabelledTask(base.VideoTask):
+  """A task over classes; its model config has `num_classes`."""
+
+  @functools.cached_property
+  def num_classes(self) -> int:
+    """Classes of the head: as configured, else as the data names them.
+
+    Raises:
+      UserError: neither configured nor named.
+    """
+    classes = self.task_config.model.num_classes or len(self.label_names())
+    if not classes:
+      raise UserError(
+        'task.model.num_classes 0: the data names no classes; set the number of classes'
+      )
+    return classes
+
+  def label_names(self) -> Sequence[str]:
+    """Class names by class id, as the first data at hand tells; empty where none does."""
+    data = self.task_config.train_data
+    if data.input_path or data.tfds_name:
+      return self.train_index.label_names
+    return self.validation_index.label_names
