@@ -137,10 +137,10 @@ def pretrain(params: Any, model_dir: str, seed: int) -> None:
   """Runs an experiment to its end."""
   import tf_keras
 
-  from official.video import demo
+  from official.video import train
 
   tf_keras.utils.set_random_seed(seed)
-  demo.train(params, model_dir)
+  train.run(params, model_dir)
 
 
 def encoder(params: Any, checkpoint: str | None, endpoint: str, seed: int):

@@ -133,10 +133,10 @@ def pretrain(name: str, params: Any, model_dir: str, seed: int) -> dict[str, flo
 
   import tf_keras
 
-  from official.video import demo
+  from official.video import train
 
   tf_keras.utils.set_random_seed(seed)
-  demo.train(params, model_dir)
+  train.run(params, model_dir)
   lines = pathlib.Path(model_dir, 'scores.jsonl').read_text().splitlines()
   last = [s for s in map(json.loads, lines) if s['kind'] == 'validation'][-1]
   return {f'{name}, {task}': 100 * last[f'{task}_balanced_accuracy'] for task in TASKS}

@@ -233,7 +233,7 @@ def run(folder: pathlib.Path, seed: int, sizes: Sizes) -> None:
   """All trainings of one seed; writes scores.json into the folder."""
   import tf_keras
 
-  from official.video import demo
+  from official.video import train
   from official.video.settings import experiment
 
   start = time.monotonic()
@@ -243,7 +243,7 @@ def run(folder: pathlib.Path, seed: int, sizes: Sizes) -> None:
   for name, override in RUNS.items():
     tf_keras.utils.set_random_seed(seed)
     params = resolved(folder, seed, sizes.steps, override)
-    runner, found[name] = demo.train(params, str(folder / name.replace(' ', '_')))
+    runner, found[name] = train.run(params, str(folder / name.replace(' ', '_')))
     task, model = runner.trainer.task, runner.trainer.model
     if name == ALL:
       found[name] |= pointing(task, model, shown)

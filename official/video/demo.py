@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from official.video import train
 from official.video.data.records import NO_LABEL
 from official.video.errors import UserError
 from official.video.settings import command_line
@@ -148,24 +149,6 @@ def _params(name: str, manifests: Sequence[str], **overrides: Any):
   return params
 
 
-def train(params, model_dir: str, mode: str = 'train_and_eval'):
-  """Runs an experiment in a folder; returns its runner and the last scores."""
-  from official.video.run import trainer
-  from official.video.settings import experiment
-
-  strategy = command_line.strategy_of(params)
-  task = experiment.build_task(params, model_dir)
-  task.check_data(True)
-  runner = trainer.ExperimentRunner(
-    distribution_strategy=strategy,
-    task=task,
-    mode=mode,
-    params=params,
-    model_dir=model_dir,
-  )
-  return runner, runner.run()
-
-
 def _schedule(steps: int, reports: int = 14) -> dict[str, Any]:
   every = max(1, steps // reports)
   return {
@@ -245,7 +228,7 @@ def run(folder: str, videos: str | None) -> None:
   }
   pretrain = _params('cvrl_pretrain_tiny', manifests, **batch, **_schedule(FLAGS.steps))
   pretrain_dir = os.path.join(folder, 'pretrain')
-  train(pretrain, pretrain_dir)
+  train.run(pretrain, pretrain_dir)
 
   stages.begin('a supervised run of the same number of clips, for comparison')
   # A pretraining step takes two clips a video, a supervised one takes one.
@@ -253,7 +236,7 @@ def run(folder: str, videos: str | None) -> None:
     'cvrl_finetune_tiny', manifests, **batch, **_schedule(2 * FLAGS.steps, reports=4)
   )
   supervised_dir = os.path.join(folder, 'supervised')
-  train(supervised, supervised_dir)
+  train.run(supervised, supervised_dir)
 
   stages.begin('linear probes: pretrained, random weights, supervised, pixels, colours')
   probe_params = _params('cvrl_linear_eval_tiny', manifests, **batch)
@@ -276,7 +259,7 @@ def run(folder: str, videos: str | None) -> None:
     **_schedule(max(1, FLAGS.steps // 7), reports=2),
   )
   linear_dir = os.path.join(folder, 'linear')
-  train(linear, linear_dir)
+  train.run(linear, linear_dir)
 
   stages.begin('export, and reload of the SavedModel')
   from official.video import export

@@ -50,6 +50,57 @@ def check_replicas(params, strategy) -> None:
       )
 
 
+def run(
+  params,
+  model_dir: str,
+  mode: str = 'train_and_eval',
+  *,
+  deterministic: bool = False,
+  strategy=None,
+):
+  """Runs a resolved experiment: what the driver, the demo, tests and benchmarks share.
+
+  Args:
+    params: of `experiment.load`.
+    model_dir: folder of checkpoints and summaries; what is there goes on.
+    mode: one of `MODES`.
+    deterministic: whether TensorFlow may use only operations whose results do not depend
+      on timing; it stays so for the process.
+    strategy: of distribution; that of `params.runtime` by default.
+
+  Returns:
+    The runner, and the last evaluation's scores.
+
+  Raises:
+    UserError: settings, data or the folder don't fit.
+  """
+  import tf_keras
+
+  from official.video.run import run_folder, trainer
+  from official.video.settings import experiment
+
+  run_folder.check(model_dir, mode)
+  # Before anything runs: weights begin the same, also where no checkpoint was reached.
+  tf_keras.utils.set_random_seed(params.task.train_data.seed)
+  if deterministic:
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()
+  strategy = strategy or command_line.strategy_of(params)
+  check_replicas(params, strategy)
+  task = experiment.build_task(params, model_dir)
+  task.check_data('train' in mode)
+  runner = trainer.ExperimentRunner(
+    distribution_strategy=strategy,
+    task=task,
+    mode=mode,
+    params=params,
+    model_dir=model_dir,
+    deterministic=deterministic,
+  )
+  return runner, runner.run()
+
+
 def _profile_input(params) -> None:
   from official.video.data import views
   from official.video.estimate import profile_input
@@ -77,33 +128,10 @@ def main(argv: Sequence[str]) -> None:
 
     print(dry_run.describe(params, FLAGS.mode))
     return
-  import tf_keras
-
-  from official.video.run import run_folder, trainer
-  from official.video.settings import experiment
-
   if FLAGS.profile_input:
     _profile_input(params)
     return
-  run_folder.check(FLAGS.model_dir, FLAGS.mode)
-  # Before anything runs: weights begin the same, also where no checkpoint was reached.
-  tf_keras.utils.set_random_seed(params.task.train_data.seed)
-  if FLAGS.deterministic:
-    import tensorflow as tf
-
-    tf.config.experimental.enable_op_determinism()
-  strategy = command_line.strategy_of(params)
-  check_replicas(params, strategy)
-  task = experiment.build_task(params, FLAGS.model_dir)
-  task.check_data('train' in FLAGS.mode)
-  trainer.ExperimentRunner(
-    distribution_strategy=strategy,
-    task=task,
-    mode=FLAGS.mode,
-    params=params,
-    model_dir=FLAGS.model_dir,
-    deterministic=FLAGS.deterministic,
-  ).run()
+  run(params, FLAGS.model_dir, FLAGS.mode, deterministic=FLAGS.deterministic)
 
 
 if __name__ == '__main__':

@@ -9,7 +9,6 @@ import functools
 from collections.abc import Callable
 
 from official.core import config_definitions as cfg
-from official.core import exp_factory
 from official.modeling import hyperparams
 
 from official.video.configs import backbones, data, heads, protocols, tasks
@@ -232,29 +231,23 @@ def tiny_tracking() -> cfg.ExperimentConfig:
   return experiment
 
 
-def _register() -> None:
-  table: dict[str, Callable[[], cfg.ExperimentConfig]] = {
-    'const_cl_pretrain_tiny': tiny_pretrain,
-    'const_cl_linear_eval_tiny': functools.partial(tiny_classification, freeze=True),
-    'const_cl_finetune_tiny': functools.partial(tiny_classification, freeze=False),
-    'const_cl_localization_tiny': tiny_localization,
-    'const_cl_tracking_tiny': tiny_tracking,
-    'const_cl_tracking_otb': tracking,
-  }
-  for name, videos in VIDEOS.items():
-    table[f'const_cl_pretrain_{name}'] = functools.partial(pretrain, videos, 200_000)
-  for name, frames in AVA_FRAMES.items():
-    table[f'const_cl_localization_{name}'] = functools.partial(localization, frames)
-  for name, dataset in protocols.DATASETS.items():
-    for kind, protocol in (
-      ('linear_eval', protocols.linear_eval),
-      ('finetune', protocols.finetune),
-    ):
-      table[f'const_cl_{kind}_{name}'] = functools.partial(
-        classification, protocol, dataset
-      )
-  for name, factory in table.items():
-    exp_factory.register_config_factory(name)(factory)
-
-
-_register()
+protocols.experiments(
+  'const_cl',
+  pretrain={
+    'tiny': tiny_pretrain,
+    **{n: functools.partial(pretrain, videos, 200_000) for n, videos in VIDEOS.items()},
+  },
+  linear_eval={
+    'tiny': functools.partial(tiny_classification, freeze=True),
+    **protocols.of_datasets(functools.partial(classification, protocols.linear_eval)),
+  },
+  finetune={
+    'tiny': functools.partial(tiny_classification, freeze=False),
+    **protocols.of_datasets(functools.partial(classification, protocols.finetune)),
+  },
+  localization={
+    'tiny': tiny_localization,
+    **{n: functools.partial(localization, frames) for n, frames in AVA_FRAMES.items()},
+  },
+  tracking={'tiny': tiny_tracking, 'otb': tracking},
+)

@@ -6,13 +6,11 @@ replicas, as they were in the published runs.
 
 import dataclasses
 import functools
-from collections.abc import Callable
 
 from official.core import config_definitions as cfg
-from official.core import exp_factory
 from official.modeling import hyperparams
 
-from official.video.configs import backbones, data, heads, tasks
+from official.video.configs import backbones, data, heads, protocols, tasks
 
 from . import optimizer
 
@@ -264,21 +262,20 @@ def tiny_finetune() -> cfg.ExperimentConfig:
   return experiment
 
 
-def _register() -> None:
-  table: dict[str, Callable[[], cfg.ExperimentConfig]] = {
-    'cstp_pretrain_tiny': tiny_pretrain,
-    'cstp_finetune_tiny': tiny_finetune,
-  }
-  for name, pretraining in PRETRAININGS.items():
-    table[f'cstp_pretrain_{name}'] = functools.partial(
-      pretrain, pretraining, PRETRAIN_EPOCHS
-    )
-  for name, finetuning in FINETUNINGS.items():
-    table[f'cstp_finetune_{name}'] = functools.partial(
-      finetune, finetuning, FINETUNE_EPOCHS
-    )
-  for name, factory in table.items():
-    exp_factory.register_config_factory(name)(factory)
-
-
-_register()
+protocols.experiments(
+  'cstp',
+  pretrain={
+    'tiny': tiny_pretrain,
+    **{
+      name: functools.partial(pretrain, published, PRETRAIN_EPOCHS)
+      for name, published in PRETRAININGS.items()
+    },
+  },
+  finetune={
+    'tiny': tiny_finetune,
+    **{
+      name: functools.partial(finetune, published, FINETUNE_EPOCHS)
+      for name, published in FINETUNINGS.items()
+    },
+  },
+)

@@ -7,10 +7,8 @@ replicas. The public code sums the replicas' gradients instead: its 0.32 on R re
 
 import dataclasses
 import functools
-from collections.abc import Callable
 
 from official.core import config_definitions as cfg
-from official.core import exp_factory
 from official.modeling import hyperparams
 
 from official.video.configs import backbones, data, heads, protocols, tasks
@@ -126,21 +124,21 @@ def tiny_classification(freeze: bool) -> cfg.ExperimentConfig:
   return experiment
 
 
-def _register() -> None:
-  table: dict[str, Callable[[], cfg.ExperimentConfig]] = {
-    'cvrl_pretrain_tiny': tiny_pretrain,
-    'cvrl_linear_eval_tiny': functools.partial(tiny_classification, freeze=True),
-    'cvrl_finetune_tiny': functools.partial(tiny_classification, freeze=False),
-  }
-  for name in ('kinetics400', 'kinetics600'):
-    table[f'cvrl_pretrain_{name}'] = functools.partial(
-      pretrain, protocols.DATASETS[name], epochs=200
-    )
-  for name, dataset in protocols.DATASETS.items():
-    table[f'cvrl_linear_eval_{name}'] = functools.partial(protocols.linear_eval, dataset)
-    table[f'cvrl_finetune_{name}'] = functools.partial(protocols.finetune, dataset)
-  for name, factory in table.items():
-    exp_factory.register_config_factory(name)(factory)
-
-
-_register()
+protocols.experiments(
+  'cvrl',
+  pretrain={
+    'tiny': tiny_pretrain,
+    **{
+      name: functools.partial(pretrain, protocols.DATASETS[name], epochs=200)
+      for name in ('kinetics400', 'kinetics600')
+    },
+  },
+  linear_eval={
+    'tiny': functools.partial(tiny_classification, freeze=True),
+    **protocols.of_datasets(protocols.linear_eval),
+  },
+  finetune={
+    'tiny': functools.partial(tiny_classification, freeze=False),
+    **protocols.of_datasets(protocols.finetune),
+  },
+)

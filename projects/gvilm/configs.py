@@ -7,13 +7,11 @@ for the gradient of the global-mean loss.
 
 import dataclasses
 import functools
-from collections.abc import Callable
 
 from official.core import config_definitions as cfg
-from official.core import exp_factory
 from official.modeling import hyperparams
 
-from official.video.configs import backbones, data, heads, tasks
+from official.video.configs import backbones, data, heads, protocols, tasks
 
 from . import optimizer
 
@@ -427,25 +425,26 @@ def tiny_action_recognition(freeze: bool) -> cfg.ExperimentConfig:
   return _shrink(action_recognition('ucf101', freeze), 64, 300, 2e-2 if freeze else 5e-4)
 
 
-def _register() -> None:
-  table: dict[str, Callable[[], cfg.ExperimentConfig]] = {
-    'gvilm_pretrain': pretrain,
-    'gvilm_pretrain_small': functools.partial(pretrain, 'small', 256),
-    'gvilm_pretrain_tiny': tiny_pretrain,
-    'gvilm_retrieval_tiny': tiny_retrieval,
-    'gvilm_qa_tiny': tiny_question_answering,
-    'gvilm_linear_eval_tiny': functools.partial(tiny_action_recognition, True),
-    'gvilm_finetune_tiny': functools.partial(tiny_action_recognition, False),
-  }
-  for name in RETRIEVAL_VIDEOS:
-    table[f'gvilm_retrieval_{name}'] = functools.partial(retrieval, name)
-  for name in QUESTION_SETS:
-    table[f'gvilm_qa_{name}'] = functools.partial(question_answering, name)
-  for name in ACTION_SETS:
-    for kind, freeze in (('linear_eval', True), ('finetune', False)):
-      table[f'gvilm_{kind}_{name}'] = functools.partial(action_recognition, name, freeze)
-  for name, factory in table.items():
-    exp_factory.register_config_factory(name)(factory)
-
-
-_register()
+protocols.experiments(
+  'gvilm',
+  pretrain={
+    '': pretrain,
+    'small': functools.partial(pretrain, 'small', 256),
+    'tiny': tiny_pretrain,
+  },
+  retrieval={
+    'tiny': tiny_retrieval,
+    **{name: functools.partial(retrieval, name) for name in RETRIEVAL_VIDEOS},
+  },
+  qa={
+    'tiny': tiny_question_answering,
+    **{name: functools.partial(question_answering, name) for name in QUESTION_SETS},
+  },
+  **{
+    kind: {
+      'tiny': functools.partial(tiny_action_recognition, freeze),
+      **{n: functools.partial(action_recognition, n, freeze) for n in ACTION_SETS},
+    }
+    for kind, freeze in (('linear_eval', True), ('finetune', False))
+  },
+)

@@ -5,9 +5,12 @@ replicas.
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from official.core import config_definitions as cfg
+from official.core import exp_factory
 from official.modeling import optimization
 from official.video.configs import data, heads, tasks
 
@@ -31,6 +34,29 @@ DATASETS = {
   'ucf101': Dataset(101, 9_537),
   'hmdb51': Dataset(51, 3_570),
 }
+
+
+def experiments(
+  method: str, **kinds: Mapping[str, Callable[[], cfg.ExperimentConfig]]
+) -> None:
+  """Registers a method's experiments as '<method>_<kind>_<name>'.
+
+  Args:
+    method: the first part of all names.
+    **kinds: of each kind, such as `pretrain` or `linear_eval`, what makes the experiment by
+      the last part of its name: a data set, or 'tiny'; '' for the kind itself.
+  """
+  for kind, factories in kinds.items():
+    for name, factory in factories.items():
+      full = '_'.join(filter(None, (method, kind, name)))
+      exp_factory.register_config_factory(full)(factory)
+
+
+def of_datasets(
+  protocol: Callable[[Dataset], cfg.ExperimentConfig],
+) -> dict[str, Callable[[], cfg.ExperimentConfig]]:
+  """What makes a protocol's experiment, by each of `DATASETS`."""
+  return {name: functools.partial(protocol, data) for name, data in DATASETS.items()}
 
 
 def cosine(

@@ -33,6 +33,9 @@ def define_experiment_flags() -> None:
   flags.DEFINE_multi_string(
     'gin_file', [], 'Gin files: numbers inside samplers and policies.'
   )
+  flags.DEFINE_multi_string(
+    'import', [], 'Modules that register methods, backbones, view makers and the like.'
+  )
   flags.DEFINE_multi_string('gin_params', [], 'Gin bindings, after the files.')
   flags.DEFINE_string(
     'tpu', None, 'Name or address of a Cloud TPU; sets the TPU strategy.'
@@ -51,8 +54,9 @@ def define_experiment_flags() -> None:
 
 def load_experiment(values: flags.FlagValues):
   """The experiment that the flags ask for; see `experiment.load`."""
-  from official.video.settings import experiment
+  from official.video.settings import experiment, methods
 
+  methods.register(values['import'].value)
   params = experiment.load(
     values.experiment,
     values.config_file,

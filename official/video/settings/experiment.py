@@ -60,14 +60,20 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 
 def experiment_names() -> list[str]:
-  """Names of the library's registered experiments."""
+  """Names of the registered experiments, those of other packages included.
+
+  The Model Garden's own are left out: this library's drivers can't run them.
+  """
   methods.register_all()
-  ours = ('official.video.',)
   return sorted(
     name
     for name, factory in exp_factory._REGISTERED_CONFIGS.items()
-    if getattr(factory, 'func', factory).__module__.startswith(ours)
+    if not _is_model_gardens(getattr(factory, 'func', factory).__module__)
   )
+
+
+def _is_model_gardens(module: str) -> bool:
+  return module.startswith('official.') and not module.startswith('official.video.')
 
 
 def parse_overrides(text: str, source: str) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ import tf_keras
 import yaml
 from tensorflow.python.framework import config
 
-from official.video import demo, evaluate, export
+from official.video import evaluate, export, train
 from official.video.configs import tasks
 from official.video.errors import UserError
 from official.video.projects.const_cl import losses
@@ -78,11 +78,11 @@ def load(name, data, overrides=''):
 )
 def test_trains_two_steps_restores_and_exports(name, data, tmp_path):
   params = load(name, data)
-  runner, scores = demo.train(params, str(tmp_path / 'run'))
+  runner, scores = train.run(params, str(tmp_path / 'run'))
   assert int(runner.trainer.global_step) == 2
   assert scores['evaluated'] == scores['expected'] == 6
   assert all(np.isfinite(value) for value in scores.values())
-  again, _ = demo.train(params, str(tmp_path / 'run'), 'eval')
+  again, _ = train.run(params, str(tmp_path / 'run'), 'eval')
   model = again.trainer.model
   for one, other in zip(runner.trainer.model.variables, model.variables, strict=True):
     np.testing.assert_array_equal(one.numpy(), other.numpy())
@@ -109,7 +109,7 @@ def test_trains_two_steps_restores_and_exports(name, data, tmp_path):
 
 @pytest.mark.slow
 def test_a_plain_net_takes_the_global_branch(data, tmp_path):
-  runner, _ = demo.train(load('const_cl_pretrain_tiny', data), str(tmp_path / 'run'))
+  runner, _ = train.run(load('const_cl_pretrain_tiny', data), str(tmp_path / 'run'))
   params = load(
     'const_cl_linear_eval_tiny', data, f'task.init_checkpoint: "{tmp_path / "run"}"'
   )
@@ -250,7 +250,7 @@ def test_a_run_that_goes_on_ends_bit_for_bit_as_an_unbroken_one(
     for until in steps:
       tf_keras.utils.set_random_seed(1)
       params = load('const_cl_pretrain_tiny', data, overrides % until)
-      ended[name], _ = demo.train(params, str(tmp_path / name), 'train')
+      ended[name], _ = train.run(params, str(tmp_path / name), 'train')
   whole, parts = (ended[name].trainer for name in ('whole', 'parts'))
   assert int(parts.global_step) == 4
   for one, other in zip(whole.model.variables, parts.model.variables, strict=True):

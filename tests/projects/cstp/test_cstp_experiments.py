@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from official.video import demo, evaluate, export
+from official.video import evaluate, export, train
 from official.video.data import records as records_module
 from official.video.errors import UserError
 from official.video.evaluation import classification, extract
@@ -55,11 +55,11 @@ def load(name, data, overrides=''):
 )
 def test_trains_two_steps_and_restores(name, data, tmp_path):
   params = load(name, data)
-  runner, scores = demo.train(params, str(tmp_path / 'run'))
+  runner, scores = train.run(params, str(tmp_path / 'run'))
   assert int(runner.trainer.global_step) == 2
   assert scores['evaluated'] == scores['expected'] == 6
   assert all(np.isfinite(value) for value in scores.values())
-  again, _ = demo.train(params, str(tmp_path / 'run'), 'eval')
+  again, _ = train.run(params, str(tmp_path / 'run'), 'eval')
   for one, other in zip(
     runner.trainer.model.variables, again.trainer.model.variables, strict=True
   ):
@@ -111,7 +111,7 @@ def test_finetuning_takes_the_pretrained_encoder(data, tmp_path):
       data,
       f'task.model: {{encoder: {encoder}, target_momentum: 0.5}}',
     )
-    runner, _ = demo.train(params, str(folder))
+    runner, _ = train.run(params, str(folder))
     expected = getattr(runner.trainer.model, f'{encoder}_backbone').get_weights()
     task = experiment.build_task(
       load('cstp_finetune_tiny', data, f'task.init_checkpoint: "{folder}"')

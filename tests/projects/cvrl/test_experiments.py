@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from official.video import demo, evaluate, export
+from official.video import evaluate, export, train
 from official.video.configs import tasks
 from official.video.run import trainer
 from official.video.settings import experiment
@@ -44,11 +44,11 @@ def data(tmp_path_factory):
 )
 def test_trains_two_steps_restores_and_exports(name, data, tmp_path):
   params = tiny.load(name, *data)
-  runner, scores = demo.train(params, str(tmp_path / 'run'))
+  runner, scores = train.run(params, str(tmp_path / 'run'))
   assert int(runner.trainer.global_step) == 2
   assert scores['evaluated'] == scores['expected'] == 6
   assert all(np.isfinite(value) for value in scores.values())
-  again, _ = demo.train(params, str(tmp_path / 'run'), 'eval')
+  again, _ = train.run(params, str(tmp_path / 'run'), 'eval')
   for one, other in zip(
     runner.trainer.model.variables, again.trainer.model.variables, strict=True
   ):

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras
 import yaml
 
-from official.video import demo
+from official.video import train
 from official.video.errors import UserError
 from official.video.run import trainer
 from official.video.settings import experiment
@@ -47,11 +47,11 @@ def question_data(tmp_path_factory):
 )
 def test_trains_two_steps_and_restores(name, data, question_data, tmp_path):
   params = captioned.load(name, *(question_data if '_qa_' in name else data))
-  runner, scores = demo.train(params, str(tmp_path / 'run'))
+  runner, scores = train.run(params, str(tmp_path / 'run'))
   assert int(runner.trainer.global_step) == 2
   assert scores['evaluated'] == scores['expected'] == 6
   assert all(np.isfinite(value) for value in scores.values())
-  again, _ = demo.train(params, str(tmp_path / 'run'), 'eval')
+  again, _ = train.run(params, str(tmp_path / 'run'), 'eval')
   for one, other in zip(
     runner.trainer.model.variables, again.trainer.model.variables, strict=True
   ):
@@ -130,7 +130,7 @@ def test_steps_compile_and_compute_the_same(name, data, question_data):
 
 @pytest.mark.slow
 def test_downstream_tasks_take_the_pretrained_weights(data, question_data, tmp_path):
-  runner, _ = demo.train(captioned.load('gvilm_pretrain', *data), str(tmp_path / 'run'))
+  runner, _ = train.run(captioned.load('gvilm_pretrain', *data), str(tmp_path / 'run'))
   trained = runner.trainer.model
   for name, items in (
     ('gvilm_retrieval_msrvtt', ('backbone', 'text_encoder', 'head')),
