@@ -1,14 +1,24 @@
-"""Imports Apache Beam, quickly and quietly."""
+"""Apache Beam, which is imported only where a runner is named or a path has a scheme."""
 
 import contextlib
 import logging
+import os
+import re
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+from official.video.errors import UserError
+from tfrecords_tools.plan import ShardTask
+from tfrecords_tools.progress import ProgressBar, finished_shards_shown
+from tfrecords_tools.shards import write_shard
 
 # Beam imports these where they are installed, for connectors and data frames that nothing
 # here uses; they are half of its start.
 _UNUSED_BY_BEAM = ('pandas', 'pymongo')
+_EVERY_INTERFACE = re.compile(r'(\[::\]|0\.0\.0\.0)(?=:)')
+_USER_ERROR = re.compile(r'UserError: (.+?)(?: \[while running .*)?$', re.MULTILINE)
 
 
 @contextlib.contextmanager
@@ -23,14 +33,119 @@ def _hidden_modules(names: Sequence[str]) -> Iterator[None]:
       del sys.modules[name]
 
 
-def import_beam() -> Any:
-  """Imports Beam, which takes seconds, without its remarks on optional packages."""
+def import_beam(wanted_by: str) -> Any:
+  """Imports Beam, which takes seconds, without its remarks on optional packages.
+
+  Args:
+    wanted_by: the flag or path that asks for it, for the message.
+
+  Raises:
+    UserError: it is not installed.
+  """
   logging.disable(logging.CRITICAL)
   try:
     with _hidden_modules(_UNUSED_BY_BEAM):
       import apache_beam
       import apache_beam.io.filesystems
+  except ModuleNotFoundError as error:
+    if error.name != 'apache_beam':
+      raise
+    raise UserError(
+      f"{wanted_by}: takes Apache Beam; install it by pip install 'vidgarden[beam]'"
+    ) from error
   finally:
     logging.disable(logging.NOTSET)
   logging.getLogger('apache_beam').setLevel(logging.CRITICAL)
   return apache_beam
+
+
+@contextlib.contextmanager
+def _reached_from_here_only() -> Iterator[None]:
+  """Binds servers to the loopback interface that Beam would bind to every one.
+
+  Whoever reaches them can read files. Beam tells their clients `localhost` whatever they
+  are bound to, so none of these is on another machine.
+  """
+  import grpc
+
+  make_server = grpc.server
+
+  def server(*arguments: Any, **options: Any) -> Any:
+    made = make_server(*arguments, **options)
+    add_port = made.add_insecure_port
+    made.add_insecure_port = lambda address: add_port(
+      _EVERY_INTERFACE.sub('localhost', address)
+    )
+    return made
+
+  grpc.server = server
+  try:
+    yield
+  finally:
+    grpc.server = make_server
+
+
+@contextlib.contextmanager
+def _temporaries_removed() -> Iterator[None]:
+  """Has Beam make its temporary folders in a private one: it leaves some behind."""
+  before, variable = tempfile.tempdir, os.environ.get('TMPDIR')
+  with tempfile.TemporaryDirectory(
+    prefix='tfrecords_tools_', ignore_cleanup_errors=True
+  ) as folder:
+    tempfile.tempdir = os.environ['TMPDIR'] = folder
+    try:
+      yield
+    finally:
+      tempfile.tempdir = before
+      del os.environ['TMPDIR']
+      if variable is not None:
+        os.environ['TMPDIR'] = variable
+
+
+def make_pipeline(runner: str, options: Sequence[str]) -> Any:
+  """An empty pipeline.
+
+  Args:
+    runner: a name that Beam knows.
+    options: pipeline options as `name=value`.
+
+  Raises:
+    UserError: Beam is not installed, or refuses the runner or an option.
+  """
+  beam = import_beam(f'--runner={runner}')
+  from apache_beam.options.pipeline_options import PipelineOptions
+
+  flags = [f'--{option}' for option in options]
+  try:
+    return beam.Pipeline(runner=runner, options=PipelineOptions(flags))
+  except (ValueError, ImportError, AttributeError, SystemExit) as error:
+    raise UserError(f'--runner={runner}: Beam refuses it: {error}') from error
+
+
+def _user_message(error: BaseException) -> str | None:
+  """The line of a `UserError` that a worker raised, out of the trace Beam wraps it in."""
+  match = _USER_ERROR.search(f'{type(error).__name__}: {error}')
+  return match[1] if match else None
+
+
+def run_tasks(
+  tasks: Sequence[ShardTask], runner: str, options: Sequence[str], bar: ProgressBar
+) -> None:
+  """Writes shards by a runner; see `pipeline.run_tasks`."""
+  pipeline = make_pipeline(runner, options)
+  import apache_beam as beam
+
+  work = pipeline | 'Shards' >> beam.Create(list(tasks), reshuffle=False)
+  # The element is a whole shard: without a reshuffle all would fuse into one bundle.
+  work | beam.Reshuffle() | 'WriteShard' >> beam.Map(write_shard)
+  with (
+    _reached_from_here_only(),
+    _temporaries_removed(),
+    finished_shards_shown(tasks, bar),
+  ):
+    try:
+      pipeline.run().wait_until_finish()
+    except Exception as error:
+      if message := _user_message(error):
+        raise UserError(message) from error
+      raise

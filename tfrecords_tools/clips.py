@@ -69,3 +69,9 @@ def build_record(
     fields[records.LABEL_INDEX] = labels
     fields[records.LABEL_STRING] = list(clip.labels)
   return records.encode_record(fields), labels[0] if labels else records.NO_LABEL
+
+
+def media_id(record: bytes) -> str:
+  """The name of the clip that a serialized record holds."""
+  name = records.decode_record(record)[records.MEDIA_ID][0]
+  return name.decode('utf-8', 'surrogateescape')

@@ -12,7 +12,7 @@ from official.video.errors import UserError
 EXIT_OK = 0
 EXIT_PROBLEMS = 1
 EXIT_USAGE = 2
-_EXIT_INTERRUPTED = 130
+EXIT_INTERRUPTED = 130
 
 
 class Parser(argparse.ArgumentParser):
@@ -69,5 +69,5 @@ def run_command(
     print(f'error: {describe_os_error(error)}', file=sys.stderr)
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)
-    return _EXIT_INTERRUPTED
+    return EXIT_INTERRUPTED
   return EXIT_USAGE

@@ -11,7 +11,9 @@ r"""Converts videos to sharded TFRecords that training reads.
 Writes <split>-00000-of-0000N.tfrecord files and, last, <split>.manifest.json with their
 sizes, checksums and class names, and with every source that gave no record and why. A
 conversion that was stopped goes on where it was when the same command is run again, and
-gives the same bytes. Check the result by python -m tfrecords_tools.validate.
+gives the same bytes. One that is complete tries the sources again that gave no record; if
+one does now, it is added to its shard, to the bytes that a new conversion would give.
+Check the result by python -m tfrecords_tools.validate.
 
 Exit codes: 0 converted; 1 converted, but more than --max_failed_fraction of the sources
 gave no record; 2 the request is wrong or the output can't be written.
@@ -20,18 +22,19 @@ gave no record; 2 the request is wrong or the output can't be written.
 import argparse
 import dataclasses
 import os
+import re
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from official.video.data import records
 from official.video.errors import UserError
 from tfrecords_tools import noun_phrases, state, storage
 from tfrecords_tools.commands import (
+  EXIT_INTERRUPTED,
   EXIT_OK,
   EXIT_PROBLEMS,
-  EXIT_USAGE,
   Parser,
   number,
   run_command,
@@ -39,10 +42,10 @@ from tfrecords_tools.commands import (
 from tfrecords_tools.datasets import SOURCES
 from tfrecords_tools.datasets.source import SourceRequest
 from tfrecords_tools.frames import FrameOptions
-from tfrecords_tools.pipeline import LOCAL_RUNNER, WorkerDied, run_tasks
-from tfrecords_tools.plan import SplitPlan, hold_out, label_names, make_plan
+from tfrecords_tools.pipeline import LOCAL_RUNNER, run_here, run_tasks
+from tfrecords_tools.plan import ShardTask, SplitPlan, hold_out, label_names, make_plan
 from tfrecords_tools.progress import ProgressBar
-from tfrecords_tools.shards import read_result
+from tfrecords_tools.shards import count_convertible
 
 _SOURCE_FLAGS = ('root', 'annotations', 'split', 'fold', 'frame_rate', 'answers')
 _REPORTED_FAILURES = 20
@@ -99,7 +102,7 @@ def _add_output_flags(parser: argparse.ArgumentParser) -> None:
     '--output_dir',
     required=True,
     help='folder of the shards and manifests; may be gs://, s3:// or hdfs:// where Beam is '
-    'installed with it',
+    'installed with it (vidgarden[beam])',
   )
   add(
     '--num_shards',
@@ -163,8 +166,9 @@ def _add_runner_flags(parser: argparse.ArgumentParser) -> None:
   add(
     '--runner',
     default=LOCAL_RUNNER,
-    help='Beam runner, such as FlinkRunner or SparkRunner; its workers need the sources '
-    'and --output_dir at the same paths; default this machine',
+    help='Beam runner, such as FlinkRunner or SparkRunner, where Beam is installed '
+    '(vidgarden[beam]); its workers need the sources and --output_dir at the same paths; '
+    'default this machine, without Beam',
   )
   add(
     '--beam_option',
@@ -198,6 +202,11 @@ def _check_flags(flags: argparse.Namespace) -> None:
         f'--{flag}={getattr(flags, flag)}: expected a path of a file system, which videos '
         'and lists are read from; mount the bucket, or copy from it'
       )
+  for option in flags.beam_option:
+    if not re.fullmatch(r'[A-Za-z_]\w*(=.*)?', option, re.DOTALL):
+      raise UserError(f'--beam_option={option}: expected name=value')
+  if flags.beam_option and flags.runner == LOCAL_RUNNER:
+    raise UserError('--beam_option: is for other runners, name one by --runner')
 
 
 def _frame_options(flags: argparse.Namespace) -> FrameOptions:
@@ -246,48 +255,103 @@ def plan_conversion(flags: argparse.Namespace) -> tuple[list[SplitPlan], Sequenc
   return plans, listing.notes
 
 
-def _finished(
-  flags: argparse.Namespace, plans: Sequence[SplitPlan]
-) -> dict[str, records.Manifest]:
+# What is there of each split, by its name.
+_Findings = Mapping[str, state.Found]
+
+
+def _look(flags: argparse.Namespace, plans: Sequence[SplitPlan]) -> _Findings:
   state.check_labels(flags.output_dir, plans)
   if flags.overwrite:
-    return {}
-  found = {plan.split: state.check_split(flags.output_dir, plan) for plan in plans}
-  return {split: manifest for split, manifest in found.items() if manifest}
+    return {plan.split: state.nothing_found(plan) for plan in plans}
+  return {plan.split: state.look(flags.output_dir, plan) for plan in plans}
+
+
+def _mended(
+  flags: argparse.Namespace, plans: Sequence[SplitPlan], found: _Findings
+) -> list[ShardTask]:
+  """Tries skipped sources again; returns the shards of which one gives a record now."""
+  shards, trials = {}, []
+  for plan in plans:
+    for task, result in state.skipped_before(plan, found[plan.split]):
+      names = {entry.source for entry in result.skipped}
+      clips = [clip for clip in task.clips if clip.name in names]
+      shards[task.path] = dataclasses.replace(task, earlier=result.shard)
+      trials.append(dataclasses.replace(task, clips=clips))
+  if not trials:
+    return []
+  skipped = sum(shard.num_to_convert for shard in shards.values())
+  print(f'tries again: {skipped} sources that gave no record', flush=True)
+  bar = ProgressBar(sum(len(trial.clips) for trial in trials))
+  try:
+    done = run_here(count_convertible, trials, flags.num_workers, bar)
+  finally:
+    bar.close()
+  gains = Counter()
+  for trial, convertible in done:
+    # A source that is listed several times may have given a record for some of them.
+    before = len(trial.clips) - shards[trial.path].num_to_convert
+    gains[trial.path] = max(0, convertible - before)
+  mended = [shard for path, shard in shards.items() if gains[path]]
+  if mended:
+    print(f'{gains.total()} of them give one now; rewrites {len(mended)} shards')
+  return mended
+
+
+def _convert(
+  flags: argparse.Namespace,
+  plans: Sequence[SplitPlan],
+  tasks: Sequence[ShardTask],
+) -> None:
+  """Writes shards of these splits."""
+  total = sum(plan.num_clips for plan in plans)
+  done = total - sum(task.num_to_convert for task in tasks)
+  if done and not all(task.earlier for task in tasks):
+    print(f'goes on with an unfinished conversion: {done} of {total} sources are done')
+  bar = ProgressBar(total, done)
+  try:
+    run_tasks(
+      tasks,
+      runner=flags.runner,
+      options=flags.beam_option,
+      num_workers=flags.num_workers,
+      bar=bar,
+    )
+  except BaseException:
+    # Workers that are stopped because another one failed leave their files behind.
+    for plan in plans if flags.runner == LOCAL_RUNNER else ():
+      state.remove_temporaries(flags.output_dir, plan.split)
+    raise
+  finally:
+    bar.close()
 
 
 def _write_splits(
-  flags: argparse.Namespace, plans: Sequence[SplitPlan]
+  flags: argparse.Namespace,
+  plans: Sequence[SplitPlan],
+  found: _Findings,
+  mended: Sequence[ShardTask],
 ) -> list[records.Manifest]:
   for plan in plans:
     if flags.overwrite:
       state.remove_split(flags.output_dir, plan.split)
     state.begin_split(flags.output_dir, plan)
-  tasks = [task for plan in plans for task in plan.tasks]
-  missing = [task for task in tasks if read_result(task) is None]
-  total = sum(plan.num_clips for plan in plans)
-  done = total - sum(len(task.clips) for task in missing)
-  if done:
-    print(f'goes on with an unfinished conversion: {done} of {total} sources are done')
-  if missing:
-    bar = ProgressBar(total, done)
-    try:
-      run_tasks(
-        missing,
-        runner=flags.runner,
-        options=flags.beam_option,
-        num_workers=flags.num_workers,
-        bar=bar,
-        done=done,
-      )
-    except UserError:
-      # Workers that are stopped because another one failed leave their files behind.
-      for plan in plans if flags.runner == LOCAL_RUNNER else ():
-        state.remove_temporaries(flags.output_dir, plan.split)
-      raise
-    finally:
-      bar.close()
-  return [state.finish_split(flags.output_dir, plan) for plan in plans]
+  new = [
+    task
+    for plan in plans
+    for task, result in zip(plan.tasks, found[plan.split].results, strict=True)
+    if result is None
+  ]
+  if tasks := [*mended, *new]:
+    _convert(flags, plans, tasks)
+  return [
+    state.finish_split(
+      flags.output_dir,
+      plan,
+      found[plan.split],
+      [task for task in mended if task.split == plan.split],
+    )
+    for plan in plans
+  ]
 
 
 def _describe(manifest: records.Manifest) -> str:
@@ -322,6 +386,24 @@ def _report(manifests: Sequence[records.Manifest], max_failed_fraction: float) -
   return EXIT_OK
 
 
+def _check_runner(flags: argparse.Namespace) -> None:
+  """Raises `UserError` for a runner that can't be had, before anything is written."""
+  if flags.runner != LOCAL_RUNNER:
+    from tfrecords_tools import beam
+
+    beam.make_pipeline(flags.runner, flags.beam_option)
+
+
+def _clean(flags: argparse.Namespace, plans: Sequence[SplitPlan]) -> None:
+  """Removes what is left of a process that was killed when it had written everything."""
+  splits = [plan.split for plan in plans]
+  # A finished conversion may lie where nothing can be written.
+  if any(state.has_leftovers(flags.output_dir, split) for split in splits):
+    with state.locked(flags.output_dir, splits):
+      for split in splits:
+        state.clean_split(flags.output_dir, split)
+
+
 def main(arguments: Sequence[str]) -> int:
   """Converts what the flags ask for; returns the exit code."""
   flags = _parser().parse_args(arguments)
@@ -329,35 +411,40 @@ def main(arguments: Sequence[str]) -> int:
   plans, notes = plan_conversion(flags)
   for note in notes:
     print(note)
-  finished = _finished(flags, plans)
-  if len(finished) == len(plans):
-    for plan in plans:
-      state.clean_split(flags.output_dir, plan)
+  found = _look(flags, plans)
+  mended = _mended(flags, plans, found)
+  if all(there.manifest for there in found.values()) and not mended:
+    _clean(flags, plans)
     print(f'already complete: {flags.output_dir} holds this conversion')
-    return _report(list(finished.values()), flags.max_failed_fraction)
-  with state.locked(flags.output_dir, [plan.split for plan in plans]):
-    # Looked at again: another conversion may have ended meanwhile.
-    finished = _finished(flags, plans)
-    open_plans = [plan for plan in plans if plan.split not in finished]
-    written = _write_splits(flags, open_plans) if open_plans else []
-  manifests = {manifest.split: manifest for manifest in written} | finished
-  return _report([manifests[plan.split] for plan in plans], flags.max_failed_fraction)
+    written = []
+  else:
+    _check_runner(flags)
+    with state.locked(flags.output_dir, [plan.split for plan in plans]):
+      # Looked at again: another conversion may have ended meanwhile.
+      again = _look(flags, plans)
+      if again != found:
+        found, mended = again, _mended(flags, plans, again)
+      concerned = {task.split for task in mended}
+      written = _write_splits(
+        flags,
+        [p for p in plans if p.split in concerned or not found[p.split].manifest],
+        found,
+        mended,
+      )
+  manifests = {manifest.split: manifest for manifest in written}
+  return _report(
+    [manifests.get(plan.split) or found[plan.split].manifest for plan in plans],
+    flags.max_failed_fraction,
+  )
 
 
-def _main_or_exit(arguments: Sequence[str]) -> int:
-  """As `main`, but leaves threads behind that would wait for a dead worker."""
+def _main(arguments: Sequence[str]) -> int:
   try:
     return main(arguments)
-  except (WorkerDied, KeyboardInterrupt) as error:
-    line = (
-      f'error: {error}'
-      if isinstance(error, WorkerDied)
-      else ('interrupted; run the same command again to go on')
-    )
-    print(line, file=sys.stderr, flush=True)
-    sys.stdout.flush()
-    os._exit(EXIT_USAGE if isinstance(error, WorkerDied) else 130)
+  except KeyboardInterrupt:
+    print('interrupted; run the same command again to go on', file=sys.stderr)
+    return EXIT_INTERRUPTED
 
 
 if __name__ == '__main__':
-  sys.exit(run_command(_main_or_exit))
+  sys.exit(run_command(_main))

@@ -16,6 +16,7 @@ from tfrecords_tools.datasets.source import Listing, SourceClip, read_lines
 from tfrecords_tools.frames import FrameOptions
 
 CLIPS_A_SHARD = 100
+MENDED_SUFFIX = '.mended'
 _MAX_SHARDS = 99_999
 _SPLIT_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.-]*')
 
@@ -32,6 +33,8 @@ class ShardTask:
     clips: clips in the order of their records.
     label_ids: class name to class id.
     options: which frames to store, and how.
+    earlier: the shard as it was written before some of its sources gave a record; its
+      records are kept. None for a shard that is new.
   """
 
   output_dir: str
@@ -41,12 +44,23 @@ class ShardTask:
   clips: Sequence[SourceClip]
   label_ids: Mapping[str, int]
   options: FrameOptions
+  earlier: records.Shard | None = None
 
   @property
   def path(self) -> str:
     """Path of the shard."""
     name = records.shard_name(self.split, self.shard, self.num_shards)
     return os.path.join(self.output_dir, name)
+
+  @property
+  def written_path(self) -> str:
+    """Where it is written: beside an earlier one, which stays until all are there."""
+    return self.path + (MENDED_SUFFIX if self.earlier else '')
+
+  @property
+  def num_to_convert(self) -> int:
+    """Number of clips whose records aren't there yet."""
+    return len(self.clips) - (self.earlier.records if self.earlier else 0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,30 +1,35 @@
 """Writes one shard: whole, or not at all under its name."""
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 from official.video.data import records
+from official.video.errors import UserError
 from tfrecords_tools import storage
-from tfrecords_tools.clips import build_record
+from tfrecords_tools.clips import build_record, media_id
+from tfrecords_tools.datasets.source import SourceClip
 from tfrecords_tools.decode import SourceError
 from tfrecords_tools.plan import ShardTask
+from tfrecords_tools.pool import tell_nobody
 
 RESULT_SUFFIX = '.json'
-PROGRESS_SUFFIX = '.progress'
 
 
-def progress_path(path: str) -> str:
-  """Where the progress of the shard `path` is kept, on the machine that writes it."""
-  if not storage.is_remote(path):
-    return path + PROGRESS_SUFFIX
-  name = hashlib.sha256(path.encode()).hexdigest()[:24]
-  return os.path.join(tempfile.gettempdir(), f'tfrecords_tools_{name}{PROGRESS_SUFFIX}')
+@dataclasses.dataclass(frozen=True)
+class Step:
+  """What is told of a clip: that it was begun, then how it ended.
+
+  Attributes:
+    clip: its name.
+    converted: whether it gave a record; None at its begin.
+  """
+
+  clip: str
+  converted: bool | None = None
 
 
 class _HashingWriter:
@@ -72,77 +77,111 @@ class ShardResult:
     )
 
 
-def read_result(task: ShardTask) -> ShardResult | None:
-  """The result of a shard that is already written; None where it has to be."""
+def read_result(shard: str, result: str | None = None) -> ShardResult | None:
+  """The result of a shard that is already written; None where it has to be.
+
+  Args:
+    shard: path of the shard.
+    result: path of its result; None for the one beside it.
+  """
   try:
-    result = ShardResult.from_json(storage.read_text(task.path + RESULT_SUFFIX))
-    return result if storage.size(task.path) == result.shard.size else None
+    found = ShardResult.from_json(storage.read_text(result or shard + RESULT_SUFFIX))
+    return found if storage.size(shard) == found.shard.size else None
   except (OSError, ValueError, KeyError, TypeError):
     return None
 
 
-class ShardProgress:
-  """A small file that tells the parent process how far a shard is, a line an event.
+def _converted(
+  task: ShardTask, clip: SourceClip, tell: Callable[[Step], None]
+) -> tuple[bytes, int] | records.Skipped:
+  """The record of a clip and its first class id, or why there is none."""
+  tell(Step(clip.name))
+  try:
+    result = build_record(clip, task.label_ids, task.options)
+  except SourceError as error:
+    tell(Step(clip.name, converted=False))
+    return records.Skipped(clip.name, str(error))
+  tell(Step(clip.name, converted=True))
+  return result
 
-  The first line is the worker's process id, then `> name` begins a clip, `+` and `-` end
-  it well or not.
+
+def _earlier_records(task: ShardTask) -> Iterator[tuple[bytes, int]]:
+  """Records of the earlier shard with their first class ids.
+
+  Raises:
+    UserError: it is not the one that was written.
   """
-
-  def __init__(self, task: ShardTask):
-    self._path = progress_path(task.path)
-    self._file = None
-    # Only for show: a conversion goes on without it.
-    with contextlib.suppress(OSError):
-      self._file = open(self._path, 'w', buffering=1, encoding='utf-8')  # noqa: SIM115
-    self.write(str(os.getpid()))
-
-  def write(self, event: str) -> None:
-    """Appends an event."""
-    if self._file:
-      with contextlib.suppress(OSError):
-        self._file.write(event.replace('\n', ' ') + '\n')
-
-  def close(self) -> None:
-    """Removes the file."""
-    if self._file:
-      with contextlib.suppress(OSError):
-        self._file.close()
-        os.remove(self._path)
+  if task.earlier is None:
+    return
+  with storage.open_to_read(task.path) as file:
+    reader = storage.HashingReader(file, storage.size(task.path))
+    if reader.hexdigest() != task.earlier.sha256:
+      raise UserError(
+        f'{task.path}: is damaged, its SHA-256 is not that of the shard that was written; '
+        'remove it, then the same command makes it again'
+      )
+    file.seek(0)
+    yield from zip(records.read_records(file), task.earlier.labels, strict=True)
 
 
-def _write_clips(task: ShardTask, file: BinaryIO, progress: ShardProgress) -> ShardResult:
+def _outcomes(
+  task: ShardTask, tell: Callable[[Step], None]
+) -> Iterator[tuple[bytes, int] | records.Skipped]:
+  """What becomes of each clip in turn: kept from the earlier shard, or converted now."""
+  earlier = _earlier_records(task)
+  # Earlier records are in the order of the clips, so the next one tells whether a clip
+  # gave one. It is the only one in memory.
+  kept = next(earlier, None)
+  for clip in task.clips:
+    if kept and media_id(kept[0]) == clip.media_id:
+      yield kept
+      kept = next(earlier, None)
+    else:
+      yield _converted(task, clip, tell)
+  if kept:
+    raise UserError(
+      f'{task.path}: holds records in another order than this version gives them; '
+      'convert anew by --overwrite'
+    )
+
+
+def _write_clips(
+  task: ShardTask, file: BinaryIO, tell: Callable[[Step], None]
+) -> ShardResult:
   """Writes the records one by one, so only one clip is ever in memory."""
   writer = _HashingWriter(file)
   lengths, labels, skipped = [], [], []
-  for clip in task.clips:
-    progress.write(f'> {clip.name}')
-    try:
-      record, label = build_record(clip, task.label_ids, task.options)
-    except SourceError as error:
-      skipped.append(records.Skipped(clip.name, str(error)))
-      progress.write('-')
+  for outcome in _outcomes(task, tell):
+    if isinstance(outcome, records.Skipped):
+      skipped.append(outcome)
       continue
+    record, label = outcome
     lengths.append(records.write_record(writer, record))
     labels.append(label)
-    progress.write('+')
   name = os.path.basename(task.path)
   shard = records.Shard(name, writer.hexdigest(), lengths, labels)
   return ShardResult(shard, skipped)
 
 
-def write_shard(task: ShardTask) -> None:
+def write_shard(task: ShardTask, tell: Callable[[Step], None] = tell_nobody) -> None:
   """Writes a shard, then its result beside it.
 
   Equal tasks write equal bytes, so a task may run again, or twice at the same time.
 
+  Args:
+    task: the shard.
+    tell: is told of each clip that is converted.
+
   Raises:
-    UserError: the output can't be written.
+    UserError: the output can't be written, or the earlier shard not be read.
   """
-  progress = ShardProgress(task)
-  try:
-    with storage.whole_file(task.path) as file:
-      result = _write_clips(task, file, progress)
-    with storage.whole_file(task.path + RESULT_SUFFIX) as file:
-      file.write(result.to_json().encode())
-  finally:
-    progress.close()
+  with storage.whole_file(task.written_path) as file:
+    result = _write_clips(task, file, tell)
+  with storage.whole_file(task.written_path + RESULT_SUFFIX) as file:
+    file.write(result.to_json().encode())
+
+
+def count_convertible(task: ShardTask, tell: Callable[[Step], None] = tell_nobody) -> int:
+  """Number of a task's clips that give a record now; writes nothing."""
+  outcomes = (_converted(task, clip, tell) for clip in task.clips)
+  return sum(not isinstance(outcome, records.Skipped) for outcome in outcomes)

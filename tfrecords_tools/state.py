@@ -2,27 +2,42 @@
 
 While a split is being written the folder holds `<split>.conversion.json` with its
 arguments, and beside every finished shard its result. Both go when the manifest, written
-last, has taken their content over.
+last, has taken their content over. Shards to which sources are added that gave no record
+before are written beside the ones they replace, which stay until all are written.
 """
 
 import contextlib
+import dataclasses
+import itertools
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from official.video.data import records
 from official.video.errors import UserError
 from official.video.version import __version__
 from tfrecords_tools import storage
-from tfrecords_tools.plan import SplitPlan
-from tfrecords_tools.shards import PROGRESS_SUFFIX, RESULT_SUFFIX, read_result
+from tfrecords_tools.plan import MENDED_SUFFIX, ShardTask, SplitPlan
+from tfrecords_tools.shards import RESULT_SUFFIX, ShardResult, read_result
 from tfrecords_tools.storage import TEMPORARY_SUFFIX
 
 STATE_SUFFIX = '.conversion.json'
 _LOCK_SUFFIX = '.conversion.lock'
-_LEFTOVER_SUFFIXES = (RESULT_SUFFIX, PROGRESS_SUFFIX)
+# Digits, so that the files of a split `train-extra` are not taken for those of `train`.
+_SHARD = r'-\d{5}-of-\d{5}\.tfrecord'
+_MENDED, _RESULT = re.escape(MENDED_SUFFIX), re.escape(RESULT_SUFFIX)
+_STATE, _LOCK = re.escape(STATE_SUFFIX), re.escape(_LOCK_SUFFIX)
+# What follows the name of a split in files that a process leaves when it is killed; workers
+# once kept their progress in files.
+_TEMPORARY = (
+  rf'({_SHARD}({_MENDED})?({_RESULT})?|{_STATE}|{_LOCK}|'
+  rf'{re.escape(records.MANIFEST_SUFFIX)})\.\w+{re.escape(TEMPORARY_SUFFIX)}|'
+  rf'{_SHARD}\.progress'
+)
+# The same of files that only an unfinished split needs.
+_UNFINISHED = rf'{_SHARD}({_MENDED})?{_RESULT}|{_SHARD}{_MENDED}|{_STATE}'
 
 
 def _path(output_dir: str, split: str, suffix: str) -> str:
@@ -75,22 +90,28 @@ def _check_partial(output_dir: str, plan: SplitPlan) -> bool:
   return True
 
 
-def check_split(output_dir: str, plan: SplitPlan) -> records.Manifest | None:
-  """Looks at what is there of a split.
+@dataclasses.dataclass(frozen=True)
+class Found:
+  """What is there of a split.
 
-  Returns:
-    The manifest of a finished split; None where there is work to do.
+  Attributes:
+    manifest: of a finished split with all its shards; None where there is work to do.
+    results: what became of each shard that is there, None for one to be written.
+  """
+
+  manifest: records.Manifest | None
+  results: Sequence[ShardResult | None]
+
+
+def look(output_dir: str, plan: SplitPlan) -> Found:
+  """Looks at what is there of a split.
 
   Raises:
     UserError: what is there came of other arguments, or isn't ours.
   """
-  manifest_path = os.path.join(output_dir, records.manifest_name(plan.split))
-  if storage.exists(manifest_path):
-    manifest = read_manifest(manifest_path)
-    what = f'a finished conversion of split {plan.split}'
-    _require_same(output_dir, what, manifest.arguments, plan.arguments)
-    # Shards that were lost or cut since are made again, to the same bytes.
-    return manifest if _is_whole(output_dir, manifest) else None
+  names = set(storage.list_folder(output_dir))
+  if records.manifest_name(plan.split) in names:
+    return _look_at_finished(output_dir, plan, names)
   begun = _check_partial(output_dir, plan)
   if not begun and (foreign := _shard_files(output_dir, plan.split)):
     raise UserError(
@@ -98,15 +119,93 @@ def check_split(output_dir: str, plan: SplitPlan) -> records.Manifest | None:
       f'{plan.split} without a manifest; choose another --output_dir, or replace it by '
       '--overwrite'
     )
-  return None
+  return Found(None, _results(plan, [None] * len(plan.tasks), names))
 
 
-def _is_whole(output_dir: str, manifest: records.Manifest) -> bool:
-  paths = [os.path.join(output_dir, shard.file) for shard in manifest.shards]
-  return all(
-    storage.exists(path) and storage.size(path) == shard.size
-    for path, shard in zip(paths, manifest.shards, strict=True)
-  )
+def nothing_found(plan: SplitPlan) -> Found:
+  """What is there of a split that is written anew, whatever there is."""
+  return Found(None, [None] * len(plan.tasks))
+
+
+def _look_at_finished(output_dir: str, plan: SplitPlan, names: Collection[str]) -> Found:
+  path = os.path.join(output_dir, records.manifest_name(plan.split))
+  manifest = read_manifest(path)
+  what = f'a finished conversion of split {plan.split}'
+  _require_same(output_dir, what, manifest.arguments, plan.arguments)
+  listed = _listed_results(path, plan, manifest)
+  # Shards that were lost or cut since are made again, to the same bytes.
+  results = _results(plan, listed, names)
+  if results == listed:
+    return Found(manifest, results)
+  # Another version might write other bytes, and is not to write the half of a split.
+  return Found(None, results) if _is_ours(manifest) else nothing_found(plan)
+
+
+def _is_ours(manifest: records.Manifest) -> bool:
+  return manifest.tool_version == __version__
+
+
+def _listed_results(
+  path: str, plan: SplitPlan, manifest: records.Manifest
+) -> list[ShardResult]:
+  """A manifest's entries shard by shard; it lists skipped sources in their order."""
+  files = [os.path.basename(task.path) for task in plan.tasks]
+  skips = [
+    len(task.clips) - shard.records
+    for task, shard in zip(plan.tasks, manifest.shards, strict=False)
+  ]
+  if (
+    files != [shard.file for shard in manifest.shards]
+    or min(skips) < 0
+    or sum(skips) != len(manifest.skipped)
+  ):
+    raise UserError(
+      f'{path}: its shards and skipped sources are not those of the {plan.num_clips} '
+      'sources that it was made of; replace it by --overwrite'
+    )
+  skipped = iter(manifest.skipped)
+  return [
+    ShardResult(shard, tuple(itertools.islice(skipped, count)))
+    for shard, count in zip(manifest.shards, skips, strict=True)
+  ]
+
+
+def _results(
+  plan: SplitPlan, listed: Sequence[ShardResult | None], names: Collection[str]
+) -> list[ShardResult | None]:
+  """What became of each shard that is there.
+
+  Args:
+    plan: the split.
+    listed: what a manifest says of its shards.
+    names: the files in the folder.
+  """
+
+  def result_of(task: ShardTask, entry: ShardResult | None) -> ShardResult | None:
+    file = os.path.basename(task.path)
+    if file not in names:
+      return None
+    if entry and storage.size(task.path) == entry.shard.size:
+      return entry
+    # A shard that sources were added to may have replaced the earlier one just before its
+    # process was killed; their sizes tell which result it has.
+    for suffix in (RESULT_SUFFIX, MENDED_SUFFIX + RESULT_SUFFIX):
+      if file + suffix in names and (found := read_result(task.path, task.path + suffix)):
+        return found
+    return None
+
+  return list(map(result_of, plan.tasks, listed))
+
+
+def skipped_before(plan: SplitPlan, found: Found) -> list[tuple[ShardTask, ShardResult]]:
+  """Shards of which a source gave no record, as far as they can be mended now."""
+  if found.manifest and not _is_ours(found.manifest):
+    return []
+  return [
+    (task, result)
+    for task, result in zip(plan.tasks, found.results, strict=True)
+    if result and result.skipped
+  ]
 
 
 def check_labels(output_dir: str, plans: Sequence[SplitPlan]) -> None:
@@ -134,28 +233,32 @@ def _shard_files(output_dir: str, split: str) -> list[str]:
   return [path for path in paths if records.manifest_beside(path) == expected]
 
 
+def _remove_matching(output_dir: str, split: str, suffixes: str) -> None:
+  for name in storage.list_folder(output_dir):
+    if re.fullmatch(rf'{re.escape(split)}({suffixes})', name):
+      storage.remove(os.path.join(output_dir, name))
+
+
 def remove_temporaries(output_dir: str, split: str) -> None:
   """Removes what a run left unfinished that was killed or failed."""
-  # Digits, so that the files of a split `train-extra` are not taken for those of `train`.
-  shard = r'-\d{5}-of-\d{5}\.tfrecord(\.json)?'
-  others = '|'.join(re.escape(s) for s in (STATE_SUFFIX, records.MANIFEST_SUFFIX))
-  temporary = rf'({shard}|{others}|{re.escape(_LOCK_SUFFIX)})\.\w+{TEMPORARY_SUFFIX}'
-  leftover = re.compile(
-    rf'{re.escape(split)}({temporary}|{shard}{re.escape(PROGRESS_SUFFIX)})'
-  )
-  for name in storage.list_folder(output_dir):
-    if leftover.fullmatch(name):
-      storage.remove(os.path.join(output_dir, name))
+  _remove_matching(output_dir, split, _TEMPORARY)
+
+
+def clean_split(output_dir: str, split: str) -> None:
+  """Removes what only an unfinished split needs."""
+  _remove_matching(output_dir, split, f'{_UNFINISHED}|{_TEMPORARY}')
+
+
+def has_leftovers(output_dir: str, split: str) -> bool:
+  """Whether there is anything of a finished split that `locked` or `clean_split` remove."""
+  leftover = re.compile(rf'{re.escape(split)}({_UNFINISHED}|{_TEMPORARY}|{_LOCK})')
+  return any(map(leftover.fullmatch, storage.list_folder(output_dir)))
 
 
 def remove_split(output_dir: str, split: str) -> None:
   """Removes what a conversion wrote of a split, the manifest first."""
   storage.remove(os.path.join(output_dir, records.manifest_name(split)))
-  for path in _shard_files(output_dir, split):
-    for suffix in ('', *_LEFTOVER_SUFFIXES):
-      storage.remove(path + suffix)
-  storage.remove(_path(output_dir, split, STATE_SUFFIX))
-  remove_temporaries(output_dir, split)
+  _remove_matching(output_dir, split, f'{_SHARD}|{_UNFINISHED}|{_TEMPORARY}')
 
 
 @contextlib.contextmanager
@@ -192,19 +295,30 @@ def begin_split(output_dir: str, plan: SplitPlan) -> None:
       file.write((json.dumps(_state_of(plan), indent=1, sort_keys=True) + '\n').encode())
 
 
-def finish_split(output_dir: str, plan: SplitPlan) -> records.Manifest:
+def finish_split(
+  output_dir: str, plan: SplitPlan, found: Found, mended: Sequence[ShardTask]
+) -> records.Manifest:
   """Writes the manifest of a split whose shards are all there, and removes the rest.
+
+  Args:
+    output_dir: folder of the shards.
+    plan: the split.
+    found: what was there of it before.
+    mended: those of its shards that replace an earlier one.
 
   Raises:
     UserError: a shard is missing.
   """
-  results = [read_result(task) for task in plan.tasks]
+  for task in mended:
+    if read_result(task.written_path) is None:
+      raise _not_written(task)
+  for task in mended:
+    storage.rename(task.written_path, task.path)
+  names = set(storage.list_folder(output_dir))
+  results = _results(plan, found.results, names)
   for task, result in zip(plan.tasks, results, strict=True):
     if result is None:
-      raise UserError(
-        f'{task.path}: was not written; are --output_dir and the sources on a disk that '
-        'all workers share? The same command goes on from here'
-      )
+      raise _not_written(task)
   done = [result for result in results if result]
   manifest = records.Manifest(
     split=plan.split,
@@ -218,14 +332,12 @@ def finish_split(output_dir: str, plan: SplitPlan) -> records.Manifest:
     os.path.join(output_dir, records.manifest_name(plan.split))
   ) as file:
     file.write(manifest.to_json().encode())
-  clean_split(output_dir, plan)
+  clean_split(output_dir, plan.split)
   return manifest
 
 
-def clean_split(output_dir: str, plan: SplitPlan) -> None:
-  """Removes what only an unfinished split needs."""
-  for task in plan.tasks:
-    for suffix in _LEFTOVER_SUFFIXES:
-      storage.remove(task.path + suffix)
-  storage.remove(_path(output_dir, plan.split, STATE_SUFFIX))
-  remove_temporaries(output_dir, plan.split)
+def _not_written(task: ShardTask) -> UserError:
+  return UserError(
+    f'{task.written_path}: was not written; are --output_dir and the sources on a disk '
+    'that all workers share? The same command goes on from here'
+  )

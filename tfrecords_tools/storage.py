@@ -8,6 +8,7 @@ give what object stores don't: a sync to disk and a lock.
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -35,6 +36,7 @@ _FIXES = {
 # A remote lock is renewed this often, and void when it is older than the second.
 _RENEW_SECONDS = 30.0
 _VOID_SECONDS = 300.0
+_BLOCK = 1 << 20
 
 
 def is_remote(path: str) -> bool:
@@ -52,7 +54,7 @@ def _file_systems(path: str) -> Any:
   """Beam's file systems; raises `UserError` where none is installed for the scheme."""
   from tfrecords_tools.beam import import_beam
 
-  import_beam()
+  import_beam(path)
   from apache_beam.io.filesystems import FileSystems
 
   try:
@@ -105,6 +107,27 @@ class BoundedReader:
     return data
 
 
+class HashingReader(BoundedReader):
+  """A file that hashes what is read of it."""
+
+  def __init__(self, file: BinaryIO, size: int):
+    """Reads `size` bytes of `file` at most."""
+    super().__init__(file, size)
+    self._hash = hashlib.sha256()
+
+  def read(self, size: int) -> bytes:
+    """Reads `size` bytes, fewer at the end."""
+    data = super().read(size)
+    self._hash.update(data)
+    return data
+
+  def hexdigest(self) -> str:
+    """Digest of the whole file; reads what is left."""
+    while self.read(_BLOCK):
+      pass
+    return self._hash.hexdigest()
+
+
 def read_text(path: str) -> str:
   """Reads a UTF-8 file; raises `OSError` or `UnicodeDecodeError`."""
   with open_to_read(path) as file:
@@ -143,6 +166,16 @@ def remove(path: str) -> None:
     _file_systems(path).delete([path])
 
 
+def rename(path: str, target: str) -> None:
+  """Renames a file, over one of that name if there is one."""
+  if is_remote(path):
+    remove(target)
+    _file_systems(path).rename([path], [target])
+  else:
+    os.replace(path, target)
+    _sync_folder(os.path.dirname(target))
+
+
 # --- Writing --------------------------------------------------------------------------
 
 
@@ -171,19 +204,16 @@ def _write_local(temporary: str, path: str) -> Iterator[BinaryIO]:
     yield file
     file.flush()
     os.fsync(file.fileno())
-  os.replace(temporary, path)
-  _sync_folder(os.path.dirname(path))
+  rename(temporary, path)
 
 
 @contextlib.contextmanager
 def _write_remote(temporary: str, path: str) -> Iterator[BinaryIO]:
-  systems = _file_systems(path)
-  file = systems.create(temporary, compression_type='uncompressed')
+  file = _file_systems(path).create(temporary, compression_type='uncompressed')
   # Closing it commits it, half-written or not, so only then is it named.
   with contextlib.closing(file):
     yield cast(BinaryIO, file)
-  remove(path)
-  systems.rename([temporary], [path])
+  rename(temporary, path)
 
 
 def _sync_folder(path: str) -> None:

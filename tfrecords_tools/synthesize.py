@@ -13,23 +13,24 @@ workers, and a larger set begins with the smaller one.
 """
 
 import argparse
-import concurrent.futures
 import contextlib
 import functools
+import itertools
 import json
 import math
-import multiprocessing
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import cv2
 import tqdm
 
 from official.video.errors import UserError
+from tfrecords_tools import pool
+from tfrecords_tools.commands import EXIT_OK, run_command
 from tfrecords_tools.synthesis.annotate import CLASS_NAMES, annotate
 from tfrecords_tools.synthesis.encode import CODECS, encode_video
 from tfrecords_tools.synthesis.render import render
@@ -38,7 +39,6 @@ from tfrecords_tools.synthesis.scene import COLORS, TEXTURES, Config, draw_scene
 LABEL_MAP_NAME = 'label_map.txt'
 _DEFAULT_SPLITS = {'train': 960, 'test': 240}
 _TRAIN_SHARE = 0.8
-_VIDEOS_A_TASK = 8
 
 
 def write_video(
@@ -68,17 +68,27 @@ def _start_worker() -> None:
   cv2.setNumThreads(1)
 
 
-@contextlib.contextmanager
-def _mapper(num_workers: int) -> Iterator[Callable]:
-  """An ordered `map` over worker processes, or the built-in one for a single worker."""
-  if num_workers == 1:
-    yield map
-    return
-  # A forked child of a process with threads may hang.
-  with concurrent.futures.ProcessPoolExecutor(
-    num_workers, multiprocessing.get_context('spawn'), _start_worker
-  ) as executor:
-    yield functools.partial(executor.map, chunksize=_VIDEOS_A_TASK)
+def _write_task(
+  output_dir: str,
+  config: Config,
+  video: tuple[str, int],
+  tell: Callable[[Any], None],
+) -> dict[str, Any]:
+  """`write_video`, as the pool calls it."""
+  return write_video(output_dir, config, video)
+
+
+def _in_order(
+  tasks: Sequence[Any], results: Iterable[tuple[Any, dict[str, Any]]]
+) -> Iterator[dict[str, Any]]:
+  """Results in the order of their tasks, which must differ."""
+  early: dict[Any, dict[str, Any]] = {}
+  pairs = iter(results)
+  for task in tasks:
+    while task not in early:
+      done, result = next(pairs)
+      early[done] = result
+    yield early.pop(task)
 
 
 @contextlib.contextmanager
@@ -121,15 +131,27 @@ def synthesize(
     )
   with _whole_file(os.path.join(output_dir, LABEL_MAP_NAME)) as file:
     file.writelines(f'{name}\n' for name in CLASS_NAMES)
-  work = functools.partial(write_video, output_dir, config)
-  total = sum(splits.values())
-  with _mapper(num_workers) as mapper, tqdm.tqdm(total=total, unit='video') as progress:
-    for split, videos in splits.items():
-      with _whole_file(os.path.join(output_dir, f'{split}.jsonl')) as file:
-        for row in mapper(work, [(split, index) for index in range(videos)]):
-          file.write(json.dumps(row, separators=(',', ':')) + '\n')
-          progress.update()
-  return total
+  work = functools.partial(_write_task, output_dir, config)
+  videos = [(split, index) for split, count in splits.items() for index in range(count)]
+  try:
+    with (
+      pool.results(work, videos, num_workers, initializer=_start_worker) as results,
+      tqdm.tqdm(total=len(videos), unit='video') as progress,
+    ):
+      rows = _in_order(videos, results)
+      for split, count in splits.items():
+        with _whole_file(os.path.join(output_dir, f'{split}.jsonl')) as file:
+          for row in itertools.islice(rows, count):
+            file.write(json.dumps(row, separators=(',', ':')) + '\n')
+            progress.update()
+  except pool.WorkerDied as error:
+    split, index = error.task
+    raise UserError(
+      f'a worker process died while rendering video {index} of {split} ({error}: out of '
+      'memory, killed or crashed); remove --output_dir and run this again, with fewer '
+      '--num_workers if memory is short'
+    ) from error
+  return len(videos)
 
 
 # --- Command line ---------------------------------------------------------------------
@@ -271,8 +293,8 @@ def _splits(args: argparse.Namespace) -> dict[str, int]:
   return dict(_DEFAULT_SPLITS)
 
 
-def run(argv: Sequence[str]) -> None:
-  """Runs the command with the given arguments.
+def run(argv: Sequence[str]) -> int:
+  """Runs the command with the given arguments; returns the exit code.
 
   Raises:
     UserError: an argument is wrong, or the output folder is taken.
@@ -298,15 +320,12 @@ def run(argv: Sequence[str]) -> None:
     f'{total} videos of {len(CLASS_NAMES)} classes in {args.output_dir}: '
     f'{seconds:.1f} s, {total / seconds:.1f} videos/s'
   )
+  return EXIT_OK
 
 
 def main() -> None:
   """The command line: exits with 2 and one line where the user can mend it."""
-  try:
-    run(sys.argv[1:])
-  except UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    sys.exit(2)
+  sys.exit(run_command(run))
 
 
 if __name__ == '__main__':

@@ -12,7 +12,6 @@ Exit codes: 0 no problem; 1 problems, one a line; 2 the request is wrong.
 """
 
 import argparse
-import hashlib
 import itertools
 import math
 import os
@@ -37,7 +36,6 @@ _BOX_KEYS = (
   records.BBOX_XMAX,
 )
 _TYPES = {'bytes': bytes, 'int64': int, 'float': float}
-_BLOCK = 1 << 20
 
 
 def find_manifests(path: str, required: bool = True) -> list[str]:
@@ -210,25 +208,6 @@ def check_record(data: bytes, label_names: Sequence[str], decode: int) -> list[s
 # --- One shard ------------------------------------------------------------------------
 
 
-class _HashingReader(storage.BoundedReader):
-  """A file that hashes what is read of it."""
-
-  def __init__(self, file: BinaryIO, size: int):
-    super().__init__(file, size)
-    self._hash = hashlib.sha256()
-
-  def read(self, size: int) -> bytes:
-    data = super().read(size)
-    self._hash.update(data)
-    return data
-
-  def hexdigest(self) -> str:
-    """Digest of the whole file; reads what is left."""
-    while self.read(_BLOCK):
-      pass
-    return self._hash.hexdigest()
-
-
 class ShardChecker:
   """Checks the shards of one manifest.
 
@@ -256,7 +235,7 @@ class ShardChecker:
   def _check_file(self, shard: records.Shard, file: BinaryIO, size: int) -> Iterator[str]:
     if size != shard.size:
       yield f'has {size} bytes, the manifest says {shard.size}'
-    reader = _HashingReader(file, size)
+    reader = storage.HashingReader(file, size)
     found = 0
     try:
       for index, data in enumerate(records.read_records(reader)):

@@ -1,11 +1,11 @@
 """The conversion end to end: records, bad sources, restarts, exit codes."""
 
-import contextlib
 import importlib.util
 import json
 import os
 import pathlib
 import random
+import re
 import resource
 import shutil
 import signal
@@ -18,6 +18,7 @@ import simplejpeg
 
 from official.video.data import records
 from official.video.version import __version__
+from tests import processes
 from tests.videos import frame_number, write_sound, write_video
 from tfrecords_tools import convert, pipeline, shards
 from tfrecords_tools.commands import run_command
@@ -191,10 +192,10 @@ def test_unfinished_conversion_goes_on(converted, folder, tmp_path, monkeypatch,
   output = tmp_path / 'out'
   written = []
 
-  def write_one(task):
+  def write_one(task, tell):
     if written:
       raise RuntimeError('stopped')
-    written.append(shards.write_shard(task))
+    written.append(shards.write_shard(task, tell))
 
   with monkeypatch.context() as patch:
     patch.setattr(pipeline, 'write_shard', write_one)
@@ -431,7 +432,7 @@ def test_one_worker_needs_no_beam(folder, tmp_path):
 
 def test_modules_hidden_from_beam_can_be_imported_after():
   code = (
-    'import sys; from tfrecords_tools.beam import import_beam; import_beam(); '
+    'import sys; from tfrecords_tools.beam import import_beam; import_beam("x"); '
     "hidden = 'pandas' in sys.modules; import apache_beam, numpy; "
     "import importlib.util; print(hidden, importlib.util.find_spec('pandas') is not None)"
   )
@@ -469,18 +470,14 @@ def test_output_that_is_no_folder(folder, tmp_path, capsys):
   assert capsys.readouterr().err.count('\n') == 1
 
 
-def _worker_ids(output):
-  found = set()
-  for path in output.glob('*.progress'):
-    with contextlib.suppress(OSError, IndexError):
-      found.add(path.read_text().split('\n')[0])
-  return found - {''}
+def _at_work(process, output):
+  """Workers of a process, once there are as many half-written shards."""
+  found = processes.workers(process.pid)
+  return found if found and len(list(output.glob('*.tmp'))) == len(found) else set()
 
 
 def _wait(process, condition, seconds=60):
-  end = time.monotonic() + seconds
-  while process.poll() is None and not condition() and time.monotonic() < end:
-    time.sleep(0.01)
+  processes.wait_until(lambda: process.poll() is not None or condition(), seconds)
 
 
 @pytest.fixture(scope='module')
@@ -538,7 +535,7 @@ def test_two_workers_at_once_quiet_and_equal(longer, unbroken, tmp_path):
 
   def look():
     nonlocal most
-    most = max(most, _worker_ids(tmp_path / 'out'), key=len)
+    most = max(most, _at_work(process, tmp_path / 'out'), key=len)
 
   _wait(process, look)
   stdout, stderr = process.communicate(timeout=60)
@@ -552,11 +549,18 @@ def test_two_workers_at_once_quiet_and_equal(longer, unbroken, tmp_path):
 def test_a_killed_worker_is_reported_and_the_rest_goes_on(longer, unbroken, tmp_path):
   output = tmp_path / 'out'
   process = _start(longer, output, 2)
-  _wait(process, lambda: len(_worker_ids(output)) == 2)
-  os.kill(int(_worker_ids(output).pop()), signal.SIGKILL)
+  _wait(process, lambda: len(_at_work(process, output)) == 2)
+  others = processes.family(process.pid)
+  os.kill(processes.workers(process.pid).pop(), signal.SIGKILL)
   stderr = process.communicate(timeout=60)[1]
   assert process.returncode == 2
-  assert 'a worker process died while converting ' in stderr.splitlines()[-1]
+  lines = [line for line in stderr.splitlines() if 'videos/s' not in line]
+  assert len(lines) == 1
+  assert re.match(
+    r'error: a worker process died while converting c\d/v\d+\.mp4 \(SIGKILL', lines[0]
+  )
+  assert not list(output.glob('*.tmp'))
+  assert processes.all_end(others)
   assert (
     run_here(
       '--source=folder',
@@ -589,22 +593,17 @@ def test_killed_three_times_and_restarted(longer, unbroken, tmp_path, workers):
     _wait(
       process,
       lambda output=output, least=finished: (
-        output.exists()
-        and _worker_ids(output)
-        and len(list(output.glob('*.tfrecord'))) >= least
+        len(list(output.glob('*.tfrecord'))) >= least and list(output.glob('*.tmp'))
       ),
     )
     time.sleep(moments.uniform(0, 0.2))
-    ids = _worker_ids(output)
+    members = processes.family(process.pid)
     process.kill()
     process.communicate()
     assert not (output / 'train.manifest.json').exists()
     for path in output.glob('*.tfrecord'):
       assert path.read_bytes() == unbroken[path.name]
-    time.sleep(1.5)
-    for worker in ids - {str(process.pid)}:
-      with pytest.raises(ProcessLookupError):
-        os.kill(int(worker), 0)
+    assert processes.all_end(members)
     process = _start(longer, output, workers)
     assert process.communicate(timeout=120) and process.returncode == 0
     assert contents(output) == unbroken

@@ -186,7 +186,7 @@ def shelf(tmp_path_factory):
   pytest.importorskip('apache_beam')
   from tfrecords_tools.beam import import_beam
 
-  import_beam()
+  import_beam('shelf://')
   from apache_beam.io.filesystem import FileMetadata
   from apache_beam.io.localfilesystem import LocalFileSystem
 
