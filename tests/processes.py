@@ -2,17 +2,21 @@
 
 import contextlib
 import dataclasses
+import ipaddress
 import os
 import pathlib
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 
 _PROC = pathlib.Path('/proc')
 _TCP_LISTENING, _UDP_UNCONNECTED = '0A', '07'
 _UNIX_ACCEPTS = 1 << 16
+_BYTE_STEP = -1 if sys.byteorder == 'little' else 1
+# Where a line of /proc/net has the inode.
 _INODE = {'tcp': 9, 'tcp6': 9, 'udp': 9, 'udp6': 9, 'unix': 6}
 
 
@@ -101,10 +105,9 @@ def _address(kind: str, fields: list[str]) -> str:
     return fields[7] if len(fields) > 7 else ''
   host, port = fields[1].split(':')
   # Four bytes at a time, each in the order of the machine.
-  words = [bytes.fromhex(host[k : k + 8])[::-1] for k in range(0, len(host), 8)]
-  number = b''.join(words)
-  name = '.'.join(map(str, number)) if len(number) == 4 else number.hex(':', 2)
-  return f'{name} {int(port, 16)}'
+  words = [bytes.fromhex(host[k : k + 8])[::_BYTE_STEP] for k in range(0, len(host), 8)]
+  address = ipaddress.ip_address(b''.join(words))
+  return f'{getattr(address, "ipv4_mapped", None) or address} {int(port, 16)}'
 
 
 def listening(process: int) -> set[str]:

@@ -102,16 +102,7 @@ def _temporaries_removed() -> Iterator[None]:
         os.environ['TMPDIR'] = variable
 
 
-def make_pipeline(runner: str, options: Sequence[str]) -> Any:
-  """An empty pipeline.
-
-  Args:
-    runner: a name that Beam knows.
-    options: pipeline options as `name=value`.
-
-  Raises:
-    UserError: Beam is not installed, or refuses the runner or an option.
-  """
+def _make_pipeline(runner: str, options: Sequence[str]) -> Any:
   beam = import_beam(f'--runner={runner}')
   from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -120,6 +111,20 @@ def make_pipeline(runner: str, options: Sequence[str]) -> Any:
     return beam.Pipeline(runner=runner, options=PipelineOptions(flags))
   except (ValueError, ImportError, AttributeError, SystemExit) as error:
     raise UserError(f'--runner={runner}: Beam refuses it: {error}') from error
+
+
+def check_runner(runner: str, options: Sequence[str]) -> None:
+  """Looks whether a runner can be had.
+
+  Args:
+    runner: a name that Beam knows.
+    options: pipeline options as `name=value`.
+
+  Raises:
+    UserError: Beam is not installed, or refuses the runner or an option.
+  """
+  with _temporaries_removed():
+    _make_pipeline(runner, options)
 
 
 def _user_message(error: BaseException) -> str | None:
@@ -132,20 +137,20 @@ def run_tasks(
   tasks: Sequence[ShardTask], runner: str, options: Sequence[str], bar: ProgressBar
 ) -> None:
   """Writes shards by a runner; see `pipeline.run_tasks`."""
-  pipeline = make_pipeline(runner, options)
-  import apache_beam as beam
+  with _reached_from_here_only(), _temporaries_removed():
+    pipeline = _make_pipeline(runner, options)
+    import apache_beam as beam
 
-  work = pipeline | 'Shards' >> beam.Create(list(tasks), reshuffle=False)
-  # The element is a whole shard: without a reshuffle all would fuse into one bundle.
-  work | beam.Reshuffle() | 'WriteShard' >> beam.Map(write_shard)
-  with (
-    _reached_from_here_only(),
-    _temporaries_removed(),
-    finished_shards_shown(tasks, bar),
-  ):
+    work = pipeline | 'Shards' >> beam.Create(list(tasks), reshuffle=False)
+    # The element is a whole shard: without a reshuffle all would fuse into one bundle.
+    work | beam.Reshuffle() | 'WriteShard' >> beam.Map(write_shard)
     try:
-      pipeline.run().wait_until_finish()
+      with finished_shards_shown(tasks, bar):
+        pipeline.run().wait_until_finish()
     except Exception as error:
       if message := _user_message(error):
         raise UserError(message) from error
-      raise
+      if 'Traceback' in str(error):
+        raise  # Of a worker: what failed there is our code.
+      reason = ' '.join(str(error).split())
+      raise UserError(f'--runner={runner}: {type(error).__name__}: {reason}') from error

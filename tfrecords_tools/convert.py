@@ -391,7 +391,7 @@ def _check_runner(flags: argparse.Namespace) -> None:
   if flags.runner != LOCAL_RUNNER:
     from tfrecords_tools import beam
 
-    beam.make_pipeline(flags.runner, flags.beam_option)
+    beam.check_runner(flags.runner, flags.beam_option)
 
 
 def _clean(flags: argparse.Namespace, plans: Sequence[SplitPlan]) -> None:
