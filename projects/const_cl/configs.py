@@ -69,6 +69,19 @@ class ConstClTask(tasks.PretrainTask):
   l2_weight_decay: float = 1e-6
 
 
+def model_of(task: ConstClTask) -> Model:
+  """A task's model, with what its regions decide.
+
+  Random regions are read as the published code reads them, all others at the cells'
+  middles, unless the local head's `half_pixel_centers` says.
+  """
+  head = task.model.local_head
+  if head.half_pixel_centers is not None:
+    return task.model
+  exact = task.train_data.regions.generator != 'random'
+  return task.model.replace(local_head=head.replace(half_pixel_centers=exact))
+
+
 LEARNING_RATE = 40.96
 WARMUP_STEPS = 2500
 BATCH = 1024

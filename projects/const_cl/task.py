@@ -42,7 +42,7 @@ class ConstClTask(pretraining.TwoViewTask):
 
   def build_model(self) -> model.ConstClModel:
     """Backbone under the global and the local head."""
-    return model.ConstClModel(self.task_config.model)
+    return model.ConstClModel(configs.model_of(self.task_config))
 
   def forward(self, inputs, model, training):
     """What `ConstClModel.pair` returns of the two views, and which regions there are."""

@@ -60,6 +60,10 @@ class ContextHead(hyperparams.Config):
     num_layers: of the decoder.
     num_heads: of a layer.
     norm_epsilon: of layer norm.
+    half_pixel_centers: whether a region reads the cells at their middles; false reads it
+      half a cell off, as the Model Garden's aligner does (see
+      `official.video.heads.regions`). None is true, but for ConST-CL's pretraining on
+      random regions, which was published with that aligner.
   """
 
   samples: int = 4
@@ -69,6 +73,7 @@ class ContextHead(hyperparams.Config):
   num_layers: int = 3
   num_heads: int = 3
   norm_epsilon: float = 1e-12
+  half_pixel_centers: bool | None = None
 
 
 @dataclasses.dataclass
@@ -80,10 +85,13 @@ class ActionHead(hyperparams.Config):
       maps about the key frame.
     samples: of a box along either axis, for 'roi'.
     dropout_rate: share of the pooled feature dropped while training, for 'roi'.
+    half_pixel_centers: whether a box reads the cells at their middles, for 'roi'; see
+      `ContextHead`.
     context: the memory and the decoder, for 'context'.
   """
 
   kind: str = 'roi'
   samples: int = 7
   dropout_rate: float = 0.0
+  half_pixel_centers: bool = True
   context: ContextHead = dataclasses.field(default_factory=ContextHead)

@@ -58,7 +58,10 @@ class ActionHead(tf_keras.layers.Layer):
       queries = self.decoder.regions(maps, boxes)
       return self.decoder(queries, self.decoder.memory(maps))[0]
     sampled = regions.roi_align(
-      tf.reduce_mean(tf.cast(maps, tf.float32), 1), boxes, self._config.samples
+      tf.reduce_mean(tf.cast(maps, tf.float32), 1),
+      boxes,
+      self._config.samples,
+      self._config.half_pixel_centers,
     )
     pooled = tf.reduce_max(sampled, [2, 3])
     count, channels = tf.shape(pooled)[1], pooled.shape[-1]

@@ -191,7 +191,8 @@ class ContextHead(tf_keras.layers.Layer):
   def regions(self, features: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
     """`[B, N, C]` means over boxes `[B, N, 4]` in the key frame of `[B, T, H, W, C]`."""
     middle = features[:, regions.key_frame(features.shape[1])]
-    return regions.region_means(middle, boxes, self._config.samples)
+    half_pixel_centers = self._config.half_pixel_centers is not False
+    return regions.region_means(middle, boxes, self._config.samples, half_pixel_centers)
 
   def memory(self, features: tf.Tensor) -> tf.Tensor:
     """`[B, context_length * H * W, C']` of maps `[B, T, H, W, C]`."""

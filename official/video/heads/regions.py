@@ -4,19 +4,26 @@ import tensorflow as tf
 
 
 def sample_weights(
-  low: tf.Tensor, high: tf.Tensor, cells: int | tf.Tensor, samples: int
+  low: tf.Tensor,
+  high: tf.Tensor,
+  cells: int | tf.Tensor,
+  samples: int,
+  half_pixel_centers: bool = True,
 ) -> tf.Tensor:
   """What each cell of an axis contributes to samples inside an interval.
 
-  Samples lie in the middle of equal parts of the interval; a sample at position p mixes
-  the cells floor(p) and floor(p) + 1 linearly, where cell i is at position i and the last
-  cell goes on beyond the end.
+  Samples lie in the middle of equal parts of the interval; each mixes the two cells next
+  to it linearly. Beyond the first and the last cell's position, these go on.
 
   Args:
     low: `[..., N]` begin of the intervals, as shares of the axis.
     high: `[..., N]` their ends.
     cells: of the axis.
     samples: of an interval.
+    half_pixel_centers: cell i of n stands for its middle, the share (i + 1/2) / n, so a
+      mirrored interval on a mirrored axis has mirrored weights. Otherwise it stands for
+      its beginning, i / n, as in the Model Garden's aligner, which so reads half a cell
+      too far towards the end.
 
   Returns:
     float32 `[..., N, samples, cells]`; the last axis adds up to 1.
@@ -25,20 +32,31 @@ def sample_weights(
   places = (tf.range(samples, dtype=tf.float32) + 0.5) / samples
   position = low[..., None] + (high - low)[..., None] * places
   size = tf.cast(cells, tf.float32)
-  position = tf.clip_by_value(position * size, 0.0, size - 1)
+  position = position * size - (0.5 if half_pixel_centers else 0.0)
+  position = tf.clip_by_value(position, 0.0, size - 1)
+  # A tent of width 2 about the position is 1 - d and d at its two neighbours and 0 at all
+  # other cells: bilinear interpolation without a gather, which accelerators do slowly.
   distance = position[..., None] - tf.range(size, dtype=tf.float32)
   return tf.maximum(0.0, 1.0 - tf.abs(distance))
 
 
-def _axes(features: tf.Tensor, boxes: tf.Tensor, samples: int):
+def _axes(
+  features: tf.Tensor, boxes: tf.Tensor, samples: int, half_pixel_centers: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """`sample_weights` of the boxes along the rows, and along the columns, of the map."""
   top, left, bottom, right = tf.unstack(tf.cast(boxes, tf.float32), axis=-1)
   height, width = tf.unstack(tf.shape(features)[1:3])
-  rows = sample_weights(top, bottom, height, samples)
-  columns = sample_weights(left, right, width, samples)
+  rows = sample_weights(top, bottom, height, samples, half_pixel_centers)
+  columns = sample_weights(left, right, width, samples, half_pixel_centers)
   return rows, columns
 
 
-def roi_align(features: tf.Tensor, boxes: tf.Tensor, samples: int = 4) -> tf.Tensor:
+def roi_align(
+  features: tf.Tensor,
+  boxes: tf.Tensor,
+  samples: int = 4,
+  half_pixel_centers: bool = True,
+) -> tf.Tensor:
   """Samples a grid of features from every box.
 
   Args:
@@ -46,21 +64,27 @@ def roi_align(features: tf.Tensor, boxes: tf.Tensor, samples: int = 4) -> tf.Ten
     boxes: `[B, N, 4]` top, left, bottom, right as shares of the map; computed in float32
       whatever the features' dtype.
     samples: of a box along either axis.
+    half_pixel_centers: where the cells are; see `sample_weights`.
 
   Returns:
     float32 `[B, N, samples, samples, C]`.
 
-  Source: arXiv 1703.06870, with one sample a bin and no half-pixel shift.
+  Source: arXiv 1703.06870, with one sample a bin.
   """
-  rows, columns = _axes(features, boxes, samples)
+  rows, columns = _axes(features, boxes, samples, half_pixel_centers)
   features = tf.cast(features, tf.float32)
   along = tf.einsum('bnjw,bhwc->bnhjc', columns, features)
   return tf.einsum('bnih,bnhjc->bnijc', rows, along)
 
 
-def region_means(features: tf.Tensor, boxes: tf.Tensor, samples: int = 4) -> tf.Tensor:
+def region_means(
+  features: tf.Tensor,
+  boxes: tf.Tensor,
+  samples: int = 4,
+  half_pixel_centers: bool = True,
+) -> tf.Tensor:
   """The mean of `roi_align` over its samples, `[B, N, C]`, without making them."""
-  rows, columns = _axes(features, boxes, samples)
+  rows, columns = _axes(features, boxes, samples, half_pixel_centers)
   rows, columns = (tf.reduce_mean(weights, -2) for weights in (rows, columns))
   weights = rows[..., :, None] * columns[..., None, :]
   return tf.einsum('bnhw,bhwc->bnc', weights, tf.cast(features, tf.float32))

@@ -352,3 +352,26 @@ def test_config_files_belong_to_their_experiments(path):
   rates = params.trainer.optimizer_config.learning_rate
   if rates.type == 'cosine':
     assert rates.cosine.decay_steps == params.trainer.train_steps
+
+
+@pytest.mark.parametrize(
+  ('generator', 'override', 'exact'),
+  [
+    ('random', '', False),
+    ('tracks', '', True),
+    ('grid', '', True),
+    ('boxes', '', True),
+    ('random', 'task.model.local_head.half_pixel_centers: true', True),
+    ('tracks', 'task.model.local_head.half_pixel_centers: false', False),
+  ],
+)
+def test_only_random_regions_are_read_as_published(data, generator, override, exact):
+  params = load('const_cl_pretrain_tiny', data, override)
+  for split in ('train', 'validation'):
+    text = f'task.{split}_data.regions.generator: {generator}'
+    experiment.apply_overrides(params, text, 'test')
+  model = experiment.build_task(params).build_model()
+  maps = np.broadcast_to((np.arange(4, dtype=np.float32) + 0.5) / 4, (1, 2, 1, 4, 4))
+  box = tf.constant([[[0.3, 0.3, 0.7, 0.7]]])
+  found = model.local_head.regions(np.moveaxis(maps, 2, -1)[..., [0, 0]], box)
+  assert float(found[0, 0, 0]) == pytest.approx(0.5 if exact else 0.625, abs=1e-6)
