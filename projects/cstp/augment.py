@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from official.video import draws
-from official.video.augment import photometric, policies
+from official.video.augment import operations, pixels, policies
 
 
-class Sometimes(photometric.PhotometricOp):
+class Sometimes(operations.PhotometricOp):
   """A row of operations, all or none of which get a chance.
 
   Args:
@@ -17,11 +17,11 @@ class Sometimes(photometric.PhotometricOp):
     probability: of the row.
   """
 
-  def __init__(self, ops: Sequence[photometric.PhotometricOp], probability: float):
+  def __init__(self, ops: Sequence[operations.PhotometricOp], probability: float):
     self._ops = list(ops)
     self._probability = probability
 
-  def draw(self, key: tf.Tensor) -> photometric.Draws:
+  def draw(self, key: tf.Tensor) -> operations.Draws:
     """'applied', and '<i>/<name>' for every draw of operation i."""
     drawn = {'applied': draws.bernoulli(key, 'applied', self._probability)}
     for i, op in enumerate(self._ops):
@@ -29,16 +29,16 @@ class Sometimes(photometric.PhotometricOp):
       drawn |= {f'{i}/{name}': value for name, value in own.items()}
     return drawn
 
-  def apply(self, clip: tf.Tensor, drawn: photometric.Draws) -> tf.Tensor:
+  def apply(self, clip: tf.Tensor, drawn: operations.Draws) -> tf.Tensor:
     """Runs the operations that are to act."""
     return self._run(clip, drawn, on_host=False)
 
-  def apply_on_host(self, clip: tf.Tensor, drawn: photometric.Draws) -> tf.Tensor:
+  def apply_on_host(self, clip: tf.Tensor, drawn: operations.Draws) -> tf.Tensor:
     """As `apply`, each operation as suits a CPU."""
-    scaled = photometric.to_float(clip) if clip.dtype == tf.uint8 else clip
+    scaled = pixels.as_float(clip)
     return self._run(scaled, drawn, on_host=True)
 
-  def _run(self, clip: tf.Tensor, drawn: photometric.Draws, on_host: bool) -> tf.Tensor:
+  def _run(self, clip: tf.Tensor, drawn: operations.Draws, on_host: bool) -> tf.Tensor:
     for i, op in enumerate(self._ops):
       prefix = f'{i}/'
       own = {
@@ -50,12 +50,12 @@ class Sometimes(photometric.PhotometricOp):
     return clip
 
 
-def _run_one(change, clip: tf.Tensor, drawn: photometric.Draws) -> tf.Tensor:
+def _run_one(change, clip: tf.Tensor, drawn: operations.Draws) -> tf.Tensor:
   changed = tf.cond(drawn['applied'], lambda: change(clip, drawn), lambda: clip)
   return tf.ensure_shape(changed, clip.shape)
 
 
-class Tilt(photometric.PhotometricOp):
+class Tilt(operations.PhotometricOp):
   """Rotates by a small angle about the centre; nearest pixel, black beyond the edge.
 
   Args:
@@ -67,7 +67,7 @@ class Tilt(photometric.PhotometricOp):
     self._max_degrees = max_degrees
     self._probability = probability
 
-  def draw(self, key: tf.Tensor) -> photometric.Draws:
+  def draw(self, key: tf.Tensor) -> operations.Draws:
     """Scalars 'applied' and 'degrees', counter-clockwise."""
     limit = self._max_degrees
     return {
@@ -75,7 +75,7 @@ class Tilt(photometric.PhotometricOp):
       'applied': draws.bernoulli(key, 'applied', self._probability),
     }
 
-  def apply(self, clip: tf.Tensor, drawn: photometric.Draws) -> tf.Tensor:
+  def apply(self, clip: tf.Tensor, drawn: operations.Draws) -> tf.Tensor:
     """Looks up, for every pixel, the one it comes from."""
     frames, height, width, channels = clip.shape
     angle = drawn['degrees'] * (math.pi / 180)
@@ -86,13 +86,13 @@ class Tilt(photometric.PhotometricOp):
     column = tf.round(cosine * right - sine * down + (width - 1) / 2)
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     place = tf.cast(tf.where(inside, row * width + column, 0.0), tf.int32)
-    pixels = tf.reshape(clip, [frames, height * width, channels])
-    tilted = tf.gather(pixels, tf.reshape(place, [-1]), axis=1)
+    flat = tf.reshape(clip, [frames, height * width, channels])
+    tilted = tf.gather(flat, tf.reshape(place, [-1]), axis=1)
     tilted = tf.reshape(tilted, clip.shape)
     return tf.where(inside[None, ..., None], tilted, 0.0)
 
 
-class OneChannel(photometric.PhotometricOp):
+class OneChannel(operations.PhotometricOp):
   """Takes the colour away: one channel, drawn for the clip, stands for all three.
 
   Args:
@@ -104,7 +104,7 @@ class OneChannel(photometric.PhotometricOp):
     self._probability = probability
     self._by_frame = by_frame
 
-  def draw(self, key: tf.Tensor) -> photometric.Draws:
+  def draw(self, key: tf.Tensor) -> operations.Draws:
     """'applied', 'channel', and 'frames', the key of the frames' own channels."""
     return {
       'channel': draws.integer(key, 'channel', 3),
@@ -112,7 +112,7 @@ class OneChannel(photometric.PhotometricOp):
       'applied': draws.bernoulli(key, 'applied', self._probability),
     }
 
-  def apply(self, clip: tf.Tensor, drawn: photometric.Draws) -> tf.Tensor:
+  def apply(self, clip: tf.Tensor, drawn: operations.Draws) -> tf.Tensor:
     """Copies the channel."""
     frames = clip.shape[0]
     channel = tf.repeat(drawn['channel'][None], frames)
@@ -127,16 +127,16 @@ class OneChannel(photometric.PhotometricOp):
 def _policy(by_frame: bool) -> policies.Policy:
   ops = [
     Tilt(),
-    photometric.ColorJitter(0.4, 0.4, 0.4, 0.1, probability=0.8),
+    operations.ColorJitter(0.4, 0.4, 0.4, 0.1, probability=0.8),
     OneChannel(by_frame=by_frame),
-    photometric.GaussianBlur(0.1, 2.0, probability=0.5),
+    operations.GaussianBlur(0.1, 2.0, probability=0.5),
   ]
   return policies.Policy([[Sometimes(ops, 0.3)]])
 
 
 def cstp_finetune() -> policies.Policy:
   """Colour jitter with probability 0.3, as CSTP's fine-tuning has it."""
-  return policies.Policy([[photometric.ColorJitter(0.4, 0.4, 0.4, 0.1, probability=0.3)]])
+  return policies.Policy([[operations.ColorJitter(0.4, 0.4, 0.4, 0.1, probability=0.3)]])
 
 
 def cstp() -> policies.Policy:

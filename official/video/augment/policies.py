@@ -7,10 +7,10 @@ import gin
 import tensorflow as tf
 
 from official.video import draws
-from official.video.augment import photometric
+from official.video.augment import operations, pixels
 from official.video.settings import registry
 
-Ops: TypeAlias = Sequence[photometric.PhotometricOp]
+Ops: TypeAlias = Sequence[operations.PhotometricOp]
 
 
 class Policy:
@@ -23,7 +23,7 @@ class Policy:
   def __init__(self, views: Sequence[Ops]):
     self._views = [list(ops) for ops in views]
 
-  def draw(self, key: tf.Tensor, view: int) -> dict[str, photometric.Draws]:
+  def draw(self, key: tf.Tensor, view: int) -> dict[str, operations.Draws]:
     """What `__call__` draws under a key, by the name of the operation ('ColorJitter/0')."""
     return {name: op.draw(subkey) for name, op, subkey in self._keyed(key, view)}
 
@@ -38,12 +38,7 @@ class Policy:
     Returns:
       float32 [T, H, W, 3] in [0, 1].
     """
-    augmented = clip
-    for _, op, subkey in self._keyed(key, view):
-      augmented = op(augmented, subkey)
-    return (
-      augmented if self._views[view % len(self._views)] else photometric.to_float(clip)
-    )
+    return self._augmented(clip, key, view, on_device=False)
 
   def batch(self, clips: tf.Tensor, keys: tf.Tensor, view: int) -> tf.Tensor:
     """Augments one view of a batch, each clip as `__call__` would; for train steps.
@@ -69,7 +64,7 @@ class Policy:
   ) -> tf.Tensor:
     for _, op, subkey in self._keyed(key, view):
       clip = op(clip, subkey, on_device)
-    return clip if clip.dtype.is_floating else photometric.to_float(clip)
+    return pixels.as_float(clip)
 
   def _keyed(self, key: tf.Tensor, view: int):
     """Name, operation and key of each operation; names count repeats."""
@@ -84,19 +79,19 @@ class Policy:
 
 def cvrl() -> Policy:
   """CVRL as released: the second view is rarely blurred and sometimes solarized."""
-  shared = [photometric.ColorJitter(), photometric.Grayscale()]
-  first = [*shared, photometric.GaussianBlur(probability=1.0)]
+  shared = [operations.ColorJitter(), operations.Grayscale()]
+  first = [*shared, operations.GaussianBlur(probability=1.0)]
   second = [
     *shared,
-    photometric.GaussianBlur(probability=0.1),
-    photometric.Solarize(),
+    operations.GaussianBlur(probability=0.1),
+    operations.Solarize(),
   ]
   return Policy([first, second])
 
 
 def cvrl_paper() -> Policy:
   """CVRL as the paper's algorithm lists it: jitter and grayscale, for both views."""
-  return Policy([[photometric.ColorJitter(), photometric.Grayscale()]])
+  return Policy([[operations.ColorJitter(), operations.Grayscale()]])
 
 
 def none() -> Policy:

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from official.video import draws
-from official.video.augment import geometric, photometric, policies
+from official.video.augment import geometric, operations, pixels, policies
 from official.video.configs import data as data_config
 from official.video.data import samplers
 from official.video.errors import UserError
@@ -80,12 +80,12 @@ def test_a_batch_is_its_clips_one_by_one(jit, view):
 
 def test_the_operations_run_in_order_on_their_own_keys():
   policy = policies.Policy(
-    [[photometric.Solarize(0.6, 1.0), photometric.Solarize(0.3, 1.0)]]
+    [[operations.Solarize(0.6, 1.0), operations.Solarize(0.3, 1.0)]]
   )
-  once = photometric.solarize(photometric.to_float(tf.constant(CLIP)), tf.constant(0.6))
-  expected = photometric.solarize(once, tf.constant(0.3))
+  once = pixels.solarize(pixels.to_float(tf.constant(CLIP)), tf.constant(0.6))
+  expected = pixels.solarize(once, tf.constant(0.3))
   np.testing.assert_allclose(policy(tf.constant(CLIP), KEY, 0), expected, atol=1e-6)
-  twice = policies.Policy([[photometric.ColorJitter(), photometric.ColorJitter()]]).draw(
+  twice = policies.Policy([[operations.ColorJitter(), operations.ColorJitter()]]).draw(
     KEY, 0
   )
   assert list(twice) == ['ColorJitter/0', 'ColorJitter/1']
