@@ -11,6 +11,15 @@ from official.video.backbones.batch_norm import BatchNormalization
 from official.video.configs import backbones
 from tests import goldens
 
+# By file of goldens, its net's first map: the original's module, our layer, its strides.
+FIRST_MAPS = {
+  'cstp_c3d.npz': ('conv1', 'conv1', (1, 1, 1)),
+  'cstp_r21d.npz': ('conv1', 'conv1/temporal_conv', (1, 2, 2)),
+  'cstp_r3d18.npz': ('conv1', 'conv1', (1, 2, 2)),
+  'cstp_s3d.npz': ('block1', 'Conv_1a/bn2/activation', (2, 2, 2)),
+  'cstp_i3d.npz': ('conv3d_1a_7x7', 'conv3d_1a_7x7/batch3d/activation', (2, 2, 2)),
+}
+
 # PyTorch leaf names of a layer's variables, and the axes that make its tensor of ours.
 CONV = {'kernel': ('weight', (4, 3, 0, 1, 2)), 'bias': ('bias', (0,))}
 DENSE = {'kernel': ('weight', (1, 0)), 'bias': ('bias', (0,))}
@@ -64,16 +73,61 @@ def fill(layers, prefix: str, gain: float = 1.0) -> None:
     variable.assign(value.transpose(np.argsort(axes)))
 
 
-def filled(family: str, gain: float = 1.0, **fields) -> tf_keras.Model:
-  """The net with the goldens' weights of the online net."""
-  net = build(family, unsynchronized(), **fields)
+def filled(family: str, file: str) -> tf_keras.Model:
+  """The net with the weights of the online net behind a file of goldens."""
+  net = build(family, unsynchronized())
   own = {k: v for k, v in pytorch_layers(net).items() if not k.startswith('block')}
-  fill(own, 'online_net.', gain)
+  fill(own, 'online_net.', float(goldens.golden(file)['meta/conv_gain']))
   return net
 
 
-def clip(name: str, shape=(2, 16, 112, 112, 3)) -> np.ndarray:
+def clip(name: str, shape) -> np.ndarray:
   return goldens.fill(f'cstp/{name}', shape, 'clip')
+
+
+def clips(net: tf_keras.Model, file: str) -> tuple[np.ndarray, np.ndarray]:
+  """Both clips of a file of goldens; `net` holds the goldens' weights."""
+  arrays = goldens.golden(file)
+  child, name, strides = FIRST_MAPS[file]
+  first = tf_keras.Model(net.input, net.get_layer(name).output)
+
+  def fits(values):
+    mean = pooled(first(values))
+    return goldens.relative_error(mean, arrays[f'eval/stage_mean/{child}']) < 1e-4
+
+  shape = arrays[f'eval/stage_shape/{child}']
+  found = goldens.clip('cstp/clip1', shape, strides, fits)
+  return found, clip('clip2', found.shape)
+
+
+def resnet_clip(net: tf_keras.Model, file: str, name: str, pixels=lambda x: x):
+  """The clip behind a file of golden endpoints; `net` holds the goldens' weights.
+
+  Args:
+    net: a ResNet of published strides.
+    file: of golden arrays.
+    name: of the clip, for `goldens.fill`.
+    pixels: makes the net's input of it.
+  """
+  arrays = goldens.golden(file)
+  first = tf_keras.Model(net.input, net.output['2'])
+
+  def fits(values):
+    mean = tf.reduce_mean(first(pixels(values)), [2, 3])
+    return goldens.relative_error(mean, arrays['endpoint_2/spatial_mean']) < 1e-4
+
+  return pixels(goldens.clip(name, arrays['endpoint_2/shape'], (2, 4, 4), fits))
+
+
+def assert_golden_endpoint(actual: tf.Tensor, file: str, endpoint: str) -> None:
+  """Asserts shape, means over space and a corner's values of a ResNet's endpoint."""
+  arrays, key = goldens.golden(file), f'endpoint_{endpoint}/'
+  assert tuple(actual.shape) == tuple(arrays[key + 'shape'])
+  mean = tf.reduce_mean(actual, [2, 3])
+  assert goldens.relative_error(mean, arrays[key + 'spatial_mean']) < 1e-4
+  corner = arrays[key + 'corner']
+  cut = actual[0][tuple(slice(n) for n in corner.shape)]
+  assert goldens.relative_error(cut, corner) < 1e-4
 
 
 def assert_golden_stages(
@@ -90,12 +144,11 @@ def assert_golden_stages(
     Our pooled feature and the golden one.
   """
   arrays = goldens.golden(file)
-  outputs = {child: net.get_layer(name).output for child, name in children.items()}
+  stored = goldens.cases(file, 'eval/stage_mean/(.+)')
+  outputs = {child: net.get_layer(children[child]).output for child in stored}
   last = net.output['5']
-  actual = tf_keras.Model(net.input, outputs | {'last': last})(clip('clip1'))
-  stored = {k.rsplit('/', 1)[-1] for k in arrays.files if k.startswith('eval/stage')}
-  assert stored == set(children)
-  for child in children:
+  actual = tf_keras.Model(net.input, outputs | {'last': last})(clips(net, file)[0])
+  for child in stored:
     shape = tuple(arrays[f'eval/stage_shape/{child}'])
     assert tuple(actual[child].shape) == shape, child
     mean, expected = pooled(actual[child]), arrays[f'eval/stage_mean/{child}']
@@ -106,8 +159,8 @@ def assert_golden_stages(
 def assert_golden_statistics(net: tf_keras.Model, file: str) -> None:
   """Asserts the moving statistics after training mode on one clip, then the other."""
   arrays = goldens.golden(file)
-  for name in ('clip1', 'clip2'):
-    net(clip(name), training=True)
+  for values in clips(net, file):
+    net(values, training=True)
   prefix, ours = 'train/bn/online_net.', tensors(pytorch_layers(net))
   keys = [k.removeprefix(prefix) for k in arrays.files if k.startswith(prefix)]
   keys = [key for key in keys if not key.startswith('project.')]

@@ -6,18 +6,12 @@ import tensorflow as tf
 
 from official.video.losses import info_nce
 from official.video.projects.const_cl import losses
-from tests.goldens import golden, relative_error
+from tests.goldens import cases, golden, relative_error
 
-CASES = {
-  'tau0.2': (0.2, True, None),
-  'tau0.07': (0.07, True, None),
-  'tau0.2_unnormalized': (0.2, False, None),
-  'tau0.2_all_valid': (0.2, True, 'all'),
-  'tau0.2_view_a_all_invalid': (0.2, True, 'none of a'),
-}
+FILE = 'constcl_losses.npz'
 
 
-def inputs(arrays, name, masks=None):
+def inputs(arrays, name, variant=''):
   a, b, a2b, b2a, mask_a, mask_b = (
     arrays[f'local_{name}/in/{key}']
     for key in (
@@ -26,38 +20,45 @@ def inputs(arrays, name, masks=None):
     )
   )
   valid = np.stack([mask_a, mask_b], 1)
-  if masks == 'all':
-    valid = np.ones_like(valid)
-  elif masks:
-    valid = np.stack([np.zeros_like(mask_a), np.ones_like(mask_b)], 1)
+  if variant in ('_all_valid', '_view_a_all_invalid'):
+    valid[:] = True
+    valid[:, 0] = variant == '_all_valid'
   return (tf.constant(np.stack(pair, 1)) for pair in ((a, b), (a2b, b2a))), valid
 
 
-@pytest.mark.parametrize('name', 'ab')
-@pytest.mark.parametrize('case', CASES)
-def test_golden_local_loss(name, case):
-  arrays = golden('constcl_losses.npz')
-  temperature, normalize, masks = CASES[case]
-  pairs, valid = inputs(arrays, name, masks)
+@pytest.mark.parametrize(
+  ('name', 'temperature', 'variant'), cases(FILE, r'local_([^/]+)/tau([\d.]+)(\w*)/loss')
+)
+def test_golden_local_loss(name, temperature, variant):
+  arrays = golden(FILE)
+  known = ('', '_unnormalized', '_all_valid', '_view_a_all_invalid')
+  assert variant in known
+  pairs, valid = inputs(arrays, name, variant)
   result = losses.local_loss(
     *pairs,
     tf.constant(valid),
-    temperature=temperature,
-    normalize=normalize,
+    temperature=float(temperature),
+    normalize=variant != '_unnormalized',
     reference_compatible=True,
   )
-  key = f'local_{name}/{case}/'
-  assert relative_error(result.loss, arrays[key + 'loss']) < 1e-4
+  expected = arrays[f'local_{name}/tau{temperature}{variant}/loss']
+  assert relative_error(result.loss, expected) < 1e-4
 
 
-@pytest.mark.parametrize('name', 'ab')
-def test_golden_local_gradients(name):
-  arrays = golden('constcl_losses.npz')
+@pytest.mark.parametrize(
+  ('name', 'temperature'), cases(FILE, r'local_([^/]+)/tau([\d.]+)/grad/.+')
+)
+def test_golden_local_gradients(name, temperature):
+  arrays = golden(FILE)
   (regions, reconstructed), valid = inputs(arrays, name)
   with tf.GradientTape() as tape:
     tape.watch([regions, reconstructed])
     loss = losses.local_loss(
-      regions, reconstructed, tf.constant(valid), reference_compatible=True
+      regions,
+      reconstructed,
+      tf.constant(valid),
+      temperature=float(temperature),
+      reference_compatible=True,
     ).loss
   gradients = tape.gradient(loss, [regions, reconstructed])
   for gradient, keys in zip(
@@ -66,16 +67,17 @@ def test_golden_local_gradients(name):
     strict=True,
   ):
     for view, key in enumerate(keys):
-      expected = arrays[f'local_{name}/tau0.2/grad/{key}']
+      expected = arrays[f'local_{name}/tau{temperature}/grad/{key}']
       assert relative_error(gradient[:, view], expected) < 1e-3
 
 
-@pytest.mark.parametrize('batch', [4, 16])
-@pytest.mark.parametrize('temperature', [0.1, 0.5])
+@pytest.mark.parametrize(
+  ('batch', 'temperature'), cases(FILE, r'global_(\d+)/tau([\d.]+)/loss')
+)
 def test_golden_global_loss(batch, temperature):
-  arrays = golden('constcl_losses.npz')
+  arrays = golden(FILE)
   rows = arrays[f'global_{batch}/in/embeddings']
-  result = info_nce.info_nce(*np.split(rows, 2), temperature)
+  result = info_nce.info_nce(*np.split(rows, 2), float(temperature))
   expected = arrays[f'global_{batch}/tau{temperature}/loss']
   assert relative_error(result.loss, expected) < 1e-4
 

@@ -14,6 +14,9 @@ from official.video.projects.cstp import augment, data
 from tests import clips, goldens
 
 HEIGHT, WIDTH, FRAMES = 96, 128, 250
+FILE = 'cstp_samplers.npz'
+SHORT = goldens.cases(FILE, r'pretrain_short/N(\d+)')
+STEPS = len(goldens.golden(FILE)[f'pretrain_short/N{SHORT[0]}'])
 
 
 @functools.cache
@@ -200,47 +203,49 @@ def test_labels_are_balanced():
 
 @pytest.mark.parametrize('reference_compatible', [False, True])
 def test_clips_stay_in_the_video(reference_compatible):
-  golden = goldens.golden('cstp_samplers.npz')
+  golden = goldens.golden(FILE)
   for frames, label in zip(
     golden['playback_max_label/N'], golden['playback_max_label/label'], strict=True
   ):
     made = many(
       lambda key, n=int(frames): data.temporal_pair(
-        key, n, 16, reference_compatible=reference_compatible
+        key, n, STEPS, reference_compatible=reference_compatible
       ),
       60,
     )
     assert made.indices.min() >= 0 and made.indices.max() < frames
     if reference_compatible:
       assert made.playback.max() == label
-    short = frames <= 15 * 2**made.playback
+    short = frames <= (STEPS - 1) * 2**made.playback
     assert (made.temporal[short] == 0).all()
     assert (np.diff(made.indices[~short]) > 0).all()
 
 
-@pytest.mark.parametrize('frames', [8, 9, 12, 15])
+@pytest.mark.parametrize('frames', SHORT)
 def test_short_videos_repeat_as_in_the_reference(frames):
-  golden = goldens.golden('cstp_samplers.npz')
-  pair = data.temporal_pair(draws.sample_key(0, 0, 0), frames, 16)
+  golden = goldens.golden(FILE)
+  expected = golden[f'pretrain_short/N{frames}']
+  pair = data.temporal_pair(draws.sample_key(0, 0, 0), int(frames), STEPS)
   for clip in pair.indices:
-    np.testing.assert_array_equal(clip + 1, golden[f'pretrain_short/N{frames}'])
+    np.testing.assert_array_equal(clip + 1, expected)
   labels = [int(pair.temporal), int(pair.playback)]
   assert labels == golden[f'pretrain_short/N{frames}_labels'].tolist()
 
 
 def test_shifts_are_exact_or_the_references():
-  golden = goldens.golden('cstp_samplers.npz')
+  golden = goldens.golden(FILE)
+  rates = golden['temporal_shift/strides']
+  assert rates.tolist() == list(data.PLAYBACK)
+  np.testing.assert_allclose(data.RATES, golden['temporal_shift/overlap_rate'])
   as_coded = golden['temporal_shift/as_coded']
-  assert data.temporal_shifts(16, 1, True) == as_coded.tolist()
-  assert data.temporal_shifts(16) == [
-    [0, 3 * r, 6 * r, 9 * r, 12 * r] for r in (1, 2, 4, 8)
-  ]
+  assert data.temporal_shifts(STEPS, 1, True) == as_coded.tolist()
+  assert data.temporal_shifts(16) == [[0, 3 * r, 6 * r, 9 * r, 12 * r] for r in rates]
   for _, playback, temporal, first, second in golden['temporal_pairs']:
-    assert abs(first - second) == data.temporal_shifts(16, 1, True)[playback][temporal]
+    assert abs(first - second) == as_coded[playback][temporal]
 
 
 def test_second_windows_are_the_references():
-  for row in goldens.golden('cstp_samplers.npz')['spatial_pairs']:
+  for row in goldens.golden(FILE)['spatial_pairs']:
     _, _, x, y, w, h, label, corner, shared_w, x2, y2, _, _ = (int(v) for v in row)
     shared_h = min(int(data.RATES[label] * w * h / shared_w), h)
     top, left = data.shifted_corner((y, x, h, w), corner, (shared_h, shared_w))

@@ -96,6 +96,8 @@ def golden_step(family, file):
         key, weight.shape, gain=gain if len(weight.shape) == 5 else 1.0
       )
       weight.variable.assign(weight.to_keras(value))
+  assert_golden_heads(net, arrays)
+  clips = backbones.clips(net.online_backbone, file)
   labels = {
     'spatial_label': arrays['labels/spa'],
     'temporal_label': arrays['labels/tem'],
@@ -107,7 +109,7 @@ def golden_step(family, file):
   def run():
     momentum.average_into(net.averaged(), 0.996)
     with tf.GradientTape() as tape:
-      outputs = net.pair(backbones.clip('clip1'), backbones.clip('clip2'), training=True)
+      outputs = net.pair(*clips, training=True)
       terms = losses.per_sample(outputs, labels)
       terms = {name: tf.reduce_mean(value) for name, value in terms.items()}
       terms['total'] = losses.total(terms)
@@ -153,6 +155,16 @@ def test_one_step_is_the_references(family, file, in_float64):
     assert float(terms[name]) == pytest.approx(expected, rel=of_losses), name
   assert_golden_state(arrays, weights)
   assert_golden_gradients(arrays, weights, gradients, loose)
+
+
+def assert_golden_heads(net, arrays):
+  """The projector, where there is one, and the predictor on the golden feature."""
+  embedding = arrays['eval/feature']
+  if net.online_projector is not None:
+    embedding = net.online_projector(embedding)
+    assert goldens.relative_error(embedding, arrays['eval/projection']) < 1e-4
+  prediction = net.predictor(embedding)
+  assert goldens.relative_error(prediction, arrays['eval/prediction']) < 1e-4
 
 
 def assert_golden_state(arrays, weights):

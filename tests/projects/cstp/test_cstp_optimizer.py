@@ -8,11 +8,16 @@ from official.modeling import optimization
 from official.video.projects.cstp import optimizer
 from tests import goldens
 
+RATES = r'lr/base([\d.]+)_epochs(\d+)'
 
-@pytest.mark.parametrize('case', ['clipped', 'unclipped'])
+
+@pytest.mark.parametrize(
+  'case', goldens.cases('cstp_optimizer.npz', '(.+)/gradient_scale')
+)
 def test_steps_are_those_of_pytorch(case):
   arrays = goldens.golden('cstp_optimizer.npz')
-  shapes = [arrays[f'{case}/step0/p{i}'].shape for i in range(2)]
+  count = len(goldens.cases('cstp_optimizer.npz', rf'{case}/step0/p(\d+)'))
+  shapes = [arrays[f'{case}/step0/p{i}'].shape for i in range(count)]
   variables = [
     tf.Variable(goldens.fill(f'sgd/p{i}', shape, 'input'))
     for i, shape in enumerate(shapes)
@@ -33,13 +38,14 @@ def test_steps_are_those_of_pytorch(case):
       assert error < 2e-6, (step, i)
 
 
-@pytest.mark.parametrize('base', [0.09, 0.03])
-def test_learning_rates_are_the_published_ones(base):
-  rates = goldens.golden('cstp_samplers.npz')[f'lr/base{base}_epochs300']
-  schedule = optimizer.EpochwiseCosine(base, epochs=300, steps_per_epoch=7)
-  ours = [float(schedule(7 * epoch + epoch % 7)) for epoch in range(300)]
+@pytest.mark.parametrize(('base', 'epochs'), goldens.cases('cstp_samplers.npz', RATES))
+def test_learning_rates_are_the_published_ones(base, epochs):
+  rates = goldens.golden('cstp_samplers.npz')[f'lr/base{base}_epochs{epochs}']
+  epochs = int(epochs)
+  schedule = optimizer.EpochwiseCosine(float(base), epochs=epochs, steps_per_epoch=7)
+  ours = [float(schedule(7 * epoch + epoch % 7)) for epoch in range(epochs)]
   np.testing.assert_allclose(ours, rates, rtol=1e-4, atol=2e-8)
-  assert float(schedule(7 * 300)) == ours[-1]
+  assert float(schedule(7 * epochs)) == ours[-1]
 
 
 def test_is_configured_like_the_model_gardens():

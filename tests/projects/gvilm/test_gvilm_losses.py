@@ -6,44 +6,47 @@ import tensorflow as tf
 
 from official.video.errors import UserError
 from official.video.projects.gvilm import losses
-from tests.goldens import golden, relative_error
+from tests.goldens import cases, golden, relative_error
 
 TOLERANCE = 1e-6
+FILE = 'gvilm_losses.npz'
 
 
 @pytest.fixture(scope='module')
 def expected():
-  return golden('gvilm_losses.npz')
+  return golden(FILE)
 
 
 def random(*shape, seed=0):
   return tf.constant(np.random.default_rng(seed).normal(size=shape))
 
 
-@pytest.mark.parametrize('tau', [1.0, 0.1])
+@pytest.mark.parametrize('tau', cases(FILE, r'temporal/tau([\d.]+)/mse'))
 def test_temporal_grouping_equals_the_goldens(expected, tau):
   features = expected['temporal/in/clip_features']
   mask = expected['temporal/in/foreground_mask']
   for form in ('mse', 'ce'):
-    loss = losses.temporal_grouping(features, mask, tau, form).loss
+    loss = losses.temporal_grouping(features, mask, float(tau), form).loss
     assert relative_error(loss, expected[f'temporal/tau{tau}/{form}']) < TOLERANCE
-  probabilities = losses.assignment_probabilities(features, mask, tau)
+  probabilities = losses.assignment_probabilities(features, mask, float(tau))
   golden_probabilities = expected[f'temporal/tau{tau}/probabilities_bg_fg']
   assert relative_error(probabilities, golden_probabilities) < TOLERANCE
 
 
-@pytest.mark.parametrize('tau_a', [0.1, 0.07])
-@pytest.mark.parametrize('case', ['all_nouns', 'masked_nouns', 'max_all_nouns'])
+@pytest.mark.parametrize(
+  ('tau_a', 'case'), cases(FILE, r'grounding/tau_a([\d.]+)/(\w+)/similarity')
+)
 def test_grounding_equals_the_goldens(expected, tau_a, case):
   groups = expected['grounding/in/group_embed']
   nouns = expected['grounding/in/noun_embed']
+  assert case in ('all_nouns', 'masked_nouns', 'max_all_nouns')
   valid = expected['grounding/in/noun_valid'] if case == 'masked_nouns' else None
   alignment = 'max' if case.startswith('max') else 'softmax'
-  similarity = losses.grounding_similarity(groups, nouns, valid, tau_a, alignment)
+  similarity = losses.grounding_similarity(groups, nouns, valid, float(tau_a), alignment)
   prefix = f'grounding/tau_a{tau_a}/{case}'
   assert relative_error(similarity, expected[f'{prefix}/similarity']) < TOLERANCE
-  for tau in (0.1, 0.07):
-    result = losses.paired_contrast(similarity, tau)
+  for tau in cases(FILE, rf'{prefix}/tau_g([\d.]+)/video_to_noun'):
+    result = losses.paired_contrast(similarity, float(tau))
     rows = expected[f'{prefix}/tau_g{tau}/video_to_noun']
     columns = expected[f'{prefix}/tau_g{tau}/noun_to_video']
     assert relative_error(result.row_loss, rows) < TOLERANCE
@@ -51,11 +54,11 @@ def test_grounding_equals_the_goldens(expected, tau_a, case):
     assert relative_error(result.loss, rows + columns) < TOLERANCE
 
 
-@pytest.mark.parametrize('tau', [0.07, 0.5])
+@pytest.mark.parametrize('tau', cases(FILE, r'contrast/tau([\d.]+)/video_to_text'))
 def test_contrast_equals_the_goldens(expected, tau):
   video = tf.math.l2_normalize(expected['contrast/in/video_embed'], -1)
   text = tf.math.l2_normalize(expected['contrast/in/text_embed'], -1)
-  result = losses.paired_contrast(tf.matmul(video, text, transpose_b=True), tau)
+  result = losses.paired_contrast(tf.matmul(video, text, transpose_b=True), float(tau))
   assert (
     relative_error(result.row_loss, expected[f'contrast/tau{tau}/video_to_text'])
     < TOLERANCE
@@ -66,14 +69,15 @@ def test_contrast_equals_the_goldens(expected, tau):
   )
 
 
-@pytest.mark.parametrize('tau', [1.0, 0.1, 0.07])
+@pytest.mark.parametrize('tau', cases(FILE, r'temporal/invariant_orthogonal_tau([\d.]+)'))
 def test_orthogonal_constant_features(expected, tau):
   mask = np.array([[0, 1, 1, 0, 1, 1]], np.float64)
   features = np.where(mask[..., None] > 0, [0.0, 3.0], [2.0, 0.0])
-  result = losses.temporal_grouping(features, mask, tau)
+  result = losses.temporal_grouping(features, mask, float(tau))
   stored = expected[f'temporal/invariant_orthogonal_tau{tau}']
   assert relative_error(result.loss, stored) < TOLERANCE
-  assert relative_error(result.loss, (1 / (1 + math.exp(1 / tau))) ** 2) < TOLERANCE
+  by_hand = (1 / (1 + math.exp(1 / float(tau)))) ** 2
+  assert relative_error(result.loss, by_hand) < TOLERANCE
   assert float(result.accuracy) == 1.0
   assert float(result.margin) == pytest.approx(1.0)
 

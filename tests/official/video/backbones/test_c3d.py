@@ -8,7 +8,7 @@ FILE = 'cstp_c3d.npz'
 
 @pytest.fixture(scope='module')
 def net():
-  return backbones.filled('c3d')
+  return backbones.filled('c3d', FILE)
 
 
 def test_published_size():
@@ -37,4 +37,4 @@ def test_golden_logits(net):
 
 
 def test_golden_statistics():
-  backbones.assert_golden_statistics(backbones.filled('c3d'), FILE)
+  backbones.assert_golden_statistics(backbones.filled('c3d', FILE), FILE)

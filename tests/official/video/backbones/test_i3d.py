@@ -10,7 +10,7 @@ FILE = 'cstp_i3d.npz'
 
 @pytest.fixture(scope='module')
 def net():
-  return backbones.filled('i3d')
+  return backbones.filled('i3d', FILE)
 
 
 def test_published_size():
@@ -65,4 +65,4 @@ def test_golden_logits(net):
 
 
 def test_golden_statistics():
-  backbones.assert_golden_statistics(backbones.filled('i3d'), FILE)
+  backbones.assert_golden_statistics(backbones.filled('i3d', FILE), FILE)

@@ -10,7 +10,7 @@ FILE = 'cstp_r21d.npz'
 
 @pytest.fixture(scope='module')
 def net():
-  return backbones.filled('r2plus1d')
+  return backbones.filled('r2plus1d', FILE)
 
 
 def test_published_size():
@@ -60,4 +60,4 @@ def test_golden_logits(net):
 
 
 def test_golden_statistics():
-  backbones.assert_golden_statistics(backbones.filled('r2plus1d'), FILE)
+  backbones.assert_golden_statistics(backbones.filled('r2plus1d', FILE), FILE)

@@ -11,7 +11,7 @@ FILE = 'cstp_r3d18.npz'
 
 @pytest.fixture(scope='module')
 def net():
-  return backbones.filled('r3d')
+  return backbones.filled('r3d', FILE)
 
 
 def test_published_size():
@@ -76,4 +76,4 @@ def test_golden_logits(net):
 
 
 def test_golden_statistics():
-  backbones.assert_golden_statistics(backbones.filled('r3d'), FILE)
+  backbones.assert_golden_statistics(backbones.filled('r3d', FILE), FILE)

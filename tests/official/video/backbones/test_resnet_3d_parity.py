@@ -15,8 +15,10 @@ from official.video.configs import backbones
 from official.video.configs import heads as heads_config
 from official.video.heads import projection
 from official.video.losses import info_nce, regularization
-from tests.goldens import fill, golden, golden_text, relative_error
+from tests import backbones as golden_nets
+from tests.goldens import cases, fill, golden, golden_text, relative_error
 
+FILE = 'cvrl_r3d50.npz'
 KERNELS = ((1, 1, 1), (1, 1, 1, 1), (3, 3, 3, 3, 3, 3), (3, 3, 3))
 
 
@@ -35,9 +37,17 @@ def net() -> tf_keras.Model:
 
 @pytest.fixture(scope='module')
 def head() -> projection.ProjectionHead:
-  """The default head, holding the goldens' weights."""
-  head = projection.build_projection_head(heads_config.ProjectionHead())
-  head(tf.zeros([1, 2048]))
+  """The head of the goldens' sizes, holding their weights."""
+  shapes = {name: shape for shape, name in head_keys().values()}
+  dense = [name for name in shapes if name.endswith('kernel') and 'dense_' in name]
+  features, hidden = shapes['projection_head/dense_0/kernel']
+  config = heads_config.ProjectionHead(
+    hidden_dim=hidden,
+    num_hidden_layers=len(dense),
+    output_dim=shapes['projection_head/output/kernel'][-1],
+  )
+  head = projection.build_projection_head(config)
+  head(tf.zeros([1, features]))
   for name, variable in logical_variables(head).items():
     variable.assign(fill(f'projection_head/{name}', variable.shape))
   return head
@@ -64,8 +74,7 @@ def reference() -> video_ssl_model.VideoSSLModel:
 
 @pytest.fixture(scope='module')
 def endpoints(net):
-  clip = (fill('cvrl/clip', (1, 16, 112, 112, 3), 'clip') + 1) / 2
-  return net(clip)
+  return net(golden_nets.resnet_clip(net, FILE, 'cvrl/clip', lambda x: (x + 1) / 2))
 
 
 @pytest.fixture(scope='module')
@@ -85,22 +94,14 @@ def test_published_parameter_count(net, reference):
   assert sum(int(tf.size(v)) for v in net.trainable_variables) == 31_672_128
 
 
-@pytest.mark.parametrize('endpoint', '2345')
+@pytest.mark.parametrize('endpoint', cases(FILE, 'endpoint_(.+)/shape'))
 def test_golden_endpoints(endpoints, endpoint):
-  arrays = golden('cvrl_r3d50.npz')
-  actual, key = endpoints[endpoint], f'endpoint_{endpoint}/'
-  assert tuple(actual.shape) == tuple(arrays[key + 'shape'])
-  corner = arrays[key + 'corner']
-  height, width, channels = corner.shape[1:]
-  mean = tf.reduce_mean(actual, [2, 3])
-  assert relative_error(mean, arrays[key + 'spatial_mean']) < 1e-4
-  cut = actual[0, : corner.shape[0], :height, :width, :channels]
-  assert relative_error(cut, corner) < 1e-4
+  golden_nets.assert_golden_endpoint(endpoints[endpoint], FILE, endpoint)
 
 
 def test_golden_feature_and_projection(endpoints, head):
   feature = pool(endpoints)
-  assert relative_error(feature, golden('cvrl_r3d50.npz')['feature']) < 1e-4
+  assert relative_error(feature, golden(FILE)['feature']) < 1e-4
   arrays = golden('cvrl_projection_head.npz')
   assert relative_error(feature, arrays['feature']) < 1e-4
   assert relative_error(head(feature), arrays['output']) < 1e-4
@@ -108,7 +109,8 @@ def test_golden_feature_and_projection(endpoints, head):
 
 def test_golden_head_alone(head):
   expected = golden('cvrl_projection_head.npz')['head_only/output']
-  features = fill('cvrl/head/features', (len(expected), 2048), 'input')
+  shape = len(expected), head.dense_0.kernel.shape[0]
+  features = fill('cvrl/head/features', shape, 'input')
   assert relative_error(head(features), expected) < 1e-4
 
 
@@ -119,6 +121,11 @@ def expected_keys(name: str) -> dict[str, tuple[list[int], str]]:
     for key, shape, logical in rows
     if shape != '-'
   }
+
+
+def head_keys() -> dict[str, tuple[list[int], str]]:
+  found = expected_keys('cvrl_model_checkpoint_keys.txt')
+  return {key: value for key, value in found.items() if key.startswith('model/')}
 
 
 def test_golden_checkpoint_keys_of_the_backbone(net, tmp_path):
@@ -136,8 +143,7 @@ def test_golden_checkpoint_keys_of_the_backbone(net, tmp_path):
 
 
 def test_golden_checkpoint_keys_of_the_head(head, tmp_path):
-  expected = expected_keys('cvrl_model_checkpoint_keys.txt')
-  expected = {k: v for k, v in expected.items() if k.startswith('model/')}
+  expected = head_keys()
   root = tf.train.Checkpoint(model=projection.model_garden_layout(head))
   reader = tf.train.load_checkpoint(root.write(tmp_path / 'ckpt'))
   shapes = reader.get_variable_to_shape_map()

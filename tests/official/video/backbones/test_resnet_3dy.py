@@ -9,8 +9,10 @@ from official.video.backbones import build_backbone, logical_variables
 from official.video.checkpoints import restore
 from official.video.configs import backbones
 from official.video.errors import UserError
-from tests.goldens import fill, golden, relative_error
+from tests import backbones as golden_nets
+from tests.goldens import cases, fill
 
+FILE = 'constcl_resnet3dy.npz'
 TINY = {
   'model_id': 10,
   'width_multiplier': 0.125,
@@ -29,22 +31,16 @@ def published():
   net = build_backbone(backbones.Backbone(type='resnet_3dy'))
   for name, variable in logical_variables(net).items():
     variable.assign(fill(name.removeprefix('local_stage/'), variable.shape))
-  return net, net(fill('constcl/clip', (1, 16, 112, 112, 3), 'clip'))
+  return net, net(golden_nets.resnet_clip(net, FILE, 'constcl/clip'))
 
 
 def test_published_parameter_count(published):
   assert published[0].count_params() == 51_955_392
 
 
-@pytest.mark.parametrize('endpoint', ['2', '3', '4', '5', '5_1'])
+@pytest.mark.parametrize('endpoint', cases(FILE, 'endpoint_(.+)/shape'))
 def test_golden_endpoints(published, endpoint):
-  arrays, actual = golden('constcl_resnet3dy.npz'), published[1][endpoint]
-  key = f'endpoint_{endpoint}/'
-  assert tuple(actual.shape) == tuple(arrays[key + 'shape'])
-  mean = tf.reduce_mean(actual, [2, 3])
-  assert relative_error(mean, arrays[key + 'spatial_mean']) < 1e-4
-  cut = actual[0, :2, :2, :2, :16]
-  assert relative_error(cut, arrays[key + 'corner']) < 1e-4
+  golden_nets.assert_golden_endpoint(published[1][endpoint], FILE, endpoint)
 
 
 def test_specs_name_all_endpoints():

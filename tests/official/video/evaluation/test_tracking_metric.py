@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from official.video.evaluation import tracking
-from tests.goldens import golden
+from tests.goldens import cases, golden
 
 
 def test_golden_curves_of_every_sequence():
   arrays = golden('eval_otb.npz')
   results = []
-  for number in range(5):
-    get = lambda key, n=number: arrays[f'seq{n}/{key}']  # noqa: E731
+  for sequence in cases('eval_otb.npz', '(.+)/anno'):
+    get = lambda key, name=sequence: arrays[f'{name}/{key}']  # noqa: E731
     result = tracking.evaluate(get('boxes'), get('anno'))
     results.append(result)
     np.testing.assert_allclose(result.success, get('out/success_curve'), rtol=1e-6)

@@ -8,7 +8,10 @@ from official.video.backbones import logical_variables
 from official.video.configs import heads as heads_config
 from official.video.errors import UserError
 from official.video.heads import context, regions
-from tests.goldens import fill, golden, relative_error
+from tests.goldens import cases, fill, golden, relative_error
+
+FILE = 'constcl_reconstructor.npz'
+CASES = cases(FILE, '(.+)/config')
 
 
 @pytest.mark.parametrize(
@@ -42,7 +45,7 @@ def test_impossible_contexts_are_refused(length):
 
 
 def filled_head(case):
-  arrays = golden('constcl_reconstructor.npz')
+  arrays = golden(FILE)
   config = [int(n) for n in arrays[f'{case}/config']]
   length, units, channels, layers, heads = config[7:]
   head = context.ContextHead(
@@ -73,7 +76,7 @@ def filled_head(case):
   return head, queries, head.memory(features), arrays
 
 
-@pytest.mark.parametrize('case', ['small', 'published'])
+@pytest.mark.parametrize('case', CASES)
 def test_golden_reconstruction(case):
   head, queries, memory, arrays = filled_head(case)
   view_a, view_b = tf.split(queries, 2)
@@ -96,13 +99,13 @@ def test_golden_reconstruction(case):
   assert head.count_params() == int(arrays[f'{case}/param_count'])
 
 
-def test_masks_are_those_of_the_key_frame():
-  arrays = golden('constcl_reconstructor.npz')
-  for case in ('small', 'published'):
-    mask = arrays[f'{case}/mask']
-    middle = mask[:, regions.key_frame(mask.shape[1])]
-    both = np.concatenate([arrays[f'{case}/masks_{v}'] for v in 'ab'])
-    np.testing.assert_array_equal(middle, both)
+@pytest.mark.parametrize('case', CASES)
+def test_masks_are_those_of_the_key_frame(case):
+  arrays = golden(FILE)
+  mask = arrays[f'{case}/mask']
+  middle = mask[:, regions.key_frame(mask.shape[1])]
+  both = np.concatenate([arrays[f'{case}/masks_{v}'] for v in 'ab'])
+  np.testing.assert_array_equal(middle, both)
 
 
 def test_regions_do_not_see_each_other():

@@ -5,7 +5,7 @@ import tensorflow as tf
 from official.video.backbones import logical_variables
 from official.video.configs import backbones, heads
 from official.video.heads.projection import ProjectionHead, build_projection_head
-from tests.goldens import fill, golden, relative_error
+from tests.goldens import cases, fill, golden, relative_error
 
 FEATURES = tf.random.stateless_normal([8, 6], [1, 2])
 
@@ -96,7 +96,7 @@ def test_two_replicas_share_batch_statistics_if_synchronized(mirrored, sync):
   assert gap < 1e-3 if sync else gap > 0.05
 
 
-@pytest.mark.parametrize('case', ['small', 'published'])
+@pytest.mark.parametrize('case', cases('constcl_global_head.npz', '(.+)/config'))
 def test_golden_head_without_bias(case):
   arrays = golden('constcl_global_head.npz')
   layers, hidden, out, channels, batch = (int(n) for n in arrays[f'{case}/config'])
@@ -105,6 +105,8 @@ def test_golden_head_without_bias(case):
   head(features)
   for name, variable in logical_variables(head).items():
     variable.assign(fill(f'global_head/{name}', variable.shape))
+  trainable = sum(int(tf.size(v)) for v in head.trainable_variables)
+  assert trainable == int(arrays[f'{case}/param_count'])
   assert relative_error(head(features), arrays[f'{case}/output']) < 1e-4
   trained = head(features, training=True)
   assert relative_error(trained, arrays[f'{case}/output_training']) < 1e-4

@@ -2,15 +2,18 @@ import pytest
 import tensorflow as tf
 
 from official.video.losses.regularization import kernel_l2
-from tests.goldens import golden, relative_error
+from tests.goldens import cases, golden, relative_error
+
+FILE = 'cvrl_infonce.npz'
 
 
-def test_golden_probe():
-  arrays = golden('cvrl_infonce.npz')
+@pytest.mark.parametrize('case', cases(FILE, 'infonce/(.+)/reg_loss'))
+def test_golden_probe(case):
+  arrays = golden(FILE)
   kernel = tf.Variable(arrays['infonce/weight_decay_probe/kernel'], name='dense/kernel')
   weight = float(arrays['infonce/weight_decay_probe/weight_decay'])
   actual = kernel_l2([kernel, tf.Variable([5.0], name='dense/bias')], weight)
-  assert relative_error(actual, arrays['infonce/N8/tau0.1/reg_loss']) < 1e-5
+  assert relative_error(actual, arrays[f'infonce/{case}/reg_loss']) < 1e-5
 
 
 def test_only_trainable_kernels_count():
