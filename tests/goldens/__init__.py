@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 OWN = pathlib.Path(__file__).parent / 'arrays'
+PYTORCH = OWN.parent / 'pytorch'
 FOLDER = pathlib.Path(os.environ.get('VIDGARDEN_GOLDENS') or OWN)
 
 
@@ -71,6 +72,16 @@ def inventory(file: str) -> list[tuple[str, tuple[int, ...], np.dtype]]:
     )
     for key, shape, dtype in rows
   ]
+
+
+def pytorch(name: str) -> dict[str, np.ndarray]:
+  """What PyTorch finds in `PYTORCH/<name>.pth` (see `make_pytorch`)."""
+  return dict(np.load(PYTORCH / f'{name}.npz'))
+
+
+def written(tensors) -> dict:
+  """The content of `PYTORCH/written.pth`."""
+  return {'epoch': 2**40, 'rate': 0.1, 'state_dict': tensors}
 
 
 @functools.cache

@@ -11,7 +11,7 @@ import pytest
 
 from official.video.checkpoints import pytorch_file, pytorch_pickle
 from official.video.errors import UserError
-from tests import pytorch
+from tests import goldens
 
 CALL, GLOBAL, PERSISTENT = (
   pytorch_pickle.Call,
@@ -119,16 +119,20 @@ def test_writing_refuses_what_is_no_data(tmp_path):
   assert not os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize('legacy', [False, True])
-def test_pytorch_reads_and_writes_the_same_values(tmp_path, legacy):
-  matrix = np.random.default_rng(2).normal(size=(3, 4)).astype(np.float32)
-  path = tmp_path / 'model.pth'
-  expected = pytorch.save(path, arrays() | {'matrix': matrix}, legacy)
+@pytest.mark.parametrize('name', ['zip', 'legacy'])
+def test_what_pytorch_wrote_is_read_bit_for_bit(name):
+  expected = goldens.pytorch(name)
   assert {'transposed', 'parameter', 'brain', 'model.running_var'} <= expected.keys()
-  found = pytorch_file.read_state_dict(str(path))
+  found = pytorch_file.read_state_dict(str(goldens.PYTORCH / f'{name}.pth'))
   assert_same(found, expected)
-  pytorch_file.write(str(path), {'epoch': 2**40, 'rate': 0.1, 'state_dict': found})
-  assert_same(pytorch.load(path), expected)
+
+
+def test_what_is_written_is_what_pytorch_has_read(tmp_path):
+  path = tmp_path / 'written.pth'  # The name of the file is in it.
+  pytorch_file.write(str(path), goldens.written(goldens.pytorch('zip')))
+  assert path.read_bytes() == (goldens.PYTORCH / 'written.pth').read_bytes(), (
+    'other bytes than torch.load has read; run tests.goldens.make_pytorch'
+  )
 
 
 # --- Layouts --------------------------------------------------------------------------
