@@ -175,12 +175,19 @@ def assert_golden_logits(net: tf_keras.Model, model: str, norm_name: str) -> Non
   arrays = goldens.golden('cstp_finetune_logits.npz')
   shape = tuple(arrays[f'{model}/clip_shape'])
   feature = pooled(net(clip('ft_clip', shape))['5'])
+  expected = arrays[f'{model}/logits']
+  head = classifier(feature.shape, expected.shape[-1], norm_name)
+  assert goldens.relative_error(head(feature), expected) < 1e-4
+
+
+def classifier(shape, classes: int, norm_name: str) -> tf_keras.Model:
+  """The head of fine-tuning with the goldens' weights."""
   norm = tf_keras.layers.BatchNormalization(epsilon=1e-5)
-  dense = tf_keras.layers.Dense(arrays[f'{model}/logits'].shape[-1])
+  dense = tf_keras.layers.Dense(classes)
   head = tf_keras.Sequential([tf_keras.layers.UnitNormalization(), norm, dense])
-  head.build(feature.shape)
+  head.build(shape)
   fill({norm_name: norm, 'classify': dense}, '')
-  assert goldens.relative_error(head(feature), arrays[f'{model}/logits']) < 1e-4
+  return head
 
 
 def assert_inventory(net: tf_keras.Model, file: str) -> None:

@@ -97,6 +97,11 @@ def fill(name: str, shape, kind: str = 'weight', gain: float = 1.0) -> np.ndarra
   return _generator().fill(name, shape, seed(), kind, gain)
 
 
+def wave(shape, k: int) -> np.ndarray:
+  """The float64 signal that number k of G-ViLM's inputs is."""
+  return _generator().wave(shape, k)
+
+
 def clip(
   name: str,
   map_shape: Sequence[int],

@@ -1,5 +1,6 @@
 """The networks of CSTP against the reference's numbers, and the moving target."""
 
+import contextlib
 import functools
 
 import numpy as np
@@ -71,24 +72,25 @@ def max_pool(layer, x):
   return x
 
 
-@pytest.fixture
-def in_float64(monkeypatch):
-  """Turns float64 on; to be called before a model is built."""
+@contextlib.contextmanager
+def precision_of(family):
+  """Float64 for s3d, to be entered before it is built; float32 for the others.
+
+  Its gradient comes through batch norms over nearly equal samples: in float32, rounding
+  alone is about as large as the tolerance.
+  """
   before = tf_keras.mixed_precision.global_policy()
-
-  def turn_on():
-    tf_keras.mixed_precision.set_global_policy('float64')
-    monkeypatch.setattr(tf_keras.layers.MaxPool3D, 'call', max_pool)
-
-  yield turn_on
+  with pytest.MonkeyPatch.context() as patch:
+    if family == 's3d':
+      tf_keras.mixed_precision.set_global_policy('float64')
+      patch.setattr(tf_keras.layers.MaxPool3D, 'call', max_pool)
+    yield
   tf_keras.mixed_precision.set_global_policy(before)
 
 
-def golden_step(family, file):
-  """Model, arrays, outputs, terms and gradients of one step on the goldens' clips."""
-  arrays = goldens.golden(file)
-  net = model.CstpModel(published(family))
-  gain = float(arrays['meta/conv_gain'])
+def golden_weights(net, family, file):
+  """Gives a model the goldens' weights; returns them by PyTorch's key."""
+  gain = float(goldens.golden(file)['meta/conv_gain'])
   weights = pytorch_mapping.weights(model.pytorch_layers(net))
   for key, weight in weights.items():
     if '.block' not in key or family != 's3d':
@@ -96,8 +98,12 @@ def golden_step(family, file):
         key, weight.shape, gain=gain if len(weight.shape) == 5 else 1.0
       )
       weight.variable.assign(weight.to_keras(value))
-  assert_golden_heads(net, arrays)
-  clips = backbones.clips(net.online_backbone, file)
+  return weights
+
+
+def golden_step(net, file):
+  """Outputs, terms and gradients, by variable, of one step on the goldens' clips."""
+  arrays, clips = goldens.golden(file), backbones.clips(net.online_backbone, file)
   labels = {
     'spatial_label': arrays['labels/spa'],
     'temporal_label': arrays['labels/tem'],
@@ -117,7 +123,7 @@ def golden_step(family, file):
 
   outputs, terms, gradients = run()
   by_id = {id(v): g for v, g in zip(net.trainable_variables, gradients, strict=True)}
-  return arrays, weights, outputs, terms, by_id
+  return outputs, terms, by_id
 
 
 @pytest.mark.parametrize(
@@ -130,12 +136,16 @@ def golden_step(family, file):
     pytest.param('s3d', 'cstp_s3d.npz', marks=pytest.mark.slow),
   ],
 )
-def test_one_step_is_the_references(family, file, in_float64):
-  if family == 's3d':
-    # Its gradient comes through batch norms over two nearly equal samples: in float32,
-    # rounding alone is about as large as the tolerance.
-    in_float64()
-  arrays, weights, outputs, terms, gradients = golden_step(family, file)
+def test_one_step_is_the_references(family, file):
+  with precision_of(family):
+    assert_golden_step(family, file)
+
+
+def assert_golden_step(family, file):
+  arrays, net = goldens.golden(file), model.CstpModel(published(family))
+  weights = golden_weights(net, family, file)
+  assert_golden_heads(net, arrays)
+  outputs, terms, gradients = golden_step(net, file)
   loose = family == 's3d'
   of_logits, of_losses = (5e-3, 2e-3) if loose else (1e-3, 3e-4)
   for name, actual in {
@@ -153,7 +163,9 @@ def test_one_step_is_the_references(family, file, in_float64):
   for name, parts in sums.items():
     expected = sum(float(arrays[f'train/loss_{part}']) for part in parts)
     assert float(terms[name]) == pytest.approx(expected, rel=of_losses), name
-  assert_golden_state(arrays, weights)
+  # Of float64, Keras' batch norm moves the variance towards the biased one.
+  cells = int(np.prod(arrays[f'eval/stage_shape/{backbones.FIRST_MAPS[file][0]}'][:4]))
+  assert_golden_state(arrays, weights, 1e-4 + loose / cells)
   assert_golden_gradients(arrays, weights, gradients, loose)
 
 
@@ -167,7 +179,7 @@ def assert_golden_heads(net, arrays):
   assert goldens.relative_error(prediction, arrays['eval/prediction']) < 1e-4
 
 
-def assert_golden_state(arrays, weights):
+def assert_golden_state(arrays, weights, of_statistics):
   moved = [k for k in arrays.files if k.startswith('train/ema/')]
   assert moved
   for key in moved:
@@ -180,7 +192,7 @@ def assert_golden_state(arrays, weights):
     if '.project.' in name and name.endswith('running_var'):
       continue  # Keras moves the variance of vectors towards the biased one.
     actual = weights[name].to_pytorch()
-    assert goldens.relative_error(actual, arrays[key]) < 1e-4, key
+    assert goldens.relative_error(actual, arrays[key]) < of_statistics, key
 
 
 def assert_golden_gradients(arrays, weights, gradients, loose):
