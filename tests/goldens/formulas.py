@@ -305,6 +305,8 @@ def cstp_samplers(rng, steps=12, stride=3):
   first = rng.integers(100, 200, size=90)
   second = first + rng.choice([-1, 1], 90) * shifts[playback, temporal]
   lengths = np.arange(7, 120, 9)
+  windows = np.array([spatial_pair(rng) for _ in range(70)])
+  _, _, x, y, w, h, _, _, _, x2, y2, _, _ = windows.T
   fitting = [sum(span <= frames for span in spans) for frames in lengths]
   arrays |= {
     'temporal_shift/as_coded': shifts,
@@ -313,7 +315,8 @@ def cstp_samplers(rng, steps=12, stride=3):
     'temporal_pairs': np.stack([0 * first + 300, playback, temporal, first, second], 1),
     'playback_max_label/N': lengths,
     'playback_max_label/label': np.maximum(np.array(fitting) - 1, 0),
-    'spatial_pairs': np.array([spatial_pair(rng) for _ in range(70)]),
+    'spatial_pairs': windows,
+    'spatial_pairs_overlap': (w - abs(x - x2)) * (h - abs(y - y2)) / (w * h),
   }
   for frames in (4, 6, 11):
     arrays[f'pretrain_short/N{frames}'] = 1 + np.arange(steps) % frames

@@ -245,11 +245,15 @@ def test_shifts_are_exact_or_the_references():
 
 
 def test_second_windows_are_the_references():
-  for row in goldens.golden(FILE)['spatial_pairs']:
+  golden = goldens.golden(FILE)
+  rows = zip(golden['spatial_pairs'], golden['spatial_pairs_overlap'], strict=True)
+  for row, overlap in rows:
     _, _, x, y, w, h, label, corner, shared_w, x2, y2, _, _ = (int(v) for v in row)
     shared_h = min(int(data.RATES[label] * w * h / shared_w), h)
     top, left = data.shifted_corner((y, x, h, w), corner, (shared_h, shared_w))
     assert abs(int(top) - y2) <= 1 and int(left) == x2  # Heights were not held to h.
+    shared = (w - abs(int(left) - x)) * (h - abs(int(top) - y)) / (w * h)
+    assert abs(shared - overlap) <= 1 / h
 
 
 def test_rejection_favours_large_overlaps():

@@ -30,7 +30,9 @@ def test_golden_curves_of_every_sequence():
   whole = tracking.average(results)
   for key in ('success_score', 'precision_score', 'success_rate'):
     assert getattr(whole, key) == pytest.approx(float(arrays[f'overall/{key}']), rel=1e-6)
-  np.testing.assert_allclose(whole.success, arrays['overall/success_curve'], rtol=1e-6)
+  for curve in ('success', 'precision'):
+    expected = arrays[f'overall/{curve}_curve']
+    np.testing.assert_allclose(getattr(whole, curve), expected, rtol=1e-6)
   np.testing.assert_array_equal(
     tracking.ERROR_THRESHOLDS, arrays['thresholds/center_error']
   )
