@@ -22,6 +22,8 @@ from tests import processes
 from tests.videos import frame_number, write_sound, write_video
 from tfrecords_tools import convert, pipeline, shards
 from tfrecords_tools.commands import run_command
+from tfrecords_tools.datasets.source import Listing, SourceClip, SourceRequest
+from tfrecords_tools.frames import FrameOptions
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 
@@ -392,6 +394,61 @@ def test_usage_errors_are_one_line(arguments, message, capsys):
   error = capsys.readouterr().err
   assert error.startswith('error: ') and error.count('\n') == 1
   assert message in error
+
+
+def test_every_flag_reaches_the_plan(tmp_path, monkeypatch):
+  asked = []
+
+  class Everything:
+    summary, flags = '', frozenset(convert._SOURCE_FLAGS)
+
+    def list_clips(self, request):
+      asked.append(request)
+      fields = {records.TEXT_CONTENT: ['a red car.']}
+      return Listing(
+        [
+          SourceClip(f'{label}{i}', '', 'train', f'{label}{i}', (label,), fields=fields)
+          for label in 'ab'
+          for i in range(20)
+        ]
+      )
+
+  monkeypatch.setitem(convert.SOURCES, 'everything', Everything())
+  (tmp_path / 'map.txt').write_text('b\nunused\na\n')
+
+  def plans_of(*more):
+    flags = ('--source=everything', '--path=p', '--output_dir=out', *more)
+    return {
+      plan.split: plan
+      for plan in convert.plan_conversion(convert._parser().parse_args(flags))[0]
+    }
+
+  def order(plan):
+    return [clip.path for task in plan.tasks for clip in task.clips]
+
+  source = ('--root=r', '--annotations=a', '--split=s', '--fold=2', '--frame_rate=12')
+  output = ('--fps=7', '--short_side=31', '--quality=33', '--max_frames=5')
+  limits = ('--max_pixels=99', '--max_seconds=8', '--num_shards=3')
+  (plan,) = plans_of(
+    *source, '--answers=w', *output, *limits, f'--label_map={tmp_path / "map.txt"}'
+  ).values()
+  assert asked.pop() == SourceRequest('p', 'r', 'a', 's', 2, 12, 'w')
+  assert plan.label_names == ['b', 'unused', 'a']
+  assert [len(task.clips) for task in plan.tasks] == [13, 13, 14]
+  for task in plan.tasks:
+    assert (task.output_dir, task.label_ids['a']) == ('out', 2)
+    assert task.options == FrameOptions(7, 31, 33, 5, 99, 8)
+  plain = plans_of('--noun_phrases=rules')['train']
+  assert plain.label_names == ['a', 'b'] and len(plain.tasks) == 1
+  phrases = plain.tasks[0].clips[0].fields[records.TEXT_NOUN_PHRASES]
+  assert phrases == ['red car']
+  without = plans_of('--noun_phrases=none')['train'].tasks[0].clips[0].fields
+  assert records.TEXT_NOUN_PHRASES not in without
+  assert order(plans_of('--seed=1')['train']) != order(plain)
+  # The seed chooses what is held out, too.
+  held = [plans_of('--test_fraction=0.25', f'--seed={seed}')['test'] for seed in (0, 1)]
+  assert [len(order(plan)) for plan in held] == [10, 10]
+  assert set(order(held[0])) != set(order(held[1]))
 
 
 def test_beam_options_and_runners_are_checked(folder, tmp_path, capsys):

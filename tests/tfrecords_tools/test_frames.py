@@ -11,6 +11,7 @@ import simplejpeg
 from tests.videos import frame_number, numbered_frame, write_sound, write_video
 from tfrecords_tools.decode import Frame, SourceError, open_video
 from tfrecords_tools.frames import (
+  FrameEncoder,
   FrameOptions,
   encode_frames,
   frames_at_rate,
@@ -129,6 +130,20 @@ def test_a_source_cut_before_its_keyframe(tmp_path):
       packet.stream = stream
       target.mux(packet)
   assert numbers(encode(cut)) == list(range(12, 60))
+
+
+@pytest.mark.parametrize('colours', ['planes', 'RGB'])
+def test_quality_is_that_of_the_jpegs(colours):
+  noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+  image = av.VideoFrame.from_ndarray(noise, 'rgb24')
+  if colours == 'planes':
+    image = image.reformat(format='yuv420p', dst_colorspace='ITU601')
+  frame = Frame(0, 1, image)
+  sizes = [
+    len(FrameEncoder(FrameOptions(quality=quality)).encode(frame))
+    for quality in (20, 60, 95)
+  ]
+  assert sizes[0] < 0.8 * sizes[1] < 0.8**2 * sizes[2]
 
 
 def fake_frames(times, duration=100):
