@@ -58,6 +58,9 @@ _DROPPED = {
 }
 
 
+_COMMUTATIVE = {'minimum', 'min', 'maximum', 'max', 'equal', 'logical_and', 'multiply'}
+
+
 def _name(node: ast.Call) -> str:
   if isinstance(node.func, ast.Attribute):
     return node.func.attr
@@ -97,14 +100,13 @@ def _replacements(node: ast.AST, text) -> Iterator[str]:
       parts = [text(a) for a in args] + [
         f'{k.arg}={text(k.value)}' if k.arg else f'**{text(k.value)}' for k in keywords
       ]
-      called = text(node.func)
-      if len(args) > 1:
+      called, name = text(node.func), _name(node)
+      if len(args) > 1 and name not in _COMMUTATIVE:
         yield f'{called}({", ".join([parts[1], parts[0], *parts[2:]])})'
       for dropped in range(len(parts)):
         if dropped >= len(args) or (dropped and dropped == len(args) - 1):
           kept = parts[:dropped] + parts[dropped + 1 :]
           yield f'{called}({", ".join(kept)})'
-      name = _name(node)
       if name in _SIBLINGS:
         sibling = called[: len(called) - len(name)] + _SIBLINGS[name]
         yield f'{sibling}({", ".join(parts)})'
@@ -152,7 +154,7 @@ def of(content: str) -> Iterator[tuple[int, str]]:
     return raw[first:last].decode()
 
   waiting: list[ast.AST] = [tree]
-  whole = ast.dump(tree)
+  known = {ast.dump(tree)}
   while waiting:
     node = waiting.pop()
     waiting += reversed(list(_children(node)))
@@ -166,8 +168,9 @@ def of(content: str) -> Iterator[tuple[int, str]]:
     for (first, last), new in places:
       broken = (raw[:first] + new.encode() + raw[last:]).decode()
       try:
-        different = ast.dump(ast.parse(broken)) != whole
+        meaning = ast.dump(ast.parse(broken))
       except SyntaxError:
         continue
-      if different:
+      if meaning not in known:
+        known.add(meaning)
         yield node.lineno, broken

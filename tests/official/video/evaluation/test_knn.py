@@ -25,6 +25,8 @@ def test_largest_breaks_ties_by_column():
   values = np.array([[1.0, 3.0, 3.0, 2.0, 3.0], [0.0, 0.0, 0.0, 0.0, 0.0]])
   assert knn.largest(values, 2).tolist() == [[1, 2], [0, 1]]
   assert knn.largest(values, 4).tolist() == [[1, 2, 4, 3], [0, 1, 2, 3]]
+  # One above the bound, of those at the bound the first.
+  assert knn.largest(np.array([[2.0, 2.0, 5.0, 2.0]]), 2).tolist() == [[2, 0]]
 
 
 def test_nearest_is_by_angle_not_by_length():
@@ -75,6 +77,23 @@ def test_predict_weights_votes_by_similarity():
   np.testing.assert_allclose(scores, [[share, 1 - share, 0]], rtol=1e-6)
 
 
+def test_defaults_are_those_of_the_paper():
+  # 201 neighbours, the farthest of another class; the next of all at cosine 1 - .07.
+  near = np.rad2deg(np.arccos(1 - 0.07))
+  bank = on_circle(0, *[near] * 199, 90)
+  labels = np.array([0] + [1] * 199 + [2])
+  scores = knn.knn_predict(bank, labels, on_circle(0), 3)
+  votes = np.array([[1, 199 / np.e, 0]])
+  np.testing.assert_allclose(scores, votes / votes.sum(), rtol=1e-5)
+
+
+def test_each_query_has_its_own_votes():
+  bank, labels = on_circle(0, 90, 180), np.array([0, 1, 1])
+  scores = knn.knn_predict(bank, labels, on_circle(0, 180), 2, k=2, temperature=1.0)
+  share = np.e / (np.e + 1)
+  np.testing.assert_allclose(scores, [[share, 1 - share], [0, 1]], rtol=1e-6)
+
+
 def test_predict_counts_k_neighbours_only():
   bank, labels = on_circle(10, 30, 30, 30, 31), np.array([0, 1, 1, 1, 1])
   one = knn.knn_predict(bank, labels, on_circle(0), 2, k=1)
@@ -117,6 +136,18 @@ def test_leave_one_out_of_collapsed_features_is_at_chance():
   assert knn.leave_one_out(np.ones((20, 3)), labels) <= 0.25
 
 
+def test_leave_one_out_takes_k_and_temperature():
+  # The nearest of 0 is of its class, two farther ones are not.
+  features, labels = on_circle(0, 10, 80, 80, 10), np.array([0, 0, 1, 1, 0])
+  assert knn.leave_one_out(features, labels, k=1) == 1.0
+  # All four vote. Sharply: each has a twin of its class. Evenly: classes are 2 to 2 for
+  # those of class 0 and 1 to 3 against those of class 1.
+  assert knn.leave_one_out(features, labels, temperature=0.01) == 1.0
+  assert knn.leave_one_out(features, labels, temperature=100.0) == 3 / 5
+
+
 def test_leave_one_out_needs_two_groups():
+  with pytest.raises(ValueError, match=r'shape \(3,\)'):
+    knn.leave_one_out(on_circle(0, 1), np.array([0, 0]), np.array([0, 1, 2]))
   with pytest.raises(ValueError, match='at least two'):
     knn.leave_one_out(on_circle(0, 1), np.array([0, 0]), np.array([5, 5]))

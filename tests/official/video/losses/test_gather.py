@@ -21,7 +21,9 @@ def test_replica_order(mirrored, axis):
   def run():
     def replica():
       index = tf.distribute.get_replica_context().replica_id_in_sync_group
-      return gather(tf.fill([2, 2], index), axis)
+      whole = gather(tf.fill([2, 2], index), axis)
+      assert whole.shape[1 - axis] == 2  # Known while tracing.
+      return whole
 
     return strategy.run(replica)
 

@@ -139,6 +139,12 @@ def test_compiles_and_takes_unknown_batches():
   np.testing.assert_allclose(dynamic(*tf.unstack(views)), expected, rtol=1e-5)
 
 
+def test_the_defaults_are_cvrls():
+  views = tf.unstack(tf.random.stateless_normal([2, 8, 4], [5, 6]))
+  explicit = info_nce.info_nce(*views, temperature=0.1, normalize=True)
+  assert float(info_nce.info_nce(*views).loss) == float(explicit.loss)
+
+
 def test_views_of_different_size_are_refused():
   with pytest.raises(ValueError, match='incompatible'):
     info_nce.info_nce(tf.ones([4, 8]), tf.ones([3, 8]))
