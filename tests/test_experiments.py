@@ -1,0 +1,216 @@
+"""What every experiment of every method does, a stranger's included.
+
+Each tiny experiment, shrunk further, trains and validates; goes on bit for bit where it was
+stopped; does on two replicas what it does on one; computes a batch in parts; is exported
+and reloaded. A method needs no line here to be tested.
+"""
+
+import functools
+import gzip
+import json
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+from tensorflow.python.framework import config as tf_config
+
+from official.video import evaluate, export, train
+from official.video.augment import normalization
+from official.video.run import trainer
+from official.video.settings import experiment, methods
+from tests import ava, captioned, clips, otb
+from tfrecords_tools import convert
+
+OUTSIDE = pathlib.Path(__file__).parent / 'outside'
+# Keys and shapes in the checkpoints of version 1.0.0.
+OLD_KEYS = pathlib.Path(__file__).parent / 'data' / 'checkpoint_keys.json.gz'
+
+
+def _names() -> list[str]:
+  sys.path.insert(0, str(OUTSIDE))
+  methods.register(['moco.task'])
+  return [name for name in experiment.experiment_names() if name.endswith('_tiny')]
+
+
+NAMES = _names()
+# One of each kind in the default run; the others take minutes.
+QUICK = ('cvrl_finetune_tiny', 'moco_pretrain_tiny')
+EACH = pytest.mark.parametrize(
+  'name',
+  [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES],
+)
+
+_NARROW = 'task.model.backbone: {resnet_3d: {width_multiplier: 0.125}}'
+_C3D = 'task.model.backbone: {type: c3d, c3d: {width_multiplier: 0.125}}'
+# What keeps an experiment from training in seconds, by its name without '_tiny'.
+SMALLER = {
+  'cvrl_pretrain': [_NARROW],
+  'cvrl_finetune': [_NARROW],
+  'cvrl_linear_eval': [_NARROW],
+  'moco_pretrain': [_NARROW, 'task.model.queue_size: 16'],
+  'cstp_pretrain': [_C3D, 'task.model: {predictor_dim: 16, projector_dim: 16}'],
+  'cstp_finetune': [_C3D],
+}
+
+
+def _convert(source: str, folder: pathlib.Path, *flags: str) -> pathlib.Path:
+  output = folder / 'records'
+  flags = (f'--source={source}', f'--output_dir={output}', '--num_workers=1', *flags)
+  assert convert.main(list(flags)) == 0
+  return output
+
+
+@pytest.fixture(scope='module')
+def records(tmp_path_factory):
+  """Manifests of training and validation data by name of the views that read them."""
+  root = tmp_path_factory.mktemp('data')
+
+  @functools.cache
+  def make(views: str) -> tuple[pathlib.Path, pathlib.Path]:
+    folder = root / views
+    if views == 'key_frame':
+      ava.write(folder, {'train': 4, 'val': 3})
+      flags = (f'--path={folder / "videos"}', f'--annotations={folder / "lists"}')
+      found = _convert('ava', folder, *flags)
+      return found / 'train.manifest.json', found / 'val.manifest.json'
+    if views == 'siamese':
+      otb.write(folder / 'sequences', [f'Thing{i}' for i in range(5)])
+      found = _convert('otb', folder, f'--path={folder / "sequences"}')
+      return found / 'test.manifest.json', found / 'test.manifest.json'
+    folder.mkdir()
+    if views in ('captioned', 'questions'):
+      fields = captioned.texts if views == 'captioned' else captioned.questions
+      return captioned.write(folder, fields)
+    return (
+      clips.write_split(folder, 'train', [0, 1, 2, 0, 1, 2, 0, 1]),
+      clips.write_split(folder, 'test', [0, 1, 2, 0, 1, 2]),
+    )
+
+  return make
+
+
+@pytest.fixture(autouse=True)
+def deterministic():
+  tf.config.experimental.enable_op_determinism()
+  yield
+  tf_config.disable_op_determinism()
+
+
+def load(name: str, records, *overrides: str):
+  """A tiny experiment on four clips a step, on data of its kind."""
+  params = experiment.load(name)
+  paths = records(params.task.train_data.views)
+  for text in (
+    *(
+      f'task.{split}: {{input_path: "{path}", global_batch_size: 4}}'
+      for split, path in zip(('train_data', 'validation_data'), paths, strict=True)
+    ),
+    'trainer: {train_steps: 2, steps_per_loop: 1, summary_interval: 1, '
+    'validation_interval: 2, checkpoint_interval: 1}',
+    'runtime.distribution_strategy: one_device',
+    *SMALLER.get(name.removesuffix('_tiny'), ()),
+    *overrides,
+  ):
+    experiment.apply_overrides(params, text, 'test')
+  return params
+
+
+@pytest.fixture(scope='module')
+def unbroken(records, tmp_path_factory):
+  """Two steps and a validation of each experiment: its folder, runner and scores."""
+
+  @functools.cache
+  def run(name: str):
+    folder = tmp_path_factory.mktemp(name)
+    return folder, *train.run(load(name, records), str(folder))
+
+  return run
+
+
+def assert_same_weights(one, other) -> None:
+  for a, b in zip(one.model.variables, other.model.variables, strict=True):
+    np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.name)
+
+
+@EACH
+def test_trains_and_validates(name, unbroken):
+  _, runner, scores = unbroken(name)
+  assert int(runner.trainer.global_step) == 2
+  assert scores['evaluated'] == scores['expected'] > 0
+  assert all(np.isfinite(x) for x in scores.values() if isinstance(x, float))
+  reported = {metric.name for metric in runner.trainer.train_metrics}
+  assert set(runner.trainer.task.scalar_names) <= reported
+
+
+@EACH
+def test_goes_on_bit_for_bit_where_it_was_stopped(name, unbroken, records, tmp_path):
+  _, whole, expected = unbroken(name)
+  train.run(load(name, records, 'trainer.train_steps: 1'), str(tmp_path), 'train')
+  parts, scores = train.run(load(name, records), str(tmp_path))
+  assert_same_weights(whole.trainer, parts.trainer)
+  assert scores == expected
+
+
+@EACH
+def test_two_replicas_do_what_one_does(name, unbroken, records, tmp_path, mirrored):
+  _, _, one = unbroken(name)
+  _, two = train.run(load(name, records), str(tmp_path), strategy=mirrored(2))
+  assert two.keys() == one.keys()
+  assert two['evaluated'] == two['expected'] == one['evaluated']
+  for key, value in one.items():
+    # Ranks and hits of a handful of clips jump where a loss moves by rounding.
+    if isinstance(value, float) and 'loss' in key:
+      assert two[key] == pytest.approx(value, rel=5e-3, abs=5e-3), key
+
+
+@EACH
+def test_a_batch_comes_in_parts(name, records, tmp_path):
+  settings = ('task.micro_batches: 2', 'trainer.train_steps: 1')
+  runner, _ = train.run(load(name, records, *settings), str(tmp_path), 'train')
+  assert int(runner.trainer.global_step) == 1
+
+
+@EACH
+def test_is_exported_and_reloaded(name, unbroken, records, tmp_path):
+  folder, runner, _ = unbroken(name)
+  params = load(name, records)
+  export.export(params, str(folder), str(tmp_path / 'model'))
+  if params.task.train_data.views == 'siamese':
+    return  # A tracker's model has features of images, not of clips.
+  reloaded = evaluate.saved_model_encoder(str(tmp_path / 'model'))
+  shape = (2, *params.task.validation_data.feature_shape)
+  batch = tf.constant(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+  expected = runner.trainer.model.encode(
+    normalization.normalize(batch, params.task.zero_centering)
+  )
+  np.testing.assert_allclose(
+    reloaded(batch)['feature'], expected['feature'], rtol=1e-3, atol=1e-5
+  )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', [name for name in NAMES if 'moco' not in name])
+def test_checkpoints_of_the_first_version_fit(name, records, tmp_path):
+  old = json.loads(gzip.decompress(OLD_KEYS.read_bytes()))
+  params = experiment.load(name)
+  if 'num_classes' in params.task.model.as_dict():
+    params.task.model.num_classes = 3
+  task = experiment.build_task(params)
+  made = trainer.VideoTrainer(params, task, True, False)
+  path = made.checkpoint.save(str(tmp_path / 'ckpt'))
+  shapes = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+  shapes.pop('_CHECKPOINTABLE_OBJECT_GRAPH')
+  assert shapes == {key: shape for key, (shape, _) in old[name].items()}
+
+
+def test_a_strangers_method_is_listed():
+  assert 'moco_pretrain_tiny' in NAMES
+  assert tf_keras.Model in type(_moco_model()).__mro__
+
+
+def _moco_model():
+  params = experiment.load('moco_pretrain_tiny')
+  return trainer.built(experiment.build_task(params))
