@@ -10,8 +10,7 @@ import tf_keras
 import yaml
 from tensorflow.python.framework import config
 
-from official.video import evaluate, export, train
-from official.video.configs import tasks
+from official.video import export, train
 from official.video.errors import UserError
 from official.video.projects.const_cl import losses
 from official.video.run import trainer
@@ -19,13 +18,6 @@ from official.video.settings import experiment
 from tests import clips
 
 ROOT = pathlib.Path(__file__).parents[3]
-EXPERIMENTS = [
-  name
-  for name in experiment.experiment_names()
-  if re.match('const_cl_(pretrain|linear_eval|finetune)', name)
-  and not name.endswith(('kinetics600', 'hmdb51'))  # Others but in sizes and schedules.
-]
-QUICK = ('const_cl_linear_eval_ucf101',)
 CONFIGS = sorted((ROOT / 'configs' / 'const_cl').glob('*.yaml'))
 NET = (
   '{model_id: 10, width_multiplier: 0.125, stem_conv_temporal_stride: 1, '
@@ -72,30 +64,16 @@ def load(name, data, overrides=''):
 @pytest.mark.parametrize(
   'name',
   [
-    name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
-    for name in EXPERIMENTS
+    'const_cl_linear_eval_tiny',
+    pytest.param('const_cl_pretrain_tiny', marks=pytest.mark.slow),
   ],
 )
-def test_trains_two_steps_restores_and_exports(name, data, tmp_path):
+def test_regions_are_exported(name, data, tmp_path):
   params = load(name, data)
-  runner, scores = train.run(params, str(tmp_path / 'run'))
-  assert int(runner.trainer.global_step) == 2
-  assert scores['evaluated'] == scores['expected'] == 6
-  assert all(np.isfinite(value) for value in scores.values())
-  again, _ = train.run(params, str(tmp_path / 'run'), 'eval')
-  model = again.trainer.model
-  for one, other in zip(runner.trainer.model.variables, model.variables, strict=True):
-    np.testing.assert_array_equal(one.numpy(), other.numpy())
+  runner, _ = train.run(params, str(tmp_path / 'run'), 'train')
+  model = runner.trainer.model
   export.export(params, str(tmp_path / 'run'), str(tmp_path / 'model'))
-  task = experiment.build_task(params)
-  encode = evaluate.checkpoint_encoder(params, task, str(tmp_path / 'run'))
   batch = np.random.default_rng(0).integers(0, 256, (3, 4, 32, 32, 3), np.uint8)
-  exported = evaluate.saved_model_encoder(str(tmp_path / 'model'))(tf.constant(batch))
-  expected = encode(tf.constant(batch))
-  assert set(exported) == set(expected)
-  assert ('probability' in exported) == isinstance(params.task, tasks.ClassificationTask)
-  for key, value in expected.items():
-    np.testing.assert_allclose(exported[key], value, rtol=1e-4, atol=1e-5)
   loaded = tf.saved_model.load(str(tmp_path / 'model'))
   boxes = tf.constant([[[0.1, 0.2, 0.6, 0.9], [0, 0, 1, 1]]] * 3, tf.float32)
   by_region = loaded.signatures['regions'](clips=tf.constant(batch), boxes=boxes)

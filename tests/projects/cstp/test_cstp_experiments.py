@@ -17,7 +17,6 @@ from official.video.settings import experiment
 from tests import clips, tiny
 
 ROOT = pathlib.Path(__file__).parents[3]
-EXPERIMENTS = [name for name in experiment.experiment_names() if name.startswith('cstp_')]
 CONFIGS = sorted((ROOT / 'configs' / 'cstp').glob('*.yaml'))
 STEP = 'task: {model: {target_momentum: 0.5}, train_data: {augmentation: {policy: none}}}'
 NARROW = (
@@ -25,7 +24,6 @@ NARROW = (
   'task: {train_data: {feature_shape: [8, 32, 32, 3]}, '
   'validation_data: {feature_shape: [8, 32, 32, 3]}}',
 )
-QUICK = ('cstp_pretrain_ucf101',)
 
 
 @pytest.fixture(scope='module')
@@ -44,37 +42,6 @@ def load(name, data, overrides=''):
   if overrides:
     experiment.apply_overrides(params, overrides, 'test')
   return params
-
-
-@pytest.mark.parametrize(
-  'name',
-  [
-    name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
-    for name in EXPERIMENTS
-  ],
-)
-def test_trains_two_steps_and_restores(name, data, tmp_path):
-  params = load(name, data)
-  runner, scores = train.run(params, str(tmp_path / 'run'))
-  assert int(runner.trainer.global_step) == 2
-  assert scores['evaluated'] == scores['expected'] == 6
-  assert all(np.isfinite(value) for value in scores.values())
-  again, _ = train.run(params, str(tmp_path / 'run'), 'eval')
-  for one, other in zip(
-    runner.trainer.model.variables, again.trainer.model.variables, strict=True
-  ):
-    np.testing.assert_array_equal(one.numpy(), other.numpy())
-  export.export(params, str(tmp_path / 'run'), str(tmp_path / 'model'))
-  encode = evaluate.checkpoint_encoder(
-    params, experiment.build_task(params), str(tmp_path / 'run')
-  )
-  batch = random_clips()
-  exported = evaluate.saved_model_encoder(str(tmp_path / 'model'))(tf.constant(batch))
-  expected = encode(tf.constant(batch))
-  assert set(exported) == set(expected)
-  assert ('probability' in exported) == ('finetune' in name)
-  for key, value in expected.items():
-    np.testing.assert_allclose(exported[key], value, rtol=1e-4, atol=1e-5)
 
 
 def random_clips():

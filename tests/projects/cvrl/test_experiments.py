@@ -4,25 +4,14 @@ import dataclasses
 import pathlib
 import re
 
-import numpy as np
 import pytest
-import tensorflow as tf
 import yaml
 
-from official.video import evaluate, export, train
-from official.video.configs import tasks
 from official.video.run import trainer
 from official.video.settings import experiment
 from tests import clips, tiny
 
 ROOT = pathlib.Path(__file__).parents[3]
-EXPERIMENTS = [
-  name
-  for name in experiment.experiment_names()
-  if name.startswith('cvrl_')
-  and not name.endswith(('kinetics600', 'hmdb51'))  # Others but in sizes and schedules.
-]
-QUICK = ('cvrl_pretrain_kinetics400',)
 CONFIGS = sorted((ROOT / 'configs' / 'cvrl').glob('*.yaml'))
 
 
@@ -33,36 +22,6 @@ def data(tmp_path_factory):
     clips.write_split(folder, 'train', [0, 1, 2, 0, 1, 2, 0, 1]),
     clips.write_split(folder, 'test', [0, 1, 2, 0, 1, 2]),
   )
-
-
-@pytest.mark.parametrize(
-  'name',
-  [
-    name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
-    for name in EXPERIMENTS
-  ],
-)
-def test_trains_two_steps_restores_and_exports(name, data, tmp_path):
-  params = tiny.load(name, *data)
-  runner, scores = train.run(params, str(tmp_path / 'run'))
-  assert int(runner.trainer.global_step) == 2
-  assert scores['evaluated'] == scores['expected'] == 6
-  assert all(np.isfinite(value) for value in scores.values())
-  again, _ = train.run(params, str(tmp_path / 'run'), 'eval')
-  for one, other in zip(
-    runner.trainer.model.variables, again.trainer.model.variables, strict=True
-  ):
-    np.testing.assert_array_equal(one.numpy(), other.numpy())
-  export.export(params, str(tmp_path / 'run'), str(tmp_path / 'model'))
-  task = experiment.build_task(params)
-  encode = evaluate.checkpoint_encoder(params, task, str(tmp_path / 'run'))
-  batch = np.random.default_rng(0).integers(0, 256, (3, 4, 32, 32, 3), np.uint8)
-  exported = evaluate.saved_model_encoder(str(tmp_path / 'model'))(tf.constant(batch))
-  expected = encode(tf.constant(batch))
-  assert set(exported) == set(expected)
-  assert ('probability' in exported) == isinstance(params.task, tasks.ClassificationTask)
-  for key, value in expected.items():
-    np.testing.assert_allclose(exported[key], value, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
