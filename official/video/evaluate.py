@@ -59,6 +59,7 @@ def checkpoint_encoder(params, task, checkpoint: str | None) -> Callable:
     objects = {'backbone': model.backbone} | ({'head': model.head} if classifier else {})
     report = restore.restore(objects, checkpoint, required=('backbone',))
     has_head = classifier and any(name.startswith('head/') for name in report.restored)
+    task.check_origin(checkpoint, head=has_head)
 
   @tf.function(reduce_retracing=True)
   def encode(clips):
@@ -281,6 +282,7 @@ def _run_task(task) -> None:
   task.check_data(False)
   model = trainer.built(task)
   if FLAGS.checkpoint:
+    task.check_origin(FLAGS.checkpoint, head=True)
     restore.restore(model.checkpoint_items, FLAGS.checkpoint)
   if FLAGS.output_dir:
     os.makedirs(FLAGS.output_dir, exist_ok=True)

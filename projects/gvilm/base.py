@@ -6,12 +6,14 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from official.video.augment import normalization
-from official.video.checkpoints import restore
+from official.video.checkpoints import origin, restore
 from official.video.errors import UserError
 from official.video.tasks import base
 
 from . import model, text
 
+# The run's word pieces by id, one a line.
+VOCABULARY = 'vocab.txt'
 # Strings of a sample, and which of the two lengths their ids have.
 _LENGTHS = {
   'caption': 'max_length',
@@ -26,14 +28,63 @@ class TextTask(base.VideoTask):
   """A task on clips with texts, which become word pieces after they are batched."""
 
   @functools.cached_property
+  def vocabulary(self) -> tuple[str, ...]:
+    """Word pieces by id: as configured, or of the run whose weights are read.
+
+    Raises:
+      UserError: both are there and differ, or the text encoder is of another size.
+    """
+    config = self.task_config
+    configured = config.text.vocab_file
+    pieces = text.read_vocabulary(configured) if configured else None
+    for folder in self._runs():
+      kept = origin.of(folder).remembered(VOCABULARY)
+      if kept is None:
+        continue
+      theirs = tuple(kept.splitlines())
+      if pieces is not None and pieces != theirs:
+        raise UserError(
+          f'{folder}: was trained with another vocabulary than '
+          f'{configured or "that of the checkpoints before it"} ({len(theirs)} and '
+          f'{len(pieces)} word pieces); leave task.text.vocab_file empty to take its own'
+        )
+      pieces = theirs
+    pieces = pieces or text.read_vocabulary()
+    text.check_vocabulary(pieces, configured, config.model.text.vocab_size)
+    return pieces
+
+  def _runs(self) -> list[str]:
+    """Checkpoints and folders whose text encoders this task goes on with."""
+    named = (self.logging_dir, self.task_config.init_checkpoint, *self._read)
+    return [path for path in dict.fromkeys(named) if path]
+
+  @functools.cached_property
+  def _read(self) -> list[str]:
+    return []
+
+  def check_origin(self, checkpoint: str, head: bool = False) -> origin.Origin:
+    """As every task's; the vocabulary has to be the checkpoint's, or becomes it."""
+    found = super().check_origin(checkpoint, head)
+    if checkpoint not in self._runs():
+      self._read.append(checkpoint)
+      for cached in ('vocabulary', 'word_piece'):
+        self.__dict__.pop(cached, None)
+    assert self.vocabulary
+    return found
+
+  def remembered(self) -> dict[str, str]:
+    """The vocabulary, without which the text encoder means nothing."""
+    return super().remembered() | {VOCABULARY: '\n'.join(self.vocabulary) + '\n'}
+
+  @functools.cached_property
   def word_piece(self) -> text.WordPiece:
     """The tokenizer."""
-    return text.WordPiece(self.task_config.text.vocab_file)
+    return text.WordPiece(self.vocabulary)
 
   def check_data(self, training: bool) -> None:
     """Finds the data, and checks vocabulary and lengths."""
     config = self.task_config
-    text.check_vocabulary(config.text.vocab_file, config.model.text.vocab_size)
+    assert self.vocabulary
     lengths = (3, config.text.noun_length, config.text.max_length)
     if list(lengths) != sorted(lengths) or lengths[-1] > config.model.text.max_positions:
       raise UserError(
@@ -67,6 +118,7 @@ class TextTask(base.VideoTask):
         {'text_encoder': model.text_encoder}, config.model.text.init_checkpoint
       )
     if config.init_checkpoint:
+      self.check_origin(config.init_checkpoint)
       objects = {
         'backbone': model.backbone,
         'text_encoder': model.text_encoder,

@@ -88,6 +88,8 @@ def score(params, checkpoint: str | None) -> tuple[dict[str, Any], Mapping]:
       'answering'
     )
   task = experiment.build_task(params)
+  if checkpoint:
+    task.check_origin(checkpoint, head=True)
   task.check_data(False)
   model = trainer.built(task)
   if checkpoint:

@@ -48,13 +48,13 @@ class WordPiece(tf.Module):
   SavedModel of it is loaded.
   """
 
-  def __init__(self, vocab_file: str = ''):
-    """Initializes the tokenizer; see `read_vocabulary`."""
+  def __init__(self, vocabulary: Sequence[str] = ()):
+    """Initializes the tokenizer of word pieces by id; by default the test vocabulary."""
     # Takes a second, and only what meets text needs it.
     import tensorflow_text
 
     super().__init__(name='word_piece')
-    self.vocabulary = read_vocabulary(vocab_file)
+    self.vocabulary = tuple(vocabulary) or read_vocabulary()
     with tf.init_scope():  # It may be made while a graph is traced, and outlives that.
       self._tokenizer = tensorflow_text.FastBertTokenizer(
         list(self.vocabulary), token_out_type=tf.int32, lower_case_nfd_strip_accents=True
@@ -148,12 +148,21 @@ class TextEncoder(tf_keras.layers.Layer):
     return self.pooled(self.outputs(ids), ids != 0)
 
 
-def check_vocabulary(vocab_file: str, vocab_size: int) -> None:
-  """Raises `UserError` where the embedding is not of the vocabulary's size."""
-  pieces: Sequence[str] = read_vocabulary(vocab_file)
+def check_vocabulary(pieces: Sequence[str], vocab_file: str, vocab_size: int) -> None:
+  """Raises `UserError` where the embedding is not of the vocabulary's size.
+
+  Args:
+    pieces: word pieces by id.
+    vocab_file: where they come from; empty for the test vocabulary or a run's own.
+    vocab_size: of the text encoder.
+  """
   if len(pieces) == vocab_size:
     return
-  name = vocab_file or f'the test vocabulary {TEST_VOCABULARY.name}'
+  name = vocab_file or (
+    f'the test vocabulary {TEST_VOCABULARY.name}'
+    if pieces == read_vocabulary()
+    else "the run's own vocabulary"
+  )
   raise UserError(
     f'task.model.text.vocab_size {vocab_size}: {name} has {len(pieces)} word pieces; name '
     "BERT's vocab.txt by task.text.vocab_file, or set the size"

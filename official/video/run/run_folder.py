@@ -3,19 +3,19 @@
 import os
 import sys
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import gin
 import tensorflow as tf
 
 from official.video import files
-from official.video.checkpoints import saved
+from official.video.checkpoints import origin, saved
 from official.video.errors import UserError
 from official.video.run import journal
 from official.video.settings import experiment
 
 LOCK = 'run.lock'
-PARAMS = 'params.yaml'
 
 
 def check(model_dir: str, mode: str) -> None:
@@ -23,7 +23,7 @@ def check(model_dir: str, mode: str) -> None:
   if not model_dir:
     raise UserError('--model_dir is missing; name the folder of the run')
   names = tf.io.gfile.listdir(model_dir) if tf.io.gfile.isdir(model_dir) else []
-  if 'train' in mode and set(names) - {LOCK} and PARAMS not in names:
+  if 'train' in mode and set(names) - {LOCK} and origin.PARAMS not in names:
     raise UserError(
       f'--model_dir {model_dir}: not empty and not a run (no params.yaml); use a new folder'
     )
@@ -90,7 +90,12 @@ class RunFolder:
         )
 
   def begin(
-    self, params: Any, step: int, replicas: int, deterministic: bool
+    self,
+    params: Any,
+    step: int,
+    replicas: int,
+    deterministic: bool,
+    remembered: Mapping[str, str],
   ) -> journal.Journal:
     """Writes what the run is, clears away what a killed one left, opens the journal.
 
@@ -99,6 +104,7 @@ class RunFolder:
       step: where the run starts.
       replicas: of the distribution strategy.
       deterministic: whether TensorFlow's operations were made deterministic.
+      remembered: texts of the task by file name.
     """
     self._tell_changes(params)
     for name in tf.io.gfile.listdir(self.path):
@@ -108,7 +114,11 @@ class RunFolder:
         (tf.io.gfile.rmtree if tf.io.gfile.isdir(leftover) else tf.io.gfile.remove)(
           leftover
         )
-    texts = {PARAMS: experiment.to_yaml(params), 'config.gin': gin.config_str()}
+    texts = {
+      **remembered,
+      origin.PARAMS: experiment.to_yaml(params),
+      'config.gin': gin.config_str(),
+    }
     for name, text in texts.items():
       files.write_atomically(os.path.join(self.path, name), text.encode())
     journal.write_start(
@@ -120,7 +130,7 @@ class RunFolder:
 
   def _tell_changes(self, params: Any) -> None:
     """Names the fields that a resumed run changes, on stderr."""
-    path = os.path.join(self.path, PARAMS)
+    path = os.path.join(self.path, origin.PARAMS)
     if not tf.io.gfile.exists(path):
       return
     before = experiment.flat(experiment.parse_overrides(experiment.read_text(path), path))

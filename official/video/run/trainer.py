@@ -338,6 +338,7 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
     self._start = saved.latest(self.model_dir)
     if self._start:
       restore.check({'model': self.trainer.model}, self._start)
+      self.trainer.task.check_origin(self._start, head=True)
     config, writes = self.params.trainer, self.strategy.extended.should_checkpoint
     # Every worker has to save, since reading a variable may need all of them; those of
     # the others are thrown away.
@@ -406,7 +407,11 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
     self.controller.keep(
       owned,
       owned.begin(
-        self.params, step, self.strategy.num_replicas_in_sync, self._deterministic
+        self.params,
+        step,
+        self.strategy.num_replicas_in_sync,
+        self._deterministic,
+        self.trainer.task.remembered(),
       ),
     )
     if step >= last:

@@ -12,7 +12,7 @@ import tensorflow as tf
 import tf_keras
 
 from official.core import base_task
-from official.video.checkpoints import restore
+from official.video.checkpoints import origin, restore
 from official.video.configs import data as data_config
 from official.video.data import checks, index, reader, views
 from official.video.errors import UserError
@@ -138,7 +138,22 @@ class VideoTask(base_task.Task, abc.ABC):
         'note: no task.init_checkpoint: the frozen backbone is random', file=sys.stderr
       )
     if self.task_config.init_checkpoint:
+      self.check_origin(self.task_config.init_checkpoint)
       restore.restore_backbone(model.backbone, self.task_config.init_checkpoint)
+
+  def check_origin(self, checkpoint: str, head: bool = False) -> origin.Origin:
+    """Refuses a checkpoint that was trained as another function; see `origin.check`.
+
+    Args:
+      checkpoint: prefix or folder.
+      head: whether the head is read too, so that its classes have to be the data's.
+    """
+    del head
+    return origin.check(self.task_config, checkpoint)
+
+  def remembered(self) -> dict[str, str]:
+    """Texts, by file name, that a run keeps so that its checkpoints can be understood."""
+    return {}
 
   def serving_module(self, model: encoder.VideoModel) -> tf.Module | None:
     """What export saves; None for the signatures that every video encoder has.

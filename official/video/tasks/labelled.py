@@ -1,8 +1,10 @@
 """Tasks whose head has a class for each label of the data."""
 
 import functools
+import json
 from collections.abc import Sequence
 
+from official.video.checkpoints import origin
 from official.video.errors import UserError
 from official.video.tasks import base
 
@@ -30,3 +32,17 @@ class LabelledTask(base.VideoTask):
     if data.input_path or data.tfds_name:
       return self.train_index.label_names
     return self.validation_index.label_names
+
+  def remembered(self) -> dict[str, str]:
+    """The class names, so that a classifier's numbers keep their meaning."""
+    names = list(self.label_names())
+    return {origin.LABELS: json.dumps(names, indent=0)} if names else {}
+
+  def check_origin(self, checkpoint: str, head: bool = False) -> origin.Origin:
+    """As every task's; with the head, classes of another order are refused too."""
+    found = super().check_origin(checkpoint, head)
+    data = self.task_config.validation_data
+    if head and (data.input_path or data.tfds_name):
+      names = self.validation_index.label_names
+      origin.check_labels(found, names, data.input_path or data.tfds_name)
+    return found

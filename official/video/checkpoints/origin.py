@@ -1,0 +1,241 @@
+"""What a checkpoint was trained as, and whether a run that reads it means the same.
+
+Weights fit a net long before they mean the same in it: pixels in [0, 1] or [-1, 1], a
+stride more or less, another vocabulary of equal size, classes in another order all restore
+without an error and give plausible numbers. A run's folder therefore keeps its config and
+what the task remembers, and whoever reads a checkpoint compares them with their own.
+"""
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+import yaml
+
+from official.video.errors import UserError
+
+PARAMS = 'params.yaml'
+# Label names in the order of their ids, JSON.
+LABELS = 'labels.json'
+
+# Backbones whose common stages are one net.
+_RELATED = ({'resnet_3d', 'resnet_3dy'},)
+# Fields of backbones and text encoders that change no function of trained weights.
+_FREE = frozenset({'weight_init', 'drop_path', 'init_checkpoint'})
+# Those of which a difference is a matter of protocol, and told.
+_TOLD = frozenset({'grid', 'dilated_first_block'})
+_STAGES = ('spatial_strides', 'spatial_dilations')
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+  """Where a checkpoint comes from.
+
+  Attributes:
+    folder: of the run, or of the foreign checkpoint.
+    task: fields of the run's task config; None for a checkpoint without any.
+  """
+
+  folder: str
+  task: Mapping[str, Any] | None
+
+  def remembered(self, name: str) -> str | None:
+    """Text that the run's task left in its folder; None where it left none."""
+    path = os.path.join(self.folder, name)
+    if not tf.io.gfile.exists(path):
+      return None
+    with tf.io.gfile.GFile(path) as file:
+      return file.read()
+
+  @property
+  def label_names(self) -> Sequence[str] | None:
+    """Class names by id, of a run over named classes."""
+    text = self.remembered(LABELS)
+    return None if text is None else json.loads(text)
+
+
+def of(checkpoint: str) -> Origin:
+  """The origin of a checkpoint's prefix, or of the folder of a run.
+
+  The best checkpoints of a run lie in a folder below its own.
+
+  Raises:
+    UserError: the run's config can't be read.
+  """
+  folder = checkpoint if tf.io.gfile.isdir(checkpoint) else os.path.dirname(checkpoint)
+  for place in (folder, os.path.dirname(folder.rstrip('/'))):
+    path = os.path.join(place, PARAMS)
+    if tf.io.gfile.exists(path):
+      return Origin(place, _read(path)['task'])
+  return Origin(folder, None)
+
+
+class _Loader(yaml.SafeLoader):
+  """Plain values, and tuples as the Model Garden writes them."""
+
+
+_Loader.add_constructor(
+  'tag:yaml.org,2002:python/tuple',
+  lambda loader, node: loader.construct_sequence(node, deep=True),
+)
+
+
+def _read(path: str) -> Mapping[str, Any]:
+  try:
+    with tf.io.gfile.GFile(path) as file:
+      params = yaml.load(file.read(), _Loader)
+  except (tf.errors.OpError, UnicodeDecodeError, yaml.YAMLError) as error:
+    raise UserError(
+      f'{path}: cannot be read, so nobody knows how the checkpoint beside it was trained; '
+      'put it back, or remove it to assume your own settings'
+    ) from error
+  if not isinstance(params, Mapping) or not isinstance(params.get('task'), Mapping):
+    raise UserError(f'{path}: holds no task; expected the params.yaml of a run')
+  return params
+
+
+def check(task_config: Any, checkpoint: str) -> Origin:
+  """Compares a task's config with that of a checkpoint's run.
+
+  What makes another function of the same weights is refused; what is a matter of protocol
+  is told on stderr, and so is what is assumed of a checkpoint without a config.
+
+  Args:
+    task_config: of the task that reads the checkpoint.
+    checkpoint: prefix or folder.
+
+  Returns:
+    The origin.
+
+  Raises:
+    UserError: they contradict each other; it names both values and the override.
+  """
+  origin = of(checkpoint)
+  mine = task_config.as_dict()
+  if origin.task is None:
+    _tell(f'{checkpoint}: no {PARAMS} tells how it was trained; assumed: {_facts(mine)}')
+    return origin
+  for field, here, there, refused in _differences(mine, origin.task):
+    if refused:
+      raise UserError(
+        f'{checkpoint}: was trained with {field} {there!r}, here it is {here!r}, which is '
+        f'another function; use --params_override={field}={_written(there)}'
+      )
+    _tell(f'{checkpoint}: was trained with {field} {there!r}; here {here!r}')
+  return origin
+
+
+def check_labels(origin: Origin, names: Sequence[str], source: str) -> None:
+  """Refuses a classifier's checkpoint whose classes are not the data's.
+
+  Args:
+    origin: of the checkpoint.
+    names: class names of the data by id; empty where it names none.
+    source: of the data, for the message.
+
+  Raises:
+    UserError: number or order of the classes differ.
+  """
+  known = origin.label_names
+  if known and names and list(known) != list(names):
+    index = next(
+      (i for i, (a, b) in enumerate(zip(known, names, strict=False)) if a != b),
+      min(len(known), len(names)),
+    )
+    theirs, ours = (x[index] if index < len(x) else 'none' for x in (known, names))
+    raise UserError(
+      f'{source}: its classes are not those that {origin.folder} was trained on '
+      f'({len(names)} and {len(known)}; class {index} is {ours!r} and {theirs!r}); convert '
+      'the data with the --label_map of that set'
+    )
+
+
+def _tell(text: str) -> None:
+  print(f'note: {text}', file=sys.stderr)
+
+
+def _written(value: Any) -> str:
+  if isinstance(value, list | tuple):
+    return f'[{",".join(map(_written, value))}]'
+  return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _facts(task: Mapping[str, Any]) -> str:
+  pixels = '[-1, 1]' if task['zero_centering'] else '[0, 1]'
+  kind, family = _backbone(task['model'])
+  shape = 'x'.join(map(str, task['train_data']['feature_shape'][:3]))
+  strides = ''.join(
+    f', {name} {_written(family[name])}' for name in _STAGES if name in family
+  )
+  return (
+    f'pixels in {pixels}, {kind}{strides}, clips of {shape} of stride '
+    f'{task["train_data"]["temporal_stride"]}'
+  )
+
+
+def _backbone(model: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+  kind = model['backbone']['type']
+  return kind, model['backbone'].get(kind) or {}
+
+
+def _differences(
+  mine: Mapping[str, Any], theirs: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, Any, bool]]:
+  """Field, my value, their value, whether that makes another function."""
+  for name in ('zero_centering',):
+    if name in theirs and mine[name] != theirs[name]:
+      yield f'task.{name}', mine[name], theirs[name], True
+  if 'backbone' in mine['model'] and 'backbone' in theirs.get('model', {}):
+    yield from _backbone_differences(mine['model'], theirs['model'])
+  for name in ('activation', 'norm_epsilon'):
+    pair = [task['model'].get('norm_activation', {}).get(name) for task in (mine, theirs)]
+    if None not in pair and pair[0] != pair[1]:
+      yield f'task.model.norm_activation.{name}', *pair, True
+  for name in ('temporal_stride', 'feature_shape'):
+    pair = [_plain(task['train_data'].get(name)) for task in (mine, theirs)]
+    if None not in pair and pair[0] != pair[1]:
+      yield f'task.train_data.{name}', *pair, False
+  texts = [task['model'].get('text') for task in (mine, theirs)]
+  if all(isinstance(text, Mapping) for text in texts):
+    for name in sorted(texts[0].keys() & texts[1].keys() - _FREE):
+      if _plain(texts[0][name]) != _plain(texts[1][name]):
+        yield f'task.model.text.{name}', texts[0][name], texts[1][name], True
+
+
+def _backbone_differences(mine, theirs) -> Iterator[tuple[str, Any, Any, bool]]:
+  (my_kind, my_net), (their_kind, their_net) = _backbone(mine), _backbone(theirs)
+  if my_kind != their_kind:
+    related = any({my_kind, their_kind} <= kinds for kinds in _RELATED)
+    yield 'task.model.backbone.type', my_kind, their_kind, not related
+    if not related:
+      return
+  path = f'task.model.backbone.{my_kind}'
+  common = my_net.keys() & their_net.keys() - _FREE
+  traded = set(_STAGES) <= common and (
+    _receptive_strides(my_net) == _receptive_strides(their_net)
+  )
+  for name in sorted(common):
+    here, there = _plain(my_net[name]), _plain(their_net[name])
+    if here != there:
+      told = name in _TOLD or (name in _STAGES and traded)
+      yield f'{path}.{name}', here, there, not told
+
+
+def _receptive_strides(net: Mapping[str, Any]) -> list[int]:
+  """How far apart in pixels of the stem the taps of each stage's convolutions are.
+
+  A stage whose stride became dilation computes what the strided one did, at more places.
+  """
+  result, stride = [], 1
+  for step, dilation in zip(*(net[name] for name in _STAGES), strict=True):
+    stride *= step
+    result.append(stride * dilation)
+  return result
+
+
+def _plain(value: Any) -> Any:
+  return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,188 @@
+"""A run that reads a checkpoint means what the checkpoint's run meant, or is refused."""
+
+import json
+import pathlib
+
+import pytest
+
+from official.video.checkpoints import origin
+from official.video.errors import UserError
+from official.video.run import run_folder
+from official.video.settings import experiment
+
+
+def written(folder: pathlib.Path, name: str, *overrides: str) -> str:
+  """The folder of a run of an experiment, as far as its config goes."""
+  params = experiment.load(name)
+  for text in overrides:
+    experiment.apply_overrides(params, text, 'test')
+  folder.mkdir(parents=True, exist_ok=True)
+  (folder / origin.PARAMS).write_text(experiment.to_yaml(params))
+  return str(folder)
+
+
+def check(checkpoint: str, name: str, *overrides: str):
+  params = experiment.load(name)
+  for text in overrides:
+    experiment.apply_overrides(params, text, 'test')
+  return experiment.build_task(params).check_origin(checkpoint)
+
+
+NET = 'task.model.backbone.resnet_3d'
+
+
+@pytest.mark.parametrize(
+  ('trained', 'here', 'field', 'mended'),
+  [
+    ('task.zero_centering: true', '', 'task.zero_centering', 'true'),
+    (f'{NET}.temporal_strides: [1, 1, 2, 1]', '', f'{NET}.temporal_strides', '[1,1,2,1]'),
+    (f'{NET}.spatial_strides: [1, 2, 1, 1]', '', f'{NET}.spatial_strides', '[1,2,1,1]'),
+    (
+      f'{NET}.stem_pool_temporal_stride: 2',
+      '',
+      f'{NET}.stem_pool_temporal_stride',
+      '2',
+    ),
+    (
+      'task.model.backbone.type: r3d',
+      '',
+      'task.model.backbone.type',
+      'r3d',
+    ),
+    (
+      'task.model.norm_activation.activation: swish',
+      '',
+      'task.model.norm_activation.activation',
+      'swish',
+    ),
+    (
+      'task.model.backbone: {type: s3d, s3d: {gating: false}}',
+      'task.model.backbone.type: s3d',
+      'task.model.backbone.s3d.gating',
+      'false',
+    ),
+  ],
+)
+def test_what_makes_another_function_is_refused(tmp_path, trained, here, field, mended):
+  run = written(tmp_path / 'run', 'cvrl_pretrain_kinetics400', trained)
+  overrides = [here] if here else []
+  with pytest.raises(UserError, match='another function') as e:
+    check(run, 'cvrl_linear_eval_ucf101', *overrides)
+  assert f'--params_override={field}={mended}' in str(e.value)
+  # The advice mends it.
+  fix = f'{field}: {mended}'
+  check(run, 'cvrl_linear_eval_ucf101', *overrides, fix)
+
+
+def test_the_tiny_nets_of_two_methods_are_told_apart(tmp_path):
+  run = written(tmp_path / 'run', 'const_cl_pretrain_tiny')
+  with pytest.raises(UserError, match=r'zero_centering True, here it is False'):
+    check(run, 'cvrl_linear_eval_tiny')
+  with pytest.raises(UserError, match=r'spatial_strides \[1, 2, 1, 1\]'):
+    check(run, 'cvrl_linear_eval_tiny', 'task.zero_centering: true')
+
+
+@pytest.mark.parametrize(
+  ('name', 'reads'),
+  [
+    ('cvrl_pretrain_tiny', 'cvrl_linear_eval_tiny'),
+    ('cvrl_pretrain_tiny', 'cvrl_finetune_tiny'),
+    ('cvrl_pretrain_kinetics400', 'cvrl_linear_eval_kinetics400'),
+    ('cvrl_pretrain_kinetics600', 'cvrl_finetune_ucf101'),
+    ('const_cl_pretrain_tiny', 'const_cl_linear_eval_tiny'),
+    ('const_cl_pretrain_tiny', 'const_cl_localization_tiny'),
+    ('const_cl_pretrain_tiny', 'const_cl_tracking_tiny'),
+    ('const_cl_pretrain_kinetics400', 'const_cl_localization_ava'),
+    ('const_cl_pretrain_kinetics400', 'const_cl_tracking_otb'),
+    ('const_cl_pretrain_kinetics400', 'const_cl_finetune_hmdb51'),
+    ('cstp_pretrain_tiny', 'cstp_finetune_tiny'),
+    ('cstp_pretrain_kinetics400', 'cstp_finetune_ucf101'),
+    ('gvilm_pretrain', 'gvilm_linear_eval_ucf101'),
+    ('gvilm_pretrain_tiny', 'gvilm_finetune_tiny'),
+  ],
+)
+def test_a_methods_own_protocols_read_its_checkpoints(tmp_path, name, reads):
+  check(written(tmp_path / 'run', name), reads)
+
+
+def test_protocol_is_told_and_dilation_may_stand_for_stride(tmp_path, capsys):
+  run = written(tmp_path / 'run', 'cvrl_pretrain_kinetics400')
+  check(
+    run,
+    'cvrl_linear_eval_ucf101',
+    f'{NET}: {{spatial_strides: [1, 2, 1, 1], spatial_dilations: [1, 1, 2, 4]}}',
+  )
+  notes = capsys.readouterr().err
+  assert 'spatial_dilations [1, 1, 1, 1]; here [1, 1, 2, 4]' in notes
+  assert 'feature_shape [16, 224, 224, 3]; here [32, 224, 224, 3]' in notes
+  with pytest.raises(UserError, match=r'spatial_(strides|dilations)'):
+    check(
+      run,
+      'cvrl_linear_eval_ucf101',
+      f'{NET}: {{spatial_strides: [1, 2, 1, 1], spatial_dilations: [1, 1, 2, 2]}}',
+    )
+
+
+def test_the_best_checkpoints_are_the_runs(tmp_path):
+  written(tmp_path / 'run', 'cvrl_pretrain_tiny')
+  (tmp_path / 'run' / 'best').mkdir()
+  for path in ('best', 'best/best_ckpt-5', 'ckpt-10'):
+    assert origin.of(str(tmp_path / 'run' / path)).folder == str(tmp_path / 'run')
+
+
+def test_a_foreign_checkpoint_is_read_with_what_is_assumed(tmp_path, capsys):
+  check(str(tmp_path / 'model.ckpt'), 'cvrl_linear_eval_ucf101')
+  note = capsys.readouterr().err
+  assert note.count('\n') == 1
+  assert 'assumed: pixels in [0, 1], resnet_3d, spatial_strides [1,2,2,2]' in note
+  assert 'clips of 32x224x224 of stride 2' in note
+
+
+@pytest.mark.parametrize('text', ['task: [', 'a: 1', '\x00', '- x'])
+def test_a_config_that_cannot_be_read_is_one_line(tmp_path, text):
+  (tmp_path / origin.PARAMS).write_text(text)
+  with pytest.raises(UserError, match=r'params\.yaml'):
+    origin.of(str(tmp_path))
+
+
+def test_classes_of_another_order_are_refused(tmp_path):
+  run = tmp_path / 'run'
+  written(run, 'cvrl_finetune_tiny')
+  (run / origin.LABELS).write_text(json.dumps(['run', 'jump', 'sit']))
+  found = origin.of(str(run))
+  origin.check_labels(found, ['run', 'jump', 'sit'], 'test.manifest.json')
+  origin.check_labels(found, [], 'test.manifest.json')
+  for names, index in ((['run', 'sit', 'jump'], 1), (['run', 'jump'], 2)):
+    with pytest.raises(UserError, match=f'test.manifest.json: .*class {index} is'):
+      origin.check_labels(found, names, 'test.manifest.json')
+
+
+def test_a_run_keeps_what_its_task_remembers(tmp_path):
+  params = experiment.load('gvilm_pretrain_tiny')
+  task = experiment.build_task(params)
+  folder = run_folder.RunFolder(str(tmp_path / 'run'))
+  folder.begin(params, 0, 1, False, task.remembered())
+  folder.release()
+  kept = origin.of(str(tmp_path / 'run')).remembered('vocab.txt')
+  assert tuple(kept.splitlines()) == task.vocabulary
+
+
+def test_the_vocabulary_is_the_runs(tmp_path):
+  run = tmp_path / 'run'
+  written(run, 'gvilm_pretrain_tiny')
+  own = experiment.build_task(experiment.load('gvilm_pretrain_tiny')).vocabulary
+  theirs = (*own[:-2], own[-1], own[-2])
+  (run / 'vocab.txt').write_text('\n'.join(theirs) + '\n')
+  task = experiment.build_task(experiment.load('gvilm_retrieval_tiny'))
+  assert task.vocabulary == own
+  task.check_origin(str(run))
+  assert task.vocabulary == theirs == task.word_piece.vocabulary
+  other = tmp_path / 'other.txt'
+  other.write_text('\n'.join(own) + '\n')
+  params = experiment.load('gvilm_retrieval_tiny')
+  params.task.text.vocab_file = str(other)
+  with pytest.raises(UserError, match=r'another vocabulary than .*other\.txt'):
+    experiment.build_task(params).check_origin(str(run))
+  (run / 'vocab.txt').write_text('\n'.join((*theirs, 'more')) + '\n')
+  with pytest.raises(UserError, match='vocab_size'):
+    experiment.build_task(experiment.load('gvilm_retrieval_tiny')).check_origin(str(run))
