@@ -98,6 +98,12 @@ class TextTask(base.VideoTask):
     dataset = super().build_inputs(params, input_context, start_step)
     return dataset.map(self.tokenized, num_parallel_calls=tf.data.AUTOTUNE)
 
+  def training_spec(self):
+    """As every task's, with word-piece ids for the strings."""
+    traced = tf.function(self.tokenized, autograph=False)
+    outputs = traced.get_concrete_function(super().training_spec()).structured_outputs
+    return tf.nest.map_structure(tf.TensorSpec.from_tensor, outputs)
+
   def tokenized(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """A batch with ids int32 `[..., L]` for its strings."""
     result = dict(inputs)

@@ -348,6 +348,26 @@ def _without_absent(
 
 
 @tf.autograph.experimental.do_not_convert  # Rewriting what needs none takes seconds.
+def training_spec(config: data_config.DataConfig) -> dict[str, tf.TensorSpec]:
+  """What a global training batch holds, without any data."""
+  maker = views.build_view_maker(config)
+
+  def sample(serialized: tf.Tensor, key: tf.Tensor) -> Sample:
+    return maker.training_sample(parse_record(serialized, maker.fields), key)
+
+  traced = tf.function(sample, autograph=False).get_concrete_function(
+    tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int32)
+  )
+  batch = config.global_batch_size
+  return {
+    'label': tf.TensorSpec([batch], tf.int64),
+    **{
+      name: tf.TensorSpec([batch, *spec.shape[1:]], spec.dtype)
+      for name, spec in traced.structured_outputs.items()
+    },
+  }
+
+
 def build_dataset(
   config: data_config.DataConfig,
   table: index.RecordIndex,

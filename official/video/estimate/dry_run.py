@@ -2,6 +2,8 @@
 
 import math
 
+import tensorflow as tf
+
 from official.video.data import index
 from official.video.errors import UserError
 from official.video.estimate import cost
@@ -25,6 +27,29 @@ def describe_data(config) -> str:
   )
 
 
+def step_cost(task, model) -> cost.Estimate:
+  """What a training step's forward pass costs a sample, of all networks that it runs."""
+  config = task.task_config
+  data = config.train_data
+
+  def traced(function, spec):
+    traced = tf.function(function, autograph=False).get_concrete_function(spec)
+    return tf.nest.map_structure(tf.TensorSpec.from_tensor, traced.structured_outputs)
+
+  prepared = traced(lambda batch: task.prepare(batch, data), task.training_spec())
+  samples = -(-data.global_batch_size // config.micro_batches)
+  part = {
+    name: tf.TensorSpec([samples, *spec.shape[1:]], spec.dtype)
+    for name, spec in prepared.items()
+  }
+  return cost.of_function(
+    lambda batch: task.forward(batch, model, True),
+    part,
+    model.trainable_variables,
+    samples,
+  )
+
+
 def describe(params, mode: str) -> str:
   """The text that `--dry_run` prints.
 
@@ -33,37 +58,30 @@ def describe(params, mode: str) -> str:
     mode: what the driver would do.
   """
   task = experiment.build_task(params)
-  note = ''
-  if hasattr(type(task), 'num_classes'):  # Of the task it would ask for the data.
-    classes = _classes(task)
-    task.__dict__['num_classes'] = classes or 1
-    note = '' if classes else '; with 1 class, as the data is not there to name them'
+  assumed = task.without_data()
   model = trainer.built(task)
-  data = params.task.train_data
+  data, parts = params.task.train_data, params.task.micro_batches
   weights = sum(math.prod(v.shape) for v in model.trainable_variables)
   total = sum(math.prod(v.shape) for v in model.variables)
-  parts = params.task.micro_batches
-  clips = -(-data.global_batch_size // parts) * max(1, data.num_views)
-  estimate = cost.estimate(model, data.feature_shape)
-  gigabytes = estimate.training_bytes(clips, weights) / 1e9
+  estimate = step_cost(task, model)
+  samples = -(-data.global_batch_size // parts)
+  gigabytes = estimate.training_bytes(samples, weights) / 1e9
+  backbone = model.backbone.count_params()
+  shape = 'x'.join(map(str, data.feature_shape))
+  views = f'{data.num_views} views' if data.num_views > 1 else 'one view'
+  uncounted = ', '.join(f'{n} {kind}' for kind, n in sorted(estimate.uncounted.items()))
   return '\n'.join(
     [
       experiment.to_yaml(params),
       f'mode             {mode}',
-      f'parameters       {total:,} ({weights:,} trainable; '
-      f'backbone {model.backbone.count_params():,}{note})',
-      f'forward pass     {estimate.flops / 1e9:.2f} GFLOPs a clip of '
-      f'{"x".join(map(str, data.feature_shape))}',
-      f'training memory  about {gigabytes:.1f} GB for {clips} clips on one device '
+      f'parameters       {total:,} ({weights:,} trainable; backbone {backbone:,}'
+      f'{f"; with {assumed}" if assumed else ""})',
+      f'forward pass     {estimate.flops / 1e9:.3g} GFLOPs a sample: {views} of {shape} '
+      'through all networks of the step'
+      + (f'; not counted: {uncounted}' if uncounted else ''),
+      f'training memory  about {gigabytes:.1f} GB for {samples} samples on one device '
       f'(float32; remat: {params.task.model.remat}, micro_batches: {parts})',
       f'training data    {describe_data(params.task.train_data)}',
       f'validation data  {describe_data(params.task.validation_data)}',
     ]
   )
-
-
-def _classes(task) -> int:
-  try:
-    return type(task).num_classes.func(task)
-  except UserError:
-    return 0

@@ -155,6 +155,18 @@ class VideoTask(base_task.Task, abc.ABC):
     """Texts, by file name, that a run keeps so that its checkpoints can be understood."""
     return {}
 
+  def training_spec(self) -> dict[str, tf.TensorSpec]:
+    """What a global training batch holds, without any data."""
+    return reader.training_spec(self.task_config.train_data)
+
+  def without_data(self) -> str:
+    """Settles what only the data would tell, to describe a run whose data is not there.
+
+    Returns:
+      What was assumed; '' where nothing had to be.
+    """
+    return ''
+
   def serving_module(self, model: encoder.VideoModel) -> tf.Module | None:
     """What export saves; None for the signatures that every video encoder has.
 

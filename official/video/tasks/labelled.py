@@ -1,6 +1,5 @@
 """Tasks whose head has a class for each label of the data."""
 
-import functools
 import json
 from collections.abc import Sequence
 
@@ -12,14 +11,17 @@ from official.video.tasks import base
 class LabelledTask(base.VideoTask):
   """A task over classes; its model config has `num_classes`."""
 
-  @functools.cached_property
+  _assumed_classes = 0
+
+  @property
   def num_classes(self) -> int:
     """Classes of the head: as configured, else as the data names them.
 
     Raises:
       UserError: neither configured nor named.
     """
-    classes = self.task_config.model.num_classes or len(self.label_names())
+    classes = self.task_config.model.num_classes or self._assumed_classes
+    classes = classes or len(self.label_names())
     if not classes:
       raise UserError(
         'task.model.num_classes 0: the data names no classes; set the number of classes'
@@ -32,6 +34,15 @@ class LabelledTask(base.VideoTask):
     if data.input_path or data.tfds_name:
       return self.train_index.label_names
     return self.validation_index.label_names
+
+  def without_data(self) -> str:
+    """Assumes one class where neither config nor data tell how many."""
+    try:
+      assert self.num_classes
+    except UserError:
+      self._assumed_classes = 1
+      return '1 class, as the data is not there to name them'
+    return ''
 
   def remembered(self) -> dict[str, str]:
     """The class names, so that a classifier's numbers keep their meaning."""

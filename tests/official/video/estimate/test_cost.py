@@ -4,7 +4,7 @@ import tf_keras
 
 from official.video.backbones import build_backbone
 from official.video.configs import backbones
-from official.video.estimate import cost
+from official.video.estimate import cost, dry_run
 from official.video.run import trainer
 from official.video.settings import experiment
 
@@ -24,7 +24,7 @@ def test_flops_and_activations_of_a_small_net_by_hand():
   assert estimate.flops == 2 * (pixels * 4 * 27 * 3 + 4 * 5)
   # The convolution, the ReLU and the logits.
   assert estimate.activation_bytes == 4 * (2 * pixels * 4 + 5)
-  assert estimate.training_bytes(clips=3, weights=10) == (
+  assert estimate.training_bytes(samples=3, weights=10) == (
     3 * estimate.activation_bytes + 4 * 10 * 3
   )
 
@@ -90,3 +90,54 @@ def test_the_published_g_vilm_has_its_size_and_cost():
   # Attention over 3169 tokens of width 768 in 12 layers.
   assert whole.flops == pytest.approx(0.95e12, rel=0.15)
   assert lean.activation_bytes < 0.2 * whole.activation_bytes
+
+
+def test_called_functions_and_other_operations_count():
+  dense = tf.Variable(tf.ones([6, 4]))
+  kernel = tf.Variable(tf.ones([3, 3, 3, 2]))
+  inner = tf.function(lambda x: tf.einsum('...ij,jk->...ik', x, dense))
+
+  def step(batch):
+    image = tf.nn.conv2d(batch['image'], kernel, 1, 'SAME')
+    return (
+      inner(batch['rows']),
+      image,
+      tf.signal.fft(tf.cast(batch['rows'], tf.complex64)),
+    )
+
+  spec = {
+    'rows': tf.TensorSpec([2, 5, 6], tf.float32),
+    'image': tf.TensorSpec([2, 8, 8, 3], tf.float32),
+  }
+  estimate = cost.of_function(step, spec, [kernel], samples=2)
+  assert estimate.flops == 2 * 5 * 6 * 4 + 2 * 64 * 2 * 27
+  # The product of what is not trained is not kept.
+  assert estimate.activation_bytes == 4 * 64 * 2
+  assert estimate.uncounted == {'FFT': 1}
+
+
+def test_a_net_of_functions_is_no_net_of_zeros():
+  net = tf_keras.Sequential([tf_keras.layers.Dense(3, input_shape=(4,))])
+  called = tf.function(net)
+  estimate = cost.of_function(
+    called, tf.TensorSpec([1, 4], tf.float32), net.trainable_variables
+  )
+  assert estimate.flops == 2 * 4 * 3
+
+
+def of_step(name: str, *overrides: str):
+  params = experiment.load(name, params_override=','.join(overrides))
+  task = experiment.build_task(params)
+  task.without_data()
+  return dry_run.step_cost(task, trainer.built(task))
+
+
+def test_all_networks_of_a_step_count_and_frozen_ones_are_not_kept():
+  pair = of_step('cstp_pretrain_tiny')
+  tuned = of_step('cstp_finetune_tiny')
+  # Two views through the online and the target network.
+  assert pair.flops == pytest.approx(4 * tuned.flops, rel=0.02)
+  assert pair.activation_bytes < 2.5 * tuned.activation_bytes
+  probe = of_step('cvrl_linear_eval_tiny')
+  assert probe.flops == of_step('cvrl_finetune_tiny').flops
+  assert probe.activation_bytes < 2000

@@ -362,8 +362,8 @@ def test_dry_run_tells_and_touches_nothing(driver, present, tmp_path, settings, 
     return next(line for line in lines if line.startswith(key))
 
   assert 'trainable' in value('parameters ')
-  assert 'GFLOPs a clip of 4x32x32x3' in value('forward pass ')
-  assert f'GB for {2 if present else 4} clips' in value('training memory ')
+  assert 'of 4x32x32x3 through all networks' in value('forward pass ')
+  assert f'GB for {2 if present else 4} samples' in value('training memory ')
   if present:
     assert '8 records in 2 files' in value('training data ')
     assert '6 records in 2 files' in value('validation data ')
