@@ -1,14 +1,9 @@
-"""Temporal action localization: segments, soft suppression, and ActivityNet's mAP."""
+"""Temporal action localization: segments, their overlap, and ActivityNet's mAP."""
 
 import dataclasses
-import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-
-from official.video import files
-from official.video.errors import UserError
 
 TIOU_THRESHOLDS = tuple(np.round(np.arange(0.5, 1.0, 0.05), 2))
 
@@ -44,6 +39,10 @@ class Segments:
     """How many there are."""
     return len(self.score)
 
+  def __getitem__(self, rows: np.ndarray) -> 'Segments':
+    """Those of some rows."""
+    return Segments(self.video[rows], self.label[rows], self.span[rows], self.score[rows])
+
 
 def temporal_iou(span: np.ndarray, others: np.ndarray) -> np.ndarray:
   """Intersection over union of one span with others.
@@ -59,41 +58,6 @@ def temporal_iou(span: np.ndarray, others: np.ndarray) -> np.ndarray:
   shared = np.maximum(shared, 0)
   union = (span[1] - span[0]) + (others[:, 1] - others[:, 0]) - shared
   return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-
-
-def soft_nms(
-  spans: np.ndarray,
-  scores: np.ndarray,
-  sigma: float = 0.5,
-  keep: int = 200,
-  threshold: float = 0.0,
-) -> tuple[np.ndarray, np.ndarray]:
-  """Gaussian soft non-maximum suppression.
-
-  The best span is taken, the scores of all others fall by exp(-tIoU^2 / sigma), and so
-  on (arXiv 1704.04503).
-
-  Args:
-    spans: [N, 2] start and end.
-    scores: [N].
-    sigma: width of the suppression.
-    keep: how many spans are returned at most.
-    threshold: spans whose score falls below it are not returned.
-
-  Returns:
-    Rows [K] of the spans that are kept, best first, and their scores [K].
-  """
-  left = np.array(scores, np.float64)
-  rows, values = [], []
-  for _ in range(min(keep, len(left))):
-    best = int(left.argmax())
-    if left[best] < threshold or left[best] == -np.inf:
-      break
-    rows.append(best)
-    values.append(left[best])
-    left *= np.exp(-np.square(temporal_iou(spans[best], spans)) / sigma)
-    left[rows] = -np.inf
-  return np.array(rows, np.int64), np.array(values, np.float64)
 
 
 def _average_precision(hits: np.ndarray, positives: int) -> float:
@@ -114,7 +78,7 @@ def _class_precision(
   order = np.argsort(-predicted.score, kind='stable')
   hits = np.zeros((len(thresholds), len(predicted)), bool)
   taken = np.zeros((len(thresholds), len(truth)), bool)
-  rows_of = {name: np.flatnonzero(truth.video == name) for name in set(truth.video)}
+  rows_of = _rows_by(truth.video)
   for place, number in enumerate(order):
     rows = rows_of.get(predicted.video[number])
     if rows is None:
@@ -130,11 +94,12 @@ def _class_precision(
   return np.array([_average_precision(row, len(truth)) for row in hits])
 
 
-def _of_class(segments: Segments, name: str) -> Segments:
-  rows = segments.label == name
-  return Segments(
-    *(getattr(segments, f.name)[rows] for f in dataclasses.fields(Segments))
-  )
+def _rows_by(names: np.ndarray) -> dict[str, np.ndarray]:
+  """Rows of each name."""
+  rows: dict[str, list[int]] = {}
+  for row, name in enumerate(names):
+    rows.setdefault(name, []).append(row)
+  return {name: np.array(found) for name, found in rows.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,84 +158,13 @@ def evaluate(
 
   Source: the public ActivityNet evaluation.
   """
-  names = sorted(set(truth.label))
+  of_class, found = _rows_by(truth.label), _rows_by(predicted.label)
+  names = sorted(of_class)
   if not names:
     raise ValueError('there are no annotations to score')
+  nothing = np.zeros(0, np.int64)
   columns = [
-    _class_precision(_of_class(truth, n), _of_class(predicted, n), thresholds)
+    _class_precision(truth[of_class[n]], predicted[found.get(n, nothing)], thresholds)
     for n in names
   ]
   return LocalizationMetrics(names, np.stack(columns, 1), tuple(thresholds))
-
-
-# --- ActivityNet's JSON ---------------------------------------------------------------
-
-
-def _load(path: str) -> dict:
-  try:
-    with open(path, encoding='utf-8') as file:
-      content = json.load(file)
-  except OSError as error:
-    raise UserError(f'{path}: {error.strerror}') from error
-  except ValueError as error:
-    raise UserError(f'{path}: is not JSON: {error}') from error
-  if not isinstance(content, dict):
-    raise UserError(f'{path}: expected a JSON object')
-  return content
-
-
-def read_annotations(path: str, subset: str | None = None) -> Segments:
-  """Annotations of a subset ('training', 'validation'), or of all, of a `database`.
-
-  Raises:
-    UserError: the file is not of ActivityNet's format, or has no such subset.
-  """
-  try:
-    database = _load(path)['database']
-    rows = [
-      (video, a['label'], float(a['segment'][0]), float(a['segment'][1]), 1.0)
-      for video, entry in database.items()
-      if subset is None or entry['subset'] == subset
-      for a in entry['annotations']
-    ]
-    subsets = sorted({entry['subset'] for entry in database.values()})
-  except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-    raise UserError(
-      f"{path}: expected 'database' by video with subset and annotations of label and "
-      'segment'
-    ) from error
-  if not rows:
-    raise UserError(f'{path}: no annotation of subset {subset!r}; there are {subsets}')
-  return Segments.of(rows)
-
-
-def read_predictions(path: str) -> Segments:
-  """Predictions of a file of ActivityNet's `results`.
-
-  Raises:
-    UserError: the file is not of that format.
-  """
-  content = _load(path)
-  try:
-    rows = [
-      (video, p['label'], *map(float, p['segment']), float(p['score']))
-      for video, listed in content['results'].items()
-      for p in listed
-    ]
-    return Segments.of(rows)
-  except (KeyError, TypeError, ValueError, AttributeError) as error:
-    raise UserError(
-      f"{path}: expected 'results' by video of label, score and segment"
-    ) from error
-
-
-def write_predictions(path: str | os.PathLike[str], predicted: Segments) -> None:
-  """Writes predictions in ActivityNet's format; the file appears whole or not at all."""
-  results: dict[str, list[Mapping]] = {}
-  for video, label, span, score in zip(
-    predicted.video, predicted.label, predicted.span, predicted.score, strict=True
-  ):
-    entry = {'label': label, 'score': float(score), 'segment': [float(x) for x in span]}
-    results.setdefault(video, []).append(entry)
-  content = {'version': 'VERSION 1.3', 'results': results, 'external_data': {}}
-  files.write_atomically(path, (json.dumps(content) + '\n').encode())

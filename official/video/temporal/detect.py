@@ -1,25 +1,37 @@
-r"""Trains and scores a G-TAD detector on features of sliding windows.
+r"""Trains and scores a G-TAD detector on features of videos over time.
 
   python -m official.video.temporal.detect --train_features=features/train.npz \
     --test_features=features/val.npz --annotations=activity_net.v1-3.min.json \
     --output_dir=/runs/gtad
 
+Features are an .npz of official.video.temporal.windows, or public ones (TSN, TSP): a folder of
+<video>.npy or <video>.h5, or one HDF5 file with a dataset for each video. The annotations say
+which videos are of which subset, so one file may hold both.
+
 Writes predictions.json in ActivityNet's format, the detector's checkpoint and scores.json:
 mAP at tIoU .5, .75, .95 and the average over .5:.05:.95. Each span is emitted with the
-likeliest classes of its video: of --class_scores (JSON: video to label to score) where
-given, else of a linear classifier on the mean features. `--predictions` only scores a file.
+likeliest classes of its video: of --class_scores where given (JSON of `results` and `class`,
+or of video to label to score), else of a linear classifier on the mean features.
+`--predictions` only scores a file.
 """
 
 import json
 import os
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from absl import flags
 
+from official.video import files
 from official.video.errors import UserError
 from official.video.evaluation import temporal_localization as tal
 from official.video.settings import command_line
+from official.video.temporal import activitynet, class_scores, features
+
+if TYPE_CHECKING:
+  from official.video.temporal import config as gtad_config
+  from official.video.temporal import gtad, proposals
 
 FLAGS = flags.FLAGS
 PROTOCOL = "ActivityNet's detection mAP, average over tIoU .5:.05:.95"
@@ -27,14 +39,24 @@ PROTOCOL = "ActivityNet's detection mAP, average over tIoU .5:.05:.95"
 
 def define_flags() -> None:
   """The driver's flags."""
-  flags.DEFINE_string('train_features', None, '.npz of localization.windows.')
-  flags.DEFINE_string('test_features', None, '.npz of localization.windows.')
+  features = '.npz of temporal.windows, HDF5, or folder of .npy or .h5.'
+  flags.DEFINE_string('train_features', None, features)
+  flags.DEFINE_string('test_features', None, features)
   flags.DEFINE_list(
     'annotations', None, 'JSON files of the ActivityNet format.', required=True
   )
   flags.DEFINE_string('train_subset', 'training', 'Subset that is trained on.')
   flags.DEFINE_string('test_subset', 'validation', 'Subset that is scored.')
-  flags.DEFINE_string('class_scores', None, 'JSON: video to label to score.')
+  flags.DEFINE_string(
+    'class_scores', None, 'JSON: results and class, or video to label to score.'
+  )
+  flags.DEFINE_enum(
+    'missing_videos',
+    'refuse',
+    ['refuse', 'leave_out'],
+    'Annotated videos without features or class scores: leave_out neither trains on nor '
+    'scores them, and says how many.',
+  )
   flags.DEFINE_string('predictions', None, 'Score this file, train nothing.')
   flags.DEFINE_string('output_dir', None, 'Folder of the results.')
   flags.DEFINE_string(
@@ -42,179 +64,201 @@ def define_flags() -> None:
   )
 
 
-def annotations(paths: Sequence[str], subset: str) -> tal.Segments:
-  """Annotations of a subset, over files of which some may lack it.
-
-  Raises:
-    UserError: a file can't be read, or none has the subset.
-  """
-  rows, error = [], None
-  for path in paths:
-    try:
-      found = tal.read_annotations(path, subset)
-    except UserError as caught:
-      if 'no annotation of subset' not in str(caught):
-        raise
-      error = caught
-      continue
-    rows += list(zip(found.video, found.label, *found.span.T, found.score, strict=True))
-  if not rows and error:
-    raise error
-  return tal.Segments.of(rows)
-
-
-def shares(truth: tal.Segments, names, durations) -> list[np.ndarray]:
-  """Annotated spans [N, 2] of each video, as shares of its duration."""
-  return [
-    np.clip(truth.span[truth.video == name] / duration, 0, 1)
-    for name, duration in zip(names, durations, strict=True)
-  ]
-
-
-def classify(train, test, truth: tal.Segments) -> dict[str, dict[str, float]]:
-  """Class probabilities of test videos by a linear classifier on their mean features.
-
-  Args:
-    train: `VideoFeatures`; videos without annotation are left out.
-    test: `VideoFeatures`.
-    truth: annotations of the training videos; a video's first label counts.
-  """
-  from sklearn import linear_model, pipeline, preprocessing
-
-  labels: dict[str, str] = {}
-  for video, label in zip(truth.video, truth.label, strict=True):
-    labels.setdefault(video, label)
-  rows = [i for i, name in enumerate(train.names) if name in labels]
-  wanted = [labels[train.names[i]] for i in rows]
-  if len(set(wanted)) == 1:
-    return {name: {wanted[0]: 1.0} for name in test.names}
-  model = pipeline.make_pipeline(
-    preprocessing.StandardScaler(), linear_model.LogisticRegression(max_iter=1000)
-  )
-  model.fit(train.features[rows].mean(1), wanted)
-  probability = model.predict_proba(test.features.mean(1))
-  names = model.classes_.tolist()
-  return {
-    video: dict(zip(names, map(float, row), strict=True))
-    for video, row in zip(test.names, probability, strict=True)
-  }
-
-
-def read_class_scores(path: str) -> dict[str, dict[str, float]]:
-  """Class scores by video; raises `UserError` for another kind of file."""
-  try:
-    with open(path, encoding='utf-8') as file:
-      content = json.load(file)
-    return {
-      video: {label: float(score) for label, score in scores.items()}
-      for video, scores in content.items()
-    }
-  except (OSError, ValueError, AttributeError, TypeError) as error:
-    raise UserError(
-      f'--class_scores={path}: expected JSON of video to label to score'
-    ) from error
-
-
-def predict(model, test, class_scores: Mapping[str, Mapping[str, float]]) -> tal.Segments:
-  """Suppressed proposals of every test video with its likeliest classes.
-
-  Args:
-    model: a trained `GtadModel`.
-    test: `VideoFeatures`.
-    class_scores: by video; a video without any gets no prediction.
-  """
-  from official.video.temporal import gtad
-
-  config = model.config
-  bounds, scores = gtad.proposals(model, test.features)
-  rows = []
-  for name, duration, own in zip(test.names, test.durations, scores, strict=True):
-    best = np.argsort(-own, kind='stable')[: 10 * config.max_proposals]
-    kept, values = tal.soft_nms(
-      bounds[best], own[best], config.nms_sigma, config.max_proposals
-    )
-    classes = sorted(class_scores.get(name, {}).items(), key=lambda item: -item[1])
-    for label, probability in classes[: config.top_classes]:
-      for span, value in zip(bounds[best][kept] * duration, values, strict=True):
-        rows.append((name, label, span[0], span[1], value * probability))
-  return tal.Segments.of(rows)
-
-
-def train_and_predict(overrides: str) -> tuple[tal.Segments, dict[str, int]]:
-  """Runs the detector as the flags ask; the predictions, and how many videos it saw."""
-  import tensorflow as tf
-  import tf_keras
-
-  from official.video.settings import experiment
-  from official.video.temporal import gtad, windows
-
-  train, test = (windows.load(p) for p in (FLAGS.train_features, FLAGS.test_features))
-  config = gtad.Gtad(steps=train.features.shape[1])
-  experiment.apply_overrides(config, overrides, '--params_override')
-  if {train.features.shape[1], test.features.shape[1]} != {config.steps}:
-    raise UserError(
-      f'steps {config.steps}: --train_features have {train.features.shape[1]} steps, '
-      f'--test_features {test.features.shape[1]}; extract both with --length={config.steps}'
-    )
-  truth = annotations(FLAGS.annotations, FLAGS.train_subset)
-  spans = shares(truth, train.names, train.durations)
-  rows = [i for i, span in enumerate(spans) if len(span)]
-  if not rows:
-    raise UserError(
-      f'--annotations: name no video of {FLAGS.train_features}, such as {train.names[0]}'
-    )
-  tf_keras.utils.set_random_seed(config.seed)
-  model = gtad.GtadModel(config)
-  history = gtad.train(model, train.features[rows], [spans[i] for i in rows])
-  for epoch, losses in enumerate(history, start=1):
-    print(
-      f'epoch {epoch}  '
-      + '  '.join(f'{name} {value:.4f}' for name, value in losses.items())
-    )
-  if FLAGS.output_dir:
-    tf.train.Checkpoint(detector=model).write(os.path.join(FLAGS.output_dir, 'detector'))
-  class_scores = (
-    read_class_scores(FLAGS.class_scores)
-    if FLAGS.class_scores
-    else classify(train, test, truth)
-  )
-  return predict(model, test, class_scores), {'train_videos': len(rows)}
-
-
 def main(argv: Sequence[str]) -> None:
   """Trains and scores, or scores."""
   del argv
-  from official.video import files
-
   if not FLAGS.predictions and not (FLAGS.train_features and FLAGS.test_features):
     raise UserError('give --train_features and --test_features, or --predictions')
-  truth = annotations(FLAGS.annotations, FLAGS.test_subset)
+  videos = activitynet.read_videos(FLAGS.annotations, FLAGS.test_subset)
   if FLAGS.output_dir:
     os.makedirs(FLAGS.output_dir, exist_ok=True)
-  facts: dict[str, int] = {}
   if FLAGS.predictions:
-    predicted = tal.read_predictions(FLAGS.predictions)
-  else:
-    predicted, facts = train_and_predict(FLAGS.params_override)
-  metrics = tal.evaluate(truth, predicted)
-  videos = set(truth.video)
+    predicted = activitynet.read_predictions(FLAGS.predictions)
+    _report(videos, videos, predicted, {})
+    return
+  inputs = read_inputs(videos)
+  model, facts = train(inputs)
+  detected = predict(model, inputs)
+  if FLAGS.output_dir:
+    path = os.path.join(FLAGS.output_dir, 'predictions.json')
+    activitynet.write_predictions(path, detected.segments)
+  print(
+    f'kept {detected.kept} of {detected.proposed} spans, at most '
+    f'{inputs.config.max_proposals} a video (max_proposals)'
+  )
+  facts |= {'spans_kept': detected.kept, 'spans_proposed': detected.proposed}
+  _report(videos, inputs.test_videos, detected.segments, facts)
+
+
+class Inputs(NamedTuple):
+  """What the flags name, read and checked.
+
+  Attributes:
+    config: of the detector, its steps known.
+    train_videos: with annotations, by name; those of `train`, in its order.
+    train: their features.
+    test_videos: those of `test`, in its order.
+    test: their features.
+    class_scores: of the test videos, by name and label.
+  """
+
+  config: 'gtad_config.Gtad'
+  train_videos: dict[str, activitynet.Video]
+  train: features.VideoFeatures
+  test_videos: dict[str, activitynet.Video]
+  test: features.VideoFeatures
+  class_scores: class_scores.ClassScores
+
+
+def read_inputs(videos: Mapping[str, activitynet.Video]) -> Inputs:
+  """Reads all that the flags name, before anything costs time.
+
+  Args:
+    videos: of the test subset.
+
+  Raises:
+    UserError: something is missing, broken, or of another kind than the rest.
+  """
+  from official.video.settings import experiment
+  from official.video.temporal import config as gtad_config
+
+  leave_out = FLAGS.missing_videos == 'leave_out'
+  config = gtad_config.Gtad()
+  experiment.apply_overrides(config, FLAGS.params_override, '--params_override')
+  external = _external_classes(videos, leave_out) if FLAGS.class_scores else None
+  train_videos = activitynet.read_videos(FLAGS.annotations, FLAGS.train_subset)
+  train_videos = {name: video for name, video in train_videos.items() if video.labels}
+  train = features.load(FLAGS.train_features, train_videos, config.steps, leave_out)
+  config.steps = train.features.shape[1]
+  wanted = videos if external is None else {name: videos[name] for name in external}
+  test = features.load(FLAGS.test_features, wanted, config.steps, leave_out)
+  if not any(videos[name].labels for name in test.names):
+    raise UserError(f'{FLAGS.test_features}: has no annotated video of the test subset')
+  channels = train.features.shape[2]
+  if test.features.shape[2] != channels:
+    raise UserError(
+      f'{FLAGS.test_features}: {test.features.shape[2]} channels, '
+      f'{FLAGS.train_features} has {channels}; extract both by one model'
+    )
+  gtad_config.check(config, channels)
+  labels = {name: train_videos[name].labels[0] for name in train.names}
+  return Inputs(
+    config,
+    {name: train_videos[name] for name in train.names},
+    train,
+    {name: videos[name] for name in test.names},
+    test,
+    class_scores.linear(train, labels, test) if external is None else external,
+  )
+
+
+def _external_classes(
+  videos: Mapping[str, activitynet.Video], leave_out: bool
+) -> class_scores.ClassScores:
+  """Of `--class_scores`, those of the test videos."""
+  path = FLAGS.class_scores
+  stored = class_scores.read(path)
+  found = features.matched(stored, videos)
+  missing = [name for name in videos if name not in found]
+  if not found or (missing and not leave_out):
+    raise UserError(
+      f'--class_scores={path}: has no {missing[0]}, one of {len(missing)} missing of '
+      f'{len(videos)} videos; complete it, or give --missing_videos=leave_out'
+    )
+  annotated = {label for video in videos.values() for label in video.labels}
+  labels = {label for row in found.values() for label in row}
+  if not annotated & labels:
+    raise UserError(
+      f"--class_scores={path}: no label is one of the annotations'; there {min(labels)}, "
+      f'here {min(annotated)}'
+    )
+  return found
+
+
+def shares(
+  videos: Mapping[str, activitynet.Video], seen: features.VideoFeatures
+) -> list[np.ndarray]:
+  """Annotated spans [N, 2] of each video, as shares of its duration."""
+  return [
+    np.clip(videos[name].spans / duration, 0, 1)
+    for name, duration in zip(seen.names, seen.durations, strict=True)
+  ]
+
+
+def train(inputs: Inputs) -> tuple['gtad.GtadModel', dict[str, Any]]:
+  """A trained detector, written where results go, and facts of its training."""
+  import tensorflow as tf
+  import tf_keras
+  import yaml
+
+  from official.video.temporal import gtad, training
+
+  config = inputs.config
+  tf_keras.utils.set_random_seed(config.seed)
+  model = gtad.GtadModel(config)
+  examples, validation = (
+    training.Examples.of(seen.features, shares(videos, seen))
+    for videos, seen in (
+      (inputs.train_videos, inputs.train),
+      (inputs.test_videos, inputs.test),
+    )
+  )
+  kept = training.train(model, examples, validation, _print_epoch)
+  print(f'epoch {kept} is kept ({config.checkpoint})')
+  if FLAGS.output_dir:
+    tf.train.Checkpoint(detector=model).write(os.path.join(FLAGS.output_dir, 'detector'))
+    text = yaml.safe_dump(config.as_dict(), sort_keys=False)
+    files.write_atomically(os.path.join(FLAGS.output_dir, 'params.yaml'), text.encode())
+  return model, {'train_videos': len(inputs.train.names), 'epoch': kept}
+
+
+def _print_epoch(epoch: int, losses: Mapping[str, float]) -> None:
+  values = '  '.join(f'{name} {value:.4f}' for name, value in losses.items())
+  print(f'epoch {epoch}  {values}', flush=True)
+
+
+def predict(model: 'gtad.GtadModel', inputs: Inputs) -> 'proposals.Detections':
+  """The detections of the test videos."""
+  from official.video.temporal import proposals
+
+  scores = proposals.scores(model, inputs.test.features)
+  return proposals.detections(inputs.config, scores, inputs.test, inputs.class_scores)
+
+
+def _report(
+  videos: Mapping[str, activitynet.Video],
+  covered: Mapping[str, activitynet.Video],
+  predicted: tal.Segments,
+  facts: Mapping[str, Any],
+) -> None:
+  """Scores predictions by the annotations of the videos they cover; prints and writes.
+
+  Args:
+    videos: of the subset, by name.
+    covered: those that the predictions are for.
+    predicted: labelled segments.
+    facts: what else scores.json tells.
+  """
+  expected = {name for name, video in videos.items() if video.labels}
+  metrics = tal.evaluate(activitynet.segments(covered), predicted)
   scores = {
     'protocol': PROTOCOL,
     **metrics.scores(),
     'predictions': len(predicted),
-    'evaluated': len(videos & set(predicted.video)),
-    'expected': len(videos),
+    'evaluated': len(expected & covered.keys() & set(predicted.video)),
+    'expected': len(expected),
+    'left_out': len(expected - covered.keys()),
     **facts,
   }
   if FLAGS.output_dir:
-    if not FLAGS.predictions:
-      path = os.path.join(FLAGS.output_dir, 'predictions.json')
-      tal.write_predictions(path, predicted)
     text = json.dumps(scores, indent=2) + '\n'
     files.write_atomically(os.path.join(FLAGS.output_dir, 'scores.json'), text.encode())
   for name, value in metrics.scores().items():
     print(f'{name:12s} {100 * value:.2f} %')
-  print(f'{PROTOCOL}; evaluated {scores["evaluated"]} of {scores["expected"]}')
+  line = f'{PROTOCOL}; evaluated {scores["evaluated"]} of {scores["expected"]}'
+  if scores['left_out']:
+    line += f', {scores["left_out"]} left out without features or class scores'
+  print(line)
 
 
 if __name__ == '__main__':

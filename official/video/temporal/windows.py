@@ -10,7 +10,6 @@ video. The .npz holds features [V, length, D], names [V], durations [V] in secon
 with segments also give <output>.json, their annotations in ActivityNet's format.
 """
 
-import functools
 import json
 import os
 import sys
@@ -20,24 +19,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
+from official.video import files
 from official.video.errors import UserError
 from official.video.settings import command_line
+from official.video.temporal import features
 
 FLAGS = flags.FLAGS
-
-
-class VideoFeatures(NamedTuple):
-  """Features of videos over time.
-
-  Attributes:
-    features: [V, T, D] float32, of equal steps of each video.
-    names: [V].
-    durations: [V] seconds.
-  """
-
-  features: np.ndarray
-  names: Sequence[str]
-  durations: np.ndarray
 
 
 def define_flags() -> None:
@@ -54,175 +41,195 @@ def define_flags() -> None:
 
 
 def window_starts(num_frames: int, window: int, step: int) -> np.ndarray:
-  """First frames of the windows: every `step` frames while one begins in the video.
+  """First frames of the windows: every `step` frames, and one that ends with the video.
 
-  The last is the first one that reaches the end.
+  None reaches past the end, unless the video is shorter than a window.
   """
   last = max(0, num_frames - window)
-  return np.arange(0, last + step, step) if last else np.zeros(1, np.int64)
+  return np.append(np.arange(0, last, step), last)
 
 
-def resampled(values: np.ndarray, centres: np.ndarray, length: int) -> np.ndarray:
-  """Values at the centres of `length` equal parts of [0, 1], by linear interpolation.
+def frame_indices(start: int, num_steps: int, stride: int, num_frames: int) -> np.ndarray:
+  """Frames [num_steps] of a window; a video that is shorter stands still at its last."""
+  return np.minimum(start + stride * np.arange(num_steps), num_frames - 1)
 
-  Args:
-    values: [W, D].
-    centres: [W] rising, where they were taken, in [0, 1].
-    length: of the result.
 
-  Returns:
-    [length, D] float32.
+def window_centres(starts: np.ndarray, num_frames: int, window: int) -> np.ndarray:
+  """Where windows lie in the video, in (0, 1): the middle of the frames they hold."""
+  return (starts + min(window, num_frames) / 2) / num_frames
+
+
+class Film(NamedTuple):
+  """A video as it was stored.
+
+  Attributes:
+    name: as the annotations have it.
+    frames: `[F]` encoded.
+    rate: frames a second.
+    segments: first frame, last frame and label of each annotated segment.
   """
-  places = (np.arange(length) + 0.5) / length
-  columns = [np.interp(places, centres, column) for column in values.T]
-  return np.stack(columns, 1).astype(np.float32)
+
+  name: str
+  frames: Any
+  rate: float
+  segments: Sequence[tuple[int, int, int]]
+
+  @property
+  def duration(self) -> float:
+    """Seconds."""
+    return len(self.frames) / self.rate
 
 
-def window_features(
-  clips: Callable[[np.ndarray], Any],
-  encoder: Callable[[Any], Any],
-  num_frames: int,
-  window: int,
-  step: int,
-  batch: int,
-) -> tuple[np.ndarray, np.ndarray]:
-  """Features [W, D] of a video's windows, and their centres [W] as shares of it.
-
-  Args:
-    clips: [n] first frames to clips [n, T, H, W, 3] uint8.
-    encoder: clips to {'feature': [n, D]}.
-    num_frames: of the video.
-    window: frames that a window spans.
-    step: frames from a window to the next.
-    batch: windows encoded at once.
-  """
-  starts = window_starts(num_frames, window, step)
-  parts = [
-    encoder(clips(starts[i : i + batch]))['feature'].numpy()
-    for i in range(0, len(starts), batch)
-  ]
-  centres = (starts + min(window, num_frames) / 2) / num_frames
-  return np.concatenate(parts), np.minimum(centres, 1.0)
-
-
-def extract(params, table, encoder, step: int, length: int, subset: str):
-  """Features and annotations of all records of an experiment's validation data.
-
-  Args:
-    params: resolved experiment.
-    table: index of the records.
-    encoder: [n, T, H, W, 3] uint8 to {'feature': [n, D]}.
-    step: frames from a window to the next.
-    length: steps of the result.
-    subset: of the annotations.
-
-  Returns:
-    `VideoFeatures`, the annotations' database, and the names of records that can't be
-    read.
-  """
+def read_film(table, row: int) -> Film:
+  """A record of an index; raises what TensorFlow does where it can't be read."""
   import tensorflow as tf
-  import tqdm
 
-  from official.video.augment import geometric
-  from official.video.data import decoding, reader, records, samplers
+  from official.video.data import reader, records
 
-  config = params.task.validation_data
-  num_steps, height, width, _ = config.feature_shape
-  window = (num_steps - 1) * config.temporal_stride + 1
-  fields = (
-    records.MEDIA_ID,
-    records.IMAGE_FRAME_RATE,
+  segment = (
     records.SEGMENT_START_INDEX,
     records.SEGMENT_END_INDEX,
     records.SEGMENT_LABEL_INDEX,
   )
+  record = reader.read_record(
+    tf.constant(str(table.files[table.file_id[row]])),
+    tf.constant(table.offset[row]),
+    tf.constant(table.size[row]),
+  )
+  clip = reader.parse_record(
+    record, (records.MEDIA_ID, records.IMAGE_FRAME_RATE, *segment)
+  )
+  return Film(
+    clip[records.MEDIA_ID][0].numpy().decode('utf-8', 'surrogateescape'),
+    clip['frames'],
+    float(clip[records.IMAGE_FRAME_RATE][0]),
+    list(zip(*(clip[key].numpy().tolist() for key in segment), strict=True)),
+  )
 
-  @tf.function(reduce_retracing=True)
-  def decoded(frames, start):
-    indices = samplers.clip_indices(
-      tf.reshape(start, [1]), num_steps, config.temporal_stride, tf.size(frames)
-    )[0]
+
+def database_entry(film: Film, label_names: Sequence[str], subset: str) -> dict[str, Any]:
+  """The film in ActivityNet's format; a segment's last frame is part of it."""
+  return {
+    'subset': subset,
+    'duration': film.duration,
+    'annotations': [
+      {
+        'label': label_names[label] if label_names else str(label),
+        'segment': [start / film.rate, (end + 1) / film.rate],
+      }
+      for start, end, label in film.segments
+    ],
+  }
+
+
+class WindowEncoder:
+  """What a backbone makes of a film's windows, resampled to equal steps of the film."""
+
+  def __init__(self, config, encoder: Callable[[Any], Any], step: int, length: int):
+    """Initializes it.
+
+    Args:
+      config: the experiment's validation data: shape, stride, scale, batch.
+      encoder: [n, T, H, W, 3] uint8 to {'feature': [n, D]}.
+      step: frames from a window to the next.
+      length: steps of the result.
+    """
+    import tensorflow as tf
+
+    self._config, self._encoder, self._step, self._length = config, encoder, step, length
+    self._decoded = tf.function(self._decode, reduce_retracing=True)
+
+  def __call__(self, film: Film) -> np.ndarray:
+    """Features [length, D] float32."""
+    config = self._config
+    window = (config.feature_shape[0] - 1) * config.temporal_stride + 1
+    starts = window_starts(len(film.frames), window, self._step)
+    batch = config.global_batch_size
+    values = [
+      self._encoder(self._clips(film, starts[i : i + batch]))['feature'].numpy()
+      for i in range(0, len(starts), batch)
+    ]
+    centres = window_centres(starts, len(film.frames), window)
+    return features.resampled(np.concatenate(values), centres, self._length)
+
+  def _clips(self, film: Film, starts: np.ndarray) -> Any:
+    """Windows [n, T, H, W, 3] uint8."""
+    import tensorflow as tf
+
+    steps, stride = self._config.feature_shape[0], self._config.temporal_stride
+    indices = [frame_indices(s, steps, stride, len(film.frames)) for s in starts]
+    # Windows overlap, so a frame is decoded for each anew: a film's frames would not fit in
+    # memory, a window's do.
+    return tf.stack([self._decoded(tf.gather(film.frames, rows)) for rows in indices])
+
+  def _decode(self, frames: Any) -> Any:
+    """The middle test crop of encoded frames."""
+    from official.video.augment import geometric
+    from official.video.data import decoding
+
+    _, height, width, _ = self._config.feature_shape
     crop = geometric.test_windows(
-      *decoding.frame_size(frames), (height, width), 1, config.min_image_size
+      *decoding.frame_size(frames), (height, width), 1, self._config.min_image_size
     )
-    return decoding.decode_crops(tf.gather(frames, indices), crop, (height, width))[0]
-
-  def windows_at(frames: tf.Tensor, starts: np.ndarray) -> tf.Tensor:
-    return tf.stack([decoded(frames, tf.constant(int(start))) for start in starts])
-
-  rows, skipped = [], []
-  database: dict[str, Any] = {}
-  names = table.names()
-  for row in tqdm.tqdm(range(len(table)), 'windows', file=sys.stderr, leave=False):
-    path = str(table.files[table.file_id[row]])
-    try:
-      record = reader.read_record(
-        tf.constant(path), tf.constant(table.offset[row]), tf.constant(table.size[row])
-      )
-      clip = reader.parse_record(record, fields)
-      # As the annotations name the video.
-      name = clip[records.MEDIA_ID][0].numpy().decode('utf-8', 'surrogateescape')
-      frames, rate = clip['frames'], float(clip[records.IMAGE_FRAME_RATE][0])
-      count = int(tf.size(frames))
-      values, centres = window_features(
-        functools.partial(windows_at, frames),
-        encoder,
-        count,
-        window,
-        step,
-        config.global_batch_size,
-      )
-    except tf.errors.OpError as error:
-      skipped.append(names[row])
-      print(f'skipped {names[row]}: {str(error).splitlines()[0]}', file=sys.stderr)
-      continue
-    if name in database:
-      raise UserError(
-        f'{names[row]}: {name} is there twice; convert whole videos, one record each'
-      )
-    rows.append((name, resampled(values, centres, length), count / rate))
-    spans = [clip[key].numpy() for key in fields[2:]]
-    database[name] = {
-      'subset': subset,
-      'duration': count / rate,
-      'annotations': [
-        {
-          'label': table.label_names[label] if table.label_names else str(label),
-          'segment': [start / rate, (end + 1) / rate],
-        }
-        for start, end, label in zip(*spans, strict=True)
-      ],
-    }
-  if not rows:
-    raise UserError(f'{table.files[0]} ...: none of the {len(table)} records can be read')
-  kept, features, durations = zip(*rows, strict=True)
-  result = VideoFeatures(np.stack(features), kept, np.array(durations))
-  return result, database, skipped
+    return decoding.decode_crops(frames, crop, (height, width))[0]
 
 
-def save(features: VideoFeatures, path: str) -> None:
-  """Writes features as a .npz, whole or not at all."""
-  partial = f'{path}.incomplete.npz'
-  os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-  np.savez(partial, **features._asdict())
-  os.replace(partial, path)
+def extract(
+  config,
+  table,
+  encoder: Callable[[Any], Any],
+  step: int,
+  length: int,
+  subset: str,
+  output: str,
+) -> None:
+  """Writes features, and annotations where there are any, of all records of an index.
 
-
-def load(path: str) -> VideoFeatures:
-  """Reads what `save` wrote.
+  Args:
+    config: the experiment's validation data.
+    table: index of the records.
+    encoder: [n, T, H, W, 3] uint8 to {'feature': [n, D]}.
+    step: frames from a window to the next.
+    length: steps of the features.
+    subset: of the annotations.
+    output: the .npz; annotations go to a .json beside it.
 
   Raises:
-    UserError: there is no such file, or it is of another kind.
+    UserError: a video is there twice, or none can be read.
   """
-  try:
-    with np.load(path, allow_pickle=False) as stored:
-      return VideoFeatures(
-        stored['features'], stored['names'].tolist(), stored['durations']
+  import tensorflow as tf
+  import tqdm
+
+  encode = WindowEncoder(config, encoder, step, length)
+  found: dict[str, np.ndarray] = {}
+  database: dict[str, dict] = {}
+  names, skipped = table.names(), 0
+  for row in tqdm.tqdm(range(len(table)), 'windows', file=sys.stderr, leave=False):
+    record = names[row]
+    try:
+      film = read_film(table, row)
+      values = encode(film)
+    except tf.errors.OpError as error:
+      skipped += 1
+      print(f'skipped {record}: {str(error).splitlines()[0]}', file=sys.stderr)
+      continue
+    if film.name in found:
+      raise UserError(
+        f'{record}: {film.name} is there twice; convert whole videos, one record each'
       )
-  except (OSError, ValueError, KeyError) as error:
-    raise UserError(
-      f'{path}: holds no features of official.video.temporal.windows'
-    ) from error
+    found[film.name] = values
+    database[film.name] = database_entry(film, table.label_names, subset)
+  if not found:
+    raise UserError(f'{table.files[0]} ...: none of the {len(table)} records can be read')
+  durations = np.array([entry['duration'] for entry in database.values()])
+  stored = features.VideoFeatures(np.stack([*found.values()]), [*found], durations)
+  features.save(stored, output)
+  if any(entry['annotations'] for entry in database.values()):
+    content = json.dumps({'version': 'VERSION 1.3', 'database': database}) + '\n'
+    files.write_atomically(os.path.splitext(output)[0] + '.json', content.encode())
+  print(f'features of {len(found)} of {len(table)} videos: {output}')
+  if skipped:
+    print(f'{skipped} skipped')
 
 
 def main(argv: Sequence[str]) -> None:
@@ -231,7 +238,7 @@ def main(argv: Sequence[str]) -> None:
   params = command_line.load_experiment(FLAGS)
   if bool(FLAGS.checkpoint) == bool(FLAGS.saved_model):
     raise UserError('give one of --checkpoint and --saved_model')
-  from official.video import evaluate, files
+  from official.video import evaluate
   from official.video.settings import experiment
 
   task = experiment.build_task(params)
@@ -241,16 +248,15 @@ def main(argv: Sequence[str]) -> None:
     if FLAGS.saved_model
     else evaluate.checkpoint_encoder(params, task, FLAGS.checkpoint)
   )
-  features, database, skipped = extract(
-    params, table, encoder, FLAGS.window_step, FLAGS.length, FLAGS.subset
+  extract(
+    params.task.validation_data,
+    table,
+    encoder,
+    FLAGS.window_step,
+    FLAGS.length,
+    FLAGS.subset,
+    FLAGS.output,
   )
-  save(features, FLAGS.output)
-  if any(entry['annotations'] for entry in database.values()):
-    content = json.dumps({'version': 'VERSION 1.3', 'database': database}) + '\n'
-    files.write_atomically(os.path.splitext(FLAGS.output)[0] + '.json', content.encode())
-  print(f'features of {len(features.names)} of {len(table)} videos: {FLAGS.output}')
-  if skipped:
-    print(f'{len(skipped)} skipped')
 
 
 if __name__ == '__main__':

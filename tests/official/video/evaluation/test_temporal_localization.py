@@ -1,9 +1,6 @@
-import json
-
 import numpy as np
 import pytest
 
-from official.video.errors import UserError
 from official.video.evaluation import temporal_localization as tal
 from tests.goldens import cases, golden, relative_error
 
@@ -86,33 +83,3 @@ def test_temporal_iou_by_hand():
   others = np.array([[0.0, 2.0], [1.0, 3.0], [4.0, 5.0], [0.0, 0.0]])
   iou = tal.temporal_iou(np.array([0.0, 2.0]), others)
   np.testing.assert_allclose(iou, [1.0, 1 / 3, 0.0, 0.0])
-
-
-def test_soft_suppression_by_hand():
-  spans = np.array([[0.0, 2.0], [0.0, 2.0], [1.0, 3.0], [8.0, 9.0]])
-  rows, scores = tal.soft_nms(spans, np.array([0.9, 0.8, 0.7, 0.05]), sigma=0.5)
-  assert rows.tolist() == [0, 2, 1, 3]
-  second = 0.7 * np.exp(-((1 / 3) ** 2) / 0.5)
-  third = 0.8 * np.exp(-1 / 0.5) * np.exp(-((1 / 3) ** 2) / 0.5)
-  np.testing.assert_allclose(scores, [0.9, second, third, 0.05])
-  assert len(tal.soft_nms(spans, np.ones(4), keep=2)[0]) == 2
-  assert tal.soft_nms(spans, np.array([0.9, 0.8, 0.7, 0.05]), threshold=0.2)[0].size == 2
-
-
-def test_the_format_goes_in_and_out(tmp_path):
-  database = {
-    'a': {'subset': 'training', 'annotations': [{'label': 'x', 'segment': [0, 1.5]}]},
-    'b': {'subset': 'validation', 'annotations': [{'label': 'y', 'segment': [2, 3]}]},
-  }
-  path = tmp_path / 'truth.json'
-  path.write_text(json.dumps({'database': database}))
-  truth = tal.read_annotations(str(path), 'validation')
-  assert (truth.video.tolist(), truth.label.tolist()) == (['b'], ['y'])
-  assert len(tal.read_annotations(str(path))) == 2
-  tal.write_predictions(tmp_path / 'out.json', truth)
-  again = tal.read_predictions(str(tmp_path / 'out.json'))
-  assert tal.evaluate(truth, again).average == 1.0
-  with pytest.raises(UserError, match="no annotation of subset 'testing'"):
-    tal.read_annotations(str(path), 'testing')
-  with pytest.raises(UserError, match="expected 'results'"):
-    tal.read_predictions(str(path))

@@ -1,0 +1,217 @@
+"""From files to mAP, by the command line."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from official.video.temporal import detect, features
+from tests import drivers
+
+SMALL = {
+  'steps': 16,
+  'hidden_dim': 16,
+  'anchor_dim': 8,
+  'map_dim': 8,
+  'cardinality': 4,
+  'inner_samples': 8,
+  'epochs': 20,
+  'batch_size': 8,
+  'learning_rate': 1e-2,
+}
+
+
+def overrides(**changes):
+  fields = SMALL | changes
+  return '--params_override=' + ','.join(f'{k}={v}' for k, v in fields.items())
+
+
+def planted(count, seed, steps=16, width=12):
+  """Features that say class and presence of an action, and where it is."""
+  rng = np.random.default_rng(seed)
+  values = rng.normal(0, 0.3, (count, steps, width)).astype(np.float32)
+  rows = []
+  for video in range(count):
+    length = rng.integers(4, 8)
+    start = rng.integers(0, steps - length)
+    kind = video % 2
+    values[video, start : start + length, 3 * kind : 3 * kind + 3] += 2.0
+    rows.append((f'{seed}_{video}', f'class {kind}', start, start + length))
+  return values, rows
+
+
+def database(subset, rows, seconds=2.0):
+  return {
+    video: {
+      'subset': subset,
+      'duration': seconds * 16,
+      'annotations': [{'label': label, 'segment': [seconds * a, seconds * b]}],
+    }
+    for video, label, a, b in rows
+  }
+
+
+@pytest.fixture(scope='module')
+def public(tmp_path_factory):
+  """A set in the public layouts: features.h5, classes.json, annotations.json."""
+  folder = tmp_path_factory.mktemp('public')
+  entries, classes = {}, {}
+  with h5py.File(folder / 'features.h5', 'w') as file:
+    for subset, count, seed in (('training', 48, 0), ('validation', 16, 1)):
+      values, rows = planted(count, seed)
+      entries |= database(subset, rows)
+      for value, (video, *_) in zip(values, rows, strict=True):
+        file[f'v_{video}'] = np.repeat(value, 2, 0)  # Rescaled to 16 again.
+      classes = {video: [1 - int(k[-1]), int(k[-1]), -1.0] for video, k, *_ in rows}
+  content = {'class': ['class 0', 'class 1', 'class 2'], 'results': classes}
+  (folder / 'classes.json').write_text(json.dumps(content))
+  (folder / 'annotations.json').write_text(json.dumps({'database': entries}))
+  return folder
+
+
+def flags(folder):
+  return [
+    f'--train_features={folder}/features.h5',
+    f'--test_features={folder}/features.h5',
+    f'--annotations={folder}/annotations.json',
+    f'--class_scores={folder}/classes.json',
+  ]
+
+
+def test_from_public_files_to_map(public, tmp_path):
+  result = drivers.run(detect, *flags(public), overrides(), f'--output_dir={tmp_path}')
+  assert result.code == 0, result.stderr
+  scores = json.loads((tmp_path / 'scores.json').read_text())
+  assert scores['evaluated'] == scores['expected'] == 16
+  assert (scores['train_videos'], scores['left_out']) == (48, 0)
+  assert scores['mAP@0.5'] > 0.6
+  assert scores['spans_kept'] <= scores['spans_proposed'] <= 16 * 136
+  assert f'kept {scores["spans_kept"]} of {scores["spans_proposed"]}' in result.stdout
+  assert f'epoch {scores["epoch"]} is kept (best)' in result.stdout
+  assert 'evaluated 16 of 16\n' in result.stdout and 'ActivityNet' in result.stdout
+  assert {path.name for path in tmp_path.iterdir()} >= {'params.yaml', 'detector.index'}
+  # Two classes of three are emitted with each span.
+  assert scores['predictions'] == 2 * scores['spans_kept']
+  again = drivers.run(
+    detect,
+    f'--predictions={tmp_path}/predictions.json',
+    f'--annotations={public}/annotations.json',
+  )
+  assert f'{100 * scores["mAP_average"]:.2f} %' in again.stdout
+
+
+def test_features_of_windows_and_a_linear_classifier(tmp_path):
+  for name, subset, count, seed in (
+    ('train', 'training', 48, 0),
+    ('test', 'validation', 8, 1),
+  ):
+    values, rows = planted(count, seed)
+    stored = features.VideoFeatures(
+      values, [row[0] for row in rows], np.full(count, 32.0)
+    )
+    features.save(stored, str(tmp_path / f'{name}.npz'))
+    content = {'database': database(subset, rows)}
+    (tmp_path / f'{name}.json').write_text(json.dumps(content))
+  result = drivers.run(
+    detect,
+    f'--train_features={tmp_path}/train.npz',
+    f'--test_features={tmp_path}/test.npz',
+    f'--annotations={tmp_path}/train.json,{tmp_path}/test.json',
+    overrides(),
+  )
+  assert result.code == 0, result.stderr
+  assert 'evaluated 8 of 8' in result.stdout
+  score = float(result.stdout.partition('mAP@0.5')[2].split()[0])
+  assert score > 60
+
+
+def test_missing_videos_are_refused_or_left_out_and_said(public, tmp_path):
+  content = json.loads((public / 'classes.json').read_text())
+  del content['results']['1_3']
+  content['class'] = ['class 1', 'class 0', 'class 2']  # Swapped: all wrong.
+  (tmp_path / 'classes.json').write_text(json.dumps(content))
+  with h5py.File(tmp_path / 'features.h5', 'w') as file:
+    for name, values in h5py.File(public / 'features.h5').items():
+      if name not in ('v_0_7', 'v_1_5'):
+        file[name] = values[()]
+  common = [
+    f'--train_features={tmp_path}/features.h5',
+    f'--test_features={tmp_path}/features.h5',
+    f'--annotations={public}/annotations.json',
+    overrides(epochs=1, top_classes=1),
+  ]
+  classes = f'--class_scores={tmp_path}/classes.json'
+  refused = drivers.run(detect, *common, classes)
+  assert refused.code == 2
+  assert 'classes.json: has no 1_3, one of 1 missing of 16 videos' in refused.stderr
+  refused = drivers.run(detect, *common)
+  assert refused.code == 2 and 'features.h5: has no 0_7' in refused.stderr
+  done = drivers.run(
+    detect, *common, classes, '--missing_videos=leave_out', f'--output_dir={tmp_path}/out'
+  )
+  assert done.code == 0, done.stderr
+  assert 'evaluated 14 of 16, 2 left out without features or class scores' in done.stdout
+  scores = json.loads((tmp_path / 'out' / 'scores.json').read_text())
+  assert (scores['evaluated'], scores['expected'], scores['left_out']) == (14, 16, 2)
+  assert scores['train_videos'] == 47
+  assert scores['mAP_average'] == 0 and scores['predictions'] == scores['spans_kept']
+
+
+@pytest.mark.parametrize(
+  ('changed', 'message'),
+  [
+    (['--train_features='], 'give --train_features and --test_features'),
+    (['--predictions=/nowhere.json'], 'No such file'),
+    (['--train_features=/nowhere.npz'], '/nowhere.npz: No such file or folder'),
+    (['--class_scores=/nowhere.json'], '--class_scores=/nowhere.json: No such file'),
+    (['--train_subset=none'], "no annotation of subset 'none'; there are ['training'"),
+    (['--params_override=steps=2'], 'steps 2: expected at least 3'),
+    (['--params_override=batch_size=0'], 'batch_size 0: expected at least 1'),
+    (['--params_override=nms_sigma=0.0'], 'nms_sigma 0.0: expected a number above 0'),
+    (
+      ['--params_override=checkpoint=first'],
+      "checkpoint 'first': expected 'best' or 'last'",
+    ),
+    (
+      ['--params_override=neighbors=101'],
+      'neighbors 101: expected at most the 100 steps',
+    ),
+    (
+      ['--params_override=input_groups=5'],
+      'input_groups 5: expected a divisor of the 12 ch',
+    ),
+    (
+      ['--params_override=hidden_dim=6'],
+      'input_groups 4: expected a divisor of the 6 of hid',
+    ),
+    (
+      ['--params_override=nms_sigmas=1.0'],
+      'unknown field nms_sigmas; did you mean nms_sigma',
+    ),
+  ],
+)
+def test_mistakes_are_one_line(public, changed, message):
+  result = drivers.run(detect, *flags(public), *changed)
+  assert result.code == 2 and message in result.stderr, result.stderr
+  assert result.stderr.count('\n') == 1
+
+
+def test_contradicting_inputs_are_refused(public, tmp_path):
+  entry = json.loads((public / 'annotations.json').read_text())['database']
+  again = tmp_path / 'again.json'
+  again.write_text(json.dumps({'database': {'1_0': entry['1_0']}}))
+  result = drivers.run(
+    detect, *flags(public), f'--annotations={public}/annotations.json,{again}'
+  )
+  assert result.code == 2 and '1_0 is in' in result.stderr
+  content = json.loads((public / 'classes.json').read_text()) | {'class': ['x', 'y', 'z']}
+  (tmp_path / 'classes.json').write_text(json.dumps(content))
+  result = drivers.run(detect, *flags(public), f'--class_scores={tmp_path}/classes.json')
+  assert result.code == 2 and "no label is one of the annotations'" in result.stderr
+  with h5py.File(tmp_path / 'wide.h5', 'w') as file:
+    for name in entry:
+      file[name] = np.ones((16, 24), np.float32)
+  result = drivers.run(detect, *flags(public), f'--test_features={tmp_path}/wide.h5')
+  assert result.code == 2
+  assert 'wide.h5: 24 channels' in result.stderr and 'has 12' in result.stderr
