@@ -45,6 +45,7 @@ class _Block(tf_keras.layers.Layer):
     temporal_stride: int = 1,
     spatial_stride: int = 1,
     spatial_dilation: int = 1,
+    input_dilation: int | None = None,
     activation: str = 'relu',
     use_sync_bn: bool = True,
     norm_momentum: float = 0.9,
@@ -59,6 +60,9 @@ class _Block(tf_keras.layers.Layer):
       temporal_stride: of the block.
       spatial_stride: of the block.
       spatial_dilation: of its 3x3 convolutions; spatial_stride must then be 1.
+      input_dilation: of the one of them that carries the spatial stride: it still sees
+        what came before the block. spatial_dilation if None; else it is placed where the
+        stride that spatial_dilation stands for had put it.
       activation: name of the activation.
       use_sync_bn: whether batch statistics are taken over all replicas.
       norm_momentum: share of the moving statistics kept at each step.
@@ -74,6 +78,7 @@ class _Block(tf_keras.layers.Layer):
         'temporal_stride': temporal_stride,
         'spatial_stride': spatial_stride,
         'spatial_dilation': spatial_dilation,
+        'input_dilation': input_dilation or spatial_dilation,
         'activation': activation,
         'use_sync_bn': use_sync_bn,
         'norm_momentum': norm_momentum,
@@ -105,6 +110,26 @@ class _Block(tf_keras.layers.Layer):
       name,
     )
 
+  def _entered(self, conv: tf_keras.layers.Layer, x: tf.Tensor) -> tf.Tensor:
+    """Applies the convolution that carries the spatial stride, or did.
+
+    SAME puts a strided window of three cells about the first cell only where the last one
+    has a window too; else about the second. A dilation instead of the stride has to put
+    it there as well, or it moves against the shortcut, which always begins at the first.
+    """
+    dilation = self._options['input_dilation']
+    stride, rest = divmod(self._options['spatial_dilation'], dilation)
+    if stride == 1 or rest:
+      return conv(x)
+    dynamic = tf.shape(x)
+    shifts = [
+      _shift(dynamic[axis] if x.shape[axis] is None else x.shape[axis], stride, dilation)
+      for axis in (2, 3)
+    ]
+    x = tf.pad(x, [[0, 0], [0, 0], *([0, shift] for shift in shifts), [0, 0]])
+    y = conv(x)
+    return y[:, :, shifts[0] :, shifts[1] :]
+
   def _shortcut(self, inputs: tf.Tensor) -> tf.Tensor:
     return self._norm0(self._shortcut_conv(inputs)) if self._projects else inputs
 
@@ -125,7 +150,7 @@ class BottleneckBlock(_Block):
     """Adds the three convolutions."""
     options, filters = self._options, self._filters
     time, space, _ = self._strides
-    dilation = options['spatial_dilation']
+    dilation = options['input_dilation']
     self._temporal_conv = _conv(
       filters,
       (options['temporal_kernel_size'], 1, 1),
@@ -144,7 +169,7 @@ class BottleneckBlock(_Block):
   def call(self, inputs: tf.Tensor) -> tf.Tensor:
     """Maps `[B, T, H, W, C]` to `[B, T', H', W', 4 * filters]`."""
     x = self._activation(self._norm1(self._temporal_conv(inputs)))
-    x = self._activation(self._norm2(self._spatial_conv(x)))
+    x = self._activation(self._norm2(self._entered(self._spatial_conv, x)))
     x = self._norm3(self._expand_conv(x))
     return self._activation(x + self._shortcut(inputs))
 
@@ -159,19 +184,18 @@ class BasicBlock(_Block):
 
   def build(self, input_shape) -> None:
     """Adds the two convolutions."""
-    kernel = (self._options['temporal_kernel_size'], 3, 3)
-    dilation = self._options['spatial_dilation']
-    self._first_conv = _conv(
-      self._filters, kernel, self._strides, dilation, name='first/conv'
-    )
+    options, filters = self._options, self._filters
+    kernel, dilation = (options['temporal_kernel_size'], 3, 3), options['input_dilation']
+    self._first_conv = _conv(filters, kernel, self._strides, dilation, name='first/conv')
     self._norm1 = self._norm('first/bn')
-    self._second_conv = _conv(self._filters, kernel, (1, 1, 1), dilation, 'second/conv')
+    dilation = options['spatial_dilation']
+    self._second_conv = _conv(filters, kernel, (1, 1, 1), dilation, 'second/conv')
     self._norm2 = self._norm('second/bn')
     super().build(input_shape)
 
   def call(self, inputs: tf.Tensor) -> tf.Tensor:
     """Maps `[B, T, H, W, C]` to `[B, T', H', W', filters]`."""
-    x = self._activation(self._norm1(self._first_conv(inputs)))
+    x = self._activation(self._norm1(self._entered(self._first_conv, inputs)))
     x = self._norm2(self._second_conv(x))
     return self._activation(x + self._shortcut(inputs))
 
@@ -197,6 +221,7 @@ class ResNet3D(tf_keras.Model):
     temporal_strides: Sequence[int] = (1, 1, 1, 1),
     spatial_strides: Sequence[int] = (1, 2, 2, 2),
     spatial_dilations: Sequence[int] = (1, 1, 1, 1),
+    dilate_first_block: bool = False,
     activation: str = 'relu',
     use_sync_bn: bool = True,
     norm_momentum: float = 0.9,
@@ -209,7 +234,7 @@ class ResNet3D(tf_keras.Model):
     Args:
       model_id: depth, a key of `DEPTHS`.
       width_multiplier: see `configs.backbones.ResNet3D`, as for all up to
-        spatial_dilations.
+        dilate_first_block.
       stem_conv_temporal_kernel_size: frames.
       stem_conv_temporal_stride: frames.
       stem_pool_temporal_stride: frames.
@@ -217,6 +242,7 @@ class ResNet3D(tf_keras.Model):
       temporal_strides: one a stage.
       spatial_strides: one a stage.
       spatial_dilations: one a stage.
+      dilate_first_block: whether a stage's first block has its dilation throughout.
       activation: name of the activation.
       use_sync_bn: whether batch statistics are taken over all replicas.
       norm_momentum: share of the moving statistics kept at each step.
@@ -233,7 +259,7 @@ class ResNet3D(tf_keras.Model):
       'spatial_strides': tuple(spatial_strides),
       'spatial_dilations': tuple(spatial_dilations),
     }
-    _check(model_id, width_multiplier, per_stage)
+    _check(model_id, width_multiplier, per_stage, dilate_first_block)
     norm = {
       'use_sync_bn': use_sync_bn,
       'norm_momentum': norm_momentum,
@@ -248,7 +274,7 @@ class ResNet3D(tf_keras.Model):
     x = _stem(inputs, width_multiplier, activation, norm, **stem_options)
     endpoints = {}
     for index, stage in enumerate(STAGES):
-      options = stage_options(per_stage, index)
+      options = stage_options(per_stage, index, dilate_first_block)
       norm_options = norm | {'activation': activation}
       x = residual_stage(
         x, stage, model_id, index, width_multiplier, options | norm_options
@@ -259,7 +285,7 @@ class ResNet3D(tf_keras.Model):
       {'model_id': model_id, 'width_multiplier': width_multiplier}
       | stem_options
       | per_stage
-      | {'activation': activation}
+      | {'dilate_first_block': dilate_first_block, 'activation': activation}
       | norm
       | {'clip_shape': tuple(clip_shape), 'name': name}
     )
@@ -309,7 +335,8 @@ def residual_stage(
     model_id: depth of the net, which fixes the kind and the number of blocks.
     index: 0 for res2 to 3 for res5.
     width_multiplier: of the channels.
-    options: remaining arguments of the block; the strides act in the first block only.
+    options: remaining arguments of the first block; the others have no stride, and all
+      of their input has the stage's dilation.
 
   Returns:
     `[B, T', H', W', C']`.
@@ -319,18 +346,32 @@ def residual_stage(
   filters = _width(STEM_FILTERS * 2**index, width_multiplier)
   for i in range(repeats[index]):
     x = block(filters, name=f'{name}/block_{i}', **options)(x)
-    options = options | {'temporal_stride': 1, 'spatial_stride': 1}
+    options = options | {
+      'temporal_stride': 1,
+      'spatial_stride': 1,
+      'input_dilation': options['spatial_dilation'],
+    }
   # Weightless, but the Model Garden has a layer here and checkpoints number all layers.
   return tf_keras.layers.Activation('linear', name=name)(x)
 
 
-def stage_options(per_stage: Mapping[str, Any], index: int) -> dict[str, int]:
-  """The options of one stage out of those that are given for each."""
+def stage_options(
+  per_stage: Mapping[str, Any], index: int, dilate_first_block: bool
+) -> dict[str, int]:
+  """The options of one stage's first block out of those that are given for each stage.
+
+  A dilation that replaces a stride leaves `stride - 1` cells between any two that the
+  strided stage would have had. What looks at the stage's input has to step over the gaps
+  there are in that one, not over its own: so the dilation of the stage before.
+  """
+  dilations = per_stage['spatial_dilations']
+  before = dilations[index - 1] if index else 1
   return {
+    'input_dilation': dilations[index] if dilate_first_block else before,
     'temporal_kernel_size': per_stage['temporal_kernel_sizes'][index],
     'temporal_stride': per_stage['temporal_strides'][index],
     'spatial_stride': per_stage['spatial_strides'][index],
-    'spatial_dilation': per_stage['spatial_dilations'][index],
+    'spatial_dilation': dilations[index],
   }
 
 
@@ -358,6 +399,20 @@ def _stem(
     padding='same',
     name='stem/pool',
   )(x)
+
+
+def _shift(size: int | tf.Tensor, stride: int, dilation: int) -> int | tf.Tensor:
+  """Cells that SAME puts a strided window of three beyond one without a stride.
+
+  Args:
+    size: cells along an axis of the map that is dilated instead of strided.
+    stride: that the map would have been strided by.
+    dilation: cells between two of the map's that the strided net has.
+  """
+  left_over = (-(-size // dilation) - 1) % stride
+  if isinstance(size, int):
+    return dilation if left_over else 0
+  return tf.where(left_over > 0, dilation, 0)
 
 
 def _conv(
@@ -391,7 +446,12 @@ def _width(filters: int, multiplier: float) -> int:
   return max(1, round(filters * multiplier))
 
 
-def _check(model_id: int, width_multiplier: float, per_stage: dict[str, tuple]) -> None:
+def _check(
+  model_id: int,
+  width_multiplier: float,
+  per_stage: dict[str, tuple],
+  dilate_first_block: bool,
+) -> None:
   where = 'backbone.resnet_3d'
   if model_id not in DEPTHS:
     known = ', '.join(map(str, DEPTHS))
@@ -406,18 +466,22 @@ def _check(model_id: int, width_multiplier: float, per_stage: dict[str, tuple]) 
         f'{where}.{field} is {list(values)}; expected {len(STAGES)} integers of 1 or '
         'more, one each for res2 to res5'
       )
-  _check_dilations(where, DEPTHS[model_id][0], per_stage)
-
-
-def _check_dilations(where: str, bottleneck: bool, per_stage: dict[str, tuple]) -> None:
+  bottleneck = DEPTHS[model_id][0]
   for index, stage in enumerate(STAGES):
-    dilation = per_stage['spatial_dilations'][index]
-    strides = {'spatial': per_stage['spatial_strides'][index]}
-    if not bottleneck:  # A basic block's dilated convolution carries both strides.
-      strides['temporal'] = per_stage['temporal_strides'][index]
-    for kind, stride in strides.items():
-      if dilation > 1 and stride > 1:
-        raise UserError(
-          f'{where}: {stage} has {kind} stride {stride} and dilation {dilation}; '
-          'expected at most one above 1; set the stride of a dilated stage to 1'
-        )
+    options = stage_options(per_stage, index, dilate_first_block)
+    _check_dilation(f'{where}: {stage}', bottleneck, options)
+
+
+def _check_dilation(where: str, bottleneck: bool, options: dict[str, int]) -> None:
+  """Raises `UserError` where a dilated convolution would be strided."""
+  pairs = [('spatial', 'spatial_dilation'), ('spatial', 'input_dilation')]
+  if not bottleneck:  # A basic block's first convolution carries both strides.
+    pairs.append(('temporal', 'input_dilation'))
+  for kind, name in pairs:
+    stride, dilation = options[f'{kind}_stride'], options[name]
+    if stride > 1 and dilation > 1:
+      which = 'dilation' if name == 'spatial_dilation' else 'an input of dilation'
+      raise UserError(
+        f'{where} has {kind} stride {stride} and {which} {dilation}; expected at most one '
+        'above 1; set the stride of a dilated stage, and of those after it, to 1'
+      )

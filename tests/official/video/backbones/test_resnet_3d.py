@@ -114,17 +114,91 @@ def test_shortcut_follows_a_stride_without_new_channels():
   assert net(CLIPS)['2'].shape[1] == 1
 
 
+# Strides as pretrained, and the same stages dilated instead: a stage, two, and all three.
+DILATED = [
+  {'spatial_strides': [1, 2, 2, 1], 'spatial_dilations': [1, 1, 1, 2]},
+  {'spatial_strides': [1, 2, 1, 1], 'spatial_dilations': [1, 1, 2, 4]},
+  {'spatial_strides': [1, 1, 1, 1], 'spatial_dilations': [1, 2, 4, 8]},
+]
+# Maps of odd sizes, where SAME places all windows alike; of even ones; of both.
+SHAPES = [(65, 65), (64, 64), (48, 40)]
+
+
+@pytest.fixture(scope='module')
+def strided():
+  """Nets whose norms differ from channel to channel, and what they make of clips."""
+  nets = {}
+  for family, depth in (('resnet_3d', 10), ('resnet_3d', 50), ('resnet_3dy', 18)):
+    tf_keras.utils.set_random_seed(depth)
+    fields = {
+      'model_id': depth,
+      'width_multiplier': 0.0625,
+      'stem_conv_temporal_stride': 1,
+      'temporal_strides': [1, 2, 1, 1],
+    }
+    config = backbones.Backbone()
+    config.override({'type': family, family: fields})
+    net = build_backbone(config)
+    weights = [w + 0.1 * np.random.uniform(size=w.shape) for w in net.get_weights()]
+    net.set_weights(weights)
+    nets[depth] = config, weights, outputs(net)
+  return nets
+
+
+def outputs(net) -> dict[tuple[int, int], dict[str, np.ndarray]]:
+  """All endpoints for a clip of each shape."""
+  made = {}
+  for shape in SHAPES:
+    clip = tf.random.stateless_uniform([1, 2, *shape, 3], [5, 6])
+    made[shape] = {name: x.numpy() for name, x in net(clip).items()}
+  return made
+
+
+def dilated(strided, depth: int, fields: dict):
+  """What the net makes of the clips with other strides, and the same weights."""
+  config, weights, _ = strided[depth]
+  config = config.replace()
+  config.get().override(fields)
+  net = build_backbone(config)
+  net.set_weights(weights)
+  return outputs(net)
+
+
+@pytest.mark.parametrize('fields', DILATED)
+@pytest.mark.parametrize('depth', [10, 18, 50])
+def test_dilation_computes_what_the_stride_did(strided, depth, fields):
+  actual = dilated(strided, depth, fields)
+  for shape, endpoints in strided[depth][2].items():
+    assert set(endpoints) == set(actual[shape])
+    for endpoint, cells in endpoints.items():
+      step = fields['spatial_dilations'][int(endpoint[0]) - 2]
+      dense = actual[shape][endpoint]
+      assert dense.shape[2] > (cells.shape[2] - 1) * step
+      assert cells.std() > 0.01
+      gap = np.abs(dense[:, :, ::step, ::step] - cells).max()
+      assert gap < 1e-5 * cells.std(), (shape, endpoint)
+
+
 @pytest.mark.parametrize('depth', [18, 50])
-def test_dilation_keeps_resolution_and_variables(depth):
-  dense = {'spatial_strides': [1, 2, 2, 1], 'spatial_dilations': [1, 1, 1, 2]}
-  strided, dilated = build(model_id=depth), build(model_id=depth, **dense)
-  dilated.set_weights(strided.get_weights())
-  clip = tf.random.stateless_uniform([1, 2, 64, 64, 3], [5, 6])
-  assert strided(clip)['5'].shape[2:4] == (2, 2)
-  assert dilated(clip)['5'].shape[2:4] == (4, 4)
-  undilated = build(model_id=depth, spatial_strides=[1, 2, 2, 1])
-  undilated.set_weights(strided.get_weights())
-  assert np.abs(dilated(clip)['5'] - undilated(clip)['5']).max() > 1e-3
+def test_the_first_block_can_be_dilated_as_the_others(strided, depth):
+  fields = DILATED[0] | {'dilate_first_block': True}
+  actual = dilated(strided, depth, fields)
+  for shape, endpoints in strided[depth][2].items():
+    cells = endpoints['5']
+    gap = actual[shape]['5'][:, :, ::2, ::2] - cells
+    assert np.sqrt(np.mean(gap**2)) > 0.05 * cells.std()
+
+
+def test_a_dilated_net_keeps_its_static_shape_and_compiles():
+  fields = DILATED[1] | {'model_id': 10, 'width_multiplier': 0.0625}
+  specs = tf_keras.layers.InputSpec(shape=[None, 2, 48, 40, 3])
+  net = build_backbone(
+    backbones.Backbone(resnet_3d=backbones.ResNet3D(**fields)), input_specs=specs
+  )
+  assert net.output_specs['5'].as_list() == [None, 1, 6, 5, 32]
+  clip = tf.random.stateless_uniform([1, 2, 48, 40, 3], [5, 6])
+  compiled = tf.function(lambda x: net(x)['5'], jit_compile=True)(clip)
+  np.testing.assert_allclose(compiled, net(clip)['5'], rtol=1e-3, atol=1e-4)
 
 
 # Not 50 in training mode: batch norm over so few values makes its gradient so steep
@@ -255,12 +329,17 @@ def test_saves_and_loads(tmp_path):
     ({'spatial_strides': [1, 2, 2, 0]}, r'spatial_strides is .* expected 4 integers'),
     ({'spatial_dilations': [1, 1, 1, 2]}, r'res5 has spatial stride 2 and dilation 2'),
     (
+      {'spatial_strides': [1, 1, 2, 1], 'spatial_dilations': [1, 2, 1, 1]},
+      r'res4 has spatial stride 2 and an input of dilation 2',
+    ),
+    (
       {
         'model_id': 18,
-        'temporal_strides': [2, 1, 1, 1],
-        'spatial_dilations': [2, 1, 1, 1],
+        'temporal_strides': [1, 1, 1, 2],
+        'spatial_strides': [1, 2, 1, 1],
+        'spatial_dilations': [1, 1, 2, 2],
       },
-      r'res2 has temporal stride 2 and dilation 2',
+      r'res5 has temporal stride 2 and an input of dilation 2',
     ),
   ],
 )
