@@ -62,13 +62,13 @@ def alive(process: int) -> bool:
   return _stat(process)[:1] not in ([], ['Z'])
 
 
-def wait_until(condition, seconds: float = 60) -> bool:
-  """Waits for a condition; returns whether it came true."""
+def wait_until(condition, seconds: float = 60, pause: float = 0.01) -> bool:
+  """Looks at a condition every `pause` seconds; returns whether it came true."""
   end = time.monotonic() + seconds
   while not condition():
     if time.monotonic() > end:
       return False
-    time.sleep(0.01)
+    time.sleep(pause)
   return True
 
 
@@ -152,7 +152,7 @@ def watch(command: list[str], seconds: float = 300, **options) -> Watched:
       return process.poll() is not None
 
     try:
-      ended = wait_until(look, seconds)
+      ended = wait_until(look, seconds, pause=0.05)
     finally:
       if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)

@@ -52,6 +52,13 @@ def describe_os_error(error: OSError) -> str:
   return f'{where}{error.strerror or error}'
 
 
+def printable(text: str) -> str:
+  """Text of strangers for a terminal: what would steer it, or is no text, is escaped."""
+  return ''.join(
+    c if c.isprintable() else c.encode('unicode_escape').decode() for c in text
+  )
+
+
 def run_command(
   main: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = None
 ) -> int:
@@ -61,12 +68,12 @@ def run_command(
     sys.stdout.flush()
     return code
   except UserError as error:
-    print(f'error: {error}', file=sys.stderr)
+    print(f'error: {printable(str(error))}', file=sys.stderr)
   except BrokenPipeError:
     # The reader of our output left; a second complaint at interpreter exit helps nobody.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   except OSError as error:
-    print(f'error: {describe_os_error(error)}', file=sys.stderr)
+    print(f'error: {printable(describe_os_error(error))}', file=sys.stderr)
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)
     return EXIT_INTERRUPTED

@@ -37,15 +37,16 @@ from tfrecords_tools.commands import (
   EXIT_PROBLEMS,
   Parser,
   number,
+  printable,
   run_command,
 )
 from tfrecords_tools.datasets import SOURCES
 from tfrecords_tools.datasets.source import SourceRequest
 from tfrecords_tools.frames import FrameOptions
-from tfrecords_tools.pipeline import LOCAL_RUNNER, run_here, run_tasks
+from tfrecords_tools.pipeline import LOCAL_RUNNER, run_tasks
 from tfrecords_tools.plan import ShardTask, SplitPlan, hold_out, label_names, make_plan
 from tfrecords_tools.progress import ProgressBar
-from tfrecords_tools.shards import count_convertible
+from tfrecords_tools.retry import mended_shards
 
 _SOURCE_FLAGS = ('root', 'annotations', 'split', 'fold', 'frame_rate', 'answers')
 _REPORTED_FAILURES = 20
@@ -266,37 +267,6 @@ def _look(flags: argparse.Namespace, plans: Sequence[SplitPlan]) -> _Findings:
   return {plan.split: state.look(flags.output_dir, plan) for plan in plans}
 
 
-def _mended(
-  flags: argparse.Namespace, plans: Sequence[SplitPlan], found: _Findings
-) -> list[ShardTask]:
-  """Tries skipped sources again; returns the shards of which one gives a record now."""
-  shards, trials = {}, []
-  for plan in plans:
-    for task, result in state.skipped_before(plan, found[plan.split]):
-      names = {entry.source for entry in result.skipped}
-      clips = [clip for clip in task.clips if clip.name in names]
-      shards[task.path] = dataclasses.replace(task, earlier=result.shard)
-      trials.append(dataclasses.replace(task, clips=clips))
-  if not trials:
-    return []
-  skipped = sum(shard.num_to_convert for shard in shards.values())
-  print(f'tries again: {skipped} sources that gave no record', flush=True)
-  bar = ProgressBar(sum(len(trial.clips) for trial in trials))
-  try:
-    done = run_here(count_convertible, trials, flags.num_workers, bar)
-  finally:
-    bar.close()
-  gains = Counter()
-  for trial, convertible in done:
-    # A source that is listed several times may have given a record for some of them.
-    before = len(trial.clips) - shards[trial.path].num_to_convert
-    gains[trial.path] = max(0, convertible - before)
-  mended = [shard for path, shard in shards.items() if gains[path]]
-  if mended:
-    print(f'{gains.total()} of them give one now; rewrites {len(mended)} shards')
-  return mended
-
-
 def _convert(
   flags: argparse.Namespace,
   plans: Sequence[SplitPlan],
@@ -369,12 +339,12 @@ def _report(manifests: Sequence[records.Manifest], max_failed_fraction: float) -
     print(_describe(manifest))
   skipped = [(m.split, entry) for m in manifests for entry in m.skipped]
   for split, entry in skipped[:_REPORTED_FAILURES]:
-    print(f'  skipped {split}/{entry.source}: {entry.reason}')
+    print(printable(f'  skipped {split}/{entry.source}: {entry.reason}'))
   if len(skipped) > _REPORTED_FAILURES:
     reasons = Counter(entry.reason.partition(':')[0] for _, entry in skipped)
     print(f'  and {len(skipped) - _REPORTED_FAILURES} more, listed in the manifests:')
     for reason, count in reasons.most_common(_REPORTED_FAILURES):
-      print(f'    {count} x {reason}')
+      print(printable(f'    {count} x {reason}'))
   total = sum(manifest.records for manifest in manifests) + len(skipped)
   if total and len(skipped) > max_failed_fraction * total:
     print(
@@ -412,7 +382,7 @@ def main(arguments: Sequence[str]) -> int:
   for note in notes:
     print(note)
   found = _look(flags, plans)
-  mended = _mended(flags, plans, found)
+  mended = mended_shards(plans, found, flags.num_workers)
   if all(there.manifest for there in found.values()) and not mended:
     _clean(flags, plans)
     print(f'already complete: {flags.output_dir} holds this conversion')
@@ -423,7 +393,7 @@ def main(arguments: Sequence[str]) -> int:
       # Looked at again: another conversion may have ended meanwhile.
       again = _look(flags, plans)
       if again != found:
-        found, mended = again, _mended(flags, plans, again)
+        found, mended = again, mended_shards(plans, again, flags.num_workers)
       concerned = {task.split for task in mended}
       written = _write_splits(
         flags,

@@ -145,7 +145,9 @@ def _permuted(clips: Sequence[SourceClip], seed: int) -> tuple[list[SourceClip],
   ordered = _with_unique_ids([clips[index] for _, index in keyed])
 
   def rank(clip):
-    return hashlib.sha256(f'{seed}/{clip.media_id}/{clip.name}'.encode()).digest()
+    text = f'{seed}/{clip.media_id}/{clip.name}'
+    # File names need not be UTF-8; Python marks their other bytes, which come back here.
+    return hashlib.sha256(text.encode('utf-8', 'surrogateescape')).digest()
 
   return sorted(ordered, key=rank), digest
 

@@ -138,11 +138,8 @@ def _look_at_finished(output_dir: str, plan: SplitPlan, names: Collection[str]) 
   if results == listed:
     return Found(manifest, results)
   # Another version might write other bytes, and is not to write the half of a split.
-  return Found(None, results) if _is_ours(manifest) else nothing_found(plan)
-
-
-def _is_ours(manifest: records.Manifest) -> bool:
-  return manifest.tool_version == __version__
+  same_version = manifest.tool_version == __version__
+  return Found(None, results) if same_version else nothing_found(plan)
 
 
 def _listed_results(
@@ -195,17 +192,6 @@ def _results(
     return None
 
   return list(map(result_of, plan.tasks, listed))
-
-
-def skipped_before(plan: SplitPlan, found: Found) -> list[tuple[ShardTask, ShardResult]]:
-  """Shards of which a source gave no record, as far as they can be mended now."""
-  if found.manifest and not _is_ours(found.manifest):
-    return []
-  return [
-    (task, result)
-    for task, result in zip(plan.tasks, found.results, strict=True)
-    if result and result.skipped
-  ]
 
 
 def check_labels(output_dir: str, plans: Sequence[SplitPlan]) -> None:

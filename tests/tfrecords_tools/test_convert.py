@@ -1,6 +1,5 @@
 """The conversion end to end: records, bad sources, restarts, exit codes."""
 
-import importlib.util
 import json
 import os
 import pathlib
@@ -455,8 +454,11 @@ def test_beam_options_and_runners_are_checked(folder, tmp_path, capsys):
   arguments = arguments_of(folder, tmp_path)
   assert run_here(*arguments, '--beam_option=x=1') == 2
   assert 'is for other runners' in capsys.readouterr().err
+  assert run_here(*arguments, '--runner=FlinkRunner', '--beam_option=-x') == 2
+  assert '--beam_option=-x: expected name=value' in capsys.readouterr().err
   assert run_here(*arguments, '--runner=NoSuchRunner') == 2
   assert '--runner=NoSuchRunner: Beam refuses it' in capsys.readouterr().err
+  assert not list(tmp_path.iterdir())
 
 
 def test_command_line_is_quick_and_imports_no_tensorflow():
@@ -470,34 +472,6 @@ def test_command_line_is_quick_and_imports_no_tensorflow():
   assert result.stdout == '[]\n'
   shown = run('--help')
   assert shown.returncode == 0 and '--max_failed_fraction' in shown.stdout
-
-
-def test_one_worker_needs_no_beam(folder, tmp_path):
-  code = (
-    'import sys; from tfrecords_tools import convert; '
-    "code = convert.main(sys.argv[1:]); print(code, 'apache_beam' in sys.modules)"
-  )
-  flags = arguments_of(folder, tmp_path / 'out', '--num_workers=1')
-  result = subprocess.run(
-    [sys.executable, '-c', code, *map(str, flags)],
-    cwd=REPOSITORY,
-    capture_output=True,
-    text=True,
-  )
-  assert result.stdout.splitlines()[-1] == '0 False', result.stderr
-
-
-def test_modules_hidden_from_beam_can_be_imported_after():
-  code = (
-    'import sys; from tfrecords_tools.beam import import_beam; import_beam("x"); '
-    "hidden = 'pandas' in sys.modules; import apache_beam, numpy; "
-    "import importlib.util; print(hidden, importlib.util.find_spec('pandas') is not None)"
-  )
-  result = subprocess.run(
-    [sys.executable, '-c', code], cwd=REPOSITORY, capture_output=True, text=True
-  )
-  installed = importlib.util.find_spec('pandas') is not None
-  assert result.stdout == f'False {installed}\n', result.stderr
 
 
 def _limit_file_size():
@@ -565,6 +539,7 @@ def _start(folder, output, workers, **environment):
     stderr=subprocess.PIPE,
     text=True,
     env={**os.environ, **environment},
+    start_new_session=True,
   )
 
 
@@ -640,13 +615,33 @@ def test_bytes_do_not_depend_on_the_hash_seed(longer, unbroken, tmp_path, hash_s
   assert contents(tmp_path / 'out') == unbroken
 
 
+@pytest.mark.parametrize('workers', [1, 2])
+def test_interrupted_by_the_terminal(longer, unbroken, tmp_path, workers):
+  """Ctrl-C reaches the workers as well; the parent alone answers it."""
+  output, temporary = tmp_path / 'out', tmp_path / 'temporary'
+  temporary.mkdir()
+  process = _start(longer, output, workers, TMPDIR=str(temporary))
+  _wait(process, lambda: len(list(output.glob('*.tmp'))) == workers)
+  members = processes.family(process.pid)
+  os.killpg(process.pid, signal.SIGINT)
+  stderr = process.communicate(timeout=60)[1]
+  assert process.returncode == 130
+  assert stderr == 'interrupted; run the same command again to go on\n'
+  assert processes.all_end(members)
+  assert not list(output.glob('*.tmp')) and not list(temporary.iterdir())
+  process = _start(longer, output, workers)
+  assert process.communicate(timeout=60) and process.returncode == 0
+  assert contents(output) == unbroken
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('workers', [1, 2])
 def test_killed_three_times_and_restarted(longer, unbroken, tmp_path, workers):
   moments = random.Random(workers)
   for finished in range(3):
-    output = tmp_path / f'out_{finished}'
-    process = _start(longer, output, workers)
+    output, temporary = tmp_path / f'out_{finished}', tmp_path / f'temporary_{finished}'
+    temporary.mkdir()
+    process = _start(longer, output, workers, TMPDIR=str(temporary))
     _wait(
       process,
       lambda output=output, least=finished: (
@@ -661,6 +656,7 @@ def test_killed_three_times_and_restarted(longer, unbroken, tmp_path, workers):
     for path in output.glob('*.tfrecord'):
       assert path.read_bytes() == unbroken[path.name]
     assert processes.all_end(members)
+    assert not list(temporary.iterdir())
     process = _start(longer, output, workers)
     assert process.communicate(timeout=120) and process.returncode == 0
     assert contents(output) == unbroken

@@ -3,9 +3,11 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -244,10 +246,14 @@ def shelf(tmp_path_factory):
   del Shelf
 
 
-def test_conversion_to_another_file_system(videos, expected, shelf, capsys):
+def test_conversion_to_another_file_system(
+  videos, expected, shelf, capsys, tmp_path, monkeypatch
+):
   output = 'shelf://bucket/out'
+  monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
   assert run_command(convert.main, arguments(videos, output)) == 0
   assert contents(shelf / 'bucket' / 'out') == expected
+  assert not list(tmp_path.iterdir())
   assert run_command(convert.main, arguments(videos, output)) == 0
   assert 'already complete' in capsys.readouterr().out
   (shelf / 'bucket/out/train-00002-of-00006.tfrecord').unlink()
@@ -259,6 +265,19 @@ def test_conversion_to_another_file_system(videos, expected, shelf, capsys):
   assert run_command(validate.main, [f'{output}/train.manifest.json']) == 0
   assert run_command(inspect.main, [f'{output}/train.manifest.json']) == 0
   capsys.readouterr()
+
+
+def test_mended_sources_on_another_file_system(videos, expected, shelf, tmp_path):
+  sources = shutil.copytree(videos, tmp_path / 'videos')
+  (sources / 'a/v0.mp4').write_bytes(b'')
+  output, folder = 'shelf://bucket/mended', shelf / 'bucket' / 'mended'
+  assert run_command(convert.main, arguments(sources, output)) == 1
+  shutil.copy(videos / 'a/v0.mp4', sources / 'a/v0.mp4')
+  assert run_command(convert.main, arguments(sources, output)) == 0
+  shards = {name: data for name, data in expected.items() if name.endswith('.tfrecord')}
+  made = contents(folder)
+  assert {name: made[name] for name in shards} == shards
+  assert made.keys() == expected.keys()
 
 
 def test_unfinished_conversion_on_another_file_system(videos, expected, shelf, capsys):
