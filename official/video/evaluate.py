@@ -20,6 +20,7 @@ import numpy as np
 from absl import flags
 
 from official.video.errors import UserError
+from official.video.evaluation import coverage
 from official.video.settings import command_line
 
 FLAGS = flags.FLAGS
@@ -291,6 +292,9 @@ def _run_task(task) -> None:
     print(
       f'{name:24s} {value:.4f}' if isinstance(value, float) else f'{name:24s} {value}'
     )
+  for line in coverage.lines(scores):
+    print(line)
+  scores = {**scores, 'complete': coverage.is_complete(scores)}
   if FLAGS.output_dir:
     _save_scores(scores, FLAGS.output_dir)
 
@@ -303,7 +307,8 @@ def report(scores: dict[str, Any]) -> None:
         f'{name} {100 * v:.1f} %' for name, v in scores[protocol].items()
       )
       print(f'{protocol:10s} {values}')
-  print(f'evaluated {scores["evaluated"]} of {scores["expected"]}')
+  for line in coverage.lines(scores):
+    print(line)
 
 
 def save(scores: dict[str, Any], test, table, output_dir: str) -> None:

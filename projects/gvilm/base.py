@@ -3,14 +3,16 @@
 import functools
 from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
 
 from official.video.augment import normalization
 from official.video.checkpoints import origin, restore
+from official.video.data import contexts, records
 from official.video.errors import UserError
 from official.video.tasks import base
 
-from . import model, text
+from . import configs, model, text
 
 # The run's word pieces by id, one a line.
 VOCABULARY = 'vocab.txt'
@@ -22,6 +24,38 @@ _LENGTHS = {
   'question': 'max_length',
   'questions': 'max_length',
 }
+
+
+# Which of a record's texts the views show.
+TEXTS = {
+  configs.CAPTIONED: records.TEXT_CONTENT,
+  configs.QUESTIONS: records.TEXT_QUESTION,
+}
+
+
+# Of each text, whether it was cut, and of each noun, whether the caption stands in for it.
+MARKS = ('captions_cut', 'nouns_cut', 'noun_stands_in')
+
+
+def shares(
+  outputs: Mapping[str, np.ndarray], texts: str, valid: np.ndarray | None = None
+) -> dict[str, float]:
+  """Shares of the texts that were cut to length, and of nouns that a caption stands for.
+
+  Args:
+    outputs: of validation, with some of `MARKS`.
+    texts: name of the texts.
+    valid: which of them there are; all by default.
+  """
+  marks = {f'{texts}_cut': f'{texts}_cut'}
+  if texts == 'nouns':
+    marks['nouns_padded'] = 'noun_stands_in'
+  found = {}
+  for name, mark in marks.items():
+    if mark in outputs:
+      of = outputs[mark] if valid is None else outputs[mark][valid.astype(bool)]
+      found[name] = float(of.mean()) if of.size else 0.0
+  return found
 
 
 class TextTask(base.VideoTask):
@@ -95,8 +129,22 @@ class TextTask(base.VideoTask):
 
   def build_inputs(self, params, input_context=None, start_step=0):
     """As every task's, with the strings as word-piece ids `<name>_ids`."""
+    if not params.num_captions:
+      params = params.replace(num_captions=self._most_texts(params))
     dataset = super().build_inputs(params, input_context, start_step)
     return dataset.map(self.tokenized, num_parallel_calls=tf.data.AUTOTUNE)
+
+  def _most_texts(self, params) -> int:
+    """Captions (or questions) of the record that has most; evaluation takes all."""
+    if params.is_training:
+      return 1  # It draws one.
+    return max(1, self._most_validation_texts)
+
+  @functools.cached_property
+  def _most_validation_texts(self) -> int:
+    config = self.task_config.validation_data
+    key = TEXTS.get(config.views, records.TEXT_CONTENT)
+    return contexts.most_values(self.validation_index, key)
 
   def training_spec(self):
     """As every task's, with word-piece ids for the strings."""
@@ -107,9 +155,24 @@ class TextTask(base.VideoTask):
   def tokenized(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """A batch with ids int32 `[..., L]` for its strings."""
     result = dict(inputs)
+    lengths = self.task_config.text
     for name in _LENGTHS.keys() & inputs.keys():
-      length = getattr(self.task_config.text, _LENGTHS[name])
-      result[f'{name}_ids'] = self.word_piece(result.pop(name), length)
+      length = getattr(lengths, _LENGTHS[name])
+      result[f'{name}_ids'], result[f'{name}_cut'] = self.word_piece.cut(
+        result.pop(name), length
+      )
+    if 'nouns' in inputs:
+      # A caption that stands in for a noun phrase is read whole.
+      stands_in = inputs['nouns'] == inputs['caption'][..., None]
+      ids = result['nouns_ids']
+      longer = [0, lengths.max_length - lengths.noun_length]
+      ids = tf.pad(ids, [[0, 0]] * (ids.shape.rank - 1) + [longer])
+      whole = result['caption_ids'][..., None, :]
+      result['nouns_ids'] = tf.where(stands_in[..., None], whole, ids)
+      result['nouns_cut'] = tf.where(
+        stands_in, result['caption_cut'][..., None], result['nouns_cut']
+      )
+      result['noun_stands_in'] = stands_in
     return result
 
   def initialize(self, model: model.GvilmModel) -> None:

@@ -89,11 +89,13 @@ class CaptionedViewMaker(views.ViewMaker):
       raise UserError(
         f'noun_padding {config.noun_padding!r}: expected one of {", ".join(PADDINGS)}'
       )
-    if config.num_nouns < 1 or config.num_captions < 1:
+    if config.num_nouns < 1 or config.num_captions < 0:
       raise UserError(
         f'num_nouns {config.num_nouns}, num_captions {config.num_captions}: expected at '
-        'least 1'
+        'least 1 phrase, and captions or 0 for all'
       )
+    # The task asks the records how many there are before it reads them.
+    self._num_texts = max(1, config.num_captions)
 
   def training_sample(
     self, clip: Mapping[str, tf.Tensor], key: tf.Tensor
@@ -122,7 +124,7 @@ class CaptionedViewMaker(views.ViewMaker):
     'num_captions' [1] int32 counts those that the record has.
     """
     captions = _captions(clip)
-    count = self._config.num_captions
+    count = self._num_texts
     text = self._text(clip, captions, tf.constant(0), None)
     return super().test_sample(clip, number) | {
       'captions': _padded(captions, count, '')[None],
@@ -249,7 +251,7 @@ class QuestionViewMaker(CaptionedViewMaker):
     'num_questions' [1] int32 counts those that the record has.
     """
     questions, answers = self._pairs(clip)
-    count = self._config.num_captions
+    count = self._num_texts
     return {
       'test_views': self.test_views(clip['frames'], number)[None],
       'questions': _padded(questions, count, '')[None],

@@ -232,7 +232,7 @@ class QuestionTask(base.TextTask):
     }
     logits = model.ask(repeated, tf.reshape(ids, [-1, ids.shape[2]]))
     given = tf.reshape(tf.argmax(logits, -1), [-1, count])
-    passed = ('answers', 'question_valid', 'num_questions')
+    passed = ('answers', 'question_valid', 'num_questions', 'questions_cut')
     return {'given': given} | {name: inputs[name] for name in passed}
 
   def score(self, outputs) -> dict[str, Any]:
@@ -247,6 +247,7 @@ class QuestionTask(base.TextTask):
       'answers_in_vocabulary': float((right >= 0).mean()),
       'questions': len(right),
       'questions_expected': int(outputs['num_questions'].sum()),
+      **base.shares(outputs, 'questions', outputs['question_valid']),
       'evaluated': len(valid),
       'expected': len(self.validation_index),
     }

@@ -19,6 +19,7 @@ import numpy as np
 from absl import flags
 
 from official.video.errors import UserError
+from official.video.evaluation import coverage
 from official.video.settings import command_line
 
 FLAGS = flags.FLAGS
@@ -96,6 +97,7 @@ def score(params, checkpoint: str | None) -> tuple[dict[str, Any], Mapping]:
     restore_all(model, checkpoint)
   outputs = outputs_of(task, model)
   scores = {'protocol': protocols[type(params.task)], **task.score(outputs)}
+  scores['complete'] = coverage.is_complete(scores)
   return scores, {key: outputs[key] for key in _KEPT if key in outputs}
 
 
@@ -105,7 +107,8 @@ def report(scores: Mapping[str, Any]) -> None:
   for name, value in scores.items():
     if isinstance(value, float):
       print(f'{name:28s} {value:.4f}')
-  print(f'evaluated {scores["evaluated"]} of {scores["expected"]}')
+  for line in coverage.lines(scores):
+    print(line)
 
 
 def save(scores: Mapping[str, Any], predictions: Mapping, output_dir: str) -> None:

@@ -199,6 +199,7 @@ class GvilmTask(base.TextTask, pretraining.PretrainTask):
       'captions_embed': tf.reshape(embedded, [-1, count, embedded.shape[-1]]),
       'caption_valid': inputs['caption_valid'],
       'num_captions': inputs['num_captions'],
+      **{name: inputs[name] for name in base.MARKS if name in inputs},
     }
     ones = tf.ones_like(seen['video_embed'][:, 0])
     outputs['contrast_temperature'] = ones * model.head.contrast.value()
@@ -235,6 +236,8 @@ class GvilmTask(base.TextTask, pretraining.PretrainTask):
       **ranks,
       'captions': int(outputs['caption_valid'].sum()),
       'captions_expected': int(outputs['num_captions'].sum()),
+      **base.shares(outputs, 'captions', outputs['caption_valid']),
+      **base.shares(outputs, 'nouns'),
     }
 
   def batch_scalars(self, outputs):

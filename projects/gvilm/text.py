@@ -64,14 +64,20 @@ class WordPiece(tf.Module):
 
   def __call__(self, texts: tf.Tensor, length: int) -> tf.Tensor:
     """Ids int32 `[..., length]` of strings `[...]`."""
+    return self.cut(texts, length)[0]
+
+  def cut(self, texts: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Ids int32 `[..., length]` of strings `[...]`, and which of them lost pieces."""
     shape = tf.shape(texts)
-    pieces = self._tokenizer.tokenize(tf.reshape(texts, [-1]))[:, : length - 2]
+    whole = self._tokenizer.tokenize(tf.reshape(texts, [-1]))
+    lost = tf.reshape(whole.row_lengths() > length - 2, shape)
+    pieces = whole[:, : length - 2]
     row = tf.ones([pieces.nrows(), 1], tf.int32)
     ids = tf.concat([row * self._begin, pieces, row * self._end], 1).to_tensor(0)
     ids = tf.pad(ids, [[0, 0], [0, length - tf.shape(ids)[1]]])
     static = [*texts.shape, length] if texts.shape.rank is not None else None
     ids = tf.reshape(ids, tf.concat([shape, [length]], 0))
-    return tf.ensure_shape(ids, static)
+    return tf.ensure_shape(ids, static), tf.ensure_shape(lost, texts.shape)
 
 
 def _first(outputs: dict[str, tf.Tensor], mask: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,71 @@
+"""Counting what the records of a data set hold, without reading their frames."""
+
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from official.video.data import index
+
+# A record begins with its context, and that with texts and numbers: kilobytes.
+_CHUNK = 1 << 16
+# Length and its checksum, before a record; one more checksum after it.
+_HEADER_BYTES, _FRAMING_BYTES = 12, 16
+_CONTEXT = b'\x0a'  # Field 1 of a SequenceExample, length-delimited.
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+  """A number and where it ends."""
+  value = shift = 0
+  while True:
+    byte = data[at]
+    at += 1
+    value |= (byte & 0x7F) << shift
+    if byte < 0x80:
+      return value, at
+    shift += 7
+
+
+def _context(file, offset: int, size: int) -> tf.train.Features:
+  """The context of a record, of which no more than needed is read."""
+  file.seek(offset + _HEADER_BYTES)
+  size -= _FRAMING_BYTES
+  data = file.read(min(size, _CHUNK))
+  if data[:1] != _CONTEXT:  # Written by somebody else, in another order.
+    data += file.read(size - len(data))
+    return tf.train.SequenceExample.FromString(data).context
+  length, begin = _varint(data, 1)
+  missing = begin + length - len(data)
+  data += file.read(missing) if missing > 0 else b''
+  return tf.train.Features.FromString(data[begin : begin + length])
+
+
+def contexts(table: index.RecordIndex) -> Iterator[tf.train.Features]:
+  """The contexts of all records that can be read, in the index's order."""
+  number, file = -1, None
+  for row in range(len(table)):
+    if table.file_id[row] != number:
+      number = table.file_id[row]
+      file = tf.io.gfile.GFile(table.files[number], 'rb')
+    try:
+      yield _context(file, int(table.offset[row]), int(table.size[row]))
+    except (tf.errors.OpError, IndexError, ValueError):
+      continue  # Named where its turn comes.
+    except Exception as error:
+      if type(error).__name__ != 'DecodeError':
+        raise
+
+
+def most_values(table: index.RecordIndex, key: str) -> int:
+  """How many values of a context key the record with most of them has.
+
+  Args:
+    table: of the data.
+    key: of the record contract.
+  """
+  most = 0
+  for context in contexts(table):
+    feature = context.feature.get(key)
+    if feature is not None:
+      kind = feature.WhichOneof('kind')
+      most = max(most, len(getattr(feature, kind).value) if kind else 0)
+  return most

@@ -1,0 +1,42 @@
+"""What a score covers: k of n, said wherever k is not n.
+
+A score `<what>` beside `<what>_expected` counts what was scored and what there was, such as
+'questions' and 'questions_expected'; `evaluated` and `expected` count the records.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+_SUFFIX = '_expected'
+
+
+def counts(scores: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+  """What was counted: k and n by its name; 'records' first."""
+  found = {}
+  if 'evaluated' in scores and 'expected' in scores:
+    found['records'] = (int(scores['evaluated']), int(scores['expected']))
+  for name, value in scores.items():
+    if name.endswith(_SUFFIX) and (what := name.removesuffix(_SUFFIX)) in scores:
+      found[what] = (int(scores[what]), int(value))
+  return found
+
+
+def is_complete(scores: Mapping[str, Any]) -> bool:
+  """Whether all that there was has been scored."""
+  return all(k == n for k, n in counts(scores).values())
+
+
+def lines(scores: Mapping[str, Any]) -> list[str]:
+  """A line for each count, and one that says so where a score covers less than all."""
+  said = [
+    f'{"evaluated" if what == "records" else "scored"} {k} of {n}'
+    + ('' if what == 'records' else f' {what}')
+    for what, (k, n) in counts(scores).items()
+  ]
+  missing = [what for what, (k, n) in counts(scores).items() if k != n]
+  if missing:
+    said.append(
+      f'note: the scores above leave out {", ".join(missing)}; they do not compare with '
+      'those of a whole set'
+    )
+  return said
