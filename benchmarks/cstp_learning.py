@@ -146,7 +146,8 @@ def probes(manifests: list[str], seed: int, runs: dict[str, str | None]) -> dict
   """Linear probes of the runs' backbones, in percent; None is the untrained net."""
   import tf_keras
 
-  from official.video import demo, evaluate
+  from official.video import demo
+  from official.video.serving import encoders
   from official.video.settings import experiment
 
   params = experiment_of(
@@ -159,7 +160,7 @@ def probes(manifests: list[str], seed: int, runs: dict[str, str | None]) -> dict
   scores = {}
   for name, checkpoint in runs.items():
     tf_keras.utils.set_random_seed(seed)
-    encoder = evaluate.checkpoint_encoder(params, task, checkpoint)
+    encoder = encoders.checkpoint_encoder(params, task, checkpoint)
     scores[f'{name}, {PROBE}'] = 100 * demo.probe(params, task, encoder, name).probe.top1
   return scores
 

@@ -17,9 +17,10 @@ import tensorflow as tf
 import tf_keras
 from tensorflow.python.framework import config as tf_config
 
-from official.video import evaluate, export, train
+from official.video import export, train
 from official.video.augment import normalization
 from official.video.run import trainer
+from official.video.serving import encoders
 from official.video.settings import experiment, methods
 from tests import ava, captioned, clips, otb
 from tfrecords_tools import convert
@@ -180,7 +181,7 @@ def test_is_exported_and_reloaded(name, unbroken, records, tmp_path):
   export.export(params, str(folder), str(tmp_path / 'model'))
   if params.task.train_data.views == 'siamese':
     return  # A tracker's model has features of images, not of clips.
-  reloaded = evaluate.saved_model_encoder(str(tmp_path / 'model'))
+  reloaded = encoders.saved_model_encoder(str(tmp_path / 'model'))
   shape = (2, *params.task.validation_data.feature_shape)
   batch = tf.constant(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
   expected = runner.trainer.model.encode(

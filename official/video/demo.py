@@ -218,7 +218,7 @@ def run(folder: str, videos: str | None) -> None:
   stages.begin(f'CVRL pretraining, {FLAGS.steps} steps of {videos_a_step} videos')
   import tf_keras
 
-  from official.video import evaluate
+  from official.video.serving import encoders
   from official.video.settings import experiment
 
   tf_keras.utils.set_random_seed(FLAGS.seed)
@@ -241,14 +241,14 @@ def run(folder: str, videos: str | None) -> None:
   stages.begin('linear probes: pretrained, random weights, supervised, pixels, colours')
   probe_params = _params('cvrl_linear_eval_tiny', manifests, **batch)
   task = experiment.build_task(probe_params)
-  encoders = {
-    'CVRL': evaluate.checkpoint_encoder(probe_params, task, pretrain_dir),
-    'random weights': evaluate.checkpoint_encoder(probe_params, task, None),
-    'supervised': evaluate.checkpoint_encoder(probe_params, task, supervised_dir),
+  nets = {
+    'CVRL': encoders.checkpoint_encoder(probe_params, task, pretrain_dir),
+    'random weights': encoders.checkpoint_encoder(probe_params, task, None),
+    'supervised': encoders.checkpoint_encoder(probe_params, task, supervised_dir),
   }
   scored = {
     name: probe(probe_params, task, encoder, name, keep_clips=name == 'CVRL')
-    for name, encoder in encoders.items()
+    for name, encoder in nets.items()
   }
 
   stages.begin('training the linear classifier through train.py, for the export')
@@ -266,11 +266,9 @@ def run(folder: str, videos: str | None) -> None:
 
   export_dir = os.path.join(folder, 'saved_model')
   export.export(linear, linear_dir, export_dir)
-  reloaded = evaluate.saved_model_encoder(export_dir)
+  reloaded = encoders.saved_model_encoder(export_dir)
   clips = scored['CVRL'].test.clips[:videos_a_step]
-  difference = np.abs(
-    reloaded(clips)['feature'] - encoders['CVRL'](clips)['feature']
-  ).max()
+  difference = np.abs(reloaded(clips)['feature'] - nets['CVRL'](clips)['feature']).max()
   print(f'largest difference of a feature, reloaded against checkpoint: {difference:.2e}')
 
   stages.begin('report')

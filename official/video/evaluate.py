@@ -13,10 +13,9 @@ views.
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from absl import flags
 
 from official.video.errors import UserError
@@ -41,170 +40,6 @@ def define_flags() -> None:
   flags.DEFINE_string('output_dir', None, 'Folder for scores.json and the predictions.')
 
 
-def checkpoint_encoder(params, task, checkpoint: str | None) -> Callable:
-  """Encodes with an experiment's model, from a checkpoint or (None) untrained.
-
-  The outputs are 'feature' and, for a classification checkpoint, 'probability'.
-  """
-  import tensorflow as tf
-
-  from official.video.augment import normalization
-  from official.video.checkpoints import restore
-  from official.video.configs import tasks
-  from official.video.run import trainer
-
-  model = trainer.built(task)
-  has_head = False
-  if checkpoint:
-    classifier = isinstance(params.task, tasks.ClassificationTask)
-    objects = {'backbone': model.backbone} | ({'head': model.head} if classifier else {})
-    report = restore.restore(objects, checkpoint, required=('backbone',))
-    has_head = classifier and any(name.startswith('head/') for name in report.restored)
-    task.check_origin(checkpoint, head=has_head)
-
-  @tf.function(reduce_retracing=True)
-  def encode(clips):
-    outputs = model(
-      normalization.normalize(clips, params.task.zero_centering), training=False
-    )
-    result = {'feature': outputs['feature']}
-    return result | (
-      {'probability': tf.nn.softmax(outputs['output'])} if has_head else {}
-    )
-
-  return encode
-
-
-def saved_model_encoder(path: str) -> Callable:
-  """Encodes with the `clips` signature of an exported SavedModel.
-
-  Raises:
-    UserError: the folder holds none, or one without that signature.
-  """
-  import tensorflow as tf
-
-  try:
-    loaded = tf.saved_model.load(path)
-  except OSError as error:
-    raise UserError(
-      f'--saved_model {path}: holds no SavedModel; export one first'
-    ) from error
-  if 'clips' not in loaded.signatures:
-    raise UserError(
-      f'--saved_model {path}: has the signatures {list(loaded.signatures)}, expected '
-      "'clips'; export it with official.video.export"
-    )
-  signature = loaded.signatures['clips']
-
-  def encode(clips, model=loaded):  # A signature alone does not keep its variables.
-    del model
-    outputs = signature(clips=clips)
-    return {n: outputs[n] for n in ('feature', 'probability') if n in outputs}
-
-  return encode
-
-
-def averaging(encoder: Callable, average: str) -> Callable:
-  """The encoder whose classifier's outputs are averaged over views as a task asks.
-
-  For 'logit' it gives 'log_probability' in the place of 'probability'.
-  """
-  import tensorflow as tf
-
-  from official.video.evaluation import classification
-
-  classification.check_average(average)
-  if average == 'probability':
-    return encoder
-
-  def encode(clips):
-    outputs = dict(encoder(clips))
-    if 'probability' in outputs:
-      logs = classification.log_probabilities(outputs.pop('probability').numpy())
-      outputs['log_probability'] = tf.constant(logs)
-    return outputs
-
-  return encode
-
-
-def score(protocols: Sequence[str], train, test, table, train_table) -> dict[str, Any]:
-  """Scores of encoded training and test data by protocol.
-
-  Args:
-    protocols: names out of `PROTOCOLS`.
-    train: `extract.Encoded` training data.
-    test: `extract.Encoded` test data.
-    table: index of the test data.
-    train_table: index of the training data.
-
-  Raises:
-    UserError: a clip has no label, or no classifier was trained.
-  """
-  from official.video.evaluation import baselines, classification, knn, retrieval
-
-  for encoded, records in ((train, train_table), (test, table)):
-    if len(encoded.labels) and encoded.labels.min() < 0:
-      raise UserError(
-        f'{records.files[0]}: holds clips without a label; convert the data with labels'
-      )
-  scores: dict[str, Any] = {
-    'evaluated': len(test.labels),
-    'expected': test.expected,
-    'gallery': {'evaluated': len(train.labels), 'expected': train.expected},
-  }
-  classes = len(table.label_names) or int(max(train.labels.max(), test.labels.max())) + 1
-  if 'knn' in protocols:
-    votes = knn.knn_predict(train.feature, train.labels, test.feature, classes)
-    scores['knn'] = {'top1': float(np.mean(votes.argmax(1) == test.labels))}
-  if 'retrieval' in protocols:
-    recalls = retrieval.class_retrieval(
-      test.feature, test.labels, train.feature, train.labels
-    )
-    scores['retrieval'] = {f'R@{k}': value for k, value in recalls.items()}
-  if 'linear' in protocols:
-    probe = baselines.linear_probe(train.feature, train.labels, test.feature, test.labels)
-    scores['linear'] = {'top1': probe.top1}
-  if 'classify' in protocols:
-    result = classification.evaluate(predictions(test, table), table.names())
-    scores['classify'] = {
-      'top1': result.top1,
-      'mean_class_accuracy': result.mean_class_accuracy,
-    }
-  return scores
-
-
-def predictions(test, table):
-  """The classifier's predictions, named by record.
-
-  Raises:
-    UserError: the model has no classifier.
-  """
-  from official.video.evaluation import classification
-
-  scores = _probabilities(test)
-  if scores is None:
-    raise UserError(
-      'protocol classify: the model has no trained classifier; score a classification '
-      "experiment's checkpoint or leave the protocol out"
-    )
-  names = table.names()
-  return classification.Predictions(
-    tuple(names[row] for row in test.records),
-    test.labels,
-    scores,
-    tuple(table.label_names),
-  )
-
-
-def _probabilities(test) -> np.ndarray | None:
-  """[N, C] class probabilities of records; None where the model has no classifier."""
-  from official.video.evaluation import classification
-
-  if 'log_probability' in test.outputs:
-    return classification.softmax(test.outputs['log_probability'])
-  return test.outputs.get('probability')
-
-
 def main(argv: Sequence[str]) -> None:
   """Scores what the flags ask for."""
   del argv
@@ -225,7 +60,8 @@ def main(argv: Sequence[str]) -> None:
     raise UserError(
       'give exactly one of --checkpoint, --saved_model and --random_weights'
     )
-  from official.video.evaluation import extract
+  from official.video.evaluation import extract, protocols
+  from official.video.serving import encoders
   from official.video.settings import experiment
 
   task = experiment.build_task(params)
@@ -234,11 +70,11 @@ def main(argv: Sequence[str]) -> None:
     return
   task.check_data('classify' not in FLAGS.protocols or len(FLAGS.protocols) > 1)
   encoder = (
-    saved_model_encoder(FLAGS.saved_model)
+    encoders.saved_model_encoder(FLAGS.saved_model)
     if FLAGS.saved_model
-    else checkpoint_encoder(params, task, FLAGS.checkpoint)
+    else encoders.checkpoint_encoder(params, task, FLAGS.checkpoint)
   )
-  encoder = averaging(encoder, getattr(params.task, 'average', 'probability'))
+  encoder = encoders.averaging(encoder, getattr(params.task, 'average', 'probability'))
   test_config = extract.test_config(params.task.validation_data)
   train_config = dataclasses.replace(
     test_config,
@@ -260,7 +96,9 @@ def main(argv: Sequence[str]) -> None:
     if needs_gallery
     else test
   )
-  scores = score(FLAGS.protocols, train, test, task.validation_index, task.train_index)
+  scores = protocols.score(
+    FLAGS.protocols, train, test, task.validation_index, task.train_index
+  )
   report(scores)
   if FLAGS.output_dir:
     save(scores, test, task.validation_index, FLAGS.output_dir)
@@ -280,10 +118,11 @@ def _run_task(task) -> None:
   from official.video.checkpoints import restore
   from official.video.run import trainer
 
+  if FLAGS.checkpoint:
+    task.check_origin(FLAGS.checkpoint, head=True)
   task.check_data(False)
   model = trainer.built(task)
   if FLAGS.checkpoint:
-    task.check_origin(FLAGS.checkpoint, head=True)
     restore.restore(model.checkpoint_items, FLAGS.checkpoint)
   if FLAGS.output_dir:
     os.makedirs(FLAGS.output_dir, exist_ok=True)
@@ -313,10 +152,12 @@ def report(scores: dict[str, Any]) -> None:
 
 def save(scores: dict[str, Any], test, table, output_dir: str) -> None:
   """Writes scores.json and, from a classifier, predictions.npz."""
+  from official.video.evaluation import protocols
+
   os.makedirs(output_dir, exist_ok=True)
   _save_scores(scores, output_dir)
-  if _probabilities(test) is not None:
-    predictions(test, table).save(os.path.join(output_dir, 'predictions.npz'))
+  if protocols.probabilities(test) is not None:
+    protocols.predictions(test, table).save(os.path.join(output_dir, 'predictions.npz'))
 
 
 def _save_scores(scores: dict[str, Any], output_dir: str) -> None:

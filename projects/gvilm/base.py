@@ -1,11 +1,15 @@
 """What tasks on clips with texts have in common."""
 
 import functools
+import io
+import os
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from official.video import files
 from official.video.augment import normalization
 from official.video.checkpoints import origin, restore
 from official.video.data import contexts, records
@@ -33,6 +37,11 @@ TEXTS = {
 }
 
 
+# Outputs of a sample that are kept as predictions.
+PREDICTIONS = (
+  *('record', 'video_embed', 'captions_embed', 'caption_valid'),
+  *('given', 'answers', 'question_valid'),
+)
 # Of each text, whether it was cut, and of each noun, whether the caption stands in for it.
 MARKS = ('captions_cut', 'nouns_cut', 'noun_stands_in')
 
@@ -109,6 +118,15 @@ class TextTask(base.VideoTask):
   def remembered(self) -> dict[str, str]:
     """The vocabulary, without which the text encoder means nothing."""
     return super().remembered() | {VOCABULARY: '\n'.join(self.vocabulary) + '\n'}
+
+  def save_predictions(self, outputs: Mapping[str, np.ndarray], folder: str) -> list[str]:
+    """Writes predictions.npz: embeddings, or the answers given; returns its path."""
+    buffer = io.BytesIO()
+    kept: dict[str, Any] = {key: outputs[key] for key in PREDICTIONS if key in outputs}
+    np.savez(buffer, **kept)
+    path = os.path.join(folder, 'predictions.npz')
+    files.write_atomically(path, buffer.getvalue())
+    return [path]
 
   @functools.cached_property
   def word_piece(self) -> text.WordPiece:

@@ -283,11 +283,12 @@ def main(argv: Sequence[str]) -> None:
   """Writes the report."""
   del argv
   params = command_line.load_experiment(FLAGS)
+  from official.video.checkpoints import restore
   from official.video.report import html
   from official.video.run import trainer
   from official.video.settings import experiment
 
-  from . import configs, score
+  from . import configs
 
   if not isinstance(params.task, configs.GvilmTask):
     raise UserError('--experiment: expected a G-ViLM pretraining or retrieval')
@@ -295,7 +296,7 @@ def main(argv: Sequence[str]) -> None:
   task.check_origin(FLAGS.checkpoint, head=True)
   task.check_data(False)
   model = trainer.built(task)
-  found = score.restore_all(model, FLAGS.checkpoint)
+  found = restore.restore(model.checkpoint_items, FLAGS.checkpoint)
   facts = {'experiment': FLAGS.experiment, 'checkpoint': found.path}
   html.write_report(FLAGS.output, report(task, model, FLAGS.rows, facts))
   print(f'wrote {FLAGS.output}')

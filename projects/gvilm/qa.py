@@ -162,6 +162,7 @@ class QuestionTask(base.TextTask):
   """Classifies the answer; one outside of the vocabulary counts as wrong."""
 
   scalar_names = ('accuracy',)
+  protocol = PROTOCOL
   takes = {
     name: {'views': configs.QUESTIONS} for name in ('train_data', 'validation_data')
   }

@@ -29,6 +29,7 @@ class GvilmTask(base.TextTask, pretraining.PretrainTask):
   among all captions.
   """
 
+  protocol = retrieval.PROTOCOL
   takes = {
     'train_data': {'views': configs.CAPTIONED, 'num_views': 1},
     'validation_data': {'views': configs.CAPTIONED, 'num_test_clips': 1},

@@ -78,10 +78,11 @@ class _Loader(yaml.SafeLoader):
   """Plain values, and tuples as the Model Garden writes them."""
 
 
-_Loader.add_constructor(
-  'tag:yaml.org,2002:python/tuple',
-  lambda loader, node: loader.construct_sequence(node, deep=True),
-)
+def _sequence(loader: _Loader, node: yaml.SequenceNode) -> list:
+  return loader.construct_sequence(node, deep=True)
+
+
+_Loader.add_constructor('tag:yaml.org,2002:python/tuple', _sequence)
 
 
 def _read(path: str) -> Mapping[str, Any]:

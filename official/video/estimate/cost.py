@@ -19,8 +19,10 @@ _KEPT = frozenset(
 )
 # Operations beside `_FLOPS` that may do more than a few steps an element they return, by
 # the ends of their names: what they cost is not known, so they are named.
-_HEAVY = ('Conv', 'Conv2D', 'Conv3D', 'MatMul', 'Dot', 'RNN', 'Fft', 'FFT', 'Attention')
-_HEAVY += ('Input', 'InputV2', 'Svd', 'Qr', 'Cholesky', 'PyFunc', 'XlaCallModule')
+_HEAVY = (
+  *('Conv', 'Conv2D', 'Conv3D', 'MatMul', 'Dot', 'RNN', 'Fft', 'FFT', 'Attention'),
+  *('Input', 'InputV2', 'Svd', 'Qr', 'Cholesky', 'PyFunc', 'XlaCallModule'),
+)
 _CALLS = frozenset({'PartitionedCall', 'StatefulPartitionedCall'})
 _BRANCHES = frozenset({'If', 'StatelessIf', 'While', 'StatelessWhile', 'Case'})
 

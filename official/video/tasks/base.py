@@ -62,10 +62,12 @@ class VideoTask(base_task.Task, abc.ABC):
   Attributes:
     scalar_names: what `terms` and `contrast` give beside 'loss', reported in training.
     takes: what the task asks of the views: field and value by the name of a data config.
+    protocol: how its own evaluation counts; printed and kept with the scores.
   """
 
   scalar_names: tuple[str, ...] = ()
   takes: Mapping[str, Mapping[str, Any]] = {}
+  protocol: str = ''
 
   @functools.cached_property
   def train_index(self) -> index.RecordIndex:
@@ -338,15 +340,29 @@ class VideoTask(base_task.Task, abc.ABC):
     Returns:
       Its scores, with 'evaluated' and 'expected'.
     """
+    outputs = self.validation_results(model)
+    if folder:
+      self.save_predictions(outputs, folder)
+    counted = {'protocol': self.protocol} if self.protocol else {}
+    return {**counted, **self.score(outputs)}
+
+  def validation_results(self, model: encoder.VideoModel) -> dict[str, np.ndarray]:
+    """What `validation_step` gives for all valid samples.
+
+    Raises:
+      UserError: none of the records can be read.
+    """
     step = tf.function(lambda batch: self.validation_step(batch, model))
     state: dict[str, list] = {}
     dataset = self.build_inputs(self.task_config.validation_data)
     for batch in reader.each_batch(dataset):
       state = self.aggregate_logs(state or None, step(batch))
     outputs = {key: np.concatenate(value) for key, value in state.items()}
-    if folder:
-      self.save_predictions(outputs, folder)
-    return self.score(outputs)
+    if not outputs or not len(outputs['record']):
+      raise UserError(
+        f'{self.validation_index.files[0]} ...: none of the records can be read'
+      )
+    return outputs
 
   def save_predictions(self, outputs: Mapping[str, np.ndarray], folder: str) -> list[str]:
     """Writes what was predicted, given `score`'s outputs; returns the paths.

@@ -238,15 +238,15 @@ def main(argv: Sequence[str]) -> None:
   params = command_line.load_experiment(FLAGS)
   if bool(FLAGS.checkpoint) == bool(FLAGS.saved_model):
     raise UserError('give one of --checkpoint and --saved_model')
-  from official.video import evaluate
+  from official.video.serving import encoders
   from official.video.settings import experiment
 
   task = experiment.build_task(params)
   table = task.validation_index
   encoder = (
-    evaluate.saved_model_encoder(FLAGS.saved_model)
+    encoders.saved_model_encoder(FLAGS.saved_model)
     if FLAGS.saved_model
-    else evaluate.checkpoint_encoder(params, task, FLAGS.checkpoint)
+    else encoders.checkpoint_encoder(params, task, FLAGS.checkpoint)
   )
   extract(
     params.task.validation_data,

@@ -8,11 +8,12 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from official.video import evaluate, export, train
+from official.video import export, train
 from official.video.data import records as records_module
 from official.video.errors import UserError
-from official.video.evaluation import classification, extract
+from official.video.evaluation import classification, extract, protocols
 from official.video.run import trainer
+from official.video.serving import encoders
 from official.video.settings import experiment
 from tests import clips, tiny
 
@@ -59,7 +60,7 @@ def test_the_averaged_weights_are_exported_where_they_are_the_encoder(data, tmp_
   )
   export.export(params, path, str(tmp_path / 'model'))
   clips_ = tf.constant(random_clips())
-  exported = evaluate.saved_model_encoder(str(tmp_path / 'model'))(clips_)['feature']
+  exported = encoders.saved_model_encoder(str(tmp_path / 'model'))(clips_)['feature']
   normalized = tf.cast(clips_, tf.float32) / 127.5 - 1
   features = {
     name: tf.reduce_mean(getattr(model, f'{name}_backbone')(normalized)['5'], [1, 2, 3])
@@ -203,13 +204,13 @@ def test_every_view_and_clip_counts_in_the_protocol(data, tmp_path):
   path = tf.train.Checkpoint(model=model, **model.checkpoint_items).save(
     str(tmp_path / 'ckpt')
   )
-  encoder = evaluate.checkpoint_encoder(params, task, path)
+  encoder = encoders.checkpoint_encoder(params, task, path)
   encoded = extract.encode(
     params.task.validation_data,
     task.validation_index,
-    evaluate.averaging(encoder, params.task.average),
+    encoders.averaging(encoder, params.task.average),
   )
-  made = evaluate.predictions(encoded, task.validation_index)
+  made = protocols.predictions(encoded, task.validation_index)
   np.testing.assert_allclose(made.scores, classification.softmax(expected), rtol=1e-3)
   scores = task.score({key: np.concatenate(value) for key, value in state.items()})
   assert scores['accuracy'] == classification.evaluate(made).top1

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.video import export, train
-from official.video.projects.gvilm import pictures, retrieval, score
+from official.video import evaluate, export, train
+from official.video.checkpoints import restore
+from official.video.projects.gvilm import pictures, retrieval
 from official.video.run import trainer
 from official.video.settings import experiment
 from official.video.temporal import detect, windows
@@ -81,7 +82,8 @@ def trained(tmp_path_factory):
 def test_a_checkpoint_is_scored_by_a_command(trained, tmp_path):
   folder, path = trained
   result = drivers.run(
-    score,
+    evaluate,
+    '--protocols=task',
     '--experiment=gvilm_pretrain',
     f'--config_file={path}',
     f'--checkpoint={folder}/model',
@@ -115,7 +117,7 @@ def test_the_saved_model_takes_videos_and_strings(trained, tmp_path):
   params = experiment.load('gvilm_pretrain', [str(path)])
   task = experiment.build_task(params)
   model = trainer.built(task)
-  score.restore_all(model, f'{folder}/model')
+  restore.restore(model.checkpoint_items, f'{folder}/model')
   rng = np.random.default_rng(0)
   clips = tf.constant(rng.integers(0, 256, (3, 4, 32, 32, 3), np.uint8))
   texts = tf.constant(['a red star moves', 'the wall'])
@@ -202,9 +204,11 @@ def test_from_videos_to_retrieval(tmp_path):
   flags = ['--experiment=gvilm_retrieval_msrvtt', f'--config_file={config}']
   result = drivers.run(train, *flags, f'--model_dir={tmp_path}/run', '--mode=train')
   assert result.code == 0, result.stderr
-  result = drivers.run(score, *flags, f'--checkpoint={tmp_path}/run')
+  result = drivers.run(
+    evaluate, *flags, '--protocols=task', f'--checkpoint={tmp_path}/run'
+  )
   assert result.code == 0, result.stderr
-  assert 'text_to_video_R@10           1.0000' in result.stdout
+  assert 'text_to_video_R@10       1.0000' in result.stdout
   assert 'evaluated 6 of 6' in result.stdout
 
 
@@ -242,7 +246,11 @@ def test_from_videos_to_answers(tmp_path):
   result = drivers.run(train, *flags, f'--model_dir={tmp_path}/run', '--mode=train')
   assert result.code == 0, result.stderr
   result = drivers.run(
-    score, *flags, f'--checkpoint={tmp_path}/run', f'--output_dir={tmp_path}/scores'
+    evaluate,
+    *flags,
+    '--protocols=task',
+    f'--checkpoint={tmp_path}/run',
+    f'--output_dir={tmp_path}/scores',
   )
   assert result.code == 0, result.stderr
   scores = json.loads((tmp_path / 'scores' / 'scores.json').read_text())

@@ -2,11 +2,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.video import evaluate
 from official.video.configs import data as data_config
 from official.video.data import index
 from official.video.errors import UserError
-from official.video.evaluation import extract
+from official.video.evaluation import extract, protocols
 from tests import clips
 
 LABELS = [0, 1, 2, 0, 1, 2, 0]
@@ -114,7 +113,7 @@ def test_perfect_features_score_one(manifest):
   train = made(*classes_apart(60, generator))
   test = made(*classes_apart(30, generator), expected=33)
   names = table(manifest)
-  scores = evaluate.score(('knn', 'retrieval', 'linear'), train, test, names, names)
+  scores = protocols.score(('knn', 'retrieval', 'linear'), train, test, names, names)
   assert scores['knn']['top1'] == 1
   assert scores['linear']['top1'] == 1
   assert set(scores['retrieval'].values()) == {1.0}
@@ -128,7 +127,7 @@ def test_features_without_the_labels_score_chance(manifest):
   train = made(features, generator.permutation(labels))
   test = made(features, generator.permutation(labels))
   names = table(manifest)
-  scores = evaluate.score(('knn', 'retrieval', 'linear'), train, test, names, names)
+  scores = protocols.score(('knn', 'retrieval', 'linear'), train, test, names, names)
   # A third, give or take three standard deviations.
   assert scores['knn']['top1'] == pytest.approx(1 / 3, abs=0.09)
   assert scores['linear']['top1'] == pytest.approx(1 / 3, abs=0.09)
@@ -141,4 +140,4 @@ def test_data_without_labels_is_refused(manifest):
   names = table(manifest)
   blank = made(features, np.full(9, -1))
   with pytest.raises(UserError, match='without a label'):
-    evaluate.score(('knn',), made(features, labels), blank, names, names)
+    protocols.score(('knn',), made(features, labels), blank, names, names)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.video import evaluate, export
+from official.video import export
 from official.video.augment import normalization
 from official.video.data import records
 from official.video.run import trainer
+from official.video.serving import encoders
 from official.video.settings import experiment
 from tests import clips, tiny
 
@@ -73,7 +74,7 @@ def random_clips(batch, shape=(4, 32, 32, 3)):
 def test_signatures_agree_with_the_checkpoint(exported, data):
   params, checkpoint, folder = exported
   task = experiment.build_task(params)
-  encode = evaluate.checkpoint_encoder(params, task, checkpoint)
+  encode = encoders.checkpoint_encoder(params, task, checkpoint)
   stored = [clips.clip(record, 0) for record in (3, 9)]
   serialized = [records.encode_record(values) for values in stored]
   by_record = signature(folder, 'records', serialized=serialized)
