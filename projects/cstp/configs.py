@@ -210,7 +210,7 @@ def finetune(published: Finetuning, epochs: int, batch: int = 60) -> cfg.Experim
         feature_shape=CLIP_SHAPE,
         temporal_stride=4,
         num_views=1,
-        sampler=data.Sampler(name='random'),
+        sampler=data.Sampler(name='fitting_or_repeated'),
         augmentation=data.Augmentation(
           policy='cstp_finetune',
           area_range=AREA_RANGE,

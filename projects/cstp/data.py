@@ -27,6 +27,8 @@ QUARTER_TURNS = 4
 _ATTEMPTS = 64
 # Name of the views and of the sampler.
 VIEWS = 'pretext'
+# The reference's data classes that differ in where the second clip is read.
+STORES = ('kinetics', 'ucf')
 
 
 class TemporalPair(NamedTuple):
@@ -84,6 +86,7 @@ def temporal_pair(
   num_steps: int,
   stride: int = 1,
   reference_compatible: bool = False,
+  reference_store: str = 'kinetics',
 ) -> TemporalPair:
   """Two clips of one rate with a labelled overlap in time.
 
@@ -96,9 +99,11 @@ def temporal_pair(
     num_frames: length of the video.
     num_steps: frames of a clip.
     stride: distance of a clip's frames at playback label 0.
-    reference_compatible: do as the published code for Kinetics: draw overlaps again and
-      again until one fits, which favours large ones, and then read the second clip at
-      the first one's start, so that its label means nothing.
+    reference_compatible: do as the published code: draw overlaps again and again until
+      one fits, which favours large ones.
+    reference_store: of which of its data classes, then: that of Kinetics' store reads the
+      second clip at the first one's start, so that its label means nothing; that of
+      UCF101's frame folders ('ucf') reads it at its own.
   """
   num_frames = tf.cast(num_frames, tf.int32)
   spans = tf.constant([(num_steps - 1) * stride * factor for factor in PLAYBACK])
@@ -109,8 +114,8 @@ def temporal_pair(
   table = temporal_shifts(num_steps, stride, reference_compatible)
   shifts = tf.constant(table)[playback]
   if reference_compatible:
-    first, temporal = _rejected_start(key, starts, shifts)
-    pair = tf.stack([first, first])
+    first, second, temporal = _rejected_starts(key, starts, shifts)
+    pair = tf.stack([first, first if reference_store == 'kinetics' else second])
   else:
     most = tf.math.count_nonzero(shifts < starts, dtype=tf.int32) - 1
     temporal = _uniform_below(key, 'temporal', len(RATES), most)
@@ -125,18 +130,18 @@ def temporal_pair(
   return TemporalPair(tf.math.floormod(indices, num_frames), temporal, playback)
 
 
-def _rejected_start(
+def _rejected_starts(
   key: tf.Tensor, starts: tf.Tensor, shifts: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-  """Start of the first clip, and the first label drawn that leaves room for the second."""
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+  """Starts of both clips, and the first label drawn that leaves room for the second."""
   first = draws.integer(key, 'start', tf.maximum(starts, 1))
   labels = _choices(key, 'temporal', len(RATES))
   ahead = draws.uniform(key, 'order', [_ATTEMPTS]) < 0.5
   shift = tf.gather(shifts, labels)
   second = first + tf.where(ahead, -shift, shift)
   accepted = (second >= 0) & (second < starts)
-  label = labels[tf.argmax(accepted)]
-  return first, tf.where(tf.reduce_any(accepted), label, 0)
+  chosen, some = tf.argmax(accepted), tf.reduce_any(accepted)
+  return first, tf.where(some, second[chosen], first), tf.where(some, labels[chosen], 0)
 
 
 def _choices(key: tf.Tensor, name: str, count: int) -> tf.Tensor:
@@ -311,14 +316,33 @@ def unrotated_window(
 class PretextSampler:
   """Frames of CSTP's two clips; see `temporal_pair`."""
 
-  def __init__(self, reference_compatible: bool = False):
+  def __init__(
+    self, reference_compatible: bool = False, reference_store: str = STORES[0]
+  ):
+    """Initializes the sampler.
+
+    Raises:
+      UserError: there is no such store.
+    """
+    if reference_store not in STORES:
+      raise UserError(
+        f'sampler.reference_store {reference_store!r}: expected one of {", ".join(STORES)}'
+      )
     self.reference_compatible = reference_compatible
+    self.reference_store = reference_store
 
   def pair(
     self, key: tf.Tensor, num_frames: samplers.Scalar, num_steps: int, stride: int
   ) -> TemporalPair:
     """The frames with their labels."""
-    return temporal_pair(key, num_frames, num_steps, stride, self.reference_compatible)
+    return temporal_pair(
+      key,
+      num_frames,
+      num_steps,
+      stride,
+      self.reference_compatible,
+      self.reference_store,
+    )
 
   def __call__(
     self,
@@ -331,6 +355,30 @@ class PretextSampler:
     """[2, T] int32 frame indices."""
     del num_views
     return self.pair(key, num_frames, num_steps, stride).indices
+
+
+@samplers.SAMPLERS.register('fitting_or_repeated')
+class FittingOrRepeatedSampler:
+  """One random clip that fits; of a shorter video the one from its start, repeated.
+
+  The repetition starts again at the first frame, on the stride's grid, as in the test.
+  """
+
+  def __call__(
+    self,
+    key: tf.Tensor,
+    num_frames: samplers.Scalar,
+    num_steps: int,
+    stride: int,
+    num_views: int,
+  ) -> tf.Tensor:
+    """[V, T] int32 frame indices, the same for every view."""
+    fitting = num_frames - (num_steps - 1) * stride
+    start = draws.integer(key, 'start', tf.maximum(fitting, 1))
+    # How many frames of the grid there are before the clip begins again.
+    on_grid = tf.where(fitting > 0, num_steps, -(-num_frames // stride))
+    steps = tf.range(num_steps) % tf.cast(on_grid, tf.int32)
+    return tf.repeat((start + stride * steps)[None], num_views, 0)
 
 
 @views.VIEW_MAKERS.register(VIEWS)

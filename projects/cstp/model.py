@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from official.video.backbones import factory
+from official.video.backbones import factory, layers
 from official.video.errors import UserError
 from official.video.heads import projection
 from official.video.models import momentum
@@ -200,7 +200,20 @@ def _mlp(
     name=name,
   )
   mlp(tf_keras.Input((size,)))
+  if getattr(config.backbone.get(), 'weight_init', 'standard') == 'reference':
+    _draw_as_reference(mlp)
   return mlp
+
+
+def _draw_as_reference(mlp: projection.ProjectionHead) -> None:
+  """First scales of either sign and first biases, as the backbones' `weight_init`."""
+  for layer in mlp._flatten_layers(recursive=False, include_self=False):
+    if isinstance(layer, tf_keras.layers.BatchNormalization):
+      gamma = layer.gamma
+      gamma.assign(layers.reference_scale(gamma.shape[0])(gamma.shape, gamma.dtype))
+    elif isinstance(layer, tf_keras.layers.Dense) and layer.use_bias:
+      bias, fan_in = layer.bias, layer.kernel.shape[0]
+      bias.assign(layers.reference_bias(fan_in)(bias.shape, bias.dtype))
 
 
 def _classifier(

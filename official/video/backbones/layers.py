@@ -168,15 +168,25 @@ class Units:
   def _gamma_initializer(self, channels: int) -> tf_keras.initializers.Initializer:
     if self.config.weight_init == 'standard':
       return tf_keras.initializers.Ones()
-    # The original takes a scale for a matrix of `channels // 2` rows and columns.
-    limit = math.sqrt(6 / (2 * max(1, channels // 2)))
-    return tf_keras.initializers.RandomUniform(-limit, limit)
+    return reference_scale(channels)
 
   def _bias_initializer(self, fan_in: int) -> tf_keras.initializers.Initializer:
     if self.config.weight_init == 'standard':
       return tf_keras.initializers.Zeros()
-    limit = 1 / math.sqrt(fan_in)
-    return tf_keras.initializers.RandomUniform(-limit, limit)
+    return reference_bias(fan_in)
+
+
+def reference_scale(channels: int) -> tf_keras.initializers.Initializer:
+  """Batch norm's first scale in CSTP's public code: of either sign."""
+  # It takes a scale for a matrix of `channels // 2` rows and columns.
+  limit = math.sqrt(6 / (2 * max(1, channels // 2)))
+  return tf_keras.initializers.RandomUniform(-limit, limit)
+
+
+def reference_bias(fan_in: int) -> tf_keras.initializers.Initializer:
+  """A layer's first bias in PyTorch."""
+  limit = 1 / math.sqrt(fan_in)
+  return tf_keras.initializers.RandomUniform(-limit, limit)
 
 
 class VideoBackbone(tf_keras.Model):

@@ -73,7 +73,8 @@ class ConvNet(hyperparams.Config):
     width_multiplier: factor of every channel count.
     weight_init: 'standard' draws kernels Glorot uniform and starts batch norm at scale 1
       and biases at 0; 'reference' does as CSTP's authors did, who also drew the scales,
-      uniformly within ±sqrt(6 / channels), and the biases, within ±1 / sqrt(fan in).
+      uniformly within ±sqrt(6 / channels), and the biases, within ±1 / sqrt(fan in); of
+      CSTP's heads too.
   """
 
   width_multiplier: float = 1.0

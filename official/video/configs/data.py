@@ -15,13 +15,16 @@ class Sampler(hyperparams.Config):
     form: of the interval's distribution: 'decreasing', 'uniform' or 'increasing'. None
       leaves it to gin, then to the paper's value; so do the other None fields.
     power: exponent of the interval's distribution.
-    reference_compatible: reproduce the Model Garden's sampler with its threshold defect.
+    reference_compatible: reproduce the method's public code with its defects: the Model
+      Garden's threshold, CSTP's overlaps.
+    reference_store: of CSTP's public code, the data class that is reproduced.
   """
 
   name: str = 'interval'
   form: str | None = None
   power: float | None = None
   reference_compatible: bool | None = None
+  reference_store: str | None = None
 
 
 @dataclasses.dataclass

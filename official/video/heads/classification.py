@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from official.video.configs import backbones
 from official.video.configs import heads as heads_config
 from official.video.errors import UserError
 from official.video.heads import temporal_convolution
@@ -26,6 +27,7 @@ class ClassificationHead(tf_keras.layers.Layer):
     normalize_input: bool = False,
     dropout_rate: float = 0.0,
     batch_norm: bool = False,
+    use_sync_bn: bool = True,
     name: str = 'classification_head',
     **kwargs,
   ):
@@ -35,7 +37,8 @@ class ClassificationHead(tf_keras.layers.Layer):
       num_classes: number of classes.
       normalize_input: whether the feature is L2-normalized first.
       dropout_rate: share of the feature dropped while training.
-      batch_norm: whether batch norm comes before that, synchronized over replicas.
+      batch_norm: whether batch norm comes before that.
+      use_sync_bn: whether its statistics are taken over all replicas.
       name: of the layer.
       **kwargs: of `tf_keras.layers.Layer`.
     """
@@ -46,7 +49,7 @@ class ClassificationHead(tf_keras.layers.Layer):
     self.dropout_rate = dropout_rate
     if batch_norm:
       self.bn = tf_keras.layers.BatchNormalization(
-        momentum=0.9, epsilon=1e-5, synchronized=True, name='bn', dtype='float32'
+        momentum=0.9, epsilon=1e-5, synchronized=use_sync_bn, name='bn', dtype='float32'
       )
     self.output_dense = tf_keras.layers.Dense(num_classes, name='output', dtype='float32')
 
@@ -94,16 +97,21 @@ class ClassificationHead(tf_keras.layers.Layer):
 
 
 def build_classification_head(
-  config: heads_config.ClassificationHead, num_classes: int
+  config: heads_config.ClassificationHead,
+  num_classes: int,
+  norm_activation: backbones.NormActivation | None = None,
 ) -> tf_keras.layers.Layer:
   """Builds the head of a configuration for `num_classes` classes.
+
+  Whether its batch norm is synchronized follows `norm_activation`, the backbone's.
 
   Raises:
     UserError: there is no such type, or it does not have the options that are set.
   """
   options = config.as_dict()
   if options.pop('type') == 'linear':
-    return ClassificationHead(num_classes, **options)
+    synchronized = norm_activation is None or norm_activation.use_sync_bn
+    return ClassificationHead(num_classes, **options, use_sync_bn=synchronized)
   if config.type != 'temporal_convolution' or any(options.values()):
     given = [name for name, value in options.items() if value]
     raise UserError(

@@ -55,7 +55,9 @@ class ClassificationTask(labelled.LabelledTask):
     config = self.task_config.model
     return encoder.VideoModel(
       factory.build_encoder(config),
-      classification_head.build_classification_head(config.head, self.num_classes),
+      classification_head.build_classification_head(
+        config.head, self.num_classes, config.norm_activation
+      ),
       config.endpoint,
       config.freeze_backbone,
     )

@@ -325,3 +325,49 @@ def test_a_damaged_record_is_replaced_as_among_other_views(tmp_path, capfd):
     for name in ('record', 'bad', 'label'):
       np.testing.assert_array_equal(batch[name], other[name])
   assert ' record 2 at byte ' in capfd.readouterr().err
+
+
+def test_the_stores_differ_in_the_second_clip():
+  keys = [draws.sample_key(0, 0, i) for i in range(200)]
+  same = {}
+  for store in data.STORES:
+    sampler = data.PretextSampler(reference_compatible=True, reference_store=store)
+    pairs = [sampler.pair(key, 165, STEPS, 1) for key in keys[:40]]
+    same[store] = [bool((p.indices[0] == p.indices[1]).numpy().all()) for p in pairs]
+    if store == 'ucf':
+      for pair in pairs:
+        shift = abs(int(pair.indices[0, 0] - pair.indices[1, 0]))
+        table = data.temporal_shifts(STEPS, 1, True)[int(pair.playback)]
+        assert shift == table[int(pair.temporal)]
+  assert all(same['kinetics'])
+  assert 0.1 < np.mean(same['ucf']) < 0.6
+  with pytest.raises(
+    UserError, match=r"reference_store 'lmdb': expected one of kinetics"
+  ):
+    data.PretextSampler(reference_store='lmdb')
+
+
+@pytest.mark.parametrize(
+  ('frames', 'expected'),
+  [
+    (50, [*range(0, 49, 4), 0, 4, 8]),
+    (16, [0, 4, 8, 12] * 4),
+    (1, [0] * 16),
+    (60, [*range(0, 60, 4), 0]),
+  ],
+)
+def test_short_videos_begin_and_repeat_as_in_the_test(frames, expected):
+  sampler = data.FittingOrRepeatedSampler()
+  for i in range(5):
+    made = sampler(draws.sample_key(0, 0, i), tf.constant(frames), 16, 4, 1)
+    assert made.numpy().tolist() == [expected]
+
+
+def test_clips_that_fit_lie_anywhere():
+  sampler = data.FittingOrRepeatedSampler()
+  starts = set()
+  for i in range(60):
+    made = sampler(draws.sample_key(0, 0, i), tf.constant(64), 16, 4, 1).numpy()[0]
+    assert (np.diff(made) == 4).all() and made[-1] < 64
+    starts.add(int(made[0]))
+  assert starts == {0, 1, 2, 3}

@@ -254,3 +254,17 @@ def test_refuses_what_there_is_not():
   for field in ('encoder', 'target_init'):
     with pytest.raises(UserError, match=field):
       model.CstpModel(config(**{field: 'nonsense'}))
+
+
+def test_the_references_first_weights_reach_all_heads():
+  config = configs.Model()
+  config.backbone.type = 'c3d'
+  config.backbone.c3d.width_multiplier = 0.125
+  config.projector_dim, config.predictor_dim, config.hidden_heads = 8, 8, True
+  config.backbone.c3d.weight_init = 'reference'
+  net = model.CstpModel(config)
+  heads = [net.online_projector, net.predictor, *net.classifiers.values()]
+  for head in heads:
+    gamma, limit = head.bn_0.gamma.numpy(), np.sqrt(6 / head.bn_0.gamma.shape[0])
+    assert (gamma < 0).any() and (gamma > 0).any() and np.abs(gamma).max() <= limit
+    assert np.abs(head.dense_0.bias).max() > 0
