@@ -5,6 +5,7 @@ from typing import Any
 
 from official.video.data import records
 from tfrecords_tools.annotations import retime
+from tfrecords_tools.datasets.origins import origin_of
 from tfrecords_tools.datasets.source import SourceClip
 from tfrecords_tools.decode import MICROSECONDS, SourceError
 from tfrecords_tools.frames import EncodedFrames, FrameOptions, encode_frames
@@ -33,6 +34,7 @@ def _contract_fields(
     records.IMAGE_FRAME_RATE: frames.frame_rate,
     records.MEDIA_ID: clip.media_id,
     records.DATA_PATH: clip.path,
+    records.SOURCE_ID: origin_of(clip),
     records.START_TIMESTAMP: start,
     records.END_TIMESTAMP: frames.end,
   }

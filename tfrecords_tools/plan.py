@@ -112,9 +112,10 @@ def label_names(listing: Listing, label_map: str | None) -> list[str]:
 
 
 def _content(clip: SourceClip) -> str:
-  """All of a clip but where its file is on this machine."""
+  """What a clip is listed as: not where its file is, nor what follows from the rest."""
   content = dataclasses.asdict(clip)
-  del content['file']
+  for name in ('file', 'origin'):
+    del content[name]
   return json.dumps(content, sort_keys=True)
 
 

@@ -11,6 +11,7 @@ from official.video.data import records
 from official.video.errors import UserError
 from tfrecords_tools import storage
 from tfrecords_tools.clips import build_record, media_id
+from tfrecords_tools.datasets.origins import origin_of
 from tfrecords_tools.datasets.source import SourceClip
 from tfrecords_tools.decode import SourceError
 from tfrecords_tools.plan import ShardTask
@@ -150,16 +151,20 @@ def _write_clips(
 ) -> ShardResult:
   """Writes the records one by one, so only one clip is ever in memory."""
   writer = _HashingWriter(file)
-  lengths, labels, skipped = [], [], []
-  for outcome in _outcomes(task, tell):
+  lengths, labels, sources, skipped = [], [], [], []
+  for clip, outcome in zip(task.clips, _outcomes(task, tell), strict=True):
     if isinstance(outcome, records.Skipped):
       skipped.append(outcome)
       continue
     record, label = outcome
     lengths.append(records.write_record(writer, record))
     labels.append(label)
+    sources.append(records.source_number(origin_of(clip)))
+  if task.earlier and not task.earlier.sources:
+    # Its records are of a version that did not write them.
+    sources = []
   name = os.path.basename(task.path)
-  shard = records.Shard(name, writer.hexdigest(), lengths, labels)
+  shard = records.Shard(name, writer.hexdigest(), lengths, labels, sources)
   return ShardResult(shard, skipped)
 
 

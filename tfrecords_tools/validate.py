@@ -264,7 +264,17 @@ class ShardChecker:
     label = [*clip.get(records.LABEL_INDEX, []), records.NO_LABEL][0]
     if index < shard.records and label != shard.labels[index]:
       yield f'has label {label}, the manifest says {shard.labels[index]}'
+    yield from self._check_source(shard, index, clip)
     yield from self._check_media_id(clip[records.MEDIA_ID][0], f'{shard.file} {index}')
+
+  def _check_source(
+    self, shard: records.Shard, index: int, clip: Mapping[str, list]
+  ) -> Iterator[str]:
+    found = [*clip.get(records.SOURCE_ID, []), b''][0].decode('utf-8', 'surrogateescape')
+    if index < len(shard.sources) and (
+      records.source_number(found) != shard.sources[index]
+    ):
+      yield f'has the source {found!r}, the manifest says another one'
 
   def _check_media_id(self, media_id: bytes, where: str) -> Iterator[str]:
     first = self._media.setdefault(media_id, where)

@@ -67,6 +67,7 @@ def _clip(files: VideoFiles, name: str, entry: Any, ids: dict[str, int]) -> Sour
     labels=tuple(dict.fromkeys(label for label, _, _ in spans)),
     frame_rate=_RATE,
     fields=fields if spans else {},
+    origin=name,
   )
 
 

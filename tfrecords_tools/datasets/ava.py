@@ -259,6 +259,7 @@ class _Videos:
       start=max(0.0, time - SPAN),
       end=time + SPAN,
       fields=fields,
+      origin=frame.video,
     )
 
 

@@ -20,7 +20,7 @@ from tfrecords_tools.datasets.source import (
 )
 
 _MICROSECONDS = 1_000_000
-_VIDEO_ID = re.compile(r'(?:v=|youtu\.be/|/embed/|/shorts/|/v/|^)([\w-]{11})(?![\w-])')
+VIDEO_ID = re.compile(r'(?:v=|youtu\.be/|/embed/|/shorts/|/v/|^)([\w-]{11})(?![\w-])')
 # Spoken lines of HowTo100M are joined until a clip lasts so many seconds.
 _SPOKEN_SECONDS = 5.0
 
@@ -31,6 +31,7 @@ def captioned_clip(
   split: str,
   captions: Sequence[str],
   span: tuple[float, float | None] | None = None,
+  origin: str = '',
 ) -> SourceClip:
   """A clip of a video that is called `<name>`, or of its trimmed file `<name>_<start>`.
 
@@ -40,6 +41,7 @@ def captioned_clip(
     split: of the clip.
     captions: what is said of it.
     span: first and last second; None for the whole video.
+    origin: video that a whole file was cut from, where its name does not tell.
   """
   path = files.first([name, f'v_{name}'])
   start, end = span or (0.0, None)
@@ -52,6 +54,7 @@ def captioned_clip(
     start=start,
     end=end,
     fields={records.TEXT_CONTENT: list(captions)},
+    origin=origin or (name if span else ''),
   )
 
 
@@ -101,7 +104,7 @@ class VideoCC:
   def _clip(
     self, files: VideoFiles, where: str, row: Sequence[str], split: str
   ) -> SourceClip:
-    match = _VIDEO_ID.search(row[0].strip())
+    match = VIDEO_ID.search(row[0].strip())
     if not match:
       raise UserError(f'{where}: {row[0]!r} names no video, expected its URL or id')
     start, end = (_number(where, cell) / _MICROSECONDS for cell in row[1:3])

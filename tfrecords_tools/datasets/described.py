@@ -4,9 +4,10 @@ import csv
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from official.video.errors import UserError
-from tfrecords_tools.datasets.captions import captioned_clip
+from tfrecords_tools.datasets.captions import VIDEO_ID, captioned_clip
 from tfrecords_tools.datasets.files import VideoFiles
 from tfrecords_tools.datasets.source import (
   Listing,
@@ -49,7 +50,9 @@ class MsrVtt:
     """Lists train with all captions of a video, test with the one of the test list."""
     files = VideoFiles(existing_folder('path', request.path))
     folder = existing_folder('annotations', request.annotations or request.path)
-    captions = self._captions(first_existing('annotations', folder, _MSRVTT_CAPTIONS))
+    captions_list = first_existing('annotations', folder, _MSRVTT_CAPTIONS)
+    content = read_json(captions_list)
+    captions, origins = _captions(captions_list, content), _origins(content)
     test_list = first_existing('annotations', folder, [_MSRVTT_TEST])
     test = {
       row['video_id']: row['sentence']
@@ -62,19 +65,34 @@ class MsrVtt:
       train = [video for video in captions if video not in test]
     if unknown := [video for video in train if video not in captions]:
       raise UserError(f'{train_list}: {unknown[0]} has no caption')
-    clips = [captioned_clip(files, name, 'train', captions[name]) for name in train]
-    clips += [captioned_clip(files, name, 'test', [test[name]]) for name in test]
+    texts = [('train', name, captions[name]) for name in train]
+    texts += [('test', name, [sentence]) for name, sentence in test.items()]
+    clips = [
+      captioned_clip(files, name, split, said, origin=origins.get(name, ''))
+      for split, name, said in texts
+    ]
     return Listing(clips, notes=['splits of the 1K-A protocol'])
 
-  def _captions(self, path: str) -> Mapping[str, list[str]]:
-    captions: dict[str, list[str]] = defaultdict(list)
-    content = read_json(path)
-    try:
-      for sentence in content['sentences']:
-        captions[sentence['video_id']].append(sentence['caption'].strip())
-    except (TypeError, KeyError, AttributeError) as error:
-      raise UserError(f'{path}: expected sentences of video_id and caption') from error
-    return captions
+
+def _captions(path: str, content: Any) -> Mapping[str, list[str]]:
+  captions: dict[str, list[str]] = defaultdict(list)
+  try:
+    for sentence in content['sentences']:
+      captions[sentence['video_id']].append(sentence['caption'].strip())
+  except (TypeError, KeyError, AttributeError) as error:
+    raise UserError(f'{path}: expected sentences of video_id and caption') from error
+  return captions
+
+
+def _origins(content: Mapping[str, Any]) -> dict[str, str]:
+  """YouTube's id of each clip's video, where the list states its URL."""
+  urls = {
+    str(video.get('video_id')): str(video.get('url'))
+    for video in content.get('videos') or ()
+    if isinstance(video, dict)
+  }
+  found = {name: VIDEO_ID.search(url) for name, url in urls.items()}
+  return {name: match[1] for name, match in found.items() if match}
 
 
 class Msvd:
@@ -92,17 +110,21 @@ class Msvd:
     folder = existing_folder('annotations', request.annotations or request.path)
     corpus = first_existing('annotations', folder, ['video_corpus.csv'])
     captions: dict[str, list[str]] = defaultdict(list)
+    origins = {}
     for row in _table(corpus, ('VideoID', 'Start', 'End', 'Language', 'Description')):
       if row['Language'] == 'English' and row['Description'].strip():
         name = f'{row["VideoID"]}_{row["Start"]}_{row["End"]}'
         captions[name].append(row['Description'].strip())
+        origins[name] = row['VideoID']
     clips = []
     for split in ('train', 'val', 'test'):
       list_path = first_existing('annotations', folder, [f'{split}_list.txt'])
       for name in read_lines(list_path):
         if name not in captions:
           raise UserError(f'{list_path}: {name} has no English caption in {corpus}')
-        clips.append(captioned_clip(files, name, split, captions[name]))
+        clips.append(
+          captioned_clip(files, name, split, captions[name], origin=origins[name])
+        )
     return Listing(clips)
 
 

@@ -104,4 +104,5 @@ class Kinetics:
       labels=(label,) if label else (),
       start=0.0 if trimmed else float(start),
       end=None if trimmed else float(end),
+      origin=row['youtube_id'],
     )

@@ -33,6 +33,7 @@ class SourceClip:
       rate that the file states.
     fields: contract key or `extra/...` to value, stored as `clips.build_record` says.
     reader: key of `readers.READERS`, what turns `file` into frames.
+    origin: the video that the clip was cut from; '' where the name of its file tells it.
   """
 
   path: str
@@ -45,6 +46,7 @@ class SourceClip:
   frame_rate: float | None = None
   fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   reader: str = 'video'
+  origin: str = ''
 
   @property
   def name(self) -> str:

@@ -150,6 +150,7 @@ class Tracking:
           frame_rate=rate,
           fields=_fields(boxes, size, first, rate) if size else {},
           reader='frames',
+          origin=os.path.relpath(folder, root).removesuffix(f'{os.sep}img'),
         )
       )
     if not clips:

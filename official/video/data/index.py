@@ -31,6 +31,8 @@ class RecordIndex:
     size: [N] int64, framed bytes.
     labels: [N] int64 first class id, `records.NO_LABEL` where none; None where the files
       do not tell without being decoded.
+    sources: [N] int64 `records.source_number` of the video that each was cut from; None
+      where the files do not tell without being decoded.
     label_names: class names by class id; empty where unknown.
     skipped: sources that the conversion could not use.
   """
@@ -41,6 +43,7 @@ class RecordIndex:
   offset: np.ndarray
   size: np.ndarray
   labels: np.ndarray | None = None
+  sources: np.ndarray | None = None
   label_names: Sequence[str] = ()
   skipped: int = 0
 
@@ -66,6 +69,7 @@ class RecordIndex:
       offset=self.offset[rows],
       size=self.size[rows],
       labels=None if self.labels is None else self.labels[rows],
+      sources=None if self.sources is None else self.sources[rows],
     )
 
 
@@ -111,9 +115,16 @@ def _index_of_manifest(path: str) -> RecordIndex:
     files,
     [shard.record_bytes for shard in manifest.shards],
     labels=np.asarray([i for s in manifest.shards for i in s.labels], np.int64),
+    sources=_sources_of(manifest),
     label_names=tuple(manifest.label_names),
     skipped=len(manifest.skipped),
   )
+
+
+def _sources_of(manifest: records.Manifest) -> np.ndarray | None:
+  numbers = [number for shard in manifest.shards for number in shard.sources]
+  # Manifests of earlier versions do not tell.
+  return np.asarray(numbers, np.int64) if len(numbers) == manifest.records else None
 
 
 def _scan(files: Sequence[str]) -> RecordIndex:
@@ -139,6 +150,7 @@ def _join(parts: Sequence[RecordIndex]) -> RecordIndex:
       )
   starts = np.cumsum([0] + [len(part.files) for part in parts[:-1]])
   labels = [part.labels for part in parts if part.labels is not None]
+  sources = [part.sources for part in parts if part.sources is not None]
   return RecordIndex(
     files=tuple(file for part in parts for file in part.files),
     file_id=np.concatenate(
@@ -148,6 +160,7 @@ def _join(parts: Sequence[RecordIndex]) -> RecordIndex:
     offset=np.concatenate([part.offset for part in parts]),
     size=np.concatenate([part.size for part in parts]),
     labels=np.concatenate(labels) if len(labels) == len(parts) else None,
+    sources=np.concatenate(sources) if len(sources) == len(parts) else None,
     label_names=names,
     skipped=sum(part.skipped for part in parts),
   )

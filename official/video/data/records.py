@@ -7,6 +7,7 @@ it.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -27,6 +28,7 @@ LABEL_INDEX = 'clip/label/index'
 LABEL_STRING = 'clip/label/string'
 MEDIA_ID = 'clip/media_id'
 DATA_PATH = 'clip/data_path'
+SOURCE_ID = 'clip/source/id'
 START_TIMESTAMP = 'clip/start/timestamp'
 END_TIMESTAMP = 'clip/end/timestamp'
 BBOX_YMIN = 'region/bbox/ymin'
@@ -84,6 +86,7 @@ FIELDS: Mapping[str, Field] = {
   LABEL_STRING: Field('bytes', False, False, 'class names'),
   MEDIA_ID: Field('bytes', False, True, 'name of the clip, unique in its split'),
   DATA_PATH: Field('bytes', False, True, 'source file, as the source list names it'),
+  SOURCE_ID: Field('bytes', False, False, 'video that the clip was cut from'),
   START_TIMESTAMP: Field('int64', False, True, 'microseconds in the source'),
   END_TIMESTAMP: Field('int64', False, True, 'microseconds in the source'),
   BBOX_YMIN: Field('float', True, False, 'top edges, normalized to [0, 1]'),
@@ -354,6 +357,12 @@ def shard_name(split: str, shard: int, num_shards: int) -> str:
   return f'{split}-{shard:05d}-of-{num_shards:05d}.tfrecord'
 
 
+def source_number(source_id: str) -> int:
+  """A number for a value of `SOURCE_ID`, the same in every manifest; 48 bits."""
+  digest = hashlib.sha256(_encode(source_id)).digest()
+  return int.from_bytes(digest[:6], 'big')
+
+
 def manifest_name(split: str) -> str:
   """File name of a split's manifest."""
   return f'{split}{MANIFEST_SUFFIX}'
@@ -376,12 +385,14 @@ class Shard:
     record_bytes: framed length of each record, in order; they add up to the file's
       size, and their running sum is where each record starts.
     labels: first class id of each record, `NO_LABEL` where it has none.
+    sources: `source_number` of each record's video; empty where they are not known.
   """
 
   file: str
   sha256: str
   record_bytes: Sequence[int]
   labels: Sequence[int]
+  sources: Sequence[int] = ()
 
   @property
   def records(self) -> int:
@@ -432,6 +443,8 @@ class Manifest:
     value = dataclasses.asdict(self)
     for shard, entry in zip(self.shards, value['shards'], strict=True):
       entry |= {'records': shard.records, 'bytes': shard.size}
+      if not shard.sources:
+        del entry['sources']
     value |= {'manifest_version': MANIFEST_VERSION, 'records': self.records}
     text = json.dumps(value, indent=1, sort_keys=True)
     # One line a list of numbers keeps the file readable; only a list can hold a newline.
@@ -453,7 +466,13 @@ class Manifest:
         split=value['split'],
         label_names=tuple(value['label_names']),
         shards=tuple(
-          Shard(s['file'], s['sha256'], tuple(s['record_bytes']), tuple(s['labels']))
+          Shard(
+            s['file'],
+            s['sha256'],
+            tuple(s['record_bytes']),
+            tuple(s['labels']),
+            tuple(s.get('sources', ())),
+          )
           for s in value['shards']
         ),
         skipped=tuple(Skipped(s['source'], s['reason']) for s in value['skipped']),

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -108,3 +110,17 @@ def test_differing_class_names_are_refused(manifest, tmp_path):
   other = clips.write_split(tmp_path, 'x', [0], num_shards=1, label_names=('z',))
   with pytest.raises(UserError, match='class names differ'):
     load(f'{manifest},{other}')
+
+
+def test_sources_are_known_where_every_manifest_tells(tmp_path):
+  paths = []
+  for name, sources in (('a', [5, 6, 5]), ('b', [6, 7, 8]), ('old', [])):
+    path = clips.write_split(tmp_path / name, 'train', [0, 1, 2], 1, num_frames=2)
+    made = records.Manifest.from_json(path.read_text())
+    shard = dataclasses.replace(made.shards[0], sources=sources)
+    path.write_text(dataclasses.replace(made, shards=[shard]).to_json())
+    paths.append(str(path))
+  both = load(f'{paths[0]},{paths[1]}')
+  assert both.sources.tolist() == [5, 6, 5, 6, 7, 8]
+  assert both.take(np.array([4, 0])).sources.tolist() == [7, 5]
+  assert load(','.join(paths)).sources is None
