@@ -14,14 +14,23 @@ from typing import Any
 from official.video.data import records
 from official.video.errors import UserError
 from tfrecords_tools.decode import MICROSECONDS, TIME_TOLERANCE
+from tfrecords_tools.summary import Summary
 
 # Prefix of boxes to the key of their times: annotated ones, and a detector's.
 _REGIONS = {
   'region/': records.REGION_TIMESTAMP,
   'detected/region/': records.DETECTED_TIMESTAMP,
 }
+BOX_KEYS = frozenset(
+  f'{prefix}{side}'
+  for prefix in ('region/bbox/', 'detected/region/bbox/')
+  for side in ('ymin', 'xmin', 'ymax', 'xmax')
+)
 _SEGMENT_PREFIX = 'segment/'
 _SEGMENT_INDICES = (records.SEGMENT_START_INDEX, records.SEGMENT_END_INDEX)
+# Boxes that detectors let hang over the frame's edges are still within these shares of
+# it; of a list in pixels at least one is not.
+_LEAST_SIDE, _LARGEST_SIDE = -1.0, 2.0
 
 
 def _is_value(dtype: str, value: Any) -> bool:
@@ -95,6 +104,56 @@ def check_fields(fields: Mapping[str, Any], where: str) -> None:
     for first, last in zip(*(segments[key] for key in _SEGMENT_INDICES), strict=True):
       if not 0 <= first <= last:
         raise UserError(f'{where}: a segment is from frame {first} to frame {last}')
+
+
+def _side_in_frame(where: object, side: float, found: Summary) -> float:
+  if not _LEAST_SIDE <= side <= _LARGEST_SIDE:
+    raise UserError(
+      f'{where}: a side of a box is {side:g}, expected shares of the frame, 0 to 1; '
+      'divide pixels by its width and height'
+    )
+  if 0 <= side <= 1:
+    return side
+  found.corrected('sides of boxes outside of the frame, cut at its edge', where)
+  return min(max(side, 0.0), 1.0)
+
+
+def box_in_frame(
+  where: object, box: Sequence[float], found: Summary
+) -> tuple[float, ...] | None:
+  """A box cut at the frame's edges.
+
+  Args:
+    where: file and line, for messages.
+    box: two sides, then the two opposite ones, as shares of the frame.
+    found: where corrections are reported.
+
+  Returns:
+    The box; None where it has no area.
+
+  Raises:
+    UserError: it is in pixels.
+  """
+  cut = tuple(_side_in_frame(where, side, found) for side in box)
+  if cut[0] < cut[2] and cut[1] < cut[3]:
+    return cut
+  found.left_out('boxes without area', where)
+  return None
+
+
+def boxes_in_frame(
+  fields: Mapping[str, Any], where: object, found: Summary
+) -> dict[str, Any]:
+  """The fields of a list, whose boxes are cut at the frame's edges; see `box_in_frame`."""
+  result = dict(fields)
+  for key in fields.keys() & BOX_KEYS:
+    result[key] = [
+      [_side_in_frame(where, side, found) for side in _as_list(step)]
+      if isinstance(step, list)
+      else _side_in_frame(where, step, found)
+      for step in _as_list(fields[key])
+    ]
+  return result
 
 
 def retime_regions(

@@ -1,6 +1,7 @@
 """One listed clip to one serialized record."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from official.video.data import records
@@ -9,7 +10,11 @@ from tfrecords_tools.datasets.origins import origin_of
 from tfrecords_tools.datasets.source import SourceClip
 from tfrecords_tools.decode import MICROSECONDS, SourceError
 from tfrecords_tools.frames import EncodedFrames, FrameOptions, encode_frames
-from tfrecords_tools.readers import READERS
+from tfrecords_tools.readers import READERS, Footage
+from tfrecords_tools.summary import Summary
+
+# Seconds that a cut file may differ from what it was cut to, and the share of its length.
+_SLACK, _SLACK_SHARE = 0.5, 0.002
 
 
 def label_ids(clip: SourceClip, ids: Mapping[str, int]) -> list[int]:
@@ -20,12 +25,49 @@ def label_ids(clip: SourceClip, ids: Mapping[str, int]) -> list[int]:
   return [ids[name] for name in clip.labels]
 
 
+def file_begin(clip: SourceClip, footage: Footage) -> float:
+  """Second of the source video at which a file begins: not 0 where it is an excerpt.
+
+  A file that lasts as long as the excerpt, which ends after the file does, was cut to it.
+  """
+  seconds = getattr(footage, 'seconds', 0.0)
+  if clip.excerpt is None or not seconds:
+    return 0.0
+  first, last = clip.excerpt
+  length = last - first
+  is_excerpt = abs(seconds - length) < _SLACK + _SLACK_SHARE * length
+  is_excerpt &= last > seconds + _SLACK
+  return first if is_excerpt else 0.0
+
+
+def _span_in_file(clip: SourceClip, begin: float) -> tuple[int, int | None]:
+  """First and last microsecond of a clip in a file that begins at a second."""
+  start = round(max(0.0, clip.start - begin) * MICROSECONDS)
+  if clip.end is None or (begin and (clip.start, clip.end) == clip.excerpt):
+    return start, None
+  return start, round((clip.end - begin) * MICROSECONDS)
+
+
+@contextlib.contextmanager
+def _hint(clip: SourceClip) -> Iterator[None]:
+  """Says what a file that lacks the clip's seconds may be."""
+  try:
+    yield
+  except SourceError as error:
+    named = clip.origin and clip.reader == 'video'
+    if not named or not str(error).startswith('no frame from'):
+      raise
+    raise SourceError(
+      f'{error}; a file that was cut already is called {clip.origin}_<start>_<end>'
+    ) from error
+
+
 def _contract_fields(
-  clip: SourceClip, frames: EncodedFrames, source_rate: float, start: int
+  clip: SourceClip, frames: EncodedFrames, source_rate: float, start: int, begin: int
 ) -> dict[str, Any]:
   own_rate = clip.frame_rate or source_rate or frames.frame_rate
   return {
-    **retime(clip.fields, own_rate, start, frames.end, frames.timestamps),
+    **retime(clip.fields, own_rate, start + begin, frames.end + begin, frames.timestamps),
     records.IMAGE_ENCODED: frames.jpegs,
     records.IMAGE_TIMESTAMP: frames.timestamps,
     records.IMAGE_FORMAT: 'JPEG',
@@ -41,7 +83,10 @@ def _contract_fields(
 
 
 def build_record(
-  clip: SourceClip, ids: Mapping[str, int], options: FrameOptions
+  clip: SourceClip,
+  ids: Mapping[str, int],
+  options: FrameOptions,
+  found: Summary | None = None,
 ) -> tuple[bytes, int]:
   """Decodes a clip and serializes its record.
 
@@ -49,6 +94,7 @@ def build_record(
     clip: what to convert.
     ids: class name to class id.
     options: which frames to store, and how.
+    found: where corrections are reported.
 
   Returns:
     The serialized record, and its first class id or `records.NO_LABEL`.
@@ -61,12 +107,16 @@ def build_record(
     raise SourceError(
       f'empty span: it starts at {clip.start:g} s, ends at {clip.end:g} s'
     )
-  start = round(clip.start * MICROSECONDS)
-  end = None if clip.end is None else round(clip.end * MICROSECONDS)
   with READERS[clip.reader](clip, options.max_pixels) as footage:
-    rate = footage.frame_rate
-    frames = encode_frames(footage.frames(start), rate, start, end, options)
-  fields = _contract_fields(clip, frames, rate, start)
+    rate, begin = footage.frame_rate, file_begin(clip, footage)
+    start, end = _span_in_file(clip, begin)
+    with _hint(clip):
+      frames = encode_frames(footage.frames(start), rate, start, end, options)
+  if begin and found:
+    found.corrected(
+      'files that were cut already, taken for the seconds listed', clip.name
+    )
+  fields = _contract_fields(clip, frames, rate, start, round(begin * MICROSECONDS))
   if labels:
     fields[records.LABEL_INDEX] = labels
     fields[records.LABEL_STRING] = list(clip.labels)

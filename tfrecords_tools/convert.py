@@ -42,6 +42,7 @@ from tfrecords_tools.commands import (
 )
 from tfrecords_tools.datasets import SOURCES
 from tfrecords_tools.datasets.source import SourceRequest
+from tfrecords_tools.examine import examine
 from tfrecords_tools.frames import FrameOptions
 from tfrecords_tools.pipeline import LOCAL_RUNNER, run_tasks
 from tfrecords_tools.plan import ShardTask, SplitPlan, hold_out, label_names, make_plan
@@ -240,7 +241,7 @@ def plan_conversion(flags: argparse.Namespace) -> tuple[list[SplitPlan], Sequenc
     flags.frame_rate,
     flags.answers,
   )
-  listing = SOURCES[flags.source].list_clips(request)
+  listing = examine(SOURCES[flags.source].list_clips(request))
   listing = noun_phrases.with_phrases(listing, flags.noun_phrases)
   if flags.test_fraction:
     listing = hold_out(listing, flags.test_fraction, flags.seed)
@@ -337,6 +338,8 @@ def _report(manifests: Sequence[records.Manifest], max_failed_fraction: float) -
   """Prints what was made and what was not; returns the exit code."""
   for manifest in manifests:
     print(_describe(manifest))
+    for what, count in manifest.corrected.items():
+      print(f'  {what}: {count}')
   skipped = [(m.split, entry) for m in manifests for entry in m.skipped]
   for split, entry in skipped[:_REPORTED_FAILURES]:
     print(printable(f'  skipped {split}/{entry.source}: {entry.reason}'))

@@ -317,6 +317,11 @@ class Video:
     offset = max(0.0, float(first * self._tick)) if self._states_end else 0.0
     return offset + min(missing, _MAX_MISSING_START)
 
+  @property
+  def seconds(self) -> float:
+    """How long the container says that it lasts; 0 if it doesn't."""
+    return self._stated_duration()[0]
+
   def _stated_duration(self) -> tuple[float, float]:
     """Seconds that the container states, and how many of them may be missing."""
     stream = self._stream

@@ -90,7 +90,11 @@ def read_order(path: str) -> list[str]:
     names = _get(path, ORDER_KEY)
     if not isinstance(names, list) or not names:
       raise _StoreError(f'key {ORDER_KEY} holds no list of names')
-    return [os.fsdecode(name) for name in names]
+    names = [os.fsdecode(name) for name in names]
+    if len(set(names)) < len(names):
+      twice = next(name for i, name in enumerate(names) if name in names[:i])
+      raise UserError(f'--path={path}: {ORDER_KEY} names {twice!r} twice')
+    return names
   except TypeError as error:
     raise UserError(f'--path={path}: key {ORDER_KEY} holds more than names') from error
   except _StoreError as error:

@@ -114,7 +114,7 @@ def label_names(listing: Listing, label_map: str | None) -> list[str]:
 def _content(clip: SourceClip) -> str:
   """What a clip is listed as: not where its file is, nor what follows from the rest."""
   content = dataclasses.asdict(clip)
-  for name in ('file', 'origin'):
+  for name in ('file', 'origin', 'excerpt', 'listed'):
     del content[name]
   return json.dumps(content, sort_keys=True)
 

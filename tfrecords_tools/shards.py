@@ -16,6 +16,7 @@ from tfrecords_tools.datasets.source import SourceClip
 from tfrecords_tools.decode import SourceError
 from tfrecords_tools.plan import ShardTask
 from tfrecords_tools.pool import tell_nobody
+from tfrecords_tools.summary import Summary
 
 RESULT_SUFFIX = '.json'
 
@@ -93,12 +94,15 @@ def read_result(shard: str, result: str | None = None) -> ShardResult | None:
 
 
 def _converted(
-  task: ShardTask, clip: SourceClip, tell: Callable[[Step], None]
+  task: ShardTask,
+  clip: SourceClip,
+  tell: Callable[[Step], None],
+  found: Summary | None = None,
 ) -> tuple[bytes, int] | records.Skipped:
   """The record of a clip and its first class id, or why there is none."""
   tell(Step(clip.name))
   try:
-    result = build_record(clip, task.label_ids, task.options)
+    result = build_record(clip, task.label_ids, task.options, found=found)
   except SourceError as error:
     tell(Step(clip.name, converted=False))
     return records.Skipped(clip.name, str(error))
@@ -126,7 +130,7 @@ def _earlier_records(task: ShardTask) -> Iterator[tuple[bytes, int]]:
 
 
 def _outcomes(
-  task: ShardTask, tell: Callable[[Step], None]
+  task: ShardTask, tell: Callable[[Step], None], found: Summary
 ) -> Iterator[tuple[bytes, int] | records.Skipped]:
   """What becomes of each clip in turn: kept from the earlier shard, or converted now."""
   earlier = _earlier_records(task)
@@ -138,7 +142,7 @@ def _outcomes(
       yield kept
       kept = next(earlier, None)
     else:
-      yield _converted(task, clip, tell)
+      yield _converted(task, clip, tell, found)
   if kept:
     raise UserError(
       f'{task.path}: holds records in another order than this version gives them; '
@@ -152,7 +156,8 @@ def _write_clips(
   """Writes the records one by one, so only one clip is ever in memory."""
   writer = _HashingWriter(file)
   lengths, labels, sources, skipped = [], [], [], []
-  for clip, outcome in zip(task.clips, _outcomes(task, tell), strict=True):
+  found = Summary(task.earlier.corrected if task.earlier else {})
+  for clip, outcome in zip(task.clips, _outcomes(task, tell, found), strict=True):
     if isinstance(outcome, records.Skipped):
       skipped.append(outcome)
       continue
@@ -164,7 +169,9 @@ def _write_clips(
     # Its records are of a version that did not write them.
     sources = []
   name = os.path.basename(task.path)
-  shard = records.Shard(name, writer.hexdigest(), lengths, labels, sources)
+  shard = records.Shard(
+    name, writer.hexdigest(), lengths, labels, sources, found.counts()
+  )
   return ShardResult(shard, skipped)
 
 

@@ -27,6 +27,7 @@ from official.video.data import records
 from official.video.errors import UserError
 from tfrecords_tools import storage
 from tfrecords_tools.commands import EXIT_OK, EXIT_PROBLEMS, Parser, number, run_command
+from tfrecords_tools.datasets.tracking import ANNOTATION
 from tfrecords_tools.state import STATE_SUFFIX, read_manifest
 
 _BOX_KEYS = (
@@ -126,12 +127,14 @@ def _check_labels(clip: Mapping[str, list], names: Sequence[str]) -> Iterator[st
     yield f'{records.LABEL_STRING} is {strings}, the manifest calls {ids} {expected}'
 
 
-def _check_box(box: Sequence[float]) -> str | None:
+def _check_box(box: Sequence[float], may_be_empty: bool) -> str | None:
   ymin, xmin, ymax, xmax = box
   if not all(math.isfinite(side) and -1e-6 <= side <= 1 + 1e-6 for side in box):
     return 'is not in [0, 1]'
   if ymin > ymax or xmin > xmax:
     return 'ends before it starts'
+  if (ymin == ymax or xmin == xmax) and not may_be_empty:
+    return 'has no area'
   return None
 
 
@@ -160,12 +163,14 @@ def _check_regions_of(clip: Mapping[str, list], prefix: str) -> Iterator[str]:
     if not 0 <= time <= span:
       yield f'{time_key} {step} is {time}, the clip lasts {span} us'
   boxes = regions.keys() - {time_key}
+  # A target that is followed through a video may leave the frame.
+  tracked = ANNOTATION in clip
   for step in range(min(lengths.values(), default=0)):
     if len({len(regions[key][step]) for key in boxes}) > 1:
       yield f'{prefix}region entry {step} has different numbers of boxes, labels or tracks'
     elif set(box_keys) <= boxes:
       for box in zip(*(regions[key][step] for key in box_keys), strict=True):
-        if problem := _check_box(box):
+        if problem := _check_box(box, tracked):
           yield f'box {list(box)} of {prefix}region entry {step} {problem}'
 
 

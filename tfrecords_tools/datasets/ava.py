@@ -1,6 +1,7 @@
 """AVA actions and AVA-Kinetics: labelled boxes of key frames, with their official lists."""
 
-import csv
+import dataclasses
+import math
 import os
 import re
 from collections import defaultdict
@@ -9,24 +10,33 @@ from typing import Any, NamedTuple
 
 from official.video.data import records
 from official.video.errors import UserError
+from tfrecords_tools.annotations import box_in_frame
 from tfrecords_tools.datasets.files import VideoFiles
+from tfrecords_tools.datasets.rows import read_cells
 from tfrecords_tools.datasets.source import (
   Listing,
+  Place,
   SourceClip,
   SourceRequest,
   existing_folder,
+  only_lists,
 )
 from tfrecords_tools.decode import MICROSECONDS
+from tfrecords_tools.summary import Summary
 
 # Seconds before and after a key frame that its clip shows.
 SPAN = 1.5
-_BOXES = re.compile(r'(?:ava|kinetics)_(?P<split>train|val|test)_v[\d.]+\.csv')
-_EXCLUDED = re.compile(r'.*_(?P<split>train|val|test)_excluded_timestamps\w*[\d.]*\.csv')
+# What is annotated of a film, in seconds of it. Films are often cut to this, under their
+# own names; downloads that end at second 1800 are within what lengths may differ by.
+ANNOTATED = (900.0, 1801.0)
+_BOXES = re.compile(r'(?P<set>ava|kinetics)_(?P<split>train|val|test)_v[\d.]+\.csv')
+_EXCLUDED = re.compile(
+  r'(?P<set>.*)_(?P<split>train|val|test)_excluded_timestamps\w*[\d.]*\.csv'
+)
 _DETECTED = re.compile(
   r'(?=.*(?:detect|predicted)).*(?P<split>train|val|test)(?![a-z]).*\.csv'
 )
 _CLASS = re.compile(r'name:\s*"(?P<name>[^"]*)"\s*(?:label_id|id):\s*(?P<id>\d+)')
-_TRIMMED = re.compile(r'(?P<video>.+)_(?P<start>\d{6})_\d{6}')
 _ANNOTATED_KEYS = (
   records.BBOX_XMIN,
   records.BBOX_YMIN,
@@ -36,21 +46,19 @@ _ANNOTATED_KEYS = (
 _DETECTED_KEYS = tuple(f'detected/{key}' for key in _ANNOTATED_KEYS)
 
 
-class KeyFrame(NamedTuple):
-  """Where a row belongs.
+@dataclasses.dataclass(frozen=True)
+class KeyFrame:
+  """Where a row belongs; equal ones may be written in several ways, as 0902 and 902.
 
   Attributes:
     video: name of the video.
-    timestamp: seconds, as the list writes them.
+    seconds: from the video's beginning.
+    timestamp: the seconds, as the list writes them.
   """
 
   video: str
-  timestamp: str
-
-  @property
-  def seconds(self) -> float:
-    """Seconds from the video's beginning."""
-    return float(self.timestamp)
+  seconds: float
+  timestamp: str = dataclasses.field(compare=False)
 
 
 class _Row(NamedTuple):
@@ -62,65 +70,76 @@ class _Row(NamedTuple):
   score: float
 
 
-def _lists(folder: str, pattern: re.Pattern) -> Iterator[tuple[str, str]]:
+def _lists(folder: str, pattern: re.Pattern) -> Iterator[tuple[re.Match, str]]:
   for name in sorted(os.listdir(folder)):
     if match := pattern.fullmatch(name):
-      yield match['split'], os.path.join(folder, name)
+      yield match, os.path.join(folder, name)
 
 
-def _number(where: str, column: str, text: str) -> float:
+def _number(where: Place, column: str, text: str) -> float:
   try:
-    return float(text)
+    value = float(text)
   except ValueError:
-    raise UserError(f'{where}: {column} is {text!r}, expected a number') from None
+    value = math.nan
+  if not math.isfinite(value):
+    raise UserError(f'{where}: {column} is {text!r}, expected a number')
+  return value
 
 
-def _rows(path: str) -> Iterator[tuple[str, KeyFrame, list[str]]]:
+def _rows(path: str) -> Iterator[tuple[Place, KeyFrame, list[str]]]:
   """Where each row of a list is, its key frame, and its other cells."""
-  try:
-    with open(path, encoding='utf-8-sig', newline='') as file:
-      for number, cells in enumerate(csv.reader(file), start=1):
-        where = f'{path}, line {number}'
-        if not cells:
-          continue
-        if len(cells) < 2:
-          raise UserError(f'{where}: {cells}, expected video, timestamp, ...')
-        _number(where, 'timestamp', cells[1])
-        yield where, KeyFrame(cells[0].strip(), cells[1].strip()), cells[2:]
-  except (OSError, UnicodeDecodeError, csv.Error) as error:
-    raise UserError(f'{path}: {error}') from error
+  for where, cells in read_cells(path):
+    if len(cells) < 2:
+      raise UserError(f'{where}: {cells}, expected video, timestamp, ...')
+    video, timestamp = cells[0].strip(), cells[1].strip()
+    yield (
+      where,
+      KeyFrame(video, _number(where, 'timestamp', timestamp), timestamp),
+      [cell.strip() for cell in cells[2:]],
+    )
 
 
-def _box(where: str, cells: Sequence[str]) -> tuple[float, ...]:
+def _box(where: Place, cells: Sequence[str], found: Summary) -> tuple[float, ...] | None:
+  """The box of a row, within the frame; None where nothing of it is there."""
   sides = [_number(where, 'a side of the box', cell) for cell in cells[:4]]
   if len(sides) < 4 or sides[0] > sides[2] or sides[1] > sides[3]:
     raise UserError(f'{where}: the box is {cells[:4]}, expected x1, y1, x2, y2')
-  return tuple(min(max(side, 0.0), 1.0) for side in sides)
+  return box_in_frame(where, sides, found)
 
 
-def _annotated(path: str) -> dict[KeyFrame, list[_Row]]:
-  """Boxes by key frame; one that is listed without a box has none."""
-  found: dict[KeyFrame, list[_Row]] = {}
+def _annotated(path: str, found: Summary) -> dict[KeyFrame, tuple[Place, list[_Row]]]:
+  """Place and boxes by key frame; one that is listed without a box has none."""
+  frames: dict[KeyFrame, tuple[Place, list[_Row]]] = {}
   for where, frame, cells in _rows(path):
-    rows = found.setdefault(frame, [])
-    if any(cell.strip() for cell in cells):
-      if len(cells) < 5:
-        raise UserError(
-          f'{where}: {len(cells) + 2} columns, expected video, timestamp, x1, y1, x2, y2, '
-          'action id and person id'
-        )
-      action = int(_number(where, 'action id', cells[4]))
-      person = int(_number(where, 'person id', cells[5])) if len(cells) > 5 else -1
-      rows.append(_Row(_box(where, cells), action, person, 1.0))
-  return found
+    _, rows = frames.setdefault(frame, (where, []))
+    if not any(cells):
+      continue
+    if len(cells) < 5:
+      raise UserError(
+        f'{where}: {len(cells) + 2} columns, expected video, timestamp, x1, y1, x2, y2, '
+        'action id and person id'
+      )
+    action = int(_number(where, 'action id', cells[4]))
+    person = int(_number(where, 'person id', cells[5])) if len(cells) > 5 else -1
+    if box := _box(where, cells, found):
+      _append(rows, _Row(box, action, person, 1.0), where, found)
+  return frames
 
 
-def _detected(path: str) -> dict[KeyFrame, list[_Row]]:
-  found: dict[KeyFrame, list[_Row]] = defaultdict(list)
+def _detected(path: str, found: Summary) -> dict[KeyFrame, list[_Row]]:
+  frames: dict[KeyFrame, list[_Row]] = defaultdict(list)
   for where, frame, cells in _rows(path):
     score = _number(where, 'score', cells[-1]) if len(cells) > 4 else 1.0
-    found[frame].append(_Row(_box(where, cells), None, -1, score))
-  return found
+    if box := _box(where, cells, found):
+      _append(frames[frame], _Row(box, None, -1, score), where, found)
+  return frames
+
+
+def _append(rows: list[_Row], row: _Row, where: Place, found: Summary) -> None:
+  if row in rows:
+    found.left_out('boxes that repeat another row of their list', where)
+  else:
+    rows.append(row)
 
 
 def read_label_map(path: str) -> dict[int, str]:
@@ -166,62 +185,74 @@ class Ava:
     """Lists the key frames; one without its video is listed all the same."""
     root = existing_folder('path', request.path)
     folder = existing_folder('annotations', request.annotations or request.path)
+    found = Summary()
     lists = list(_lists(folder, _BOXES))
     if not lists:
       raise UserError(f'--annotations={folder}: holds no list such as ava_train_v2.2.csv')
+    excluded_lists = list(_lists(folder, _EXCLUDED))
+    for paths in (lists, excluded_lists):
+      only_lists(((match['set'], match['split']), path) for match, path in paths)
     names = _label_map(folder)
     labels = {action: index for index, action in enumerate(names)}
     excluded = {
-      (split, frame.video, frame.seconds)
-      for split, path in _lists(folder, _EXCLUDED)
+      (match['split'], frame)
+      for match, path in excluded_lists
       for _, frame, _ in _rows(path)
     }
-    detected = self._detections(folder)
-    videos = _Videos(root)
+    detected = self._detections(folder, found)
+    videos = _Videos(root, found)
     clips, left_out = [], 0
-    for split, path in lists:
-      for frame, rows in _annotated(path).items():
-        if (split, frame.video, frame.seconds) in excluded:
+    for match, path in lists:
+      split = match['split']
+      for frame, (place, rows) in _annotated(path, found).items():
+        if (split, frame) in excluded:
           left_out += 1
           continue
-        boxes = detected.get((split, frame.video, frame.seconds), [])
-        clips.append(videos.clip(split, frame, rows, boxes, labels))
+        boxes = detected.get((split, frame), [])
+        clips.append(videos.clip(split, frame, place, rows, boxes, labels))
     notes = [
-      f'{len(clips)} key frames, {left_out} on the lists of excluded ones left out'
+      f'{len(clips)} key frames, {left_out} on the lists of excluded ones left out',
+      *found.lines(),
     ]
     return Listing(clips, [f'{i}: {name}' for i, name in names.items()], notes)
 
-  def _detections(self, folder: str) -> dict[tuple[str, str, float], list[_Row]]:
-    found: dict[tuple[str, str, float], list[_Row]] = defaultdict(list)
-    for split, path in _lists(folder, _DETECTED):
-      for frame, rows in _detected(path).items():
-        found[split, frame.video, frame.seconds] += rows
-    return found
+  def _detections(
+    self, folder: str, found: Summary
+  ) -> dict[tuple[str, KeyFrame], list[_Row]]:
+    boxes: dict[tuple[str, KeyFrame], list[_Row]] = {}
+    lists: dict[tuple[str, KeyFrame], str] = {}
+    for match, path in _lists(folder, _DETECTED):
+      for frame, rows in _detected(path, found).items():
+        key = match['split'], frame
+        # AVA and Kinetics may each have a list; two of one key frame are two detectors'.
+        only_lists([(key, lists.setdefault(key, path)), (key, path)])
+        boxes[key] = rows
+    return boxes
 
 
 class _Videos:
   """Finds the file of a key frame: of the whole video, or of a part that holds it."""
 
-  def __init__(self, root: str):
-    self._root = root
-    self._files = VideoFiles(root)
-    self._trimmed = defaultdict(list)
-    for name in self._files.names():
-      if match := _TRIMMED.fullmatch(name):
-        self._trimmed[match['video']].append((int(match['start']), name))
+  def __init__(self, root: str, found: Summary):
+    self._files, self._found = VideoFiles(root), found
 
   def _find(self, split: str, frame: KeyFrame) -> tuple[str, float]:
     """Path of the file, and the second of the video that it begins at."""
-    begun = [part for part in self._trimmed[frame.video] if part[0] <= frame.seconds]
-    if begun:
-      start, name = max(begun)
-      return self._files.find(name, (split,)) or f'{name}.mp4', float(start)
-    return self._files.find(frame.video, (split,)) or f'{frame.video}.mp4', 0.0
+    if part := self._files.part_with(frame.video, frame.seconds, (split,)):
+      return part
+    path = self._files.find(frame.video, (split,))
+    if path is None and self._files.has_parts(frame.video):
+      self._found.noticed(
+        'key frames of videos whose files hold other seconds',
+        f'{frame.video}, second {frame.timestamp}',
+      )
+    return path or f'{frame.video}.mp4', 0.0
 
   def clip(
     self,
     split: str,
     frame: KeyFrame,
+    listed: Place,
     rows: Sequence[_Row],
     detected: Sequence[_Row],
     labels: Mapping[int, int],
@@ -253,13 +284,15 @@ class _Videos:
       fields[records.DETECTED_SCORE] = [[row.score for row in detected]]
     return SourceClip(
       path=path,
-      file=os.path.join(self._root, path),
+      file=os.path.join(self._files.root, path),
       split=split,
       media_id=f'{frame.video},{frame.timestamp}',
       start=max(0.0, time - SPAN),
       end=time + SPAN,
       fields=fields,
       origin=frame.video,
+      excerpt=None if begin else ANNOTATED,
+      listed=listed,
     )
 
 

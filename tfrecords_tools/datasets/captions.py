@@ -1,6 +1,5 @@
 """Lists of captioned spans of web videos: VideoCC, ActivityNet Captions, HowTo100M."""
 
-import csv
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,8 +9,10 @@ from official.video.data import records
 from official.video.errors import UserError
 from tfrecords_tools.datasets.files import VideoFiles
 from tfrecords_tools.datasets.folder import DEFAULT_SPLIT
+from tfrecords_tools.datasets.rows import read_cells
 from tfrecords_tools.datasets.source import (
   Listing,
+  Place,
   SourceClip,
   SourceRequest,
   existing_folder,
@@ -30,8 +31,10 @@ def captioned_clip(
   name: str,
   split: str,
   captions: Sequence[str],
-  span: tuple[float, float | None] | None = None,
+  span: tuple[float, float] | None = None,
+  *,
   origin: str = '',
+  listed: Place | None = None,
 ) -> SourceClip:
   """A clip of a video that is called `<name>`, or of its trimmed file `<name>_<start>`.
 
@@ -42,23 +45,27 @@ def captioned_clip(
     captions: what is said of it.
     span: first and last second; None for the whole video.
     origin: video that a whole file was cut from, where its name does not tell.
+    listed: where it is named, if it may be but once.
   """
-  path = files.first([name, f'v_{name}'])
   start, end = span or (0.0, None)
   media_id = name if span is None else f'{name}_{start:g}_{end:g}'
+  cut = files.cut_to(name, start, end) if span else None
+  path = cut or files.first([name, f'v_{name}'])
   return SourceClip(
     path=path,
     file=os.path.join(files.root, path),
     split=split,
     media_id=media_id,
-    start=start,
-    end=end,
+    start=0.0 if cut else start,
+    end=None if cut else end,
+    excerpt=None if cut else span,
     fields={records.TEXT_CONTENT: list(captions)},
     origin=origin or (name if span else ''),
+    listed=listed,
   )
 
 
-def _number(where: str, text: Any) -> float:
+def _number(where: object, text: Any) -> float:
   try:
     value = float(text)
   except (TypeError, ValueError):
@@ -102,7 +109,7 @@ class VideoCC:
     return Listing(clips)
 
   def _clip(
-    self, files: VideoFiles, where: str, row: Sequence[str], split: str
+    self, files: VideoFiles, where: Place, row: Sequence[str], split: str
   ) -> SourceClip:
     match = VIDEO_ID.search(row[0].strip())
     if not match:
@@ -111,23 +118,15 @@ class VideoCC:
     return captioned_clip(files, match[1], split, [row[3].strip()], (start, end))
 
 
-def _rows(path: str) -> Iterator[tuple[str, list[str]]]:
-  csv.field_size_limit(1 << 27)
-  delimiter = '\t' if path.lower().endswith('.tsv') else ','
-  try:
-    with open(path, encoding='utf-8-sig', newline='') as file:
-      reader = csv.reader(file, delimiter=delimiter)
-      for row in reader:
-        where = f'{path}, line {reader.line_num}'
-        if not row or (reader.line_num == 1 and not re.match(r'\d', row[1].strip())):
-          continue
-        if len(row) != 4:
-          raise UserError(
-            f'{where}: has {len(row)} columns, expected url, start, end, caption'
-          )
-        yield where, row
-  except (OSError, UnicodeDecodeError, csv.Error, IndexError) as error:
-    raise UserError(f'{path}: {error}') from error
+def _rows(path: str) -> Iterator[tuple[Place, list[str]]]:
+  for where, row in read_cells(path, '\t' if path.lower().endswith('.tsv') else ','):
+    if where.row == 'line 1' and not re.match(r'\d', ''.join(row[1:2]).strip()):
+      continue
+    if len(row) != 4:
+      raise UserError(
+        f'{where}: has {len(row)} columns, expected url, start, end, caption'
+      )
+    yield where, row
 
 
 class ActivityNetCaptions:
@@ -198,7 +197,7 @@ class HowTo100M:
     split = request.split or DEFAULT_SPLIT
     clips, absent = [], 0
     for video, lines in _object(path).items():
-      if files.find(video) is None:
+      if files.find(video) is None and not files.has_parts(video):
         absent += 1
         continue
       for span, text in _joined(f'{path}: {video}', lines):

@@ -1,77 +1,131 @@
 """Video description sets: MSR-VTT with its 1K-A test, MSVD."""
 
-import csv
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from official.video.errors import UserError
 from tfrecords_tools.datasets.captions import VIDEO_ID, captioned_clip
 from tfrecords_tools.datasets.files import VideoFiles
+from tfrecords_tools.datasets.rows import Column, read_table
 from tfrecords_tools.datasets.source import (
   Listing,
+  Place,
   SourceRequest,
   existing_folder,
   first_existing,
   read_json,
   read_lines,
 )
+from tfrecords_tools.summary import Summary
 
 _MSRVTT_CAPTIONS = ('MSRVTT_data.json', 'train_val_videodatainfo.json')
+_MSRVTT_MORE = 'test_videodatainfo.json'
 _MSRVTT_TEST = 'MSRVTT_JSFUSION_test.csv'
-_MSRVTT_TRAIN = 'MSRVTT_train.9k.csv'
+_MSRVTT_TRAIN = ('MSRVTT_train.9k.csv', 'MSRVTT_train.7k.csv')
+_OFFICIAL_SPLITS = {'train': 'train', 'validate': 'val', 'test': 'test'}
 
 
-def _table(path: str, columns: Sequence[str]) -> list[dict[str, str]]:
+def _table(
+  path: str, columns: Sequence[str], found: Summary
+) -> Iterator[tuple[Place, Mapping[str, str]]]:
   """Rows of a CSV with a header; raises `UserError` where a column is missing."""
-  csv.field_size_limit(1 << 27)
-  try:
-    with open(path, encoding='utf-8-sig', newline='') as file:
-      reader = csv.DictReader(file)
-      missing = set(columns) - set(reader.fieldnames or ())
-      if missing:
-        raise UserError(f'{path}: lacks the columns {sorted(missing)}')
-      return list(reader)
-  except (OSError, UnicodeDecodeError, csv.Error) as error:
-    raise UserError(f'{path}: {error}') from error
+  wanted = [Column(name, required=True, strip=False) for name in columns]
+  return read_table(path, wanted, found)
+
+
+def _existing(folder: str, names: Sequence[str], found: Summary) -> str | None:
+  """Path of the first of some lists of one kind; the others that there are get a note."""
+  there = [name for name in names if os.path.exists(os.path.join(folder, name))]
+  for other in there[1:]:
+    found.note(f'{folder}: takes {there[0]}, not {other}; to take that, remove the first')
+  return os.path.join(folder, there[0]) if there else None
 
 
 class MsrVtt:
-  """The 1K-A division: 9,000 videos with all captions, 1,000 with one each."""
+  """The 1K-A division: 9,000 videos with all captions, 1,000 with one each.
+
+  Without the list of 1K-A the official division: 6,513, 497 and 2,990 with all captions.
+  """
 
   flags = frozenset({'annotations'})
   summary = (
     'MSR-VTT, 1K-A: videos video<i>.mp4; --annotations: folder of MSRVTT_data.json, '
-    'MSRVTT_JSFUSION_test.csv and (else all others are trained on) MSRVTT_train.9k.csv'
+    'MSRVTT_JSFUSION_test.csv and (else all others are trained on) MSRVTT_train.9k.csv '
+    'or MSRVTT_train.7k.csv; without MSRVTT_JSFUSION_test.csv the official splits'
   )
 
   def list_clips(self, request: SourceRequest) -> Listing:
     """Lists train with all captions of a video, test with the one of the test list."""
     files = VideoFiles(existing_folder('path', request.path))
     folder = existing_folder('annotations', request.annotations or request.path)
-    captions_list = first_existing('annotations', folder, _MSRVTT_CAPTIONS)
-    content = read_json(captions_list)
-    captions, origins = _captions(captions_list, content), _origins(content)
-    test_list = first_existing('annotations', folder, [_MSRVTT_TEST])
-    test = {
-      row['video_id']: row['sentence']
-      for row in _table(test_list, ('video_id', 'sentence'))
-    }
-    train_list = os.path.join(folder, _MSRVTT_TRAIN)
-    if os.path.exists(train_list):
-      train = [row['video_id'] for row in _table(train_list, ('video_id',))]
+    found = Summary()
+    path = _existing(folder, _MSRVTT_CAPTIONS, found) or first_existing(
+      'annotations', folder, _MSRVTT_CAPTIONS
+    )
+    content = read_json(path)
+    captions, origins = _captions(path, content), _origins(content)
+    test_list = os.path.join(folder, _MSRVTT_TEST)
+    if os.path.exists(test_list):
+      found.note('splits of the 1K-A protocol')
+      rows = _one_k_a(folder, test_list, captions, found)
     else:
-      train = [video for video in captions if video not in test]
-    if unknown := [video for video in train if video not in captions]:
-      raise UserError(f'{train_list}: {unknown[0]} has no caption')
-    texts = [('train', name, captions[name]) for name in train]
-    texts += [('test', name, [sentence]) for name, sentence in test.items()]
+      found.note(f'official splits, since {folder} holds no {_MSRVTT_TEST}')
+      rows = _official(folder, path, content, captions)
     clips = [
-      captioned_clip(files, name, split, said, origin=origins.get(name, ''))
-      for split, name, said in texts
+      captioned_clip(files, name, split, said, listed=where, origin=origins.get(name, ''))
+      for where, split, name, said in rows
     ]
-    return Listing(clips, notes=['splits of the 1K-A protocol'])
+    return Listing(clips, notes=found.lines())
+
+
+_Rows = Iterator[tuple[Place, str, str, list[str]]]
+
+
+def _one_k_a(
+  folder: str, test_list: str, captions: Mapping[str, list[str]], found: Summary
+) -> _Rows:
+  """Place, split, video and captions of the clips of 1K-A."""
+  columns = ('video_id', 'sentence')
+  test = [
+    (where, row['video_id'], row['sentence'])
+    for where, row in _table(test_list, columns, found)
+  ]
+  if train_list := _existing(folder, _MSRVTT_TRAIN, found):
+    if not train_list.endswith(_MSRVTT_TRAIN[0]):
+      found.note(f'trains on the list {train_list}')
+    train = [(w, row['video_id']) for w, row in _table(train_list, columns[:1], found)]
+  else:
+    named = {name for _, name, _ in test}
+    place = Place(test_list, 'not named')
+    train = [(place, name) for name in captions if name not in named]
+  for where, name in train:
+    if name not in captions:
+      raise UserError(f'{where}: {name} has no caption')
+    yield where, 'train', name, captions[name]
+  for where, name, sentence in test:
+    yield where, 'test', name, [sentence]
+
+
+def _official(
+  folder: str, path: str, content: Any, captions: Mapping[str, list[str]]
+) -> _Rows:
+  """Place, split, video and captions of the clips of the official division."""
+  parts = [(path, content, captions)]
+  more = os.path.join(folder, _MSRVTT_MORE)
+  if os.path.basename(path) != _MSRVTT_CAPTIONS[0] and os.path.exists(more):
+    other = read_json(more)
+    parts.append((more, other, _captions(more, other)))
+  for where, part, said in parts:
+    for video in part.get('videos') or [{}]:
+      name, split = str(video.get('video_id')), str(video.get('split'))
+      if split not in _OFFICIAL_SPLITS:
+        raise UserError(
+          f'{where}: states no split of its videos; put {_MSRVTT_TEST} beside it'
+        )
+      if said.get(name):
+        yield Place(where, f'video {name}'), _OFFICIAL_SPLITS[split], name, said[name]
 
 
 def _captions(path: str, content: Any) -> Mapping[str, list[str]]:
@@ -111,7 +165,9 @@ class Msvd:
     corpus = first_existing('annotations', folder, ['video_corpus.csv'])
     captions: dict[str, list[str]] = defaultdict(list)
     origins = {}
-    for row in _table(corpus, ('VideoID', 'Start', 'End', 'Language', 'Description')):
+    found = Summary()
+    columns = ('VideoID', 'Start', 'End', 'Language', 'Description')
+    for _, row in _table(corpus, columns, found):
       if row['Language'] == 'English' and row['Description'].strip():
         name = f'{row["VideoID"]}_{row["Start"]}_{row["End"]}'
         captions[name].append(row['Description'].strip())
@@ -119,13 +175,16 @@ class Msvd:
     clips = []
     for split in ('train', 'val', 'test'):
       list_path = first_existing('annotations', folder, [f'{split}_list.txt'])
-      for name in read_lines(list_path):
+      for number, name in enumerate(read_lines(list_path), start=1):
         if name not in captions:
           raise UserError(f'{list_path}: {name} has no English caption in {corpus}')
+        place = Place(list_path, f'row {number}')
         clips.append(
-          captioned_clip(files, name, split, captions[name], origin=origins[name])
+          captioned_clip(
+            files, name, split, captions[name], listed=place, origin=origins[name]
+          )
         )
-    return Listing(clips)
+    return Listing(clips, notes=found.lines())
 
 
 MSRVTT = MsrVtt()

@@ -1,10 +1,35 @@
 """Where the videos of a list are."""
 
 import os
+import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from tfrecords_tools.datasets.folder import is_video, walk_files
+
+# `<video>_<start>` and `<video>_<start>_<end>`; a video's own name may end in a number.
+_NUMBER = r'(\d+(?:\.\d+)?)'
+_PARTS = (
+  re.compile(rf'(.+)_{_NUMBER}()', re.ASCII),
+  re.compile(rf'(.+)_{_NUMBER}_{_NUMBER}', re.ASCII),
+)
+# Seconds, milliseconds and microseconds, with the least number that is one.
+_UNITS = ((1.0, 0.0), (1e3, 1e3), (1e6, 1e5))
+# `<title> [<id>]`, as downloaders name files, and the stream that a file holds.
+_TITLED = re.compile(r'.*\[([\w-]{11})\]')
+_STREAM = re.compile(r'(.+)\.f\d{2,3}(?:-\d+)?')
+
+
+def _other_names(name: str) -> Iterator[str]:
+  """What a file without its suffix may be called in a list: `a` of `a.mp4.mkv`."""
+  while is_video(name):
+    name = os.path.splitext(name)[0]
+    yield name
+  if match := _STREAM.fullmatch(name):
+    name = match[1]
+    yield name
+  if match := _TITLED.fullmatch(name):
+    yield match[1]
 
 
 class VideoFiles:
@@ -13,23 +38,36 @@ class VideoFiles:
   def __init__(self, root: str):
     """Walks the folder."""
     self.root = root
-    self._paths = defaultdict(list)
+    self._paths: dict[str, list[str]] = defaultdict(list)
+    self._others: dict[str, list[str]] = defaultdict(list)
+    # First and last second, and the path, of the parts of a video.
+    self._parts: dict[str, list[tuple[float, float | None, str]]] = defaultdict(list)
     for path in walk_files(root):
       if is_video(path):
-        self._paths[os.path.splitext(os.path.basename(path))[0]].append(path)
+        self._add(path)
 
-  def names(self) -> list[str]:
-    """File names without suffix."""
-    return list(self._paths)
+  def _add(self, path: str) -> None:
+    name = os.path.splitext(os.path.basename(path))[0]
+    self._paths[name].append(path)
+    for other in _other_names(name):
+      self._others[other].append(path)
+    for called in (name, *_other_names(name)):
+      for pattern in _PARTS:
+        if match := pattern.fullmatch(called):
+          start, end = float(match[2]), float(match[3]) if match[3] else None
+          self._parts[match[1]].append((start, end, path))
 
   def find(self, name: str, folders: Sequence[str] = ()) -> str | None:
     """Path of `name` relative to the root, preferring one below such folders."""
+    paths = self._paths.get(name) or self._others.get(name) or ()
+    return self._nearest(paths, folders)
+
+  def _nearest(self, paths: Sequence[str], folders: Sequence[str]) -> str | None:
     wanted = set(folders)
 
     def folders_in_common(path):
       return len(wanted & set(os.path.dirname(path).split(os.sep)))
 
-    paths = self._paths.get(name, ())
     return max(paths, key=folders_in_common) if paths else None
 
   def first(self, names: Sequence[str]) -> str:
@@ -39,3 +77,41 @@ class VideoFiles:
     """
     found = (path for name in names if (path := self.find(name)))
     return next(found, f'{names[0]}.mp4')
+
+  def has_parts(self, video: str) -> bool:
+    """Whether there are files `<video>_<start>` or `<video>_<start>_<end>`."""
+    return video in self._parts
+
+  def cut_to(
+    self, video: str, start: float, end: float | None, folders: Sequence[str] = ()
+  ) -> str | None:
+    """Path of the file that was cut to a span, within a second, as its name tells.
+
+    Args:
+      video: name of the whole video.
+      start: seconds; names may also have milliseconds or microseconds.
+      end: seconds; names may leave it out.
+      folders: names of folders that it may lie in.
+    """
+    nearest: dict[float, list[str]] = defaultdict(list)
+    for first, last, path in self._parts.get(video, ()):
+      for unit, least in _UNITS:
+        if 0 < first < least:
+          continue
+        fits = last is None or end is None or abs(last / unit - end) < 1
+        if fits and abs(first / unit - start) < 1:
+          nearest[abs(first / unit - start)].append(path)
+    return self._nearest(nearest[min(nearest)], folders) if nearest else None
+
+  def part_with(
+    self, video: str, second: float, folders: Sequence[str] = ()
+  ) -> tuple[str, float] | None:
+    """Path of the file that holds a second, as its name tells, and its own first one."""
+    begun: dict[float, list[str]] = defaultdict(list)
+    for first, last, path in self._parts.get(video, ()):
+      if first <= second and (last is None or second <= last):
+        begun[first].append(path)
+    if not begun:
+      return None
+    path = self._nearest(begun[max(begun)], folders)
+    return (path, max(begun)) if path else None

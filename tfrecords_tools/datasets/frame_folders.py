@@ -36,6 +36,7 @@ class FrameFolders:
         frame_rate=rate,
         reader='frames',
         num_frames=row.num_frames,
+        listed=row.where,
       )
       for row in rows
     ]

@@ -6,6 +6,7 @@ import re
 from official.video.errors import UserError
 from tfrecords_tools.datasets.source import (
   Listing,
+  Place,
   SourceClip,
   SourceRequest,
   existing_folder,
@@ -50,14 +51,17 @@ class Hmdb51:
 
   def _class_clips(self, list_path: str, videos: str, label: str) -> list[SourceClip]:
     clips = []
-    for line in read_lines(list_path):
+    for number, line in enumerate(read_lines(list_path), start=1):
       name, _, use = line.rpartition(' ')
       if not name or use not in (*_SPLITS, _UNUSED):
         raise UserError(f"{list_path}: {line!r}, expected '<video>.avi <0, 1 or 2>'")
       if use != _UNUSED:
         path = f'{label}/{name.strip()}'
         file = os.path.join(videos, path)
-        clips.append(SourceClip(path, file, _SPLITS[use], stem(path), (label,)))
+        place = Place(list_path, f'row {number}')
+        clips.append(
+          SourceClip(path, file, _SPLITS[use], stem(path), (label,), listed=place)
+        )
     return clips
 
 

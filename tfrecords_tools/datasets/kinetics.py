@@ -1,19 +1,36 @@
 """Kinetics-400, -600 and -700 with their official CSV lists."""
 
-import csv
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from official.video.errors import UserError
 from tfrecords_tools.datasets.files import VideoFiles
+from tfrecords_tools.datasets.rows import (
+  END,
+  LABEL,
+  SPLIT,
+  START,
+  Column,
+  labels_of_cell,
+  read_table,
+  split_of_cell,
+)
 from tfrecords_tools.datasets.source import (
   Listing,
+  Place,
   SourceClip,
   SourceRequest,
   existing_folder,
 )
+from tfrecords_tools.summary import Summary
 
-_COLUMNS = ('youtube_id', 'time_start', 'time_end', 'split')
+_COLUMNS = (
+  Column('youtube_id', ('youtubeid', 'yt_id', 'video_id'), ('id', 'url'), required=True),
+  Column('time_start', ('start', *START.others), required=True),
+  Column('time_end', ('end', *END.others), required=True),
+  Column('split', SPLIT.others, required=True),
+  LABEL,
+)
 
 
 def _list_files(request: SourceRequest) -> list[str]:
@@ -28,24 +45,7 @@ def _list_files(request: SourceRequest) -> list[str]:
   return [os.path.join(folder, name) for name in names]
 
 
-def _rows(path: str) -> Iterator[tuple[str, dict[str, str]]]:
-  try:
-    with open(path, encoding='utf-8-sig', newline='') as file:
-      reader = csv.DictReader(file)
-      missing = set(_COLUMNS) - set(reader.fieldnames or ())
-      if missing:
-        raise UserError(f'{path}: lacks the columns {sorted(missing)} of a Kinetics list')
-      for row in reader:
-        if None in (row[column] for column in _COLUMNS):
-          raise UserError(
-            f'{path}, line {reader.line_num}: lacks values of the columns {list(_COLUMNS)}'
-          )
-        yield f'{path}, line {reader.line_num}', row
-  except (OSError, UnicodeDecodeError, csv.Error) as error:
-    raise UserError(f'{path}: {error}') from error
-
-
-def _span(where: str, row: Mapping[str, str]) -> tuple[int, int]:
+def _span(where: Place, row: Mapping[str, str]) -> tuple[int, int]:
   try:
     start, end = (int(float(row[key])) for key in ('time_start', 'time_end'))
   except (TypeError, ValueError, OverflowError):
@@ -73,11 +73,11 @@ class Kinetics:
   def list_clips(self, request: SourceRequest) -> Listing:
     """Lists the rows of the CSV files; a row without a file is listed all the same."""
     root = existing_folder('path', request.path)
-    files = VideoFiles(root)
+    files, found = VideoFiles(root), Summary()
     clips = [
-      self._clip(where, row, root, files)
+      self._clip(where, row, files, found)
       for path in _list_files(request)
-      for where, row in _rows(path)
+      for where, row in read_table(path, _COLUMNS, found)
     ]
     names = sorted({label for clip in clips for label in clip.labels})
     if len(names) > self._num_classes:
@@ -85,24 +85,29 @@ class Kinetics:
         f'{request.annotations or root}: the lists have {len(names)} classes, expected '
         f'at most {self._num_classes}; use --source of the right Kinetics'
       )
-    return Listing(clips)
+    return Listing(clips, notes=found.lines())
 
   def _clip(
-    self, where: str, row: Mapping[str, str], root: str, files: VideoFiles
+    self, where: Place, row: Mapping[str, str], files: VideoFiles, found: Summary
   ) -> SourceClip:
     start, end = _span(where, row)
-    label, split = row.get('label') or '', row['split']
+    labels = labels_of_cell(row.get('label'), found, where)
+    split = split_of_cell(row['split'], found, where)
+    label = labels[0] if labels else ''
     media_id = f'{row["youtube_id"]}_{start:06d}_{end:06d}'
     folders = (split, label, label.replace(' ', '_'))
-    trimmed = files.find(media_id, folders)
-    path = trimmed or files.find(row['youtube_id'], folders) or f'{media_id}.mp4'
+    video = row['youtube_id']
+    trimmed = files.find(media_id, folders) or files.cut_to(video, start, end, folders)
+    path = trimmed or files.find(video, folders) or f'{media_id}.mp4'
     return SourceClip(
       path=path,
-      file=os.path.join(root, path),
+      file=os.path.join(files.root, path),
       split=split,
       media_id=media_id,
-      labels=(label,) if label else (),
+      labels=labels,
       start=0.0 if trimmed else float(start),
       end=None if trimmed else float(end),
-      origin=row['youtube_id'],
+      origin=video,
+      excerpt=None if trimmed else (float(start), float(end)),
+      listed=where,
     )

@@ -71,6 +71,7 @@ class LmdbFrames:
       frame_rate=rate,
       reader='lmdb',
       num_frames=row.num_frames,
+      listed=row.where,
       key=keys[name] if (name := next(known, '')) else '',
     )
 

@@ -1,10 +1,11 @@
 """What a source of clips is: it lists `SourceClip`s; a reader turns one into frames."""
 
+import codecs
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TextIO
 
 from official.video.errors import UserError
 
@@ -15,6 +16,21 @@ VIDEO_SUFFIXES = frozenset(
     *('mpg', 'mts', 'ogv', 'ts', 'vob', 'webm', 'wmv'),
   )
 )
+
+
+class Place(NamedTuple):
+  """Where a list names something.
+
+  Attributes:
+    file: the list.
+    row: of it, such as 'line 7'.
+  """
+
+  file: str
+  row: str
+
+  def __str__(self) -> str:
+    return f'{self.file}, {self.row}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +50,9 @@ class SourceClip:
     fields: contract key or `extra/...` to value, stored as `clips.build_record` says.
     reader: key of `readers.READERS`, what turns `file` into frames.
     origin: the video that the clip was cut from; '' where the name of its file tells it.
+    excerpt: seconds of that video which the file may hold instead of all of it: a
+      download that was cut under the name of the whole. None where there are none such.
+    listed: where a list gives it this name that no other clip of the split may have.
   """
 
   path: str
@@ -47,6 +66,8 @@ class SourceClip:
   fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   reader: str = 'video'
   origin: str = ''
+  excerpt: tuple[float, float] | None = None
+  listed: Place | None = dataclasses.field(default=None, compare=False)
 
   @property
   def name(self) -> str:
@@ -125,25 +146,69 @@ def first_existing(flag: str, folder: str, names: Sequence[str]) -> str:
   raise UserError(f'--{flag}={folder}: holds none of {", ".join(names)}')
 
 
+def only_lists(
+  lists: Iterable[tuple[Any, str]], request_flag: str = 'annotations'
+) -> None:
+  """Checks that no two lists say the same kind of thing.
+
+  Args:
+    lists: kind and path of each.
+    request_flag: by which the folder of the lists is named.
+
+  Raises:
+    UserError: two are of one kind, such as two versions of a list.
+  """
+  paths: dict[Any, str] = {}
+  for kind, path in lists:
+    if (other := paths.setdefault(kind, path)) != path:
+      raise UserError(
+        f'{other} and {path}: are two lists of one kind; keep one of them in the folder '
+        f'of --{request_flag}'
+      )
+
+
+def open_list(path: str, newline: str | None = None) -> TextIO:
+  """Opens a text file: UTF-8, or the UTF-16 that spreadsheets write with its mark."""
+  with open(path, 'rb') as file:
+    mark = file.read(2)
+  wide = mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+  return open(path, encoding='utf-16' if wide else 'utf-8-sig', newline=newline)
+
+
 def read_lines(path: str) -> list[str]:
   """Lines of a text file without blank ones; raises `UserError` if it can't be read."""
   try:
-    with open(path, encoding='utf-8-sig') as file:
+    with open_list(path) as file:
       return [line.strip() for line in file if line.strip()]
   except (OSError, UnicodeDecodeError) as error:
     reason = error.strerror if isinstance(error, OSError) else 'is not UTF-8 text'
     raise UserError(f'{path}: {reason}') from error
 
 
+def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """An object of JSON; Python's own would keep the last of equal keys in silence."""
+  found: dict[str, Any] = {}
+  for key, value in pairs:
+    if found.setdefault(key, value) != value:
+      raise ValueError(f'names {key!r} twice, with different content')
+  return found
+
+
 def read_json(path: str) -> Any:
-  """Content of a JSON file; raises `UserError` if it can't be read or is none."""
+  """Content of a JSON file.
+
+  Raises:
+    UserError: it can't be read, is none, or has two values for one key.
+  """
   try:
-    with open(path, encoding='utf-8-sig') as file:
-      return json.load(file)
+    with open_list(path) as file:
+      return json.load(file, object_pairs_hook=_object_of)
+  except json.JSONDecodeError as error:
+    raise UserError(f'{path}: is not JSON: {error}') from error
   except OSError as error:
     raise UserError(f'{path}: {error.strerror}') from error
   except ValueError as error:
-    raise UserError(f'{path}: is not JSON: {error}') from error
+    raise UserError(f'{path}: {error}') from error
 
 
 def stem(path: str) -> str:

@@ -9,6 +9,7 @@ from official.video.errors import UserError
 from tfrecords_tools.datasets.folder import DEFAULT_SPLIT
 from tfrecords_tools.datasets.source import (
   VIDEO_SUFFIXES,
+  Place,
   SourceClip,
   SourceRequest,
   existing_folder,
@@ -45,7 +46,7 @@ class Row:
     num_frames: number of frames.
   """
 
-  where: str
+  where: Place
   split: str
   path: str
   label: int
@@ -63,7 +64,7 @@ class Row:
     return os.path.basename(os.path.dirname(self.path)) or str(self.label)
 
 
-def _row(where: str, split: str, line: str) -> Row:
+def _row(where: Place, split: str, line: str) -> Row:
   """Parses a row; class names may hold spaces, so its numbers are taken off the end."""
   match = re.fullmatch(r'(.*\S)\s+(\d+)\s+(\d+)', line, re.ASCII)
   if not match:
@@ -108,7 +109,7 @@ def read_rows(request: SourceRequest, folder: str) -> list[Row]:
       )
     splits[split] = path
     lines = enumerate(read_lines(path), start=1)
-    rows += [_row(f'{path}, row {number}', split, line) for number, line in lines]
+    rows += [_row(Place(path, f'row {number}'), split, line) for number, line in lines]
   if not rows:
     seen = 'lists no clip' if splits else 'holds no list such as trainlist01_nframe.txt'
     raise UserError(f'{folder}: {seen}; name the list by --annotations')
@@ -133,7 +134,7 @@ def label_names(rows: Sequence[Row]) -> list[str]:
       )
   if max(names) >= 100 * len(names) + 1000:
     raise UserError(
-      f'{rows[0].where.partition(", row")[0]}: has class id {max(names)} among '
+      f'{rows[0].where.file}: has class id {max(names)} among '
       f'{len(names)} classes, expected ids from 0'
     )
   # Ids of classes that these lists do not show keep their places.

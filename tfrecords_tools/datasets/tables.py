@@ -1,53 +1,63 @@
 """Lists with a row a clip: CSV, TSV and JSON lines."""
 
-import csv
+import dataclasses
 import json
-import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from official.video.data import records
 from official.video.errors import UserError
-from tfrecords_tools.annotations import check_fields
+from tfrecords_tools.annotations import boxes_in_frame, check_fields
 from tfrecords_tools.datasets.folder import DEFAULT_SPLIT
-from tfrecords_tools.datasets.source import Listing, SourceClip, SourceRequest, stem
+from tfrecords_tools.datasets.rows import (
+  END,
+  LABEL,
+  SPLIT,
+  START,
+  Column,
+  Header,
+  labels_of_cell,
+  read_table,
+  seconds_of_cell,
+  split_of_cell,
+)
+from tfrecords_tools.datasets.source import (
+  Listing,
+  Place,
+  SourceClip,
+  SourceRequest,
+  open_list,
+  stem,
+)
+from tfrecords_tools.summary import Summary
 
-_COLUMNS = ('path', 'label', 'start', 'end', 'split', 'media_id', 'frame_rate')
 # A contract key in a list that says the same as one of our columns.
 _ALIASES = {records.LABEL_STRING: 'label', records.MEDIA_ID: 'media_id'}
+_PATH = Column(
+  'path',
+  ('video_path', 'file_path', 'filepath', 'video_file', 'filename', 'file_name', 'video'),
+  ('file', 'name', 'clip', 'video_name', 'video_id', 'id', 'url'),
+  strip=False,
+)
+_CAPTION = Column(
+  'caption', (), ('sentence', 'description', 'text', 'captions'), strip=False
+)
+_LABEL = dataclasses.replace(LABEL, others=(records.LABEL_STRING, *LABEL.others))
+_COLUMNS = (
+  *(_PATH, _LABEL, START, END, SPLIT),
+  *(Column('media_id', (records.MEDIA_ID,)), Column('frame_rate')),
+)
 # Short names of contract keys.
 _SHORT = {'caption': records.TEXT_CONTENT, 'noun_phrases': records.TEXT_NOUN_PHRASES}
 _WRITTEN_BY_US = frozenset(
   {records.DATA_PATH, records.START_TIMESTAMP, records.END_TIMESTAMP, records.LABEL_INDEX}
 )
+Rows = Callable[[str, Summary], Iterator[tuple[Place, Mapping[str, Any]]]]
 
 
-def _seconds(where: str, column: str, value: Any) -> float | None:
-  """A time or rate of a row; None where the cell is empty."""
-  if value is None or value == '':
-    return None
-  try:
-    seconds = float(value)
-  except (TypeError, ValueError):
-    seconds = math.nan
-  if not 0 <= seconds < math.inf or isinstance(value, bool):
-    raise UserError(f'{where}: {column} is {value!r}, expected a number of at least 0')
-  return seconds
-
-
-def _labels(where: str, value: Any) -> tuple[str, ...]:
-  if value is None or value == '':
-    return ()
-  names = value if isinstance(value, list) else [value]
-  for name in names:
-    if isinstance(name, bool) or not isinstance(name, (str, int)) or name == '':
-      raise UserError(f'{where}: label is {value!r}, expected a name or a list of names')
-  return tuple(dict.fromkeys(str(name) for name in names))
-
-
-def _fields(where: str, row: Mapping[str, Any]) -> dict[str, Any]:
+def _fields(where: Place, row: Mapping[str, Any]) -> dict[str, Any]:
   fields = {}
   for name, value in row.items():
     key = _SHORT.get(name, name)
@@ -72,7 +82,9 @@ def _media_id(path: str, start: float, end: float | None) -> str:
   return f'{name}_{start:g}_{"end" if end is None else f"{end:g}"}'
 
 
-def clip_of_row(row: Mapping[str, Any], where: str, root: str, split: str) -> SourceClip:
+def clip_of_row(
+  row: Mapping[str, Any], where: Place, root: str, split: str, found: Summary
+) -> SourceClip:
   """Makes a clip of a row.
 
   Args:
@@ -80,28 +92,33 @@ def clip_of_row(row: Mapping[str, Any], where: str, root: str, split: str) -> So
     where: file and line, for messages.
     root: folder that relative paths start from.
     split: split of a row that names none.
+    found: where corrections are reported.
 
   Raises:
     UserError: a column has a value it can't have.
   """
   row = {_ALIASES.get(key, key): value for key, value in row.items()}
-  known = {column: row.pop(column, None) for column in _COLUMNS}
+  known = {column.name: row.pop(column.name, None) for column in _COLUMNS}
   path = known['path']
-  if not isinstance(path, str) or not path:
+  if not isinstance(path, str) or not path.strip():
     raise UserError(f'{where}: path is {path!r}, expected a file name')
-  start = _seconds(where, 'start', known['start']) or 0.0
-  end = _seconds(where, 'end', known['end'])
+  if path != path.strip() and not os.path.lexists(os.path.join(root, path)):
+    found.corrected('paths with blanks around them, stripped', where)
+    path = path.strip()
+  start = seconds_of_cell(where, 'start', known['start']) or 0.0
+  end = seconds_of_cell(where, 'end', known['end'])
   fields = _fields(where, row)
-  check_fields(fields, where)
+  check_fields(fields, str(where))
+  fields = boxes_in_frame(fields, where, found)
   return SourceClip(
     path=path,
     file=os.path.join(root, path),
-    split=str(known['split'] or split),
+    split=split_of_cell(str(known['split'] or ''), found, where) or split,
     media_id=str(known['media_id'] or _media_id(path, start, end)),
-    labels=_labels(where, known['label']),
+    labels=labels_of_cell(known['label'], found, where),
     start=start,
     end=end,
-    frame_rate=_seconds(where, 'frame_rate', known['frame_rate']) or None,
+    frame_rate=seconds_of_cell(where, 'frame_rate', known['frame_rate']) or None,
     fields=fields,
   )
 
@@ -123,44 +140,26 @@ def _parse_cell(key: str, text: str) -> Any:
     return text
 
 
-def _csv_rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
-  delimiter = '\t' if path.lower().endswith('.tsv') else ','
-  # Captions can be long, and csv's own limit is 128 KiB a cell.
-  csv.field_size_limit(1 << 27)
-  with open(path, encoding='utf-8-sig', newline='') as file:
-    reader = csv.DictReader(file, delimiter=delimiter, strict=True)
-    columns = [name.strip() for name in reader.fieldnames or ()]
-    if 'path' not in columns:
-      raise UserError(
-        f'{path}: the header has columns {columns}, expected one named path'
-      )
-    if len(set(columns)) < len(columns):
-      raise UserError(f'{path}: the header names a column twice: {columns}')
-    reader.fieldnames = columns
-    for row in reader:
-      if None in row or None in row.values():
-        raise UserError(
-          f'{path}, line {reader.line_num}: expected {len(columns)} columns as in the '
-          'header; quote values that hold the delimiter'
-        )
-      yield (
-        reader.line_num,
-        {key: _parse_cell(_key_of(key), row[key]) for key in columns},
-      )
+def _csv_rows(path: str, found: Summary) -> Iterator[tuple[Place, dict[str, Any]]]:
+  path_column = dataclasses.replace(_PATH, required=True)
+  columns = (path_column, *_COLUMNS[1:], _CAPTION)
+  for where, row in read_table(path, columns, found, exact=True):
+    yield where, {key: _parse_cell(_key_of(key), cell) for key, cell in row.items()}
 
 
-def _jsonl_rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
-  with open(path, encoding='utf-8-sig') as file:
+def _jsonl_rows(path: str, found: Summary) -> Iterator[tuple[Place, dict[str, Any]]]:
+  with open_list(path) as file:
     for number, line in enumerate(file, start=1):
+      where = Place(path, f'line {number}')
       if not line.strip():
         continue
       try:
         row = json.loads(line)
       except json.JSONDecodeError as error:
-        raise UserError(f'{path}, line {number}: is not JSON: {error}') from error
+        raise UserError(f'{where}: is not JSON: {error}') from error
       if not isinstance(row, dict):
-        raise UserError(f'{path}, line {number}: expected a JSON object')
-      yield number, row
+        raise UserError(f'{where}: expected a JSON object')
+      yield where, Header(path, list(row), (*_COLUMNS, _CAPTION), found).row(row.values())
 
 
 class Table:
@@ -168,7 +167,7 @@ class Table:
 
   flags = frozenset({'root', 'split'})
 
-  def __init__(self, rows: Any, summary: str):
+  def __init__(self, rows: Rows, summary: str):
     self._rows = rows
     self.summary = summary
 
@@ -177,20 +176,19 @@ class Table:
     path = request.path
     root = request.root or os.path.dirname(path)
     split = request.split or DEFAULT_SPLIT
+    found = Summary()
     try:
       clips = [
-        clip_of_row(row, f'{path}, line {number}', root, split)
-        for number, row in self._rows(path)
+        clip_of_row(row, where, root, split, found)
+        for where, row in self._rows(path, found)
       ]
     except OSError as error:
       raise UserError(f'--path={path}: {error.strerror}') from error
-    except (UnicodeDecodeError, csv.Error) as error:
-      raise UserError(
-        f'--path={path}: is not UTF-8 text of this format: {error}'
-      ) from error
+    except UnicodeDecodeError as error:
+      raise UserError(f'--path={path}: is not UTF-8 text: {error}') from error
     if not clips:
       raise UserError(f'--path={path}: lists no clip')
-    return Listing(clips)
+    return Listing(clips, notes=found.lines())
 
 
 _COMMON = (

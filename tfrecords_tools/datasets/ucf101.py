@@ -5,6 +5,7 @@ import os
 from official.video.errors import UserError
 from tfrecords_tools.datasets.source import (
   Listing,
+  Place,
   SourceClip,
   SourceRequest,
   existing_folder,
@@ -50,13 +51,20 @@ class Ucf101:
     for split in ('train', 'test'):
       list_path = os.path.join(lists, f'{split}list{fold:02d}.txt')
       # Lines of the train list end in the class id, those of the test list do not.
-      for line in read_lines(list_path):
+      for number, line in enumerate(read_lines(list_path), start=1):
         path = line.split()[0]
         label, _, video = path.partition('/')
         if not video:
           raise UserError(f'{list_path}: {line!r}, expected <class>/<video>.avi')
         clips.append(
-          SourceClip(path, os.path.join(videos, path), split, stem(video), (label,))
+          SourceClip(
+            path,
+            os.path.join(videos, path),
+            split,
+            stem(video),
+            (label,),
+            listed=Place(list_path, f'row {number}'),
+          )
         )
     return Listing(clips, names)
 

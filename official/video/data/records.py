@@ -12,6 +12,7 @@ import json
 import os
 import re
 import struct
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Protocol
 
@@ -386,6 +387,7 @@ class Shard:
       size, and their running sum is where each record starts.
     labels: first class id of each record, `NO_LABEL` where it has none.
     sources: `source_number` of each record's video; empty where they are not known.
+    corrected: what was corrected in how many of the records.
   """
 
   file: str
@@ -393,6 +395,7 @@ class Shard:
   record_bytes: Sequence[int]
   labels: Sequence[int]
   sources: Sequence[int] = ()
+  corrected: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
   @property
   def records(self) -> int:
@@ -438,13 +441,22 @@ class Manifest:
     """Number of records in the split."""
     return sum(shard.records for shard in self.shards)
 
+  @property
+  def corrected(self) -> dict[str, int]:
+    """What was corrected in how many records of the split."""
+    total: Counter[str] = Counter()
+    for shard in self.shards:
+      total.update(shard.corrected)
+    return dict(total)
+
   def to_json(self) -> str:
     """The manifest as JSON text; equal manifests give equal text."""
     value = dataclasses.asdict(self)
     for shard, entry in zip(self.shards, value['shards'], strict=True):
       entry |= {'records': shard.records, 'bytes': shard.size}
-      if not shard.sources:
-        del entry['sources']
+      for name in ('sources', 'corrected'):
+        if not entry[name]:
+          del entry[name]
     value |= {'manifest_version': MANIFEST_VERSION, 'records': self.records}
     text = json.dumps(value, indent=1, sort_keys=True)
     # One line a list of numbers keeps the file readable; only a list can hold a newline.
@@ -472,6 +484,7 @@ class Manifest:
             tuple(s['record_bytes']),
             tuple(s['labels']),
             tuple(s.get('sources', ())),
+            s.get('corrected', {}),
           )
           for s in value['shards']
         ),

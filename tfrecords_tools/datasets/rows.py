@@ -1,0 +1,285 @@
+"""Lists with a row a line: opened, cut into cells, their columns and cells understood.
+
+One place for all sources, so that a cell means the same in each of them.
+"""
+
+import ast
+import contextlib
+import csv
+import dataclasses
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from official.video.errors import UserError
+from tfrecords_tools.datasets.source import VIDEO_SUFFIXES, Place, open_list
+from tfrecords_tools.summary import Summary
+
+_DELIMITERS = (',', '\t', ';', '|')
+# Captions can be long, and csv's own limit is 128 KiB a cell.
+_LONGEST_CELL = 1 << 27
+# What spreadsheets and pandas write where a label is missing, and what sets without
+# labels for their test split write.
+_NO_LABEL = frozenset({'', '-1', '-1.0', 'nan', '<na>', 'null', '#n/a'})
+_TIMECODE = re.compile(r'(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d*)?)', re.ASCII)
+_SEVERAL = '|'
+_SPLITS = {
+  **dict.fromkeys(('train', 'training', 'trn'), 'train'),
+  **dict.fromkeys(('val', 'dev'), 'val'),
+  # Kept apart from val, as the lists that use them name their files by them.
+  **{name: name for name in ('validation', 'valid', 'validate')},
+  **dict.fromkeys(('test', 'testing', 'tst'), 'test'),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+  """A column that a source reads.
+
+  Attributes:
+    name: what the source calls it.
+    others: names that are taken for it where it isn't there, the first of them first.
+    alike: names that a note mentions where it isn't there.
+    required: whether a list without it is refused.
+    strip: whether blanks around its cells mean nothing.
+  """
+
+  name: str
+  others: tuple[str, ...] = ()
+  alike: tuple[str, ...] = ()
+  required: bool = False
+  strip: bool = True
+
+
+START = Column(
+  'start', ('start_time', 'time_start', 'start_sec', 'start_seconds', 't_start', 'begin')
+)
+END = Column('end', ('end_time', 'time_end', 'end_sec', 'end_seconds', 't_end', 'stop'))
+SPLIT = Column('split', ('subset', 'partition'), ('set', 'usage'))
+LABEL = Column(
+  'label',
+  ('class', 'class_name', 'label_name', 'labels', 'category', 'action', 'activity'),
+  ('target', 'y', 'class_id', 'label_id', 'tag', 'tags', 'verb'),
+)
+
+
+# --- Cells ----------------------------------------------------------------------------
+
+
+def split_of_name(name: str) -> str | None:
+  """The split that a usual name of one means, whatever its capitals; None for others."""
+  return _SPLITS.get(name.strip().casefold())
+
+
+def split_of_cell(cell: str, found: Summary, where: object) -> str:
+  """The split of a row: usual names in their usual form, others as they are."""
+  name = cell.strip()
+  split = split_of_name(name) or name
+  if split != name:
+    found.corrected(f'rows of split {name!r}, taken for {split}', where)
+  return split
+
+
+def _is_none(value: Any) -> bool:
+  if isinstance(value, float):
+    return math.isnan(value) or value == -1
+  return value is None or str(value).strip().casefold() in _NO_LABEL
+
+
+def _list_of_text(text: str) -> Any:
+  """A list as JSON or as Python, and so pandas, writes it; other texts as they are."""
+  with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+    value = ast.literal_eval(text.strip())
+    return value if isinstance(value, list) else text
+  return text
+
+
+def labels_of_cell(value: Any, found: Summary, where: object) -> tuple[str, ...]:
+  """Class names of a row: a text, a number, or a list of both.
+
+  Several in a text stand with | between them, or as a list of JSON or Python.
+
+  Raises:
+    UserError: it is something else.
+  """
+  if isinstance(value, str) and value.strip().startswith('['):
+    value = _list_of_text(value)
+  values = value if isinstance(value, list) else [value]
+  if any(isinstance(v, (bool, dict, list)) for v in values):
+    raise UserError(f'{where}: label is {value!r}, expected a name or a list of names')
+  names: list[str] = []
+  for entry in values:
+    parts = entry.split(_SEVERAL) if isinstance(entry, str) else [entry]
+    for part in parts:
+      if _is_none(part):
+        if part not in (None, ''):
+          found.corrected(f'labels {str(part).strip()}, taken for none', where)
+        continue
+      name = f'{part:g}' if isinstance(part, float) else str(part).strip()
+      if name != part and isinstance(part, str):
+        found.corrected('labels with blanks around them, stripped', where)
+      names.append(name)
+  return tuple(dict.fromkeys(names))
+
+
+def seconds_of_cell(where: object, column: str, value: Any) -> float | None:
+  """A time or rate of a row, also as `[hh:]mm:ss`; None where the cell is empty.
+
+  Raises:
+    UserError: it is no number of at least 0.
+  """
+  if value is None or (isinstance(value, str) and not value.strip()):
+    return None
+  if isinstance(value, str) and (match := _TIMECODE.fullmatch(value.strip())):
+    return int(match[1] or 0) * 3600 + int(match[2]) * 60 + float(match[3])
+  try:
+    seconds = float(value)
+  except (TypeError, ValueError):
+    seconds = math.nan
+  if not 0 <= seconds < math.inf or isinstance(value, bool):
+    raise UserError(f'{where}: {column} is {value!r}, expected a number of at least 0')
+  return seconds
+
+
+# --- Rows -----------------------------------------------------------------------------
+
+
+def read_cells(
+  path: str, delimiter: str = ',', strict: bool = False
+) -> Iterator[tuple[Place, list[str]]]:
+  """Rows of a list that are not blank, as they are, with their lines.
+
+  Raises:
+    UserError: the file can't be read, or is no text of this format.
+  """
+  csv.field_size_limit(_LONGEST_CELL)
+  try:
+    with open_list(path, newline='') as file:
+      reader = csv.reader(file, delimiter=delimiter, strict=strict)
+      for cells in reader:
+        if cells:
+          yield Place(path, f'line {reader.line_num}'), cells
+  except OSError as error:
+    raise UserError(f'{path}: {error.strerror}') from error
+  except (UnicodeDecodeError, csv.Error) as error:
+    raise UserError(f'{path}: is not UTF-8 text of this format: {error}') from error
+
+
+def _normal(name: str) -> str:
+  return re.sub(r'[\s_-]+', '_', name.strip().casefold())
+
+
+def _match(header: Sequence[str], column: Column) -> list[str]:
+  """Names of the header that may be taken for a column; its own name alone if there."""
+  if column.name in header:
+    return [column.name]
+  names = {_normal(name): name for name in header}
+  wanted = (_normal(column.name), *column.others)
+  return [names[other] for other in wanted if other in names]
+
+
+class Header:
+  """The columns of a list: which of them is what the source reads."""
+
+  def __init__(
+    self, path: str, names: Sequence[str], columns: Sequence[Column], found: Summary
+  ):
+    """Matches names to columns.
+
+    Raises:
+      UserError: a name stands twice, or a required column is not there.
+    """
+    self.names = [name.strip() for name in names]
+    self._taken: dict[str, Column] = {}
+    if len(set(self.names)) < len(self.names):
+      raise UserError(f'{path}: the header names a column twice: {self.names}')
+    self._check_required(path, columns)
+    for column in columns:
+      self._match(path, column, found)
+
+  def _check_required(self, path: str, columns: Sequence[Column]) -> None:
+    required = [column for column in columns if column.required]
+    missing = [column for column in required if not _match(self.names, column)]
+    if not missing:
+      return
+    if any(name.lower().endswith(tuple(VIDEO_SUFFIXES)) for name in self.names):
+      raise UserError(
+        f'{path}: begins with {self.names}, expected a header that names the columns, '
+        f'such as {",".join(column.name for column in columns[:2])}'
+      )
+    normal = {_normal(name): name for name in self.names}
+    alike = [normal[a] for column in missing for a in column.alike if a in normal]
+    hint = f'; is it {alike[0]}?' if alike else ''
+    if len(required) == 1:
+      raise UserError(
+        f'{path}: the header has columns {self.names}, expected one named '
+        f'{missing[0].name}{hint}'
+      )
+    raise UserError(
+      f'{path}: lacks the columns {sorted(column.name for column in missing)}{hint}'
+    )
+
+  def _match(self, path: str, column: Column, found: Summary) -> None:
+    free = [name for name in self.names if name not in self._taken]
+    matches = _match(free, column)
+    if matches:
+      self._taken[matches[0]] = column
+      if matches[0] != column.name and not matches[0].startswith('clip/'):
+        found.note(f'{path}: takes the column {matches[0]!r} for {column.name}')
+      return
+    normal = {_normal(name): name for name in free}
+    for name in (normal[a] for a in column.alike if a in normal):
+      found.note(f'{path}: has no column {column.name}; call {name!r} so if it is that')
+
+  def row(self, cells: Iterable[Any]) -> dict[str, Any]:
+    """Cells by column: those that the source reads stripped and by its names for them."""
+    row = {}
+    for name, cell in zip(self.names, cells, strict=False):
+      column = self._taken.get(name)
+      if column and column.strip and isinstance(cell, str):
+        cell = cell.strip()
+      row[column.name if column else name] = cell
+    return row
+
+
+def _header_delimiter(path: str, columns: Sequence[Column], default: str) -> str:
+  """The delimiter under which the header has the required columns."""
+  for delimiter in dict.fromkeys((default, *_DELIMITERS)):
+    _, names = next(read_cells(path, delimiter), (None, []))
+    names = [name.strip() for name in names]
+    if all(_match(names, column) for column in columns if column.required):
+      return delimiter
+  return default
+
+
+def read_table(
+  path: str, columns: Sequence[Column], found: Summary, *, exact: bool = False
+) -> Iterator[tuple[Place, Mapping[str, str]]]:
+  """Rows of a table with a header, by column.
+
+  Args:
+    path: the list; .tsv is cut at tabs, others at commas or what the header shows.
+    columns: those that the source reads; others keep their names.
+    found: where recognised columns are reported.
+    exact: whether every row must have as many cells as the header.
+
+  Raises:
+    UserError: the file can't be read, or lacks a column or a cell that is needed.
+  """
+  default = '\t' if path.lower().endswith('.tsv') else ','
+  delimiter = _header_delimiter(path, columns, default)
+  rows = read_cells(path, delimiter, strict=exact)
+  _, names = next(rows, (None, []))
+  header = Header(path, names, columns, found)
+  required = [column.name for column in columns if column.required]
+  for where, cells in rows:
+    if exact and len(cells) != len(names):
+      raise UserError(
+        f'{where}: expected {len(names)} columns as in the header; quote values that '
+        'hold the delimiter'
+      )
+    row = header.row(cells)
+    if any(name not in row for name in required):
+      raise UserError(f'{where}: lacks values of the columns {required}')
+    yield where, row
