@@ -8,6 +8,8 @@ r"""Converts videos to sharded TFRecords that training reads.
   python -m tfrecords_tools.convert --source=kinetics400 --path=kinetics/videos \
       --annotations=kinetics/lists --output_dir=records --num_workers=32
 
+Add --check to see what is listed, corrected and missing, or --limit=20 for a first look.
+
 Writes <split>-00000-of-0000N.tfrecord files and, last, <split>.manifest.json with their
 sizes, checksums and class names, and with every source that gave no record and why. A
 conversion that was stopped goes on where it was when the same command is run again, and
@@ -41,15 +43,28 @@ from tfrecords_tools.commands import (
   run_command,
 )
 from tfrecords_tools.datasets import SOURCES
-from tfrecords_tools.datasets.source import SourceRequest
-from tfrecords_tools.examine import examine
+from tfrecords_tools.datasets.source import Listing, SourceRequest
+from tfrecords_tools.examine import examine, note_overlaps
 from tfrecords_tools.frames import FrameOptions
+from tfrecords_tools.overview import describe, missing
 from tfrecords_tools.pipeline import LOCAL_RUNNER, run_tasks
-from tfrecords_tools.plan import ShardTask, SplitPlan, hold_out, label_names, make_plan
+from tfrecords_tools.plan import (
+  ShardTask,
+  SplitPlan,
+  hold_out,
+  label_names,
+  limited,
+  make_plan,
+)
 from tfrecords_tools.progress import ProgressBar
 from tfrecords_tools.retry import mended_shards
 
-_SOURCE_FLAGS = ('root', 'annotations', 'split', 'fold', 'frame_rate', 'answers')
+_SOURCE_FLAGS = (
+  *('root', 'annotations', 'split', 'fold'),
+  *('frame_rate', 'frame_prefix', 'answers'),
+)
+# Recorded where they are given only, as they came later than the first manifests.
+_LATER_FLAGS = frozenset({'frame_prefix', 'limit'})
 _REPORTED_FAILURES = 20
 
 
@@ -88,12 +103,28 @@ def _add_source_flags(parser: argparse.ArgumentParser) -> None:
     type=number(float, 0.01, 1000),
     help='frames, lmdb, otb, got10k: frames a second of the stored frames; default 25',
   )
+  add(
+    '--frame_prefix',
+    help='frames: that the names of the frames begin with, such as img_, where others are '
+    'beside them',
+  )
   add('--answers', help='videoqa: answers by id, of tfrecords_tools.answers')
   add(
     '--noun_phrases',
     choices=[*noun_phrases.BACKENDS, noun_phrases.NONE],
     default='textblob',
     help='how noun phrases are found in captions that come without; default textblob',
+  )
+  add(
+    '--check',
+    action='store_true',
+    help='list only: print what is listed, corrected and left out, and which files are '
+    'missing; exit with 1 if more are than --max_failed_fraction',
+  )
+  add(
+    '--limit',
+    type=number(int, 1),
+    help='clips of each split at most, chosen by --seed; for a first look at all of it',
   )
   add('--label_map', help='class names by id, one a line; default the sorted names')
 
@@ -102,7 +133,6 @@ def _add_output_flags(parser: argparse.ArgumentParser) -> None:
   add = parser.add_argument_group('what to write').add_argument
   add(
     '--output_dir',
-    required=True,
     help='folder of the shards and manifests; may be gs://, s3:// or hdfs:// where Beam is '
     'installed with it (vidgarden[beam])',
   )
@@ -191,6 +221,8 @@ def _parser() -> Parser:
 
 
 def _check_flags(flags: argparse.Namespace) -> None:
+  if not flags.output_dir and not flags.check:
+    raise UserError('the following arguments are required: --output_dir; see --help')
   for flag in _SOURCE_FLAGS:
     if getattr(flags, flag) is not None and flag not in SOURCES[flags.source].flags:
       readers = [name for name, source in SOURCES.items() if flag in source.flags]
@@ -221,16 +253,21 @@ def _recorded_arguments(flags: argparse.Namespace) -> dict[str, Any]:
   names = (
     *('source', 'path', *_SOURCE_FLAGS, 'test_fraction', 'label_map', 'noun_phrases'),
     *('num_shards', 'seed', 'fps', 'short_side', 'quality', 'max_frames'),
-    *('max_pixels', 'max_seconds'),
+    *('max_pixels', 'max_seconds', 'limit'),
   )
-  return {name: getattr(flags, name) for name in names}
+  values = {name: getattr(flags, name) for name in names}
+  return {
+    name: value
+    for name, value in values.items()
+    if value is not None or name not in _LATER_FLAGS
+  }
 
 
-def plan_conversion(flags: argparse.Namespace) -> tuple[list[SplitPlan], Sequence[str]]:
-  """Lists the source and assigns its clips to shards.
+def list_source(flags: argparse.Namespace) -> tuple[Listing, list[str]]:
+  """Lists what is asked for of a source.
 
   Returns:
-    The splits, and notes for the user.
+    The clips, and class names by id, which --limit changes as little as --test_fraction.
   """
   request = SourceRequest(
     flags.path,
@@ -240,21 +277,46 @@ def plan_conversion(flags: argparse.Namespace) -> tuple[list[SplitPlan], Sequenc
     flags.fold,
     flags.frame_rate,
     flags.answers,
+    flags.frame_prefix,
   )
   listing = examine(SOURCES[flags.source].list_clips(request))
-  listing = noun_phrases.with_phrases(listing, flags.noun_phrases)
+  names = label_names(listing, flags.label_map)
+  if flags.limit:
+    listing = limited(listing, flags.limit, flags.seed)
+  if not flags.check:
+    listing = noun_phrases.with_phrases(listing, flags.noun_phrases)
   if flags.test_fraction:
-    listing = hold_out(listing, flags.test_fraction, flags.seed)
+    listing = note_overlaps(hold_out(listing, flags.test_fraction, flags.seed))
+  return listing, names
+
+
+def check_source(flags: argparse.Namespace) -> int:
+  """Prints what a conversion would find; returns the exit code."""
+  listing, names = list_source(flags)
+  absent, lines = missing(listing)
+  for line in [*listing.notes, *describe(listing, names, all_classes=True), *lines]:
+    print(printable(line))
+  share = absent / max(1, len(listing.clips))
+  return EXIT_PROBLEMS if share > flags.max_failed_fraction else EXIT_OK
+
+
+def plan_conversion(flags: argparse.Namespace) -> tuple[list[SplitPlan], Sequence[str]]:
+  """Lists the source and assigns its clips to shards.
+
+  Returns:
+    The splits, and notes for the user.
+  """
+  listing, names = list_source(flags)
   plans = make_plan(
     listing,
     flags.output_dir,
-    label_names(listing, flags.label_map),
+    names,
     _frame_options(flags),
     num_shards=flags.num_shards,
     seed=flags.seed,
     arguments=_recorded_arguments(flags),
   )
-  return plans, listing.notes
+  return plans, [*listing.notes, *describe(listing, names)]
 
 
 # What is there of each split, by its name.
@@ -381,9 +443,11 @@ def main(arguments: Sequence[str]) -> int:
   """Converts what the flags ask for; returns the exit code."""
   flags = _parser().parse_args(arguments)
   _check_flags(flags)
+  if flags.check:
+    return check_source(flags)
   plans, notes = plan_conversion(flags)
   for note in notes:
-    print(note)
+    print(printable(note))
   found = _look(flags, plans)
   mended = mended_shards(plans, found, flags.num_workers)
   if all(there.manifest for there in found.values()) and not mended:

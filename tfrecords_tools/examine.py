@@ -4,7 +4,9 @@ import collections
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from official.video.errors import UserError
 from tfrecords_tools.datasets.origins import origin_of
@@ -19,10 +21,68 @@ def examine(listing: Listing) -> Listing:
     UserError: two rows contradict each other.
   """
   found = Summary()
-  clips = _without_shared_excerpts(_without_repeats(listing.clips, found))
+  clips = [_with_sound_texts(clip, found) for clip in listing.clips]
+  clips = _without_shared_excerpts(_without_repeats(clips, found))
   _note_overlaps(clips, found)
   _note_labels(clips, found)
   return dataclasses.replace(listing, clips=clips, notes=[*listing.notes, *found.lines()])
+
+
+def note_overlaps(listing: Listing) -> Listing:
+  """The listing, with notes of what its splits share."""
+  found = Summary()
+  _note_overlaps(listing.clips, found)
+  return dataclasses.replace(listing, notes=[*listing.notes, *found.lines()])
+
+
+# --- Texts ----------------------------------------------------------------------------
+
+
+def _is_text(value: str) -> bool:
+  """Whether UTF-8 can hold it; Python marks the bytes of other names by surrogates."""
+  try:
+    value.encode()
+  except UnicodeEncodeError:
+    return False
+  return True
+
+
+def _mended(value: str) -> str:
+  """A text whose half characters are replaced, as half of an emoji."""
+  return value.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')
+
+
+def _file_name(value: str) -> str:
+  """A name with all bytes that it has on a disk, of which half characters are none."""
+  return re.sub('[\ud800-\udc7f\udd00-\udfff]', '\N{REPLACEMENT CHARACTER}', value)
+
+
+def _class_name(value: str) -> str:
+  """A name whose bytes are no UTF-8, read as Latin-1."""
+  return _mended(re.sub('[\udc80-\udcff]', lambda m: chr(ord(m[0]) - 0xDC00), value))
+
+
+def _sound(value: Any, mend: Callable[[str], str]) -> Any:
+  if isinstance(value, str):
+    return value if _is_text(value) else mend(value)
+  return [_sound(entry, mend) for entry in value] if isinstance(value, list) else value
+
+
+def _with_sound_texts(clip: SourceClip, found: Summary) -> SourceClip:
+  """Names byte for byte, and texts that can be written."""
+  place = clip.listed or clip.name
+  changes: dict[str, Any] = {
+    name: _sound(getattr(clip, name), _file_name)
+    for name in ('path', 'media_id', 'origin')
+  }
+  changes['labels'] = tuple(_sound(label, _class_name) for label in clip.labels)
+  changes['fields'] = {key: _sound(value, _mended) for key, value in clip.fields.items()}
+  if changes['labels'] != clip.labels:
+    found.corrected('class names that are no UTF-8, read as Latin-1', place)
+  if changes['fields'] != clip.fields:
+    found.corrected('texts with half characters, replaced', place)
+  same = all(getattr(clip, name) == value for name, value in changes.items())
+  return clip if same else dataclasses.replace(clip, **changes)
 
 
 # --- The same clip twice --------------------------------------------------------------
@@ -141,6 +201,10 @@ def _note_labels(clips: Sequence[SourceClip], found: Summary) -> None:
       several[0].name,
       len(several),
     )
+  unlabelled = [clip for clip in clips if not clip.labels]
+  if len(unlabelled) < len(clips):
+    for clip in unlabelled:
+      found.noticed('clips without a label, beside labelled ones', clip.name)
   names = sorted({name for clip in clips for name in clip.labels})
   alike = collections.defaultdict(list)
   for name in names:

@@ -13,8 +13,13 @@ from tfrecords_tools.jpegs import JpegFootage
 _FRAME = re.compile(r'(?P<prefix>.*?)(?P<number>\d+)\.jpe?g', re.IGNORECASE)
 
 
-def _frame_names(folder: str) -> list[str]:
-  """File names in order of their numbers, which begin at 0 or 1 and leave none out."""
+def _frame_names(folder: str, prefix: str | None) -> list[str]:
+  """File names in order of their numbers, which begin at 0 or 1 and leave none out.
+
+  Args:
+    folder: of the frames.
+    prefix: that the names begin with; None where all begin alike.
+  """
   try:
     names = os.listdir(folder)
   except FileNotFoundError:
@@ -23,11 +28,16 @@ def _frame_names(folder: str) -> list[str]:
     reason = getattr(error, 'strerror', None) or str(error)
     raise SourceError(f"the folder can't be read: {reason}") from error
   matches = [match for name in names if (match := _FRAME.fullmatch(name))]
+  if prefix is not None:
+    matches = [match for match in matches if match['prefix'] == prefix]
   if not matches:
-    raise SourceError('the folder holds no frame such as 00001.jpg')
+    raise SourceError(f'the folder holds no frame such as {prefix or ""}00001.jpg')
   if len({match['prefix'] for match in matches}) > 1:
     first, second = sorted({match['prefix'] for match in matches})[:2]
-    raise SourceError(f'the folder holds frames named both {first}* and {second}*')
+    raise SourceError(
+      f'the folder holds frames named both {first}* and {second}*; choose by '
+      '--frame_prefix'
+    )
   by_number: dict[int, str] = {}
   for match in matches:
     number = int(match['number'])
@@ -68,7 +78,7 @@ def read_frame_folder(clip: SourceClip, max_pixels: int) -> Iterator[JpegFootage
     SourceError: the folder or a frame is missing, or there are more or fewer than listed.
   """
   assert isinstance(clip, StoredClip)
-  names = _frame_names(clip.file)
+  names = _frame_names(clip.file, clip.prefix)
   check_count(len(names), clip)
 
   def read(index: int) -> tuple[str, bytes]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from official.video.data import records
 from official.video.errors import UserError
+from tfrecords_tools.datasets.rows import sorted_labels
 from tfrecords_tools.datasets.source import Listing, SourceClip, read_lines
 from tfrecords_tools.frames import FrameOptions
 
@@ -99,16 +100,13 @@ def read_label_map(path: str) -> list[str]:
 def label_names(listing: Listing, label_map: str | None) -> list[str]:
   """Class names by id: of the label map, else the dataset's own, else the sorted names.
 
-  Names that are all integers sort as integers.
+  Names that are all numbers sort as numbers.
   """
   if label_map:
     return read_label_map(label_map)
   if listing.label_names is not None:
     return list(listing.label_names)
-  names = sorted({name for clip in listing.clips for name in clip.labels})
-  if all(re.fullmatch(r'\d+', name) for name in names):
-    names.sort(key=int)
-  return names
+  return sorted_labels({name for clip in listing.clips for name in clip.labels})
 
 
 def _content(clip: SourceClip) -> str:
@@ -116,6 +114,8 @@ def _content(clip: SourceClip) -> str:
   content = dataclasses.asdict(clip)
   for name in ('file', 'origin', 'excerpt', 'listed'):
     del content[name]
+  if content.get('prefix', '') is None:
+    del content['prefix']
   return json.dumps(content, sort_keys=True)
 
 
@@ -151,6 +151,21 @@ def _permuted(clips: Sequence[SourceClip], seed: int) -> tuple[list[SourceClip],
     return hashlib.sha256(text.encode('utf-8', 'surrogateescape')).digest()
 
   return sorted(ordered, key=rank), digest
+
+
+def limited(listing: Listing, limit: int, seed: int) -> Listing:
+  """Some clips of each split: the first in the seeded order.
+
+  Args:
+    listing: clips of all splits.
+    limit: of each at most.
+    seed: of the choice, which is the same on every machine.
+  """
+  clips = []
+  for split in sorted({clip.split for clip in listing.clips}):
+    own = [clip for clip in listing.clips if clip.split == split]
+    clips += _permuted(own, seed)[0][:limit]
+  return dataclasses.replace(listing, clips=clips)
 
 
 def hold_out(listing: Listing, fraction: float, seed: int) -> Listing:

@@ -57,6 +57,6 @@ class Summary:
   def lines(self) -> list[str]:
     """The notes, then a line a kind of event."""
     return self._notes + [
-      f'{what}: {count.number}, such as {count.first}'
+      f'{what}: {count.number}, such as {count.first}'.replace('\n', '\\n')
       for what, count in self._events.items()
     ]

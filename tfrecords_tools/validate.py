@@ -117,7 +117,9 @@ def _check_frames(clip: Mapping[str, list], decode: int) -> Iterator[str]:
 
 def _check_labels(clip: Mapping[str, list], names: Sequence[str]) -> Iterator[str]:
   ids = clip.get(records.LABEL_INDEX, [])
-  strings = [name.decode(errors='replace') for name in clip.get(records.LABEL_STRING, [])]
+  strings = [
+    name.decode('utf-8', 'surrogateescape') for name in clip.get(records.LABEL_STRING, [])
+  ]
   for label in ids:
     if not 0 <= label < len(names):
       yield f'{records.LABEL_INDEX} {label} is outside of the {len(names)} classes'

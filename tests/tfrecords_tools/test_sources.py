@@ -48,7 +48,7 @@ def test_folder_of_classes(tmp_path):
 
 
 def test_folder_of_splits(tmp_path):
-  touch(tmp_path, 'train/run/a.mp4', 'val/run/a.mp4', 'test/jump/c.mp4', 'spare/d.mp4')
+  touch(tmp_path, 'train/run/a.mp4', 'val/run/a.mp4', 'test/jump/c.mp4')
   listing = list_clips('folder', tmp_path)
   assert sorted((c.split, c.media_id, c.labels) for c in listing.clips) == [
     ('test', 'jump/c', ('jump',)),

@@ -1,18 +1,23 @@
 """ActivityNet v1.3: untrimmed videos with labelled segments."""
 
+import math
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from official.video.data import records
 from official.video.errors import UserError
 from tfrecords_tools.datasets.files import VideoFiles
+from tfrecords_tools.datasets.rows import labels_of_cell, sorted_labels, split_of_cell
 from tfrecords_tools.datasets.source import (
   Listing,
+  Place,
   SourceClip,
   SourceRequest,
   existing_folder,
   read_json,
 )
+from tfrecords_tools.summary import Summary
 
 _SPLITS = {'training': 'train', 'validation': 'val', 'testing': 'test'}
 # Segments are kept as indices of so many frames a second.
@@ -30,45 +35,92 @@ class ActivityNet:
 
   def list_clips(self, request: SourceRequest) -> Listing:
     """Lists the videos of all subsets with their segments."""
-    files = VideoFiles(existing_folder('path', request.path))
+    files, found = VideoFiles(existing_folder('path', request.path)), Summary()
     path = request.annotations or os.path.join(request.path, 'activity_net.v1-3.min.json')
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get('database'), dict):
       raise UserError(f"{path}: expected a JSON object with 'database'")
-    database = content['database']
+    videos = {
+      name: _Video(Place(path, f'video {name}'), entry, found)
+      for name, entry in content['database'].items()
+    }
+    names = sorted_labels(
+      {label for video in videos.values() for label, _, _ in video.segments}
+    )
+    ids = {name: number for number, name in enumerate(names)}
+    clips = [video.clip(files, name, ids) for name, video in videos.items()]
+    return Listing(clips, names, found.lines())
+
+
+class _Video:
+  """An entry of the list.
+
+  Attributes:
+    split: that it belongs to.
+    segments: label, first and last second of each action.
+  """
+
+  def __init__(self, where: Place, entry: Any, found: Summary):
+    self._where = where
     try:
-      names = sorted(
-        {a['label'] for video in database.values() for a in video['annotations']}
-      )
-      ids = {name: number for number, name in enumerate(names)}
-      clips = [_clip(files, name, entry, ids) for name, entry in database.items()]
-    except (KeyError, TypeError, ValueError) as error:
+      # Those of the test set have none.
+      annotations = entry.get('annotations') or []
+      subset = str(entry['subset'])
+      spans = [(a['label'], *map(float, a['segment'])) for a in annotations]
+      spans = [(label, start, end) for label, start, end in spans]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
       raise UserError(
-        f'{path}: a video lacks subset, or annotations of label and segment ({error})'
+        f'{where}: lacks subset, or annotations of label and segment ({error})'
       ) from error
-    return Listing(clips, names)
+    self.split = _SPLITS.get(subset.strip().casefold()) or split_of_cell(
+      subset, found, where
+    )
+    self.segments: list[tuple[str, float, float]] = []
+    for name, start, end in spans:
+      labels = labels_of_cell(name, found, where)
+      if not labels:
+        found.left_out('segments without a label', where)
+      elif span := self._span(start, end, found):
+        self.segments += [(label, *span) for label in labels]
 
+  def _span(self, start: float, end: float, found: Summary) -> tuple[float, float] | None:
+    """A segment with its seconds in order; None for an empty one."""
+    if not (math.isfinite(start) and math.isfinite(end)):
+      raise UserError(f'{self._where}: a segment is [{start}, {end}], expected seconds')
+    if end < start:
+      found.corrected('segments that end before they start, turned round', self._where)
+      start, end = end, start
+    if start < 0 <= end:
+      found.corrected('segments that start before the video, cut', self._where)
+      start = 0.0
+    if end <= start or start < 0:
+      found.left_out('empty segments', self._where)
+      return None
+    return start, end
 
-def _clip(files: VideoFiles, name: str, entry: Any, ids: dict[str, int]) -> SourceClip:
-  path = files.first([f'v_{name}', name])
-  spans = [(a['label'], *map(float, a['segment'])) for a in entry['annotations']]
-  fields = {
-    records.SEGMENT_START_INDEX: [round(start * _RATE) for _, start, _ in spans],
-    records.SEGMENT_END_INDEX: [
-      max(round(start * _RATE), round(end * _RATE) - 1) for _, start, end in spans
-    ],
-    records.SEGMENT_LABEL_INDEX: [ids[label] for label, _, _ in spans],
-  }
-  return SourceClip(
-    path=path,
-    file=os.path.join(files.root, path),
-    split=_SPLITS.get(entry['subset'], entry['subset']),
-    media_id=name,
-    labels=tuple(dict.fromkeys(label for label, _, _ in spans)),
-    frame_rate=_RATE,
-    fields=fields if spans else {},
-    origin=name,
-  )
+  def clip(self, files: VideoFiles, name: str, ids: Mapping[str, int]) -> SourceClip:
+    """The whole video with its segments."""
+    path = files.first([f'v_{name}', name])
+    fields = {
+      records.SEGMENT_START_INDEX: [
+        round(start * _RATE) for _, start, _ in self.segments
+      ],
+      records.SEGMENT_END_INDEX: [
+        max(round(start * _RATE), round(end * _RATE) - 1)
+        for _, start, end in self.segments
+      ],
+      records.SEGMENT_LABEL_INDEX: [ids[label] for label, _, _ in self.segments],
+    }
+    return SourceClip(
+      path=path,
+      file=os.path.join(files.root, path),
+      split=self.split,
+      media_id=name,
+      labels=tuple(dict.fromkeys(label for label, _, _ in self.segments)),
+      frame_rate=_RATE,
+      fields=fields if self.segments else {},
+      origin=name,
+    )
 
 
 SOURCE = ActivityNet()

@@ -1,5 +1,6 @@
 """Lists of captioned spans of web videos: VideoCC, ActivityNet Captions, HowTo100M."""
 
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from tfrecords_tools.datasets.source import (
   first_existing,
   read_json,
 )
+from tfrecords_tools.summary import Summary
 
 _MICROSECONDS = 1_000_000
 VIDEO_ID = re.compile(r'(?:v=|youtu\.be/|/embed/|/shorts/|/v/|^)([\w-]{11})(?![\w-])')
@@ -70,7 +72,7 @@ def _number(where: object, text: Any) -> float:
     value = float(text)
   except (TypeError, ValueError):
     value = -1.0
-  if value < 0:
+  if not 0 <= value < math.inf:
     raise UserError(f'{where}: time is {text!r}, expected a number of at least 0')
   return value
 
@@ -147,20 +149,26 @@ class ActivityNetCaptions:
     folder = existing_folder('annotations', request.annotations or request.path)
     names = ('train.json', 'val_1.json', 'val_2.json')
     first_existing('annotations', folder, names)
-    clips = []
+    clips, found = [], Summary()
     for name in names:
       if os.path.exists(path := os.path.join(folder, name)):
         for video, entry in _object(path).items():
-          clips += self._clips(files, f'{path}: {video}', video, name[:-5], entry)
-    return Listing(clips)
+          clips += self._clips(files, f'{path}: {video}', video, name[:-5], entry, found)
+    return Listing(clips, notes=found.lines())
 
   def _clips(
-    self, files: VideoFiles, where: str, video: str, split: str, entry: Any
+    self,
+    files: VideoFiles,
+    where: str,
+    video: str,
+    split: str,
+    entry: Any,
+    found: Summary,
   ) -> list[SourceClip]:
     try:
       spans, sentences = entry['timestamps'], entry['sentences']
       pairs = [
-        ((_number(where, a), _number(where, b)), text.strip())
+        (self._span(where, a, b, found), text.strip())
         for (a, b), text in zip(spans, sentences, strict=True)
       ]
     except (TypeError, KeyError, ValueError, AttributeError) as error:
@@ -169,6 +177,14 @@ class ActivityNetCaptions:
       text = ' '.join(sentence for _, sentence in pairs)
       return [captioned_clip(files, video, split, [text])]
     return [captioned_clip(files, video, split, [text], span) for span, text in pairs]
+
+  def _span(
+    self, where: str, start: Any, end: Any, found: Summary
+  ) -> tuple[float, float]:
+    span = _number(where, start), _number(where, end)
+    if span[1] < span[0] and not self._paragraphs:
+      found.corrected('sentences that end before they start, turned round', where)
+    return min(span), max(span)
 
 
 def _object(path: str) -> Mapping[str, Any]:

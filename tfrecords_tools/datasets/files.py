@@ -1,11 +1,13 @@
 """Where the videos of a list are."""
 
+import contextlib
 import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from tfrecords_tools.datasets.folder import is_video, walk_files
+from tfrecords_tools.summary import Summary
 
 # `<video>_<start>` and `<video>_<start>_<end>`; a video's own name may end in a number.
 _NUMBER = r'(\d+(?:\.\d+)?)'
@@ -115,3 +117,63 @@ class VideoFiles:
       return None
     path = self._nearest(begun[max(begun)], folders)
     return (path, max(begun)) if path else None
+
+
+class ListedFiles:
+  """Files by the paths of a list, which may name another container or folder."""
+
+  def __init__(self, root: str, found: Summary, anywhere: bool = False):
+    """Looks at nothing yet.
+
+    Args:
+      root: folder that relative paths start from.
+      found: where files are reported that are called otherwise than listed.
+      anywhere: whether one may lie in another folder below the root than listed.
+    """
+    self._root, self._found, self._anywhere = root, found, anywhere
+    self._folders: dict[str, tuple[frozenset[str], dict[str, str]]] = {}
+    self._all: VideoFiles | None = None
+
+  def has(self, listed: str) -> bool:
+    """Whether a file is there under its listed name."""
+    return os.path.lexists(os.path.join(self._root, listed))
+
+  def path(self, listed: str) -> str:
+    """Where a listed file is; where it should be, if it isn't anywhere."""
+    path = os.path.join(self._root, listed)
+    folder, name = os.path.split(path)
+    names, others = self._names(folder)
+    if name in names or os.path.lexists(path):
+      return path
+    for called in (name, os.path.splitext(name)[0]):
+      if called.casefold() in others:
+        return self._other(listed, os.path.join(folder, others[called.casefold()]))
+    if self._anywhere and (elsewhere := self._elsewhere(listed)):
+      return self._other(listed, os.path.join(self._root, elsewhere))
+    return path
+
+  def _other(self, listed: str, path: str) -> str:
+    self._found.corrected(
+      'files called otherwise than listed',
+      f'{listed}, which is {os.path.relpath(path, self._root or ".")}',
+    )
+    return path
+
+  def _names(self, folder: str) -> tuple[frozenset[str], dict[str, str]]:
+    """File names of a folder, and those of videos by what lists may call them."""
+    if folder not in self._folders:
+      names: list[str] = []
+      with contextlib.suppress(OSError, ValueError):
+        names = sorted(os.listdir(folder or '.'))
+      others: dict[str, str] = {}
+      for name in filter(is_video, names):
+        plain = os.path.splitext(name)[0]
+        for other in (name, plain, *_other_names(plain)):
+          others.setdefault(other.casefold(), name)
+      self._folders[folder] = frozenset(names), others
+    return self._folders[folder]
+
+  def _elsewhere(self, listed: str) -> str | None:
+    self._all = self._all or VideoFiles(self._root)
+    folder, name = os.path.split(listed)
+    return self._all.find(os.path.splitext(name)[0], folder.split(os.sep))

@@ -1,9 +1,12 @@
 """Videos in class folders, with or without a folder a split above them."""
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NoReturn
 
 from official.video.errors import UserError
+from tfrecords_tools.datasets.rows import split_of_name
 from tfrecords_tools.datasets.source import (
   VIDEO_SUFFIXES,
   Listing,
@@ -12,8 +15,8 @@ from tfrecords_tools.datasets.source import (
   existing_folder,
   stem,
 )
+from tfrecords_tools.summary import Summary
 
-SPLIT_FOLDERS = ('train', 'val', 'validation', 'valid', 'test')
 DEFAULT_SPLIT = 'train'
 
 
@@ -37,43 +40,135 @@ def is_video(path: str) -> bool:
   return os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES
 
 
+# Suffixes of what lies beside videos and is none; the others' first bytes are looked at.
+_OTHER_SUFFIXES = frozenset(
+  f'.{name}'
+  for name in (
+    *('bmp', 'csv', 'db', 'gz', 'h5', 'htm', 'html', 'ini', 'jpeg', 'jpg', 'json'),
+    *('jsonl', 'log', 'm4a', 'md', 'mp3', 'npy', 'npz', 'pdf', 'pkl', 'png', 'py', 'rar'),
+    *('srt', 'tar', 'tfrecord', 'tsv', 'txt', 'vtt', 'wav', 'xml', 'yaml', 'yml', 'zip'),
+  )
+)
+# ISO media, Matroska, AVI, MPEG program streams, ASF, Flash.
+_VIDEO_STARTS = re.compile(
+  rb'....(?:ftyp|moov|mdat)|\x1aE\xdf\xa3|RIFF....AVI |\0\0\x01[\xba\xb3]|'
+  rb'0&\xb2u\x8ef\xcf\x11|FLV\x01',
+  re.DOTALL,
+)
+
+
+def _holds_video(path: str) -> bool:
+  """Whether a file that is not called a video is one by its first bytes."""
+  if os.path.splitext(path)[1].lower() in _OTHER_SUFFIXES or not os.path.isfile(path):
+    return False
+  try:
+    with open(path, 'rb') as file:
+      return _VIDEO_STARTS.match(file.read(12)) is not None
+  except OSError:
+    return False
+
+
+def _tops(videos: Iterable[str]) -> list[str]:
+  return sorted(
+    {top for path in videos for top, _, below in [path.partition(os.sep)] if below}
+  )
+
+
+class _Layout:
+  """What the folders above videos mean: splits, then classes; or classes alone.
+
+  Attributes:
+    split_depth: which folder above a video, from the top, is its split; None for none.
+  """
+
+  def __init__(self, root: str, videos: Sequence[str], split: str | None):
+    """Looks at the folders.
+
+    Args:
+      root: folder of the source.
+      videos: paths below it.
+      split: of --split.
+
+    Raises:
+      UserError: some top folders are called as splits and others aren't.
+    """
+    self._root, self._split = root, split
+    tops = _tops(videos)
+    called = [top for top in tops if split_of_name(top)]
+    self.split_depth: int | None = None
+    if called and not (split and len(called) == 1 and len(tops) > 1):
+      self._check_splits(videos, tops, called)
+      self.split_depth = 0
+    elif self._classes_hold_splits(videos):
+      self.split_depth = 1
+    if split and self.split_depth is not None:
+      self._refuse_flag(called or ['below the classes'])
+
+  def _refuse_flag(self, folders: Sequence[str]) -> NoReturn:
+    raise UserError(
+      f'--split={self._split}: --path={self._root} has split folders {folders}; drop '
+      '--split, or name one of them as --path'
+    )
+
+  def _check_splits(
+    self, videos: Sequence[str], tops: Sequence[str], called: Sequence[str]
+  ) -> None:
+    if self._split:
+      self._refuse_flag(called)
+    loose = [path for path in videos if os.sep not in path]
+    others = [top for top in tops if top not in called] + loose[:1]
+    if not others:
+      return
+    way = (
+      f'; or, if {called[0]} is a class, name the split by --split'
+      if len(called) == 1 and not loose
+      else ''
+    )
+    raise UserError(
+      f'--path={self._root}: {", ".join(called)} would be splits, but there is '
+      f'{others[0]} beside them; move it away, or name one folder as --path{way}'
+    )
+
+  def _classes_hold_splits(self, videos: Sequence[str]) -> bool:
+    """Whether it is `<class>/<split>/<video>` throughout."""
+    parts = [path.split(os.sep) for path in videos]
+    return all(len(part) > 2 and split_of_name(part[1]) for part in parts)
+
+  def read(self, path: str) -> tuple[str, list[str]]:
+    """The split of a video, and its path without the folder of it."""
+    parts = path.split(os.sep)
+    if self.split_depth is None:
+      return self._split or DEFAULT_SPLIT, parts
+    name = parts.pop(self.split_depth)
+    return split_of_name(name) or name, parts
+
+
 class Folder:
   """`<class>/<video>`, `<split>/<class>/<video>`, or videos without a class."""
 
   flags = frozenset({'split'})
   summary = (
-    'class folders, <class>/<video>; also <split>/<class>/<video> where the folders are '
-    'train, val, test; videos outside a class folder are unlabelled'
+    'class folders, <class>/<video>; also <split>/<class>/<video> or '
+    '<class>/<split>/<video> where all those folders are train, val, test (in capitals, '
+    'as training, validation, ...); videos outside a class folder are unlabelled'
   )
 
   def list_clips(self, request: SourceRequest) -> Listing:
     """Lists the videos below `request.path`."""
     root = existing_folder('path', request.path)
-    tops = [name for name in os.listdir(root) if os.path.isdir(os.path.join(root, name))]
-    by_split = any(name in SPLIT_FOLDERS for name in tops)
-    if by_split and request.split:
-      raise UserError(
-        f'--split={request.split}: --path={root} has split folders '
-        f'{sorted(set(tops) & set(SPLIT_FOLDERS))}; drop --split, or name one of them '
-        'as --path'
-      )
+    found = Summary()
     paths = list(walk_files(root))
     videos = [path for path in paths if is_video(path)]
-    split = None if by_split else request.split or DEFAULT_SPLIT
-    clips = [clip for path in videos if (clip := self._clip(root, path, split))]
-    if not clips:
+    if not videos:
       raise UserError(f'--path={root}: holds no video; expected <class>/<video> files')
-    ignored = len(paths) - len(clips)
-    plural = 's' if ignored > 1 else ''
-    notes = [f'{ignored} other file{plural} in {root} ignored'] if ignored else []
-    return Listing(clips, notes=notes)
+    layout = _Layout(root, videos, request.split)
+    clips = [self._clip(root, path, layout) for path in videos]
+    _note_others(root, [path for path in paths if not is_video(path)], found)
+    _note_classes(clips, videos, found)
+    return Listing(clips, notes=found.lines())
 
-  def _clip(self, root: str, path: str, split: str | None) -> SourceClip | None:
-    parts = path.split(os.sep)
-    if split is None:
-      split = parts.pop(0)
-      if split not in SPLIT_FOLDERS:
-        return None
+  def _clip(self, root: str, path: str, layout: _Layout) -> SourceClip:
+    split, parts = layout.read(path)
     return SourceClip(
       path=path,
       file=os.path.join(root, path),
@@ -81,6 +176,27 @@ class Folder:
       media_id=stem(os.path.join(*parts)),
       labels=(parts[0],) if len(parts) > 1 else (),
     )
+
+
+def _note_others(root: str, others: Sequence[str], found: Summary) -> None:
+  unnamed = [path for path in others if _holds_video(os.path.join(root, path))]
+  for path in unnamed:
+    found.left_out('files that hold a video but lack the suffix of one', path)
+  if ignored := len(others) - len(unnamed):
+    plural = 's' if ignored > 1 else ''
+    found.note(f'{ignored} other file{plural} in {root} ignored')
+
+
+def _note_classes(
+  clips: Sequence[SourceClip], videos: Sequence[str], found: Summary
+) -> None:
+  classes = {clip.labels for clip in clips}
+  if len(classes) == 1 and all(path.count(os.sep) > 1 for path in videos):
+    for (label,) in filter(None, classes):
+      found.note(
+        f'all videos are below {label}, which is taken for their class; where the classes '
+        'are the folders in it, name it as --path'
+      )
 
 
 SOURCE = Folder()

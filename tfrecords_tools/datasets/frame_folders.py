@@ -5,15 +5,17 @@ import os
 from official.video.errors import UserError
 from tfrecords_tools.datasets.source import Listing, SourceRequest, existing_folder
 from tfrecords_tools.datasets.stored import StoredClip, frame_rate, label_names, read_rows
+from tfrecords_tools.summary import Summary
 
 
 class FrameFolders:
   """`<class>/<video>/%05d.jpg` and lists of `path label frames`."""
 
-  flags = frozenset({'annotations', 'split', 'fold', 'frame_rate'})
+  flags = frozenset({'annotations', 'split', 'fold', 'frame_rate', 'frame_prefix'})
   summary = (
     'folders of JPEG frames, <class>/<video>/00001.jpg, and lists with a row '
-    '<class>/<video> <label id> <number of frames> (--annotations: a list, or a folder '
+    '<class>/<video> <label id> <number of frames>, or the numbers the other way round '
+    '(--annotations: a list, or a folder '
     'of trainlist01_nframe.txt, val_list_label_nframe.txt, ...); the frames are stored '
     'as they are unless larger than --short_side'
   )
@@ -23,7 +25,8 @@ class FrameFolders:
     root = existing_folder('path', request.path)
     if not request.annotations:
       raise UserError('--source=frames: needs --annotations, a list or a folder of lists')
-    rows = read_rows(request, request.annotations)
+    found = Summary()
+    rows = read_rows(request, request.annotations, found)
     names = label_names(rows)
     rate, notes = frame_rate(request)
     clips = [
@@ -32,15 +35,16 @@ class FrameFolders:
         file=os.path.join(root, row.name),
         split=row.split,
         media_id=row.name.replace(os.sep, '/'),
-        labels=(names[row.label],),
+        labels=(names[row.label],) if row.label >= 0 else (),
         frame_rate=rate,
         reader='frames',
         num_frames=row.num_frames,
         listed=row.where,
+        prefix=request.frame_prefix,
       )
       for row in rows
     ]
-    return Listing(clips, names, notes)
+    return Listing(clips, names, [*notes, *found.lines()])
 
 
 SOURCE = FrameFolders()

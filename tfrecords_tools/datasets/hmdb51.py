@@ -4,6 +4,7 @@ import os
 import re
 
 from official.video.errors import UserError
+from tfrecords_tools.datasets.files import ListedFiles
 from tfrecords_tools.datasets.source import (
   Listing,
   Place,
@@ -14,6 +15,7 @@ from tfrecords_tools.datasets.source import (
   read_lines,
   stem,
 )
+from tfrecords_tools.summary import Summary
 
 _LISTS = ('test_train_splits', 'testTrainMulti_7030_splits')
 _VIDEOS = ('hmdb51_org', 'videos')
@@ -43,13 +45,16 @@ class Hmdb51:
     names = sorted(m[1] for name in os.listdir(lists) if (m := pattern.fullmatch(name)))
     if not names:
       raise UserError(f'{lists}: holds no <class>_test_split{request.fold or 1}.txt')
-    clips = []
+    clips, found = [], Summary()
+    files = ListedFiles(videos, found, anywhere=True)
     for label in names:
       list_path = os.path.join(lists, f'{label}_test_split{request.fold or 1}.txt')
-      clips += self._class_clips(list_path, videos, label)
-    return Listing(clips, names)
+      clips += self._class_clips(list_path, files, label)
+    return Listing(clips, names, found.lines())
 
-  def _class_clips(self, list_path: str, videos: str, label: str) -> list[SourceClip]:
+  def _class_clips(
+    self, list_path: str, files: ListedFiles, label: str
+  ) -> list[SourceClip]:
     clips = []
     for number, line in enumerate(read_lines(list_path), start=1):
       name, _, use = line.rpartition(' ')
@@ -57,10 +62,11 @@ class Hmdb51:
         raise UserError(f"{list_path}: {line!r}, expected '<video>.avi <0, 1 or 2>'")
       if use != _UNUSED:
         path = f'{label}/{name.strip()}'
-        file = os.path.join(videos, path)
         place = Place(list_path, f'row {number}')
         clips.append(
-          SourceClip(path, file, _SPLITS[use], stem(path), (label,), listed=place)
+          SourceClip(
+            path, files.path(path), _SPLITS[use], stem(path), (label,), listed=place
+          )
         )
     return clips
 

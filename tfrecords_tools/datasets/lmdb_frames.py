@@ -13,6 +13,7 @@ from tfrecords_tools.datasets.stored import (
   read_rows,
 )
 from tfrecords_tools.lmdb_store import read_order
+from tfrecords_tools.summary import Summary
 
 
 class LmdbFrames:
@@ -31,10 +32,11 @@ class LmdbFrames:
     keys = {name: f'{index:09d}' for index, name in enumerate(order)}
     rate, notes = frame_rate(request)
     if request.annotations:
-      rows = read_rows(request, request.annotations)
+      found = Summary()
+      rows = read_rows(request, request.annotations, found)
       names = label_names(rows)
       clips = [self._listed(request.path, row, names, keys, rate) for row in rows]
-      return Listing(clips, names, notes)
+      return Listing(clips, names, [*notes, *found.lines()])
     split = request.split or DEFAULT_SPLIT
     clips = [
       StoredClip(
@@ -67,7 +69,7 @@ class LmdbFrames:
       file=store,
       split=row.split,
       media_id=row.name,
-      labels=(names[row.label],),
+      labels=(names[row.label],) if row.label >= 0 else (),
       frame_rate=rate,
       reader='lmdb',
       num_frames=row.num_frames,

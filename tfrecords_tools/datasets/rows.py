@@ -23,6 +23,7 @@ _LONGEST_CELL = 1 << 27
 # labels for their test split write.
 _NO_LABEL = frozenset({'', '-1', '-1.0', 'nan', '<na>', 'null', '#n/a'})
 _TIMECODE = re.compile(r'(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d*)?)', re.ASCII)
+_NUMBER = re.compile(r'[+-]?\d+(\.\d*)?', re.ASCII)
 _SEVERAL = '|'
 _SPLITS = {
   **dict.fromkeys(('train', 'training', 'trn'), 'train'),
@@ -123,6 +124,14 @@ def labels_of_cell(value: Any, found: Summary, where: object) -> tuple[str, ...]
   return tuple(dict.fromkeys(names))
 
 
+def sorted_labels(names: Iterable[str]) -> list[str]:
+  """Class names in order; where all are numbers, in the order of numbers."""
+  names = sorted(names)
+  if all(_NUMBER.fullmatch(name) for name in names):
+    names.sort(key=float)
+  return names
+
+
 def seconds_of_cell(where: object, column: str, value: Any) -> float | None:
   """A time or rate of a row, also as `[hh:]mm:ss`; None where the cell is empty.
 
@@ -203,7 +212,8 @@ class Header:
     missing = [column for column in required if not _match(self.names, column)]
     if not missing:
       return
-    if any(name.lower().endswith(tuple(VIDEO_SUFFIXES)) for name in self.names):
+    words = ' '.join(self.names).lower().split()
+    if any(word.endswith(tuple(VIDEO_SUFFIXES)) for word in words):
       raise UserError(
         f'{path}: begins with {self.names}, expected a header that names the columns, '
         f'such as {",".join(column.name for column in columns[:2])}'

@@ -12,8 +12,9 @@ from official.video.errors import UserError
 VIDEO_SUFFIXES = frozenset(
   f'.{name}'
   for name in (
-    *('3gp', 'asf', 'avi', 'flv', 'gif', 'm2ts', 'm4v', 'mkv', 'mov', 'mp4', 'mpeg'),
-    *('mpg', 'mts', 'ogv', 'ts', 'vob', 'webm', 'wmv'),
+    *('3g2', '3gp', 'asf', 'avi', 'divx', 'f4v', 'flv', 'gif', 'm1v', 'm2ts', 'm2v'),
+    *('m4v', 'mkv', 'mov', 'mp4', 'mpe', 'mpeg', 'mpg', 'mts', 'mxf', 'ogm', 'ogv', 'qt'),
+    *('rm', 'rmvb', 'ts', 'vob', 'webm', 'wmv'),
   )
 )
 
@@ -89,6 +90,7 @@ class SourceRequest:
     fold: which of the official divisions into splits.
     frame_rate: frames a second of a source that does not state it.
     answers: file of the answer vocabulary, one a line.
+    frame_prefix: that the names of stored frames begin with.
   """
 
   path: str
@@ -98,6 +100,7 @@ class SourceRequest:
   fold: int | None = None
   frame_rate: float | None = None
   answers: str | None = None
+  frame_prefix: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

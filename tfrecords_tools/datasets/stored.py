@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from official.video.errors import UserError
 from tfrecords_tools.datasets.folder import DEFAULT_SPLIT
@@ -15,6 +15,7 @@ from tfrecords_tools.datasets.source import (
   existing_folder,
   read_lines,
 )
+from tfrecords_tools.summary import Summary
 
 # Of the frames of UCF101 and HMDB51 as CSTP extracts them; of Kinetics it is 30.
 DEFAULT_FRAME_RATE = 25.0
@@ -28,10 +29,12 @@ class StoredClip(SourceClip):
   Attributes:
     num_frames: as its list says; None where it doesn't.
     key: of its value in a key-value store; '' where the store has none for it.
+    prefix: that the names of its frames begin with; None where all frames have the same.
   """
 
   num_frames: int | None = None
   key: str = ''
+  prefix: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Row:
     where: file and line, for messages.
     split: of the list.
     path: as listed.
-    label: class id.
+    label: class id; -1 for none.
     num_frames: number of frames.
   """
 
@@ -66,7 +69,7 @@ class Row:
 
 def _row(where: Place, split: str, line: str) -> Row:
   """Parses a row; class names may hold spaces, so its numbers are taken off the end."""
-  match = re.fullmatch(r'(.*\S)\s+(\d+)\s+(\d+)', line, re.ASCII)
+  match = re.fullmatch(r'(.*[^\s,])[\s,]+(-1|\d+)[\s,]+(-1|\d+)', line, re.ASCII)
   if not match:
     raise UserError(
       f"{where}: {line!r}, expected '<path> <label id from 0> <number of frames>'"
@@ -88,12 +91,45 @@ def _list_files(request: SourceRequest, folder: str) -> Iterator[tuple[str, str]
       yield match[1], os.path.join(folder, name)
 
 
-def read_rows(request: SourceRequest, folder: str) -> list[Row]:
+def _maps_one_to_one(pairs: Iterable[tuple[str, int]]) -> bool:
+  pairs = set(pairs)
+  return len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+
+
+def _are_swapped(rows: Sequence[Row]) -> bool:
+  """Whether the rows are `path frames label`: other tools write their numbers so."""
+  labels, counts = {row.label for row in rows}, {row.num_frames for row in rows}
+  # As ids the second numbers would have to be few, and agree with the class folders.
+  other = [
+    (os.path.basename(os.path.dirname(r.path)) or str(r.num_frames), r) for r in rows
+  ]
+  if max(counts) >= 4 * len(counts) or not _maps_one_to_one(
+    (name, row.num_frames) for name, row in other if row.num_frames >= 0
+  ):
+    return False
+  as_written = _maps_one_to_one((r.label_name, r.label) for r in rows if r.label >= 0)
+  impossible = min(counts) < 1 <= min(labels)
+  return not as_written or impossible or max(labels) >= 10 * len(labels)
+
+
+def _in_order(rows: list[Row], found: Summary) -> list[Row]:
+  if not rows or not _are_swapped(rows):
+    return rows
+  found.corrected(
+    'rows that name the frames before the label, read so', rows[0].where, len(rows)
+  )
+  return [
+    dataclasses.replace(row, label=row.num_frames, num_frames=row.label) for row in rows
+  ]
+
+
+def read_rows(request: SourceRequest, folder: str, found: Summary) -> list[Row]:
   """Reads lists of `path label frames`, separated by spaces.
 
   Args:
     request: names the split of a single list and the fold.
     folder: a list, or a folder of lists such as trainlist01_nframe.txt.
+    found: where corrections are reported.
 
   Raises:
     UserError: there is no list, it is empty, or has a row of another form.
@@ -113,6 +149,10 @@ def read_rows(request: SourceRequest, folder: str) -> list[Row]:
   if not rows:
     seen = 'lists no clip' if splits else 'holds no list such as trainlist01_nframe.txt'
     raise UserError(f'{folder}: {seen}; name the list by --annotations')
+  rows = _in_order(rows, found)
+  for row in rows:
+    if row.label < 0:
+      found.corrected('labels -1, taken for none', row.where)
   return rows
 
 
@@ -125,6 +165,8 @@ def label_names(rows: Sequence[Row]) -> list[str]:
   names: dict[int, str] = {}
   ids: dict[str, int] = {}
   for row in rows:
+    if row.label < 0:
+      continue
     name = names.setdefault(row.label, row.label_name)
     label = ids.setdefault(row.label_name, row.label)
     if name != row.label_name or label != row.label:
@@ -132,6 +174,8 @@ def label_names(rows: Sequence[Row]) -> list[str]:
         f'{row.where}: class {row.label_name} has the id {row.label}, but earlier '
         f'{name} has the id {label if name == row.label_name else row.label}'
       )
+  if not names:
+    return []
   if max(names) >= 100 * len(names) + 1000:
     raise UserError(
       f'{rows[0].where.file}: has class id {max(names)} among '

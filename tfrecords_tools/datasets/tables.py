@@ -10,6 +10,7 @@ from typing import Any
 from official.video.data import records
 from official.video.errors import UserError
 from tfrecords_tools.annotations import boxes_in_frame, check_fields
+from tfrecords_tools.datasets.files import ListedFiles
 from tfrecords_tools.datasets.folder import DEFAULT_SPLIT
 from tfrecords_tools.datasets.rows import (
   END,
@@ -83,14 +84,18 @@ def _media_id(path: str, start: float, end: float | None) -> str:
 
 
 def clip_of_row(
-  row: Mapping[str, Any], where: Place, root: str, split: str, found: Summary
+  row: Mapping[str, Any],
+  where: Place,
+  files: ListedFiles,
+  split: str,
+  found: Summary,
 ) -> SourceClip:
   """Makes a clip of a row.
 
   Args:
     row: column to value; unknown columns become fields of the record.
     where: file and line, for messages.
-    root: folder that relative paths start from.
+    files: finds those of the list.
     split: split of a row that names none.
     found: where corrections are reported.
 
@@ -102,7 +107,7 @@ def clip_of_row(
   path = known['path']
   if not isinstance(path, str) or not path.strip():
     raise UserError(f'{where}: path is {path!r}, expected a file name')
-  if path != path.strip() and not os.path.lexists(os.path.join(root, path)):
+  if path != path.strip() and not files.has(path):
     found.corrected('paths with blanks around them, stripped', where)
     path = path.strip()
   start = seconds_of_cell(where, 'start', known['start']) or 0.0
@@ -112,7 +117,7 @@ def clip_of_row(
   fields = boxes_in_frame(fields, where, found)
   return SourceClip(
     path=path,
-    file=os.path.join(root, path),
+    file=files.path(path),
     split=split_of_cell(str(known['split'] or ''), found, where) or split,
     media_id=str(known['media_id'] or _media_id(path, start, end)),
     labels=labels_of_cell(known['label'], found, where),
@@ -177,9 +182,10 @@ class Table:
     root = request.root or os.path.dirname(path)
     split = request.split or DEFAULT_SPLIT
     found = Summary()
+    files = ListedFiles(root, found)
     try:
       clips = [
-        clip_of_row(row, where, root, split, found)
+        clip_of_row(row, where, files, split, found)
         for where, row in self._rows(path, found)
       ]
     except OSError as error:

@@ -54,6 +54,8 @@ def read_boxes(path: str) -> list[Box]:
     boxes.append((left, top, width, height))
   if not boxes:
     raise UserError(f'{path}: holds no box')
+  if max(max(box) for box in boxes) <= 1:
+    raise UserError(f'{path}: its boxes lie within one pixel, expected boxes in pixels')
   return boxes
 
 

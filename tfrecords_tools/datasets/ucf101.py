@@ -3,6 +3,7 @@
 import os
 
 from official.video.errors import UserError
+from tfrecords_tools.datasets.files import ListedFiles
 from tfrecords_tools.datasets.source import (
   Listing,
   Place,
@@ -13,6 +14,7 @@ from tfrecords_tools.datasets.source import (
   read_lines,
   stem,
 )
+from tfrecords_tools.summary import Summary
 
 _LISTS = ('ucfTrainTestlist', 'UCF101TrainTestSplits-RecognitionTask/ucfTrainTestlist')
 
@@ -47,7 +49,8 @@ class Ucf101:
     videos = videos if os.path.isdir(videos) else root
     names = _class_names(os.path.join(lists, 'classInd.txt'))
     fold = request.fold or 1
-    clips = []
+    clips, found = [], Summary()
+    files = ListedFiles(videos, found, anywhere=True)
     for split in ('train', 'test'):
       list_path = os.path.join(lists, f'{split}list{fold:02d}.txt')
       # Lines of the train list end in the class id, those of the test list do not.
@@ -59,14 +62,14 @@ class Ucf101:
         clips.append(
           SourceClip(
             path,
-            os.path.join(videos, path),
+            files.path(path),
             split,
             stem(video),
             (label,),
             listed=Place(list_path, f'row {number}'),
           )
         )
-    return Listing(clips, names)
+    return Listing(clips, names, found.lines())
 
 
 SOURCE = Ucf101()
