@@ -180,9 +180,8 @@ def tiny_classification(freeze: bool) -> cfg.ExperimentConfig:
   return experiment
 
 
-# About as many key frames as the training lists have; sequences of the training set.
+# About as many key frames as the training lists have.
 AVA_FRAMES = {'ava': 184_465, 'ava_kinetics': 326_000}
-GOT10K_SEQUENCES = 9_335
 
 
 def _region_net(experiment: cfg.ExperimentConfig) -> cfg.ExperimentConfig:
@@ -207,7 +206,7 @@ def localization(frames: int) -> cfg.ExperimentConfig:
 
 def tracking() -> cfg.ExperimentConfig:
   """SiamFC on the frozen local branch, trained on GOT-10k."""
-  return _region_net(protocols.tracking(GOT10K_SEQUENCES))
+  return _region_net(protocols.tracking())
 
 
 def _tiny_net(experiment: cfg.ExperimentConfig) -> cfg.ExperimentConfig:
@@ -235,7 +234,7 @@ def tiny_localization() -> cfg.ExperimentConfig:
 
 def tiny_tracking() -> cfg.ExperimentConfig:
   """Tracking on the tiny net: search images of 127 pixels, exemplars of 63."""
-  experiment = _tiny_net(protocols.tracking(GOT10K_SEQUENCES))
+  experiment = _tiny_net(protocols.tracking())
   task = experiment.task
   for config in (task.train_data, task.validation_data):
     config.feature_shape = (4, 127, 127, 3)

@@ -141,4 +141,5 @@ protocols.experiments(
     'tiny': functools.partial(tiny_classification, freeze=False),
     **protocols.of_datasets(protocols.finetune),
   },
+  tracking={'otb': protocols.tracking},
 )

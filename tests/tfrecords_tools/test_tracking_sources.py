@@ -25,8 +25,10 @@ def test_otb_boxes_and_their_words(tmp_path):
   (clip,) = tracking.OTB_SOURCE.list_clips(SourceRequest(str(tmp_path))).clips
   assert (clip.media_id, clip.reader, clip.split) == ('Car', 'frames', 'train')
   assert (clip.start, clip.end) == (0, 3 / 25)
-  assert clip.fields[records.BBOX_XMIN] == [[0.05], [0.0], [0.15]]
-  assert clip.fields[records.BBOX_XMAX] == [[0.25], [1.0], [0.4]]
+  assert clip.fields[records.BBOX_XMIN] == [[0.0], [0.0], [0.1]]
+  assert clip.fields[records.BBOX_XMAX] == [[0.2], [1.0], [0.35]]
+  assert clip.fields[records.BBOX_YMIN] == [[0.1], [0.2], [0.3]]
+  assert tracking.COVER not in clip.fields
   assert clip.fields[records.REGION_TIMESTAMP] == [[0], [40_000], [80_000]]
   assert clip.fields[tracking.ANNOTATION] == '1,2,4,5\n-2.5,3,30,5\n3,4,5,6'
   assert clip.fields[tracking.WIDTH] == '20'
@@ -50,11 +52,17 @@ def test_got10k(tmp_path):
   frames(tmp_path / 'GOT-10k_Train_000001', 2, '{:08d}.jpg')
   path = tmp_path / 'GOT-10k_Train_000001' / 'groundtruth.txt'
   path.write_text('1.0000,2.0000,4.5000,5.0000\n1,2,4,5\n')
+  (path.parent / 'cover.label').write_text('8\n3\n')
   request = SourceRequest(str(tmp_path), split='val', frame_rate=10.0)
   (clip,) = tracking.GOT10K_SOURCE.list_clips(request).clips
   assert (clip.media_id, clip.split, clip.frame_rate) == (path.parent.name, 'val', 10.0)
   assert clip.file == str(path.parent)
   assert clip.fields[tracking.ANNOTATION] == '1,2,4.5,5\n1,2,4,5'
+  assert clip.fields[tracking.COVER] == '8\n3'
+  for text in ('8\n', '8\n9\n', '8\nx\n'):
+    (path.parent / 'cover.label').write_text(text)
+    with pytest.raises(UserError, match=r'cover\.label: expected 2 lines of an integer'):
+      tracking.GOT10K_SOURCE.list_clips(request)
 
 
 def test_bad_annotations_are_named(tmp_path):

@@ -32,6 +32,7 @@ OTB_SPANS = {
 _NUMBERED = re.compile(r'groundtruth_rect\.(\d+)\.txt')
 ANNOTATION = f'{records.EXTRA_PREFIX}annotation'
 WIDTH = f'{records.EXTRA_PREFIX}width'
+COVER = f'{records.EXTRA_PREFIX}cover'
 
 Box = tuple[float, float, float, float]
 
@@ -59,6 +60,20 @@ def read_boxes(path: str) -> list[Box]:
   return boxes
 
 
+def read_cover(path: str, count: int) -> str:
+  """How many eighths of the target each frame shows, as GOT-10k has it: a line each.
+
+  Raises:
+    UserError: it is not `count` integers.
+  """
+  lines = [line.strip() for line in read_lines(path)]
+  if len(lines) != count or not all(re.fullmatch('[0-8]', line) for line in lines):
+    raise UserError(
+      f'{path}: expected {count} lines of an integer from 0 to 8, a box each'
+    )
+  return '\n'.join(lines)
+
+
 def _frame_size(folder: str) -> tuple[int, int] | None:
   """Width and height of a frame; None where it can't be read, which conversion tells."""
   names = sorted(glob.glob(os.path.join(glob.escape(folder), '*.jpg')))
@@ -77,7 +92,8 @@ def _fields(
   width, height = size
 
   def share(value: float, whole: int) -> float:
-    return min(max(value / whole, 0.0), 1.0)
+    # The annotation counts pixels from 1.
+    return min(max((value - 1) / whole, 0.0), 1.0)
 
   sides: dict[str, Any] = {
     records.BBOX_XMIN: [[share(b[0], width)] for b in boxes],
@@ -141,6 +157,10 @@ class Tracking:
       boxes = read_boxes(path)
       first = span[0] - 1 if span else 0
       size = _frame_size(folder)
+      fields = _fields(boxes, size, first, rate) if size else {}
+      cover = os.path.join(os.path.dirname(path), 'cover.label')
+      if os.path.exists(cover):
+        fields[COVER] = read_cover(cover, len(boxes))
       clips.append(
         StoredClip(
           path=os.path.relpath(folder, root),
@@ -150,7 +170,7 @@ class Tracking:
           start=first / rate,
           end=(first + len(boxes)) / rate,
           frame_rate=rate,
-          fields=_fields(boxes, size, first, rate) if size else {},
+          fields=fields,
           reader='frames',
           origin=os.path.relpath(folder, root).removesuffix(f'{os.sep}img'),
         )

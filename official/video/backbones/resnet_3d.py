@@ -221,7 +221,7 @@ class ResNet3D(tf_keras.Model):
     temporal_strides: Sequence[int] = (1, 1, 1, 1),
     spatial_strides: Sequence[int] = (1, 2, 2, 2),
     spatial_dilations: Sequence[int] = (1, 1, 1, 1),
-    dilate_first_block: bool = False,
+    dilated_first_block: bool = False,
     activation: str = 'relu',
     use_sync_bn: bool = True,
     norm_momentum: float = 0.9,
@@ -234,7 +234,7 @@ class ResNet3D(tf_keras.Model):
     Args:
       model_id: depth, a key of `DEPTHS`.
       width_multiplier: see `configs.backbones.ResNet3D`, as for all up to
-        dilate_first_block.
+        dilated_first_block.
       stem_conv_temporal_kernel_size: frames.
       stem_conv_temporal_stride: frames.
       stem_pool_temporal_stride: frames.
@@ -242,7 +242,7 @@ class ResNet3D(tf_keras.Model):
       temporal_strides: one a stage.
       spatial_strides: one a stage.
       spatial_dilations: one a stage.
-      dilate_first_block: whether a stage's first block has its dilation throughout.
+      dilated_first_block: whether a stage's first block has its dilation throughout.
       activation: name of the activation.
       use_sync_bn: whether batch statistics are taken over all replicas.
       norm_momentum: share of the moving statistics kept at each step.
@@ -259,7 +259,7 @@ class ResNet3D(tf_keras.Model):
       'spatial_strides': tuple(spatial_strides),
       'spatial_dilations': tuple(spatial_dilations),
     }
-    _check(model_id, width_multiplier, per_stage, dilate_first_block)
+    _check(model_id, width_multiplier, per_stage, dilated_first_block)
     norm = {
       'use_sync_bn': use_sync_bn,
       'norm_momentum': norm_momentum,
@@ -274,7 +274,7 @@ class ResNet3D(tf_keras.Model):
     x = _stem(inputs, width_multiplier, activation, norm, **stem_options)
     endpoints = {}
     for index, stage in enumerate(STAGES):
-      options = stage_options(per_stage, index, dilate_first_block)
+      options = stage_options(per_stage, index, dilated_first_block)
       norm_options = norm | {'activation': activation}
       x = residual_stage(
         x, stage, model_id, index, width_multiplier, options | norm_options
@@ -285,7 +285,7 @@ class ResNet3D(tf_keras.Model):
       {'model_id': model_id, 'width_multiplier': width_multiplier}
       | stem_options
       | per_stage
-      | {'dilate_first_block': dilate_first_block, 'activation': activation}
+      | {'dilated_first_block': dilated_first_block, 'activation': activation}
       | norm
       | {'clip_shape': tuple(clip_shape), 'name': name}
     )
@@ -356,7 +356,7 @@ def residual_stage(
 
 
 def stage_options(
-  per_stage: Mapping[str, Any], index: int, dilate_first_block: bool
+  per_stage: Mapping[str, Any], index: int, dilated_first_block: bool
 ) -> dict[str, int]:
   """The options of one stage's first block out of those that are given for each stage.
 
@@ -367,7 +367,7 @@ def stage_options(
   dilations = per_stage['spatial_dilations']
   before = dilations[index - 1] if index else 1
   return {
-    'input_dilation': dilations[index] if dilate_first_block else before,
+    'input_dilation': dilations[index] if dilated_first_block else before,
     'temporal_kernel_size': per_stage['temporal_kernel_sizes'][index],
     'temporal_stride': per_stage['temporal_strides'][index],
     'spatial_stride': per_stage['spatial_strides'][index],
@@ -450,7 +450,7 @@ def _check(
   model_id: int,
   width_multiplier: float,
   per_stage: dict[str, tuple],
-  dilate_first_block: bool,
+  dilated_first_block: bool,
 ) -> None:
   where = 'backbone.resnet_3d'
   if model_id not in DEPTHS:
@@ -468,7 +468,7 @@ def _check(
       )
   bottleneck = DEPTHS[model_id][0]
   for index, stage in enumerate(STAGES):
-    options = stage_options(per_stage, index, dilate_first_block)
+    options = stage_options(per_stage, index, dilated_first_block)
     _check_dilation(f'{where}: {stage}', bottleneck, options)
 
 

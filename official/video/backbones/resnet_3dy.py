@@ -38,7 +38,7 @@ class ResNet3DY(resnet_3d.ResNet3D):
     options: dict[str, Any] = dict(self._options)
     inputs = tf_keras.Input(self.output['4'].shape[1:], name='endpoint_4')
     names = ('activation', 'use_sync_bn', 'norm_momentum', 'norm_epsilon')
-    block = resnet_3d.stage_options(options, _LAST, options['dilate_first_block'])
+    block = resnet_3d.stage_options(options, _LAST, options['dilated_first_block'])
     x = resnet_3d.residual_stage(
       inputs,
       'res5_1',

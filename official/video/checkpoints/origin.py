@@ -27,7 +27,8 @@ _RELATED = ({'resnet_3d', 'resnet_3dy'},)
 # Fields of backbones and text encoders that change no function of trained weights.
 _FREE = frozenset({'weight_init', 'drop_path', 'init_checkpoint'})
 # Those of which a difference is a matter of protocol, and told.
-_TOLD = frozenset({'grid', 'dilated_first_block'})
+_FIRST = 'dilated_first_block'
+_TOLD = frozenset({'grid', _FIRST})
 _STAGES = ('spatial_strides', 'spatial_dilations')
 
 
@@ -214,6 +215,10 @@ def _backbone_differences(mine, theirs) -> Iterator[tuple[str, Any, Any, bool]]:
     yield 'task.model.backbone.type', my_kind, their_kind, not related
     if not related:
       return
+  told = _TOLD
+  if max(their_net.get('spatial_dilations', (1,))) > 1:
+    their_net = {_FIRST: True} | their_net  # So before there was the field.
+    told -= {_FIRST}
   path = f'task.model.backbone.{my_kind}'
   common = my_net.keys() & their_net.keys() - _FREE
   traded = set(_STAGES) <= common and (
@@ -222,8 +227,8 @@ def _backbone_differences(mine, theirs) -> Iterator[tuple[str, Any, Any, bool]]:
   for name in sorted(common):
     here, there = _plain(my_net[name]), _plain(their_net[name])
     if here != there:
-      told = name in _TOLD or (name in _STAGES and traded)
-      yield f'{path}.{name}', here, there, not told
+      is_told = name in told or (name in _STAGES and traded)
+      yield f'{path}.{name}', here, there, not is_told
 
 
 def _receptive_strides(net: Mapping[str, Any]) -> list[int]:

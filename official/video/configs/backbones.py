@@ -41,7 +41,7 @@ class ResNet3D(hyperparams.Config):
     spatial_strides: of stages res2 to res5.
     spatial_dilations: of the 3x3 convolutions in stages res2 to res5. A dilated stage has
       spatial stride 1: detection and tracking trade one for the other.
-    dilate_first_block: whether the first block of a dilated stage is dilated as the
+    dilated_first_block: whether the first block of a dilated stage is dilated as the
       others are. By default the convolution that had the stride keeps the dilation of the
       stage before, so that dilation 2 computes what stride 2 did, at every other cell,
       with the same weights. A run whose params.yaml lacks this field was dilated
@@ -57,7 +57,7 @@ class ResNet3D(hyperparams.Config):
   temporal_strides: tuple[int, ...] = (1, 1, 1, 1)
   spatial_strides: tuple[int, ...] = (1, 2, 2, 2)
   spatial_dilations: tuple[int, ...] = (1, 1, 1, 1)
-  dilate_first_block: bool = False
+  dilated_first_block: bool = False
 
 
 @dataclasses.dataclass

@@ -7,7 +7,6 @@ replicas.
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from official.core import config_definitions as cfg
 from official.core import exp_factory
@@ -195,36 +194,49 @@ def _key_frames(batch: int, training: bool) -> data.DataConfig:
   )
 
 
-def tracking(sequences: int, epochs: int = 40, batch: int = 256) -> cfg.ExperimentConfig:
-  """SiamFC on a frozen backbone: heads trained on pairs, the last stages dilated."""
-  steps = steps_of(sequences, batch, epochs)
-  views: dict[str, Any] = {
-    'global_batch_size': batch,
-    'feature_shape': (8, 255, 255, 3),
-    'views': 'siamese',
-    'num_views': 2,
-    'augmentation': data.Augmentation(policy='none'),
-  }
-  schedule = trainer(0.01, steps, 1, max(1, steps // epochs))
-  schedule.optimizer_config = optimization.OptimizationConfig(
+# Sequences of GOT-10k's training set.
+GOT10K_SEQUENCES = 9_335
+
+
+def tracking(
+  sequences: int = GOT10K_SEQUENCES, pairs: int = 25, epochs: int = 40, batch: int = 256
+) -> cfg.ExperimentConfig:
+  """SiamFC on a frozen backbone, trained as VINCE's; the last stages are dilated.
+
+  An epoch has so many pairs of each sequence, that is as many passes over the records.
+  """
+  steps = steps_of(sequences * pairs, batch, epochs)
+  experiment = cfg.ExperimentConfig(
+    task=tasks.TrackingTask(
+      train_data=_pairs(batch, True), validation_data=_pairs(batch, False)
+    ),
+    trainer=trainer(0.01, steps, 1, max(1, steps // epochs)),
+  )
+  experiment.trainer.optimizer_config = optimization.OptimizationConfig(
     {
-      'optimizer': {'type': 'sgd', 'sgd': {'momentum': 0.9}},
+      'optimizer': {'type': 'adam', 'adam': {'epsilon': 1e-8}},
       'learning_rate': {
         'type': 'stepwise',
         'stepwise': {
-          'boundaries': (steps // 4, steps // 2, steps * 3 // 4),
+          'boundaries': tuple(steps * quarter // 4 for quarter in (1, 2, 3)),
           'values': (0.01, 0.001, 0.0001, 0.00001),
         },
       },
     }
   )
-  experiment = cfg.ExperimentConfig(
-    task=tasks.TrackingTask(
-      train_data=data.DataConfig(**views),
-      validation_data=data.DataConfig(**views | {'is_training': False}),
-    ),
-    trainer=schedule,
-  )
   net = experiment.task.model.backbone.resnet_3d
   net.spatial_strides, net.spatial_dilations = (1, 2, 1, 1), (1, 1, 2, 4)
   return experiment
+
+
+def _pairs(batch: int, training: bool) -> data.DataConfig:
+  return data.DataConfig(
+    global_batch_size=batch,
+    is_training=training,
+    feature_shape=(8, 255, 255, 3),
+    views='siamese',
+    num_views=2,
+    augmentation=data.Augmentation(
+      policy='none', flip_probability=0.5 if training else 0.0
+    ),
+  )

@@ -181,7 +181,7 @@ def test_dilation_computes_what_the_stride_did(strided, depth, fields):
 
 @pytest.mark.parametrize('depth', [18, 50])
 def test_the_first_block_can_be_dilated_as_the_others(strided, depth):
-  fields = DILATED[0] | {'dilate_first_block': True}
+  fields = DILATED[0] | {'dilated_first_block': True}
   actual = dilated(strided, depth, fields)
   for shape, endpoints in strided[depth][2].items():
     cells = endpoints['5']

@@ -105,6 +105,19 @@ def test_a_methods_own_protocols_read_its_checkpoints(tmp_path, name, reads):
   check(written(tmp_path / 'run', name), reads)
 
 
+def test_a_net_that_was_dilated_throughout_is_told_apart(tmp_path):
+  name = 'const_cl_localization_ava'
+  field = 'task.model.backbone.resnet_3dy.dilated_first_block'
+  run = written(tmp_path / 'run', name)
+  check(run, name)
+  path = tmp_path / 'run' / origin.PARAMS
+  lines = path.read_text().splitlines(keepends=True)
+  path.write_text(''.join(line for line in lines if 'dilated_first_block' not in line))
+  with pytest.raises(UserError, match=rf'{field} True, here it is False'):
+    check(run, name)
+  check(run, name, f'{field}: true')
+
+
 def test_protocol_is_told_and_dilation_may_stand_for_stride(tmp_path, capsys):
   run = written(tmp_path / 'run', 'cvrl_pretrain_kinetics400')
   check(

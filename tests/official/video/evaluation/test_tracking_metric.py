@@ -1,6 +1,4 @@
-"""OTB's curves against the got10k toolkit's numbers, and its files."""
-
-import json
+"""OTB's curves against the got10k toolkit's numbers."""
 
 import numpy as np
 import pytest
@@ -47,23 +45,3 @@ def test_a_perfect_tracker_and_a_lost_one():
   assert perfect.precision_score == perfect.success_rate == 1.0
   lost = tracking.evaluate(boxes + np.array([500, 0, 0, 0]), boxes)
   assert lost.success_score < 0.03 and lost.precision_score < 0.03
-
-
-def test_files_are_where_the_toolkit_looks(tmp_path):
-  boxes = np.array([[1, 2, 3.5, 4], [1.25, 2, 3, 4]])
-  seconds = np.array([0.5, 0.25])
-  path = tracking.save_results(str(tmp_path), 'OTB2015', 'me', 'Car1', boxes, seconds)
-  base = tmp_path / 'results' / 'OTB2015' / 'me'
-  assert path == str(base / 'Car1.txt')
-  np.testing.assert_array_equal(np.loadtxt(path, delimiter=','), boxes)
-  np.testing.assert_array_equal(np.loadtxt(base / 'times' / 'Car1_time.txt'), seconds)
-  tracking.save_results(str(tmp_path), 'GOT-10k', 'me', 'Val_1', boxes, seconds)
-  other = tmp_path / 'results' / 'GOT-10k' / 'me' / 'Val_1'
-  assert {p.name for p in other.iterdir()} == {'Val_1_001.txt', 'Val_1_time.txt'}
-  tracked = tracking.evaluate(boxes, boxes)
-  tracking.save_performance(str(tmp_path), 'OTB2015', 'me', {'Car1': tracked})
-  report = json.loads(
-    (tmp_path / 'reports' / 'OTB2015' / 'me' / 'performance.json').read_text()
-  )
-  assert report['me']['overall']['success_score'] == tracked.success_score
-  assert len(report['me']['seq_wise']['Car1']['precision_curve']) == 51

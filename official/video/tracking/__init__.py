@@ -1,0 +1,1 @@
+"""Following a box through a video."""
