@@ -59,11 +59,21 @@ class PretrainTask(base.VideoTask):
     scores = self.validation_scalars(outputs)
     scores |= collapse.collapse_measures(outputs['feature'])
     labels, online = outputs['label'], self.task_config.online_knn
-    if len(labels) > 1 and labels.min() >= 0:
+    videos = self.source_videos(outputs['record'])
+    if len(np.unique(videos)) > 1 and labels.min() >= 0:
       scores['knn_accuracy'] = knn.leave_one_out(
-        outputs['feature'], labels, k=online.k, temperature=online.temperature
+        outputs['feature'], labels, videos, online.k, online.temperature
       )
     return scores | {'evaluated': len(labels), 'expected': len(self.validation_index)}
+
+  def source_videos(self, rows: np.ndarray) -> np.ndarray:
+    """A number for the video that each validation record was cut from.
+
+    Clips of one video look alike whatever they show, so they don't vote for each other.
+    Where the data does not tell, each record is a video of its own.
+    """
+    sources = self.validation_index.sources
+    return rows if sources is None else sources[rows]
 
   def validation_scalars(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
     """The scalars of training, given `score`'s outputs."""

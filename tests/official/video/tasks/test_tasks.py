@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -246,3 +248,27 @@ def test_a_label_outside_the_head_without_a_manifest_is_one_error(data, tmp_path
     UserError, match=r'a label is outside task\.model\.num_classes 2; set'
   ):
     runner.run()
+
+
+def test_clips_of_one_video_do_not_vote_for_each_other(data):
+  """Features that know the source video and nothing of the class score by chance."""
+  classes, groups, of_group = 20, 7, 5
+  rng = np.random.default_rng(0)
+  videos = np.repeat(np.arange(classes * groups), of_group)
+  centres = rng.normal(size=(classes * groups, 32))
+  features = centres[videos] + 0.01 * rng.normal(size=(len(videos), 32))
+  outputs = {
+    'embedding': np.repeat(rng.normal(size=(len(videos), 1, 8)), 2, 1).astype(np.float32),
+    'feature': features.astype(np.float32),
+    'label': videos // groups,
+    'record': np.arange(len(videos)),
+  }
+  task = experiment.build_task(tiny.load('cvrl_pretrain_tiny', *data))
+  scores = {}
+  for known in (False, True):
+    table = dataclasses.replace(
+      task.validation_index, sources=videos.astype(np.int64) if known else None
+    )
+    task.__dict__['validation_index'] = table
+    scores[known] = task.score(outputs)['knn_accuracy']
+  assert scores[False] == 1.0 and scores[True] < 0.12
