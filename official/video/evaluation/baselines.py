@@ -87,12 +87,16 @@ class LinearProbe:
     inverse_regularization: the chosen value of the grid (scikit-learn's C).
     probabilities: [Q, C] float64 of the test samples; classes that the training set
       lacks have probability 0.
+    kernel: [D, C] float64; features @ kernel + bias are the logits.
+    bias: [C] float64.
   """
 
   top1: float
   held_out_top1: float
   inverse_regularization: float
   probabilities: np.ndarray
+  kernel: np.ndarray
+  bias: np.ndarray
 
 
 def _held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
@@ -168,4 +172,24 @@ def linear_probe(
   probabilities = np.zeros((len(test_labels), num_classes))
   probabilities[:, model.classes_] = model.predict_proba(np.asarray(test_features))
   top1 = float(np.mean(probabilities.argmax(axis=1) == test_labels))
-  return LinearProbe(top1, best, float(chosen), probabilities)
+  kernel, bias = _weights(model, num_classes)
+  return LinearProbe(top1, best, float(chosen), probabilities, kernel, bias)
+
+
+# The logit of a class that the training set lacks.
+_NEVER = -1e4
+
+
+def _weights(model, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+  """Kernel [D, C] and bias [C] on features as they are, standardisation folded in."""
+  scaler, regression = model[0], model[-1]
+  weights, offsets = regression.coef_, regression.intercept_
+  if len(model.classes_) == 2:  # One row, which tells the second class from the first.
+    weights = np.concatenate([np.zeros_like(weights), weights])
+    offsets = np.concatenate([np.zeros_like(offsets), offsets])
+  weights = weights / scaler.scale_
+  kernel = np.zeros((weights.shape[1], num_classes))
+  bias = np.full(num_classes, _NEVER)
+  kernel[:, model.classes_] = weights.T
+  bias[model.classes_] = offsets - weights @ scaler.mean_
+  return kernel, bias

@@ -99,3 +99,16 @@ def test_probe_needs_two_classes_and_a_test_set():
     baselines.linear_probe(np.ones((4, 2)), np.zeros(4, int), np.ones((1, 2)), [0])
   with pytest.raises(ValueError, match='0 test samples'):
     baselines.linear_probe(np.eye(4), np.arange(4) % 2, np.ones((0, 4)), np.zeros(0, int))
+
+
+@pytest.mark.parametrize('classes', [2, 4])
+def test_the_probes_weights_are_its_predictions(classes):
+  rng = np.random.default_rng(classes)
+  labels = np.repeat(np.arange(classes), 12)
+  features = rng.normal(3, 2, size=(len(labels), 6)) + labels[:, None]
+  kept = labels != 1 if classes > 2 else labels >= 0
+  probe = baselines.linear_probe(features[kept], labels[kept], features, labels)
+  logits = features @ probe.kernel + probe.bias
+  shares = np.exp(logits - logits.max(1, keepdims=True))
+  shares /= shares.sum(1, keepdims=True)
+  np.testing.assert_allclose(shares, probe.probabilities, atol=1e-9)
