@@ -65,15 +65,15 @@ _LEAST = {
   **dict.fromkeys(('batch_size', 'epochs', 'max_proposals', 'top_classes'), 1),
   **dict.fromkeys(('widening', 'learning_rate', 'weight_decay', 'clip_norm'), 0),
   'seed': 0,
-  'steps': 3,  # A peak has neighbours on both sides.
 }
 
 
-def check(config: Gtad, channels: int) -> None:
+def check(config: Gtad, steps: int, channels: int) -> None:
   """Refuses values that no detector can be built of.
 
   Args:
-    config: with its steps known.
+    config: what was asked for.
+    steps: of the features.
     channels: of the features.
 
   Raises:
@@ -82,14 +82,14 @@ def check(config: Gtad, channels: int) -> None:
   for name, least in _LEAST.items():
     if getattr(config, name) < least:
       raise UserError(f'{name} {getattr(config, name)}: expected at least {least}')
+  if steps < 3:
+    raise UserError(f'steps {steps}: expected at least 3; a peak has two neighbours')
   if config.nms_sigma <= 0:
     raise UserError(f'nms_sigma {config.nms_sigma}: expected a number above 0')
   if config.checkpoint not in ('best', 'last'):
     raise UserError(f"checkpoint {config.checkpoint!r}: expected 'best' or 'last'")
-  if config.neighbors > config.steps:
-    raise UserError(
-      f'neighbors {config.neighbors}: expected at most the {config.steps} steps'
-    )
+  if config.neighbors > steps:
+    raise UserError(f'neighbors {config.neighbors}: expected at most the {steps} steps')
   sizes = {'channels of the features': channels, 'of hidden_dim': config.hidden_dim}
   for what, size in sizes.items():
     if size % config.input_groups:

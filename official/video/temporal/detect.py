@@ -94,7 +94,7 @@ class Inputs(NamedTuple):
   """What the flags name, read and checked.
 
   Attributes:
-    config: of the detector, its steps known.
+    config: of the detector; its steps are the features'.
     train_videos: with annotations, by name; those of `train`, in its order.
     train: their features.
     test_videos: those of `test`, in its order.
@@ -129,18 +129,17 @@ def read_inputs(videos: Mapping[str, activitynet.Video]) -> Inputs:
   train_videos = activitynet.read_videos(FLAGS.annotations, FLAGS.train_subset)
   train_videos = {name: video for name, video in train_videos.items() if video.labels}
   train = features.load(FLAGS.train_features, train_videos, config.steps, leave_out)
-  config.steps = train.features.shape[1]
+  _, config.steps, channels = train.features.shape
   wanted = videos if external is None else {name: videos[name] for name in external}
   test = features.load(FLAGS.test_features, wanted, config.steps, leave_out)
   if not any(videos[name].labels for name in test.names):
     raise UserError(f'{FLAGS.test_features}: has no annotated video of the test subset')
-  channels = train.features.shape[2]
   if test.features.shape[2] != channels:
     raise UserError(
       f'{FLAGS.test_features}: {test.features.shape[2]} channels, '
       f'{FLAGS.train_features} has {channels}; extract both by one model'
     )
-  gtad_config.check(config, channels)
+  gtad_config.check(config, train.features.shape[1], channels)
   labels = {name: train_videos[name].labels[0] for name in train.names}
   return Inputs(
     config,

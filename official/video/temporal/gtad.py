@@ -18,20 +18,24 @@ class SpanReader(tf_keras.layers.Layer):
 
   def __init__(self, config: Gtad, name: str):
     super().__init__(name=name)
-    self._steps, self._filters = config.steps, config.anchor_dim
+    self._filters, self._widening = config.anchor_dim, config.widening
     self._bins = [config.inner_samples, config.context_samples]
-    self._matrices = [
-      tf.constant(spans.reading_matrix(config.steps, bins, config.widening))
-      for bins in self._bins
-    ]
 
   def build(self, input_shape: list[tf.TensorShape]) -> None:
     """Makes the kernel `[bins, C, anchor_dim]`: the sequence's bins, then the context's."""
-    shape = (sum(self._bins), input_shape[0][-1], self._filters)
-    uniform = graph.uniform(shape[0] * shape[1])
-    self.kernel = self.add_weight('kernel', shape, initializer=uniform)
-    uniform = graph.uniform(shape[0] * shape[1])
-    self.bias = self.add_weight('bias', (self._filters,), initializer=uniform)
+    _, steps, channels = input_shape[0]
+    # Outside of the graph that may be traced now, which would not outlive it.
+    with tf.init_scope():
+      self._matrices = [
+        tf.constant(spans.reading_matrix(steps, bins, self._widening))
+        for bins in self._bins
+      ]
+    shape = (sum(self._bins), channels, self._filters)
+    fan_in = shape[0] * channels
+    self.kernel = self.add_weight('kernel', shape, initializer=graph.uniform(fan_in))
+    self.bias = self.add_weight(
+      'bias', (self._filters,), initializer=graph.uniform(fan_in)
+    )
     super().build(input_shape)
 
   def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
@@ -51,7 +55,7 @@ class GtadModel(tf_keras.Model):
   """Scores of starts, ends and all spans of feature sequences `[B, T, D]`."""
 
   def __init__(self, config: Gtad):
-    """Initializes the layers; `config.steps` is T."""
+    """Initializes the layers."""
     super().__init__(name='gtad')
     self.config = config
     hidden = config.hidden_dim

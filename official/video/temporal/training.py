@@ -46,7 +46,9 @@ def train(
   validation: Examples,
   report: Callable[[int, dict[str, float]], None] = lambda epoch, scores: None,
 ) -> int:
-  """Trains the detector; equal arguments and weights give equal results.
+  """Trains the detector, and keeps one of its epochs.
+
+  Equal arguments and weights give equal results, but for the order in which a device adds.
 
   Args:
     model: a new detector. It ends with the weights of the epoch that is returned.

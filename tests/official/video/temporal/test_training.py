@@ -105,7 +105,9 @@ def test_the_epoch_that_is_asked_for_is_kept(runs, checkpoint):
 
 def test_it_learns_and_repeats_itself(runs):
   (_, first, *_), (_, second, *_) = runs['best'], runs['last']
-  assert first == second  # The same seed; what is kept changes nothing before the end.
+  # The same seed; what is kept changes nothing before the end.
+  for one, other in zip(first, second, strict=True):
+    assert one == pytest.approx(other, rel=1e-4)
   assert first[-1]['loss'] < 0.8 * first[0]['loss']
 
 
