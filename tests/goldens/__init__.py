@@ -17,7 +17,7 @@ import numpy as np
 
 OWN = pathlib.Path(__file__).parent / 'arrays'
 PYTORCH = OWN.parent / 'pytorch'
-FOLDER = pathlib.Path(os.environ.get('VIDGARDEN_GOLDENS') or OWN)
+FOLDER = pathlib.Path(os.environ.get('VIDGARDEN_GOLDENS') or OWN).absolute()
 
 
 @functools.cache
@@ -85,7 +85,8 @@ def written(tensors) -> dict:
 
 
 @functools.cache
-def _generator() -> types.ModuleType:
+def generator() -> types.ModuleType:
+  """The set's `fill.py`."""
   spec = importlib.util.spec_from_file_location('golden_fill', FOLDER / 'fill.py')
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
@@ -94,12 +95,12 @@ def _generator() -> types.ModuleType:
 
 def fill(name: str, shape, kind: str = 'weight', gain: float = 1.0) -> np.ndarray:
   """The deterministic array that the goldens' reference was fed under `name`."""
-  return _generator().fill(name, shape, seed(), kind, gain)
+  return generator().fill(name, shape, seed(), kind, gain)
 
 
 def wave(shape, k: int) -> np.ndarray:
   """The float64 signal that number k of G-ViLM's inputs is."""
-  return _generator().wave(shape, k)
+  return generator().wave(shape, k)
 
 
 def clip(

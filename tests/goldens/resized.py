@@ -17,13 +17,11 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from official.video import registry_imports  # noqa: F401
 from official.video.backbones import build_backbone, logical_variables
 from official.video.configs import backbones as backbones_config
-from official.video.configs import heads as heads_config
 from official.video.evaluation import localization, temporal_localization, tracking
-from official.video.heads import context, regions, temporal_convolution
-from projects.cstp import model as cstp_model
+from official.video.heads import regions, temporal_convolution
+from official.video.projects.cstp import model as cstp_model
 from tests import backbones, goldens
 from tests.goldens import formulas
 from tests.projects.cstp import test_cstp_model
@@ -80,50 +78,46 @@ def cvrl_head(rng):
   return {'feature': feature, 'output': output, 'head_only/output': of_alone}
 
 
-def reconstructor(rng):
-  arrays = {}
-  for case, config, gains in (
-    ('a', (4, 5, 4, 3, 10, 7, 2, 1, 9, 6, 1, 3), (3.0, 2.0)),
-    ('b', (6, 6, 3, 5, 12, 9, 4, 3, 5, 4, 3, 1), (8.0, 1.0)),
-  ):
-    views, _, _, _, _, frames, count, length, units, channels, layers, heads = config
-    sides = np.sort(rng.random((views, frames, count, 2, 2)), 3)
-    boxes = np.float32(sides.reshape(views, frames, count, 4))
-    mask = rng.random((views, frames, count)) < 0.7
-    head = context.ContextHead(
-      heads_config.ContextHead(
-        context_length=length, channels=channels, num_layers=layers, num_heads=heads
-      ),
-      units,
-    )
-    features = goldens.fill(f'constcl/{case}/features', config[:5], 'input')
-    features = tf.math.l2_normalize(features, -1)
-    middle = regions.key_frame(frames)
-    queries = tf.split(head.regions(features, tf.constant(boxes[:, middle])), 2)
-    head(queries[0], tf.split(head.memory(features), 2)[1])
-    for name, variable in logical_variables(head).items():
-      gain = gains[1] if name.endswith('key/kernel') else 1.0
-      gain = gains[0] if '/layer_0/' in name and 'query/kernel' in name else gain
-      variable.assign(goldens.fill(f'local_head/{name}', variable.shape, gain=gain))
-    memory = tf.split(head.memory(features), 2)
-    a2b, attention = head(queries[0], memory[1])
-    code = memory[0][0, :, config[4] :]
+def reconstructor(rng) -> dict:
+  file = 'constcl_reconstructor.npz'
+  arrays = reconstructor_inputs(rng, 'a', (4, 5, 4, 3, 10, 7, 2, 1, 9, 6, 1, 3), (3, 2))
+  arrays |= reconstructor_inputs(rng, 'b', (6, 6, 3, 5, 12, 9, 4, 3, 5, 4, 3, 1), (8, 1))
+  save(file, arrays)
+  from tests.official.video.heads import test_context  # Reads its cases off the file.
+
+  for case in test_context.CASES:
+    head, queries, memory, _ = test_context.filled_head(case)
+    (view_a, view_b), (memory_a, memory_b) = (tf.split(x, 2) for x in (queries, memory))
+    a2b, attention = head(view_a, memory_b)
+    _, _, height, width, channels, _, _, length, *_ = arrays[f'{case}/config']
+    code = memory[0, :, channels:]
     made = {
-      'config': config,
-      'gain_query0_key': gains,
-      'boxes': boxes,
-      'mask': mask,
-      'inst_a': queries[0],
-      'inst_b': queries[1],
+      'inst_a': view_a,
+      'inst_b': view_b,
       'inst_a2b': a2b,
-      'inst_b2a': head(queries[1], memory[0])[0],
-      'memory_position_code': tf.reshape(code, (length, *config[2:4], code.shape[-1])),
+      'inst_b2a': head(view_b, memory_a)[0],
+      'memory_position_code': tf.reshape(code, (length, height, width, code.shape[-1])),
       'param_count': head.count_params(),
     }
-    made |= dict(zip(('masks_a', 'masks_b'), np.split(mask[:, middle], 2), strict=True))
-    made |= {f'attention_layer{i}_head0': attention[0, i, 0] for i in range(layers)}
+    for layer in range(attention.shape[1]):
+      made[f'attention_layer{layer}_head0'] = attention[0, layer, 0]
     arrays |= {f'{case}/{key}': value for key, value in made.items()}
   return arrays
+
+
+def reconstructor_inputs(rng, case: str, config, gains) -> dict:
+  views, frames, count = config[0], config[5], config[6]
+  sides = np.sort(rng.random((views, frames, count, 2, 2)), 3)
+  mask = rng.random((views, frames, count)) < 0.7
+  masks = np.split(mask[:, regions.key_frame(frames)], 2)
+  return {
+    f'{case}/config': config,
+    f'{case}/gain_query0_key': np.float32(gains),
+    f'{case}/boxes': np.float32(sides.reshape(views, frames, count, 4)),
+    f'{case}/mask': mask,
+    f'{case}/masks_a': masks[0],
+    f'{case}/masks_b': masks[1],
+  }
 
 
 # --- CSTP ------------------------------------------------------------------------------
@@ -133,7 +127,7 @@ NETS = {
   'cstp_c3d.npz': ('c3d', 1.1, (3, 16, 48, 64, 3), 'cls_bn'),
   'cstp_r21d.npz': ('r2plus1d', 1.0, (3, 8, 48, 64, 3), 'cls_bn'),
   'cstp_r3d18.npz': ('r3d', 1.0, (4, 8, 63, 48, 3), 'classify_bn'),
-  'cstp_s3d.npz': ('s3d', 1.3, (3, 16, 64, 96, 3), 'classify_bn'),
+  'cstp_s3d.npz': ('s3d', 1.3, (3, 16, 64, 64, 3), 'classify_bn'),
   'cstp_i3d.npz': ('i3d', 1.0, (3, 16, 64, 64, 3), None),
 }
 CLASSES = 13

@@ -94,18 +94,22 @@ def hugging_face(tensors):
   return named
 
 
-def image_transformer(tensors, image):
-  """The class token's feature of an image, independently, in NumPy float64."""
+def transformer(tensors, images):
+  """The class token's feature of images `[T, H, W, 3]`, independently, in NumPy float64.
+
+  All patches of all images are one sequence; each image has the table's position codes.
+  """
   t = {name: value.astype(np.float64) for name, value in tensors.items()}
 
   def norm(x, key):
     x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
     return x * t[f'{key}/scale'] + t[f'{key}/bias']
 
-  patches = image.reshape(SIDE, PATCH, SIDE, PATCH, 3).transpose(0, 2, 1, 3, 4)
-  x = np.einsum('abhwc,hwcd->abd', patches, t['embedding/kernel']) + t['embedding/bias']
-  x = np.concatenate([t['cls'][0], x.reshape(-1, D)])
-  x = x + t['Transformer/posembed_input/pos_embedding'][0]
+  patches = images.reshape(-1, SIDE, PATCH, SIDE, PATCH, 3).transpose(0, 1, 3, 2, 4, 5)
+  x = np.einsum('tabhwc,hwcd->tabd', patches, t['embedding/kernel'])
+  codes = t['Transformer/posembed_input/pos_embedding'][0]
+  x = x + t['embedding/bias'] + codes[1:].reshape(SIDE, SIDE, D)
+  x = np.concatenate([t['cls'][0] + codes[:1], x.reshape(-1, D)])
   erf = np.vectorize(__import__('math').erf)
   for i in range(LAYERS):
     block = f'Transformer/encoderblock_{i}'
@@ -143,8 +147,48 @@ def test_one_tubelet_of_a_still_clip_is_the_image(inflation, tmp_path):
   assert ignored == ['head/kernel']
   image = np.random.default_rng(1).normal(size=(SIDE * PATCH, SIDE * PATCH, 3))
   clip = np.repeat(image[None, None], 2, 1).astype(np.float32)
-  expected = image_transformer(tensors, image)
+  expected = transformer(tensors, image)
   np.testing.assert_allclose(net(clip)['cls'][0, 0, 0, 0], expected, atol=1e-4)
+
+
+# What each frame of a tubelet adds to its token.
+@pytest.mark.parametrize(
+  ('inflation', 'shares'),
+  [
+    ('central_frame', [0, 1]),
+    ('central_frame', [0, 1, 0]),
+    ('central_frame', [0, 0, 1, 0]),
+    ('average', [1 / 2, 1 / 2]),
+    ('average', [1 / 3, 1 / 3, 1 / 3]),
+  ],
+)
+def test_a_moving_clip_is_its_tubelets_images(inflation, shares, tmp_path):
+  tensors, frames = original(), len(shares)
+  path = str(tmp_path / 'vit.npz')
+  np.savez(path, **tensors)
+  net = backbone(grid=(3, SIDE, SIDE), tubelet=(frames, PATCH, PATCH))
+  from_image_vit.load(net, path, inflation)
+  side = SIDE * PATCH
+  clip = np.random.default_rng(2).normal(size=(3, frames, side, side, 3))
+  expected = transformer(tensors, np.einsum('tfhwc,f->thwc', clip, shares))
+  actual = net(clip.reshape(1, -1, side, side, 3).astype(np.float32))['cls'][0, 0, 0, 0]
+  np.testing.assert_allclose(actual, expected, atol=1e-4)
+
+
+def test_kernels_by_hand():
+  kernel = np.float32([[[[6, 12]]]])  # One pixel of one channel, two units.
+  central = from_image_vit.inflated(kernel, 3)
+  assert central.reshape(3, 2).tolist() == [[0, 0], [6, 12], [0, 0]]
+  average = from_image_vit.inflated(kernel, 3, 'average')
+  assert average.reshape(3, 2).tolist() == [[2, 4]] * 3
+
+
+def test_positions_by_hand():
+  # Class token 9; rows 0, 6, 30 alike in all columns. Two rows of three: their middles lie
+  # at 1/4 and 7/4 of the old rows.
+  table = np.float32([9, 0, 0, 0, 6, 6, 6, 30, 30, 30]).reshape(1, 10, 1)
+  codes = from_image_vit.inflated_positions(table, (2, 2, 1))
+  assert codes[0, :, 0].tolist() == [9, 1.5, 24, 1.5, 24]
 
 
 def test_both_layouts_give_the_same(tmp_path):
