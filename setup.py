@@ -6,6 +6,7 @@ import setuptools
 
 HERE = pathlib.Path(__file__).parent
 VERSION: dict[str, str] = {}
+BEAM = 'apache-beam>=2.65'
 exec((HERE / 'official/video/version.py').read_text(), VERSION)
 
 METHODS = setuptools.find_packages(HERE / 'projects')
@@ -29,7 +30,6 @@ setuptools.setup(
   },
   install_requires=[
     'absl-py',
-    'apache-beam>=2.65',
     'av>=14',
     'gin-config',
     'google-crc32c',
@@ -56,8 +56,11 @@ setuptools.setup(
     'tqdm',
   ],
   extras_require={
+    # Conversion beyond one machine, and to gs://, s3:// and hdfs://.
+    'beam': [BEAM],
     'spacy': ['spacy'],  # Its English model is no package of an index.
     'dev': [
+      BEAM,
       'build',
       'mypy',
       'pytest',

@@ -468,11 +468,9 @@ def main(arguments: Sequence[str]) -> int:
         found,
         mended,
       )
-  manifests = {manifest.split: manifest for manifest in written}
-  return _report(
-    [manifests.get(plan.split) or found[plan.split].manifest for plan in plans],
-    flags.max_failed_fraction,
-  )
+  manifests = {s: there.manifest for s, there in found.items() if there.manifest}
+  manifests |= {manifest.split: manifest for manifest in written}
+  return _report([manifests[plan.split] for plan in plans], flags.max_failed_fraction)
 
 
 def _main(arguments: Sequence[str]) -> int:

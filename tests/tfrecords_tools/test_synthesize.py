@@ -3,6 +3,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from scipy import stats
 
 from official.video.data import records
 from official.video.errors import UserError
+from tests import processes
 from tfrecords_tools import synthesize
 from tfrecords_tools.synthesis import actions, annotate, encode, render, scene
 
@@ -413,3 +415,33 @@ def test_command_prints_one_line_and_exits_with_2(tmp_path):
   assert done.returncode == 2
   assert done.stdout == ''
   assert done.stderr.startswith('error: --output_dir=') and done.stderr.count('\n') == 1
+
+
+@pytest.fixture
+def at_work(tmp_path):
+  """A command that renders many videos in two worker processes."""
+  flags = [f'--output_dir={tmp_path / "v"}', '--splits=train=5000', '--num_workers=2']
+  with subprocess.Popen(
+    [sys.executable, '-m', 'tfrecords_tools.synthesize', *flags],
+    stderr=subprocess.PIPE,
+    text=True,
+  ) as process:
+    videos = tmp_path / 'v' / 'train'
+    assert processes.wait_until(lambda: len(list(videos.glob('*/*'))) > 2)
+    yield process
+    process.kill()
+
+
+def test_a_killed_worker_is_one_line(at_work):
+  os.kill(processes.workers(at_work.pid).pop(), signal.SIGKILL)
+  assert at_work.wait(timeout=30) == 2
+  error = at_work.stderr.read().splitlines()[-1]
+  assert error.startswith('error: a worker process died while rendering video ')
+
+
+def test_workers_leave_with_a_killed_parent(at_work):
+  members = processes.family(at_work.pid)
+  assert len(members) > 2
+  at_work.kill()
+  at_work.wait()
+  assert processes.all_end(members)
