@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import itertools
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -23,6 +24,7 @@ def examine(listing: Listing) -> Listing:
   found = Summary()
   clips = [_with_sound_texts(clip, found) for clip in listing.clips]
   clips = _without_shared_excerpts(_without_repeats(clips, found))
+  _note_twins(clips, found)
   _note_overlaps(clips, found)
   _note_labels(clips, found)
   return dataclasses.replace(listing, clips=clips, notes=[*listing.notes, *found.lines()])
@@ -175,15 +177,31 @@ def _shared(clips: Iterable[SourceClip]) -> Iterator[tuple[SourceClip, SourceCli
       latest[clip.split] = clip
 
 
+def _by_file(clips: Iterable[SourceClip]) -> list[list[SourceClip]]:
+  files: dict[tuple[str, str], list[SourceClip]] = collections.defaultdict(list)
+  for clip in clips:
+    files[os.path.normpath(clip.file), getattr(clip, 'key', '')].append(clip)
+  return list(files.values())
+
+
+def _note_twins(clips: Sequence[SourceClip], found: Summary) -> None:
+  """Notes clips that differ by nothing but their names."""
+  for group in _by_file(clips):
+    same: dict[tuple, list] = collections.defaultdict(list)
+    for clip in group if len(group) > 1 else ():
+      contents = same[clip.split, clip.start, clip.end, clip.labels]
+      if clip.fields in contents:
+        found.noticed('clips that are listed under two names', clip.name)
+      contents.append(clip.fields)
+
+
 def _note_overlaps(clips: Sequence[SourceClip], found: Summary) -> None:
   if len({clip.split for clip in clips}) < 2:
     return
-  files: dict[tuple[str, str], list[SourceClip]] = collections.defaultdict(list)
   origins: dict[str, set[str]] = collections.defaultdict(set)
   for clip in clips:
-    files[clip.file, getattr(clip, 'key', '')].append(clip)
     origins[origin_of(clip)].add(clip.split)
-  for group in files.values():
+  for group in _by_file(clips):
     for one, other in _shared(group):
       splits = ' and '.join(sorted((one.split, other.split)))
       found.noticed(f'clips that {splits} share', other.name)

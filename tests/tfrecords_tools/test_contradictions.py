@@ -226,6 +226,14 @@ def test_classes_that_are_almost_the_same_are_named():
   ]
 
 
+def test_one_file_under_two_names_is_noticed(tmp_path):
+  path = tmp_path / 'list.csv'
+  path.write_text('path,label\na.mp4,x\n./a.mp4,x\nb/../a.mp4,y\nc.mp4,x\n')
+  assert listed('csv', path).notes == [
+    'clips that are listed under two names: 1, such as ./a.mp4'
+  ]
+
+
 def test_sound_lists_get_no_note():
   assert notes(clip('x'), clip('y', labels=('b',)), clip('z', 'test')) == []
 

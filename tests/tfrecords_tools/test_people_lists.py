@@ -128,6 +128,28 @@ def test_splits(tmp_path, cell, split):
   assert listing.clips[0].split == split
 
 
+def test_blank_rows_of_spreadsheets(tmp_path):
+  listing = table(tmp_path, 'path,label\na.mp4,run\n,\n , \n')
+  assert labels(listing) == [('run',)]
+  assert listing.notes == [
+    f'left out: blank rows: 2, such as {tmp_path / "list.csv"}, line 3'
+  ]
+
+
+def test_times_of_another_unit_are_refused(tmp_path):
+  (tmp_path / 'list.csv').write_text('abcdefghij0,1,11,a cat\nabcdefghij1,2,12,a dog\n')
+  message = refusal('videocc', tmp_path, annotations=str(tmp_path / 'list.csv'))
+  assert 'its latest end is 12, expected microseconds' in message
+
+
+@pytest.mark.parametrize('row', ['w 1.avi\t1', 'w 1.avi   1', '  w 1.avi 1\r'])
+def test_blanks_in_lists_of_hmdb51(tmp_path, row):
+  (tmp_path / 'test_train_splits').mkdir()
+  (tmp_path / 'test_train_splits/wave_test_split1.txt').write_text(f'{row}\n')
+  (clip,) = list_clips('hmdb51', tmp_path).clips
+  assert (clip.path, clip.split) == ('wave/w 1.avi', 'train')
+
+
 # --- Headers --------------------------------------------------------------------------
 
 
@@ -324,6 +346,12 @@ def test_lists_without_suffixes(tmp_path):
   touch(tmp_path, 'a.v2.mp4')
   (clip,) = table(tmp_path, 'path\na.v2\n').clips
   assert clip.file == str(tmp_path / 'a.v2.mp4')
+
+
+def test_paths_of_windows(tmp_path):
+  touch(tmp_path, 'run/a.mp4')
+  (clip,) = table(tmp_path, 'path\nrun\\a.mp4\n').clips
+  assert clip.file == str(tmp_path / 'run/a.mp4')
 
 
 def test_files_that_are_there_as_listed_win(tmp_path):

@@ -23,6 +23,8 @@ from tfrecords_tools.datasets.source import (
 from tfrecords_tools.summary import Summary
 
 _MICROSECONDS = 1_000_000
+# Seconds that the latest end of a list is beyond, unless its unit is another one.
+_LEAST_END = 0.1
 VIDEO_ID = re.compile(r'(?:v=|youtu\.be/|/embed/|/shorts/|/v/|^)([\w-]{11})(?![\w-])')
 # Spoken lines of HowTo100M are joined until a clip lasts so many seconds.
 _SPOKEN_SECONDS = 5.0
@@ -108,6 +110,11 @@ class VideoCC:
     clips = [self._clip(files, where, row, split) for where, row in _rows(path)]
     if not clips:
       raise UserError(f'{path}: lists no clip')
+    if (last := max(clip.end or math.inf for clip in clips)) < _LEAST_END:
+      raise UserError(
+        f'{path}: its latest end is {last * _MICROSECONDS:g}, expected microseconds; '
+        'multiply seconds by 1000000'
+      )
     return Listing(clips)
 
   def _clip(

@@ -148,6 +148,8 @@ class ListedFiles:
     for called in (name, os.path.splitext(name)[0]):
       if called.casefold() in others:
         return self._other(listed, os.path.join(folder, others[called.casefold()]))
+    if '\\' in listed and self.has(listed.replace('\\', '/')):
+      return self._other(listed, os.path.join(self._root, listed.replace('\\', '/')))
     if self._anywhere and (elsewhere := self._elsewhere(listed)):
       return self._other(listed, os.path.join(self._root, elsewhere))
     return path

@@ -57,11 +57,11 @@ class Hmdb51:
   ) -> list[SourceClip]:
     clips = []
     for number, line in enumerate(read_lines(list_path), start=1):
-      name, _, use = line.rpartition(' ')
+      name, use = (['', *line.rsplit(None, 1)])[-2:]
       if not name or use not in (*_SPLITS, _UNUSED):
         raise UserError(f"{list_path}: {line!r}, expected '<video>.avi <0, 1 or 2>'")
       if use != _UNUSED:
-        path = f'{label}/{name.strip()}'
+        path = f'{label}/{name}'
         place = Place(list_path, f'row {number}')
         clips.append(
           SourceClip(

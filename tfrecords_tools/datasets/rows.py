@@ -284,6 +284,9 @@ def read_table(
   header = Header(path, names, columns, found)
   required = [column.name for column in columns if column.required]
   for where, cells in rows:
+    if not any(cell.strip() for cell in cells):
+      found.left_out('blank rows', where)
+      continue
     if exact and len(cells) != len(names):
       raise UserError(
         f'{where}: expected {len(names)} columns as in the header; quote values that '
