@@ -584,6 +584,7 @@ def test_msrvtt_training_lists(msrvtt):
     (['run/a 30 1', 'run/b 31 1', 'jump/c 14 0'], [1, 1, 0]),
     (['a 120 0', 'b 98 0', 'c 200 1'], [0, 0, 1]),
     (['run/a 14 0'], [0]),
+    (['run/a 5 0', 'jump/b 6 1'], [0, 1]),
     (['a 120 1', 'b 98 1', 'c 200 2'], [1, 1, 2]),
     # An extraction that failed is no class.
     (['run/a 1 30', 'run/b 1 0', 'jump/c 2 25'], [1, 1, 2]),
@@ -598,7 +599,7 @@ def test_columns_of_frame_lists(tmp_path, rows, found):
   listing = list_clips('frames', tmp_path, annotations=str(path), frame_rate=25)
   ids = {name: index for index, name in enumerate(listing.label_names)}
   assert [ids[c.labels[0]] if c.labels else -1 for c in listing.clips] == found
-  swapped = {'run/a 30 1', 'a 120 0', 'run/a 14 0', 'a 120 1'}
+  swapped = {'run/a 30 1', 'a 120 0', 'run/a 14 0', 'run/a 5 0', 'a 120 1'}
   assert any('read so' in note for note in listing.notes) == (rows[0] in swapped)
 
 

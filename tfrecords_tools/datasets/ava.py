@@ -178,7 +178,8 @@ class Ava:
     'AVA v2.2 or AVA-Kinetics: --annotations holds ava_train_v2.2.csv, ava_val_v2.2.csv '
     '(or kinetics_*_v1.0.csv), the label map (.pbtxt), and if there are any the '
     '*_excluded_timestamps_*.csv and lists of detected boxes (*detect*train*.csv, ...); '
-    'videos <id>.mp4, or trimmed ones <id>_<start:06d>_<end:06d>.mp4'
+    'videos <id>.mp4, also such as hold seconds 900 to 1800 only, or parts of them '
+    '<id>_<start>_<end>.mp4'
   )
 
   def list_clips(self, request: SourceRequest) -> Listing:

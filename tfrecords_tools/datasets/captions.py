@@ -99,7 +99,7 @@ class VideoCC:
   flags = frozenset({'annotations', 'split'})
   summary = (
     'CSV of url, start and end (microseconds), caption (--annotations); videos named by '
-    'their ids below --path'
+    'their ids below --path, or parts of them <id>_<start>_<end> or <id>_<start>'
   )
 
   def list_clips(self, request: SourceRequest) -> Listing:

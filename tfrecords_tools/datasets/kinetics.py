@@ -67,7 +67,7 @@ class Kinetics:
     self._num_classes = num_classes
     self.summary = (
       f'official CSV lists of {num_classes} classes (--annotations: a file or a folder); '
-      'videos <id>_<start:06d>_<end:06d>.mp4 or <id>.mp4, flat or in folders'
+      'videos <id>_<start>_<end>.mp4, or <id>.mp4, whole or cut; flat or in folders'
     )
 
   def list_clips(self, request: SourceRequest) -> Listing:

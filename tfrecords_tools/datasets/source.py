@@ -130,7 +130,14 @@ class Source(Protocol):
   summary: str
 
   def list_clips(self, request: SourceRequest) -> Listing:
-    """Lists the clips without opening a video; raises `UserError` for a bad list."""
+    """Lists the clips without opening a video.
+
+    Cells are read by `rows`, and what is corrected or left out is counted by a `Summary`,
+    so that both mean and say the same in every source.
+
+    Raises:
+      UserError: a list can't be read, or contradicts itself or another one.
+    """
 
 
 def existing_folder(flag: str, path: str) -> str:

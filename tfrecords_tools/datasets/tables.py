@@ -198,8 +198,9 @@ class Table:
 
 
 _COMMON = (
-  'columns path, label, start, end (seconds), split, media_id, frame_rate, caption, '
-  'noun_phrases (| between them); a column '
+  'columns path, label (several with | between them), start, end (seconds), split, '
+  'media_id, frame_rate, caption, noun_phrases (| between them), also under usual names '
+  'such as video_path, class, start_time, subset; a column '
   'named as a key of the record contract goes to that key, any other to extra/<name>'
 )
 CSV_SOURCE = Table(_csv_rows, f'table with a header (.tsv: tab-separated); {_COMMON}')
