@@ -1,5 +1,6 @@
 """The conversion end to end: records, bad sources, restarts, exit codes."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -118,6 +119,13 @@ def test_records_and_manifest(converted, folder):
   assert sorted(found) == sorted(
     str(p.relative_to(folder).with_suffix('')) for p in folder.glob('*/*')
   )
+  of_shards = []
+  for shard in made.shards:
+    data = (converted / shard.file).read_bytes()
+    assert shard.sha256 == hashlib.sha256(data).hexdigest()
+    assert sum(shard.record_bytes) == len(data)
+    of_shards += shard.labels
+  assert of_shards == [clip[records.LABEL_INDEX][0] for clip in found.values()]
   clip = found['run/v1']
   assert numbers(clip) == [0, 2, 4, 6, 8, 10]
   assert clip[records.IMAGE_TIMESTAMP] == [[round(k / 15 * 1e6)] for k in range(6)]

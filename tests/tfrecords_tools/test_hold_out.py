@@ -27,6 +27,12 @@ def test_a_share_of_each_class_is_held_out():
   assert len(result.clips) == 30
 
 
+def test_a_class_of_several_always_loses_one():
+  result = plan.hold_out(listing({'a': 2, 'b': 1, 'c': 10}), 0.1, 0)
+  counts = {label: sum(path[0] == label for path in held(result)) for label in 'abc'}
+  assert counts == {'a': 1, 'b': 0, 'c': 1}
+
+
 def test_the_choice_follows_the_seed_only():
   clips = listing({'a': 10, 'b': 20})
   again = Listing(list(reversed(clips.clips)))

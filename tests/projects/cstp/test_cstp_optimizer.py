@@ -38,6 +38,30 @@ def test_steps_are_those_of_pytorch(case):
       assert error < 2e-6, (step, i)
 
 
+def test_two_steps_by_hand():
+  variable = tf.Variable([1.0])
+  sgd = optimizer.PyTorchSGD(0.1, momentum=0.9, l2_decay=0.1)
+  sgd.apply_gradients([(tf.constant([0.5]), variable)])
+  # v = 0.5 + 0.1 * 1.
+  assert variable.numpy()[0] == pytest.approx(1 - 0.1 * 0.6)
+  sgd.learning_rate = 0.2
+  sgd.apply_gradients([(tf.constant([0.5]), variable)])
+  # The new rate takes all of v = 0.9 * 0.6 + 0.5 + 0.1 * 0.94.
+  assert variable.numpy()[0] == pytest.approx(0.94 - 0.2 * 1.134)
+
+
+def test_the_schedule_by_hand():
+  schedule = optimizer.EpochwiseCosine(1.0, epochs=4, steps_per_epoch=3)
+  rates = [float(schedule(step)) for step in range(15)]
+  low = 1e-5
+  middle = low + 0.5 * (1 - low)
+  # Epochs of three steps at one rate: up by halves, and down by the cosine of a quarter.
+  expected = np.repeat([low, middle, 1.0, middle, middle], 3)
+  np.testing.assert_allclose(rates, expected, rtol=1e-6)
+  slow = optimizer.EpochwiseCosine(1.0, epochs=8, steps_per_epoch=1, min_learning_rate=0)
+  assert float(slow(5)) == pytest.approx(0.5 * (1 + np.cos(np.pi / 4)))
+
+
 @pytest.mark.parametrize(('base', 'epochs'), goldens.cases('cstp_samplers.npz', RATES))
 def test_learning_rates_are_the_published_ones(base, epochs):
   rates = goldens.golden('cstp_samplers.npz')[f'lr/base{base}_epochs{epochs}']

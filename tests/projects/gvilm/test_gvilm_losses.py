@@ -180,6 +180,59 @@ def test_shared_nouns_can_be_left_out():
   assert float(result.row_loss) == pytest.approx(float(rows) / 3, rel=1e-9)
 
 
+@pytest.mark.parametrize('tau', [0.5, 2.0])
+def test_temporal_grouping_by_hand(tau):
+  # Background along one axis, foreground along the other: cosines of 1 and 0.
+  features = np.array([[[2.0, 0], [0, 3], [0, 1], [5, 0]]])
+  mask = np.array([[0.0, 1, 1, 0]])
+  wrong = 1 / (1 + math.exp(1 / tau))
+  grouped = losses.temporal_grouping(features, mask, tau)
+  assert float(grouped.loss) == pytest.approx(wrong**2)
+  by_entropy = losses.temporal_grouping(features, mask, tau, 'ce')
+  assert float(by_entropy.loss) == pytest.approx(-math.log(1 - wrong))
+  assert (float(grouped.accuracy), float(grouped.margin)) == (1.0, pytest.approx(1.0))
+  # Two of the background's three steps point where the one of the foreground does.
+  features = np.array([[[1.0, 0], [0, 1], [0, 1], [0, 1]]])
+  mask = np.array([[0.0, 0, 0, 1]])
+  centres = losses.centre_similarities(features, mask).numpy()
+  to_background = np.array([1, 2, 2, 2]) / math.sqrt(5)
+  np.testing.assert_allclose(centres[0, :, 0], to_background)
+  np.testing.assert_allclose(centres[0, :, 1], [0, 1, 1, 1])
+  assert float(losses.temporal_grouping(features, mask, tau).accuracy) == 0.5
+
+
+@pytest.mark.parametrize('tau', [0.5, 2.0])
+def test_grounding_by_hand(tau):
+  groups = np.array([[[2.0, 0, 0], [0, 3, 0]]])
+  nouns = np.array([[[1.0, 0, 0], [0, 0, 1]]])
+  first = 1 / (1 + math.exp(-1 / tau))  # Attention of the noun on its own group.
+  whole = losses.grounding_similarity(groups, nouns, temperature=tau)
+  assert whole.numpy().tolist() == [[pytest.approx(first / 2)]]
+  one = losses.grounding_similarity(groups, nouns, [[1, 0]], tau)
+  assert one.numpy().tolist() == [[pytest.approx(first)]]
+  none = losses.grounding_similarity(groups, nouns, [[0, 0]], tau)
+  assert none.numpy().tolist() == [[0]]
+  for alignment in ('max', 'soft_to_hard_st'):
+    best = losses.grounding_similarity(groups, nouns, [[1, 0]], tau, alignment)
+    assert best.numpy().tolist() == [[pytest.approx(1.0)]]
+
+
+def test_contrast_by_hand():
+  result = losses.paired_contrast([[0.9, 0.1], [0.5, 0.3]], 0.5)
+  loss = lambda own, other: math.log1p(math.exp((other - own) / 0.5))  # noqa: E731
+  rows, columns = loss(0.9, 0.1) + loss(0.3, 0.5), loss(0.9, 0.5) + loss(0.3, 0.1)
+  assert float(result.row_loss) == pytest.approx(rows / 2)
+  assert float(result.column_loss) == pytest.approx(columns / 2)
+  assert float(result.loss) == pytest.approx((rows + columns) / 2)
+  assert float(result.top1) == 0.75  # The second row is nearer to the first column.
+
+
+def test_padding_is_no_noun_in_common():
+  ids = tf.constant([[1, 0], [2, 0]], tf.int64)
+  shared = losses.shares_a_noun(ids, [[1, 0], [1, 0]]).numpy()
+  assert shared.tolist() == [[True, False], [False, True]]
+
+
 def test_unknown_forms_are_refused():
   with pytest.raises(UserError, match='temporal_form'):
     losses.temporal_grouping(random(1, 2, 3), [[0.0, 1.0]], form='bce')

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -124,3 +125,20 @@ def test_sources_are_known_where_every_manifest_tells(tmp_path):
   assert both.sources.tolist() == [5, 6, 5, 6, 7, 8]
   assert both.take(np.array([4, 0])).sources.tolist() == [7, 5]
   assert load(','.join(paths)).sources is None
+
+
+def test_label_fraction_draws_by_seed(manifest):
+  by_seed = [load(manifest, label_fraction=0.4, seed=seed) for seed in range(8)]
+  taken = {tuple(part.number.tolist()) for part in by_seed}
+  assert len(taken) > 4  # Not the first of each class, whatever the seed.
+
+
+def test_what_the_conversion_skipped_is_counted(manifest, tmp_path):
+  for file in manifest.parent.iterdir():
+    (tmp_path / file.name).write_bytes(file.read_bytes())
+  path = tmp_path / manifest.name
+  content = json.loads(path.read_text())
+  content['skipped'] = [{'source': f'{i}.mp4', 'reason': 'empty file'} for i in range(3)]
+  path.write_text(json.dumps(content))
+  assert load(path).skipped == 3
+  assert load(f'{path},{manifest}').skipped == 3

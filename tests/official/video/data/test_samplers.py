@@ -111,6 +111,17 @@ def test_the_inverse_is_exact(form, power):
   np.testing.assert_allclose(ends, [0, 1], atol=1e-12)
 
 
+def test_gap_cdf_by_hand():
+  for form, power, expected in (
+    ('increasing', 3.0, 0.5**4),
+    ('decreasing', 2.0, (3 * 0.5 - 0.5**3) / 2),
+    ('uniform', 3.0, 0.5),
+  ):
+    assert float(samplers.gap_cdf(tf.constant(0.5), form, power)) == pytest.approx(
+      expected
+    )
+
+
 @pytest.mark.parametrize(
   'form,power,mean',
   [('uniform', 1.0, 1 / 2), ('increasing', 1.0, 2 / 3), ('decreasing', 2.0, 3 / 8)],
@@ -128,6 +139,8 @@ def test_the_first_start_is_uniform_below_what_the_gap_leaves():
   assert modes.kolmogorov(places, lambda x: x) < 0.04
   assert abs(np.corrcoef(places, gaps)[0, 1]) < 0.06
   assert starts.max() == 99 and starts.min() == 0
+  # Either clip may be the earlier one.
+  assert abs(np.mean(starts[:, 0] < starts[:, 1]) - 0.5) < 0.03
 
 
 def test_gap_bounds():
@@ -261,6 +274,14 @@ def test_views_of_the_samplers():
     2,
     3,
   }
+
+
+def test_a_video_that_just_holds_one_random_clip_is_taken_whole():
+  starts = [
+    samplers.RandomSampler()(draws.sample_key(0, 0, i), 15, 8, 2, 1).numpy()[0, 0]
+    for i in range(10)
+  ]
+  assert set(starts) == {0}
 
 
 def test_config_comes_before_gin_and_gin_before_the_default():

@@ -78,6 +78,21 @@ def test_probe_is_near_chance_on_noise():
   assert probe.top1 < 0.5
 
 
+def test_the_strength_is_chosen_on_what_was_held_out(monkeypatch):
+  # More dimensions than samples: whatever is fitted is told apart, what is not is noise.
+  features = np.random.default_rng(0).normal(size=(60, 200))
+  labels, sizes, fit = np.arange(60) % 3, set(), baselines._fit
+
+  def counted(features, *arguments):
+    sizes.add(len(features))
+    return fit(features, *arguments)
+
+  monkeypatch.setattr(baselines, '_fit', counted)
+  probe = baselines.linear_probe(features, labels, features, labels, held_out=0.5)
+  assert sizes == {30, 60}
+  assert probe.held_out_top1 < 0.7 < probe.top1
+
+
 def test_probe_counts_classes_that_training_lacks():
   features, labels = blobs(0, 30, 0.1)
   kept = labels < 2

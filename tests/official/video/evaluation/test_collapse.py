@@ -13,6 +13,9 @@ def gaussian(count, dims):
 def test_std_by_hand():
   # Normalised rows (1, 0) and (0, 1): each dimension is {1, 0}, deviation 1/2.
   assert collapse.embedding_std(np.array([[5.0, 0], [0, 0.1]])) == pytest.approx(0.5)
+  # Dimensions {1, 0, 0} and {0, 1, 1}: deviation sqrt(2) / 3.
+  three = np.array([[5.0, 0], [0, 0.1], [0, 2]])
+  assert collapse.embedding_std(three) == pytest.approx(2**0.5 / 3)
 
 
 def test_std_of_collapsed_and_of_isotropic():
@@ -53,6 +56,8 @@ def test_uniformity_by_hand():
   embeddings = np.array([[1.0, 0], [0, 2], [-3, 0]])
   expected = np.log((2 * np.exp(-4) + np.exp(-8)) / 3)
   assert collapse.uniformity(embeddings) == pytest.approx(expected)
+  narrow = np.log((2 * np.exp(-1) + np.exp(-2)) / 3)
+  assert collapse.uniformity(embeddings, t=0.5) == pytest.approx(narrow)
   assert collapse.uniformity(np.ones((5, 2))) == pytest.approx(0, abs=1e-12)
 
 

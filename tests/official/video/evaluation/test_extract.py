@@ -90,6 +90,15 @@ def test_a_training_config_is_read_in_order_too(manifest):
   assert encoded.records.tolist() == list(range(7))
 
 
+def test_an_unreadable_record_shifts_no_other(tmp_path):
+  broken = clips.write_split(tmp_path, 'test', LABELS, truncate_frames_of=1)
+  encoded = encode(broken, num_test_clips=1, num_test_crops=1)
+  assert encoded.records.tolist() == [0, 2, 3, 4, 5, 6]
+  assert encoded.labels.tolist() == [LABELS[row] for row in encoded.records]
+  np.testing.assert_allclose(encoded.feature[:, 0], 8 * encoded.records, atol=1.5)
+  assert encoded.expected == 7
+
+
 def made(features, labels, expected=None):
   return extract.Encoded(
     {'feature': features.astype(np.float32)},

@@ -139,7 +139,7 @@ def test_leave_one_out_of_collapsed_features_is_at_chance():
 def test_leave_one_out_takes_k_and_temperature():
   # The nearest of 0 is of its class, two farther ones are not.
   features, labels = on_circle(0, 10, 80, 80, 10), np.array([0, 0, 1, 1, 0])
-  assert knn.leave_one_out(features, labels, k=1) == 1.0
+  assert knn.leave_one_out(features, labels, k=1, temperature=100.0) == 1.0
   # All four vote. Sharply: each has a twin of its class. Evenly: classes are 2 to 2 for
   # those of class 0 and 1 to 3 against those of class 1.
   assert knn.leave_one_out(features, labels, temperature=0.01) == 1.0

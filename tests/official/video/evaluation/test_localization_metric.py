@@ -86,12 +86,22 @@ def test_a_second_detection_of_a_box_is_false():
   assert result.mean == pytest.approx(0.5)
 
 
+def test_the_threshold_is_that_of_a_hit():
+  truth, found = one_frame([[0, 0, 1, 1]], None), one_frame([[0, 0, 1, 0.6]], [0.9])
+  means = [
+    localization.frame_map(truth, found, {'v,1'}, [0], threshold).mean
+    for threshold in (0.5, 0.59, 0.61)
+  ]
+  assert means == [1.0, 1.0, 0.0]
+
+
 def test_detections_elsewhere_do_not_count():
   truth = one_frame([[0, 0, 1, 1]], None)
   rows = [*['v,2'] * 3, 'v,1', 'v,3']
   found = localization.boxes_of(rows, [[0, 0, 1, 1]] * 5, [0] * 5, [5, 4, 3, 2, 1])
   result = localization.frame_map(truth, found, {'v,1', 'v,3'}, [0, 1])
   assert result.per_class[0] == 1.0 and np.isnan(result.per_class[1])
+  assert result.mean == 1.0  # Of the classes that are annotated.
   with_empty = localization.frame_map(truth, found, {'v,1', 'v,2'}, [0])
   assert with_empty.mean == pytest.approx(0.25)
 

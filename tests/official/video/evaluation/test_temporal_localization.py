@@ -79,6 +79,32 @@ def test_perfect_and_shuffled_predictors_score_as_they_must():
   assert tal.evaluate(truth, nothing).average == 0.0
 
 
+def average_precision(truth, predicted, threshold=0.5):
+  made = [
+    tal.Segments.of([('v', 'c', start, end, score) for start, end, score in rows])
+    for rows in (truth, predicted)
+  ]
+  return tal.evaluate(*made, [threshold]).average
+
+
+def test_average_precision_by_hand():
+  truth = [(0, 10, 1.0), (20, 30, 1.0)]
+  # Right, again the same, right: precision 1 up to half of the recall, then 2/3.
+  found = [(20, 30, 0.7), (0, 10, 0.9), (0, 10, 0.8)]
+  assert average_precision(truth, found) == pytest.approx((1 + 2 / 3) / 2)
+  # tIoU is 0.8 of the first: wrong from then on.
+  shorter = [(0, 8, 0.9), (20, 30, 0.7)]
+  assert average_precision(truth, shorter, 0.75) == 1.0
+  assert average_precision(truth, shorter, 0.85) == pytest.approx(1 / 4)
+  # Where the nearest annotation is taken, the next one may be hit.
+  nested = [(0, 10, 1.0), (0, 9, 1.0)]
+  assert average_precision(nested, [(0, 10, 0.9), (0, 10, 0.8)]) == 1.0
+  # Neither other videos nor other classes are hit.
+  elsewhere = tal.Segments.of([('w', 'c', 0, 10, 0.9), ('v', 'd', 0, 10, 0.8)])
+  whole = tal.Segments.of([('v', 'c', 0, 10, 1.0)])
+  assert tal.evaluate(whole, elsewhere).average == 0.0
+
+
 def test_temporal_iou_by_hand():
   others = np.array([[0.0, 2.0], [1.0, 3.0], [4.0, 5.0], [0.0, 0.0]])
   iou = tal.temporal_iou(np.array([0.0, 2.0]), others)

@@ -37,6 +37,32 @@ def test_golden_curves_of_every_sequence():
   np.testing.assert_allclose(tracking.IOU_THRESHOLDS, arrays['thresholds/iou'])
 
 
+def test_one_sequence_by_hand():
+  truth = np.array([[10.0, 10, 20, 20]] * 4)
+  # The first box is given; then half a box to the right, 15 pixels, and none at all.
+  boxes = truth + np.array([[90.0], [10], [15], [200]]) * [1, 0, 0, 0]
+  tracked = tracking.evaluate(boxes, truth)
+  # Overlaps 1, 1/3, 1/7 and 0, against 0, .05, .1, .15 and so on.
+  shares = np.array([3, 3, 3, 2, 2, 2, 2, *[1] * 13, 0]) / 4
+  np.testing.assert_allclose(tracked.success, shares)
+  assert tracked.success_score == pytest.approx(shares.mean())
+  assert tracked.success_rate == 0.25
+  off = np.arange(51)
+  expected = (1 + (off >= 10).astype(float) + (off >= 15)) / 4
+  np.testing.assert_allclose(tracked.precision, expected)
+  assert tracked.precision_score == 0.75
+  perfect = tracking.evaluate(truth, truth)
+  whole = tracking.average([tracked, perfect])
+  assert whole.precision_score == (0.75 + 1) / 2
+  np.testing.assert_allclose(whole.success, (shares + perfect.success) / 2)
+  assert boxes[0, 0] == 100  # What was given stays as it is.
+
+
+def test_centres_are_those_of_pixels():
+  boxes, others = np.array([[10.0, 10, 21, 11]]), np.array([[10.0, 10, 11, 11]])
+  assert tracking.center_errors(boxes, others).tolist() == [5.0]
+
+
 def test_a_perfect_tracker_and_a_lost_one():
   boxes = np.array([[10.0, 20, 30, 40]] * 50) + np.arange(50)[:, None] * [1, 1, 0, 0]
   perfect = tracking.evaluate(boxes, boxes)

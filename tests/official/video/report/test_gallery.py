@@ -60,3 +60,15 @@ def test_gallery_marks_right_and_wrong():
   ]
   assert decode(row.neighbors[1].image).mean() == pytest.approx(120, abs=2)
   assert row.neighbors[0].similarity == pytest.approx(1 / np.sqrt(1.01))
+
+
+def test_neighbours_are_those_of_the_query_that_is_shown():
+  features = np.eye(3)
+  rows = gallery.build_gallery(
+    [grey_clip(10), grey_clip(90), grey_clip(170)], features, np.array([1, 1, 0]),
+    [grey_clip(0)] * 3, features, np.array([1, 1, 0]),
+    ['run', 'jump'], rows=2, k=1, gallery_names=['a', 'b', 'c'],
+  )  # fmt: skip
+  # The first of class 0 is the third query, whose nearest is the third clip.
+  assert [row.neighbors[0].name for row in rows] == ['c', 'a']
+  assert [round(decode(row.query.image).mean(), -1) for row in rows] == [170, 10]

@@ -170,6 +170,16 @@ def test_hostile_names_are_text(page):
   assert names[1] == html.escape(HOSTILE)
 
 
+def test_nothing_in_the_figures_ends_their_script():
+  safe = report_html._script_safe(json.dumps({'name': HOSTILE}))
+  assert not set(safe) & set('<>&')
+  assert json.loads(safe) == {'name': HOSTILE}
+  panel = plots.Panel('', {'a': ([1, 2], [3.0, 4.0])}, {'<b>': 1.0})
+  page = Page(report_html.render(report_html.Report('Test data', panels=[panel])))
+  figures = next(t for t in page.texts['script'] if t.startswith('{"panel-0"'))
+  assert '<' not in figures and '\\u003cextra\\u003e' in figures
+
+
 def test_write_replaces_the_file_whole(tmp_path):
   path = tmp_path / 'new folder' / 'report.html'
   report_html.write_report(path, report_html.Report('first'))

@@ -43,6 +43,20 @@ def test_confusion_colours_by_row_and_writes_counts():
     plots.confusion_figure(plots.Confusion(matrix, ['a', 'b', 'c']))
 
 
+def test_confusion_axes_are_named_and_begin_at_the_top():
+  matrix = np.array([[3, 1], [2, 0]])
+  figure = plots.confusion_figure(plots.Confusion(matrix, ['run', 'jump']))
+  assert figure.layout.xaxis.title.text == 'predicted'
+  assert figure.layout.yaxis.title.text == 'label'
+  assert figure.layout.yaxis.autorange == 'reversed'
+  (trace,) = figure.data
+  # A row of z is a label: of 'run' three quarters are right, and 'run, jump' is the pair
+  # of label and prediction that the pointer shows.
+  assert np.asarray(trace.z)[0].tolist() == [75, 25]
+  assert '%{customdata[0]} predicted as %{customdata[1]}' in trace.hovertemplate
+  assert trace.customdata[1][0] == ['jump', 'run']
+
+
 def test_map_has_one_trace_a_class():
   points = np.arange(8.0).reshape(4, 2)
   embedding = plots.EmbeddingMap(points, [0, 11, 0, 11], ['a'] * 11 + ['b'])

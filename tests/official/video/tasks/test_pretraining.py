@@ -1,0 +1,123 @@
+"""What pretraining makes of a model's outputs, told by models that only calculate."""
+
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from official.video.losses import info_nce
+from official.video.settings import experiment
+from tests import clips, tiny
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('records')
+  return [clips.write_split(folder, 'train', [0, 1, 2, 0]) for _ in range(2)]
+
+
+@pytest.fixture
+def task(data):
+  return experiment.build_task(tiny.load('cvrl_pretrain_tiny', *data))
+
+
+def outputs_of(views, labels=(0, 1, 2, 0), feature=None):
+  """What validation keeps of four clips, given embeddings `[4, 2, D]`."""
+  return {
+    'embedding': np.asarray(views, np.float32),
+    'feature': np.eye(4, dtype=np.float32) if feature is None else feature,
+    'label': np.array(labels),
+    'record': np.arange(4),
+  }
+
+
+def test_validation_contrasts_a_view_with_the_other(task):
+  # Of each clip the second view is the first of the next clip: no positive is nearest.
+  first = np.eye(4)
+  scores = task.score(outputs_of(np.stack([first, first[[1, 2, 3, 0]]], 1)))
+  assert scores['contrastive_top1'] == 0.0
+  assert scores['positive_similarity'] == 0.0
+  # A row: its positive and four others at e^0, one at e^10 (of seven candidates six).
+  expected = 2 * np.log(np.exp(1 / 0.1) + 6)
+  assert task.temperature == 0.1
+  assert scores['contrastive_loss'] == pytest.approx(expected, rel=1e-5)
+  assert scores['loss'] == scores['contrastive_loss']
+
+
+def test_validation_is_contrasted_in_batches_of_trainings_size(task):
+  views = np.random.default_rng(0).normal(size=(4, 2, 3)).astype(np.float32)
+  task.task_config.train_data.global_batch_size = 2
+  task.task_config.losses.temperature = 0.5
+  halves = [info_nce.info_nce(*np.moveaxis(views[i : i + 2], 1, 0), 0.5) for i in (0, 2)]
+  scores = task.score(outputs_of(views))
+  assert scores['contrastive_loss'] == pytest.approx(
+    np.mean([float(half.loss) for half in halves]), rel=1e-5
+  )
+  task.task_config.train_data.global_batch_size = 8  # More than there are.
+  whole = info_nce.info_nce(*np.moveaxis(views, 1, 0), 0.5)
+  assert task.score(outputs_of(views))['contrastive_loss'] == pytest.approx(
+    float(whole.loss), rel=1e-5
+  )
+
+
+def test_training_contrasts_as_validation_does(task):
+  views = tf.random.stateless_normal([4, 2, 3], [1, 2])
+  scalars = task.compute_loss({'embedding': views}, {})
+  expected = info_nce.info_nce(views[:, 0], views[:, 1], task.temperature)
+  assert float(scalars['loss']) == pytest.approx(float(expected.loss), rel=1e-6)
+  scores = task.score(outputs_of(views))
+  for name in info_nce.SCALARS:
+    assert scores[name] == pytest.approx(float(scalars[name]), rel=1e-5), name
+
+
+def test_online_knn_takes_its_k_and_temperature(task):
+  angles = np.deg2rad([0, 10, 40, 50])
+  feature = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
+  outputs = outputs_of(np.ones([4, 2, 3]), (0, 0, 1, 0), feature)
+  online = task.task_config.online_knn
+
+  def accuracy(k, temperature):
+    online.k, online.temperature = k, temperature
+    return task.score(outputs)['knn_accuracy']
+
+  # The nearest of the last one is of the other class, as is that of the third.
+  assert accuracy(1, 0.07) == 0.5
+  assert accuracy(3, 0.01) == 0.5
+  assert accuracy(3, 10.0) == 0.75  # All vote alike: two of three are of class 0.
+
+
+def test_knn_is_left_out_without_labels(task):
+  assert 'knn_accuracy' not in task.score(outputs_of(np.ones([4, 2, 3]), [-1] * 4))
+
+
+def test_collapse_is_measured_on_the_feature(task):
+  flat = np.ones((4, 4), np.float32)
+  scores = task.score(
+    outputs_of(np.random.default_rng(0).normal(size=(4, 2, 3)), feature=flat)
+  )
+  assert scores['effective_rank'] == pytest.approx(1)
+  assert (scores['evaluated'], scores['expected']) == (4, 4)
+
+
+@pytest.mark.parametrize('zero_centering', [True, False])
+def test_each_view_has_its_embedding_and_the_plain_one_the_feature(task, zero_centering):
+  """A model that gives back the mean pixel tells which view went where."""
+  task.task_config.zero_centering = zero_centering
+  seen = []
+
+  def mean(clips, training=False):
+    seen.append(training)
+    pixel = tf.reduce_mean(clips, [1, 2, 3])
+    return {'output': pixel, 'feature': pixel}
+
+  model = types.SimpleNamespace(encode=mean)
+  levels = np.array([[0, 51], [102, 153], [204, 255]], np.uint8)
+  views = np.broadcast_to(levels[:, :, None, None, None, None], (3, 2, 2, 4, 4, 3))
+  inputs = {'views': tf.constant(views), 'test_views': tf.constant(views[:, 1:])}
+  expected = levels / 255 * 2 - 1 if zero_centering else levels / 255
+  embedding = task.forward(inputs, mean, True)['embedding']
+  np.testing.assert_allclose(embedding[..., 0], expected, atol=1e-6)
+  feature = task.feature(inputs, model)
+  np.testing.assert_allclose(feature[:, 0], expected[:, 1], atol=1e-6)
+  assert seen == [True, False]
