@@ -115,8 +115,8 @@ class VideoFiles:
         begun[first].append(path)
     if not begun:
       return None
-    path = self._nearest(begun[max(begun)], folders)
-    return (path, max(begun)) if path else None
+    nearest = self._nearest(begun[max(begun)], folders)
+    return (nearest, max(begun)) if nearest else None
 
 
 class ListedFiles:

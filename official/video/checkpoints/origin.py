@@ -217,7 +217,7 @@ def _backbone_differences(mine, theirs) -> Iterator[tuple[str, Any, Any, bool]]:
       return
   told = _TOLD
   if max(their_net.get('spatial_dilations', (1,))) > 1:
-    their_net = {_FIRST: True} | their_net  # So before there was the field.
+    their_net = {_FIRST: True, **their_net}  # So before there was the field.
     told -= {_FIRST}
   path = f'task.model.backbone.{my_kind}'
   common = my_net.keys() & their_net.keys() - _FREE
