@@ -88,6 +88,7 @@ def run(
     tf.config.experimental.enable_op_determinism()
   strategy = strategy or command_line.strategy_of(params)
   check_replicas(params, strategy)
+  check_compilation(params, strategy)
   task = experiment.build_task(params, model_dir)
   task.check_data('train' in mode)
   runner = trainer.ExperimentRunner(
@@ -99,6 +100,16 @@ def run(
     deterministic=deterministic,
   )
   return runner, runner.run()
+
+
+def check_compilation(params, strategy) -> None:
+  """Raises `UserError` where a step can't be compiled with XLA."""
+  replicas = strategy.num_replicas_in_sync
+  if params.runtime.enable_xla and replicas > 1 and params.runtime.tpu is None:
+    raise UserError(
+      f'runtime.enable_xla true on {replicas} replicas: TensorFlow compiles the step of one '
+      'device only, or of TPUs; set it to false, or runtime.num_gpus to 1'
+    )
 
 
 def _profile_input(params) -> None:

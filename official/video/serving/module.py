@@ -1,6 +1,7 @@
 """SavedModel signatures: uint8 clips, JPEG frames, records and regions to features."""
 
 import dataclasses
+import sys
 
 import tensorflow as tf
 
@@ -56,8 +57,29 @@ class EncoderModule(tf.Module):
     return result | {'feature': encoded['feature']}
 
   def clips(self, clips: tf.Tensor) -> dict[str, tf.Tensor]:
-    """[B, T, H, W, 3] uint8 clips of any length and size."""
+    """[B, T, H, W, 3] uint8 clips; those of another size than the model's are told."""
+    # The signature's spec alone does not keep a runtime from passing other ranks on.
+    clips = tf.ensure_shape(clips, [None, None, None, None, 3])
+    with tf.control_dependencies([self._told(tf.shape(clips)[1:4])]):
+      clips = tf.identity(clips)
     return self._encode(clips)
+
+  def _told(self, size: tf.Tensor) -> tf.Tensor:
+    """Prints a warning to stderr where clips are not of the model's size."""
+    own = list(self._config.feature_shape[:3])
+
+    def tell() -> tf.Tensor:
+      told = tf.print(
+        'warning: clips of',
+        size,
+        f'frames, rows and columns; the model was tested on {own}: resize them, or take '
+        'its features for what they are',
+        output_stream=sys.stderr,
+      )
+      with tf.control_dependencies([told]):
+        return tf.constant(True)
+
+    return tf.cond(tf.reduce_all(size == own), lambda: tf.constant(False), tell)
 
   def regions(self, clips: tf.Tensor, boxes: tf.Tensor) -> dict[str, tf.Tensor]:
     """Features of regions of [B, T, H, W, 3] uint8 clips of the model's size.
@@ -70,6 +92,8 @@ class EncoderModule(tf.Module):
     Returns:
       'region' [B, N, C], 'feature' [B, C], and what the method adds for each region.
     """
+    clips = tf.ensure_shape(clips, [None, *self._config.feature_shape])
+    boxes = tf.ensure_shape(boxes, [None, None, 4])
     clips = normalization.normalize(clips, self._zero_centering)
     outputs = self._model.encode_regions(clips, boxes)
     maps = self._model.backbone.output_specs
@@ -78,6 +102,7 @@ class EncoderModule(tf.Module):
   def jpeg_frames(self, frames: tf.Tensor) -> dict[str, tf.Tensor]:
     """[B, T] JPEG frames: the centre crop of each, resized to the model's size."""
     _, height, width, _ = self._config.feature_shape
+    frames = tf.ensure_shape(frames, [None, None])
 
     def decode(clip: tf.Tensor) -> tf.Tensor:
       window = geometric.test_windows(
@@ -94,6 +119,7 @@ class EncoderModule(tf.Module):
     Endpoints keep the views: [B, views, T', H', W', C].
     """
     config = self._config
+    serialized = tf.ensure_shape(serialized, [None])
     num_clips = max(1, config.num_test_clips)
     shape = [num_clips * config.num_test_crops, *config.feature_shape]
 

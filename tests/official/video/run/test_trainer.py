@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+from official.video import train
 from official.video.errors import UserError
 from official.video.run import journal, run_folder, trainer
 from official.video.settings import command_line, experiment
@@ -273,3 +274,11 @@ def test_a_journal_holds_each_report_once(tmp_path):
   book.truncate(3)
   assert book.has('train', 2) and not book.has('train', 4)
   assert len(path.read_text().splitlines()) == 1
+
+
+def test_xla_on_several_replicas_is_refused_before_any_work(data, tmp_path, mirrored):
+  params = tiny.load('cvrl_pretrain_tiny', *data)
+  params.runtime.enable_xla = True
+  with pytest.raises(UserError, match=r'runtime\.enable_xla true on 2 replicas'):
+    train.run(params, str(tmp_path / 'run'), strategy=mirrored(2))
+  assert not (tmp_path / 'run').exists()

@@ -116,9 +116,50 @@ def test_any_batch_size_gives_the_same_rows(exported):
       np.testing.assert_allclose(value, whole[name][:size], rtol=1e-4, atol=1e-5)
 
 
-def test_other_clip_lengths_and_sizes_are_taken(exported):
+def test_other_clip_lengths_and_sizes_are_taken_aloud(exported, capfd):
+  signature(exported[2], 'clips', clips=random_clips(1))
+  assert 'warning' not in capfd.readouterr().err
   outputs = signature(exported[2], 'clips', clips=random_clips(1, (6, 40, 48, 3)))
   assert outputs['feature'].shape == (1, 64)
+  told = capfd.readouterr().err
+  assert 'warning: clips of [6 40 48] frames, rows and columns' in told
+  assert 'the model was tested on [4, 32, 32]' in told
+
+
+HOSTILE = """
+import sys
+import numpy as np
+import tensorflow as tf
+
+calls = {
+  'clips': [dict(clips=np.zeros(shape, np.uint8)) for shape in
+            [(4, 32, 32, 3), (32, 32, 3), (1, 1, 4, 32, 32, 3), (1, 4, 32, 32, 1), ()]],
+  'regions': [dict(clips=np.zeros(shape, np.uint8), boxes=np.zeros(boxes, np.float32))
+              for shape, boxes in [((4, 32, 32, 3), (1, 1, 4)), ((1, 4, 32, 32, 3), (1, 4)),
+                                   ((1, 4, 30, 32, 3), (1, 1, 4))]],
+  'jpeg_frames': [dict(frames=np.array([b'x'] * 4)), dict(frames=np.array([[[b'x']]]))],
+  'records': [dict(serialized=np.array(b'x')), dict(serialized=np.array([[b'x']]))],
+}
+loaded = tf.saved_model.load(sys.argv[1])
+for name, arguments in calls.items():
+  for number, given in enumerate(arguments):
+    try:
+      loaded.signatures[name](**{k: tf.constant(v) for k, v in given.items()})
+      print(name, number, 'answered')
+    except (tf.errors.InvalidArgumentError, ValueError, TypeError) as error:
+      print(name, number, 'refused')
+print('alive')
+"""
+
+
+def test_calls_of_other_ranks_are_refused(exported):
+  """In a process of its own, which such a call may end."""
+  result = subprocess.run(
+    [sys.executable, '-c', HOSTILE, str(exported[2])], capture_output=True, text=True
+  )
+  lines = result.stdout.splitlines()
+  assert lines[-1:] == ['alive'], result.stderr[-2000:]
+  assert len(lines) == 13 and not [line for line in lines if 'answered' in line], lines
 
 
 def test_tensorflow_alone_runs_the_model(exported, tmp_path):
