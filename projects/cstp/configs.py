@@ -108,6 +108,8 @@ PRETRAIN_EPOCHS, FINETUNE_EPOCHS = 300, 100
 CLIP_SHAPE = (16, 112, 112, 3)
 AREA_RANGE, ASPECT_RANGE = (0.2, 1.0), (3 / 4, 4 / 3)
 SHORT_SIDE = 128
+# The published code scales with PIL.
+RESIZE = 'bicubic_antialias'
 # The longest test video of UCF101, of 1776 frames, has 30 clips.
 TEST_CLIP_STEP, MOST_TEST_CLIPS = 60, 30
 
@@ -144,6 +146,7 @@ def views(batch: int, training: bool) -> data.DataConfig:
     global_batch_size=batch,
     is_training=training,
     feature_shape=CLIP_SHAPE,
+    resize=RESIZE,
     temporal_stride=1,
     num_views=2,
     views='pretext',
@@ -208,6 +211,7 @@ def finetune(published: Finetuning, epochs: int, batch: int = 60) -> cfg.Experim
       train_data=data.DataConfig(
         global_batch_size=batch,
         feature_shape=CLIP_SHAPE,
+        resize=RESIZE,
         temporal_stride=4,
         num_views=1,
         sampler=data.Sampler(name='fitting_or_repeated'),
@@ -222,6 +226,7 @@ def finetune(published: Finetuning, epochs: int, batch: int = 60) -> cfg.Experim
         global_batch_size=batch,
         is_training=False,
         feature_shape=CLIP_SHAPE,
+        resize=RESIZE,
         temporal_stride=4,
         num_test_clips=MOST_TEST_CLIPS,
         test_clip_step=TEST_CLIP_STEP,

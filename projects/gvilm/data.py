@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 
 from official.video import draws
-from official.video.augment import geometric
-from official.video.data import decoding, records, samplers, views
+from official.video.data import records, samplers, views
 from official.video.errors import UserError
 
 from . import configs
@@ -174,17 +173,11 @@ def uniform_views(
   config: configs.CaptionedData, frames: tf.Tensor, clip: tf.Tensor
 ) -> tf.Tensor:
   """Crops `[C, T, H, W, 3]` uint8 of a test clip of evenly spread frames."""
-  num_steps, height, width, _ = config.feature_shape
+  num_steps = config.feature_shape[0]
   indices = samplers.uniform_indices(
     tf.size(frames), num_steps, max(1, config.num_test_clips)
   )
-  windows = geometric.test_windows(
-    *decoding.frame_size(frames),
-    (height, width),
-    config.num_test_crops,
-    config.min_image_size,
-  )
-  return decoding.decode_crops(tf.gather(frames, indices[clip]), windows, (height, width))
+  return views.test_crops(tf.gather(frames, indices[clip]), config)
 
 
 def _captions(clip: Mapping[str, tf.Tensor]) -> tf.Tensor:

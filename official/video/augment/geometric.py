@@ -1,9 +1,12 @@
 """Crop windows and boxes.
 
 A window is int32 [4]: top, left, height and width in pixels of the stored frame. Crops
-are drawn as windows and cut while decoding, so a frame is resampled once.
+are drawn as windows and cut while decoding, so a frame is resampled once. A window of
+float32 is one of the frame as scaled in whole, in pixels of the stored one; see
+`official.video.data.decoding.decode_clip`.
 """
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import tensorflow as tf
@@ -47,6 +50,43 @@ def random_resized_crop_window(
   return tf.cast(tf.concat([begin[:2], size[:2]], 0), tf.int32)
 
 
+def random_short_side_window(
+  key: tf.Tensor,
+  height: Scalar,
+  width: Scalar,
+  size: tuple[int, int],
+  short_side_range: Sequence[int],
+) -> tf.Tensor:
+  """Draws a window that shows objects in their own aspect.
+
+  It shows what a crop of `size`, anywhere in it, shows of the frame whose short side was
+  scaled to so many pixels; of one that is too small for the crop, the largest that fits.
+
+  Args:
+    key: key of the view.
+    height: of the frame, in pixels.
+    width: of the frame, in pixels.
+    size: height and width of the view.
+    short_side_range: least and greatest short side, in pixels.
+
+  Returns:
+    int32 [4] window.
+
+  Source: the spatial jitter of PySlowFast, arXiv 1812.03982.
+  """
+  frame = tf.cast(tf.stack([height, width]), tf.float32)
+  view = tf.constant(size, tf.float32)
+  low, high = (float(side) for side in short_side_range)
+  short = tf.round(draws.uniform(key, 'short_side', (), low, high))
+  scale = tf.minimum(tf.reduce_min(frame) / short, tf.reduce_min(frame / view))
+  window = tf.cast(tf.maximum(tf.round(view * scale), 1.0), tf.int32)
+  room = tf.cast(frame, tf.int32) - window
+  begin = [
+    draws.integer(key, name, room[i] + 1) for i, name in enumerate(('top', 'left'))
+  ]
+  return tf.concat([tf.stack(begin), window], 0)
+
+
 def center_crop_window(height: Scalar, width: Scalar, size: tuple[int, int]) -> tf.Tensor:
   """The largest central window with the shape of `size` (height, width), int32 [4]."""
   return test_windows(height, width, size, 1)[0]
@@ -79,24 +119,79 @@ def test_windows(
   Raises:
     UserError: another number of crops.
   """
-  if num_crops not in (1, 3):
-    raise UserError(f'num_test_crops {num_crops}: expected 1 or 3')
   frame = tf.cast(tf.stack([height, width]), tf.float32)
   crop = tf.constant(size, tf.float32)
   scale = tf.reduce_min(frame / crop)
   if min_image_size:
     scale = tf.minimum(scale, tf.reduce_min(frame) / min_image_size)
   window = tf.round(crop * scale)
-  room = frame - window
-  places = tf.constant([0.5] if num_crops == 1 else [0.0, 0.5, 1.0])[:, None]
-  along = tf.one_hot(tf.argmax(frame), 2)
-  share = places * along + 0.5 * (1 - along)
-  offset = tf.floor(share * room + 0.5)
+  offset = tf.floor(_shares(frame, num_crops) * (frame - window) + 0.5)
   windows = tf.concat([offset, tf.broadcast_to(window, [num_crops, 2])], 1)
   return tf.cast(windows, tf.int32)
 
 
 test_windows.__test__ = False  # type: ignore[attr-defined]  # not a test, to pytest
+
+
+def _shares(frame: tf.Tensor, num_crops: int) -> tf.Tensor:
+  """Shares of the room about a test crop that come before it, float32 [num_crops, 2].
+
+  Raises:
+    UserError: neither 1 nor 3 crops.
+  """
+  if num_crops not in (1, 3):
+    raise UserError(f'num_test_crops {num_crops}: expected 1 or 3')
+  places = tf.constant([0.5] if num_crops == 1 else [0.0, 0.5, 1.0])[:, None]
+  along = tf.one_hot(tf.argmax(frame), 2)
+  return places * along + 0.5 * (1 - along)
+
+
+def scaled_test_windows(
+  height: Scalar,
+  width: Scalar,
+  size: tuple[int, int],
+  num_crops: int = 1,
+  min_image_size: int = 0,
+) -> tf.Tensor:
+  """As `test_windows`, float32: exactly the crops of the frame as torchvision scales it.
+
+  That is to whole pixels, the longer side cut down to one, and from a whole pixel on.
+  """
+  frame, crop = tf.stack([height, width]), tf.constant(size)
+  covering = tf.reduce_max(crop[:, None] * frame[None] // frame[:, None], 0)
+  scaled = min_image_size * frame // tf.reduce_min(frame)
+  scaled = tf.where(tf.reduce_all(scaled >= crop), scaled, covering)
+  room = tf.cast(scaled - crop, tf.float32)
+  # Like Python's, this rounds halves to even.
+  offset = tf.round(_shares(tf.cast(frame, tf.float32), num_crops) * room)
+  step = tf.cast(frame, tf.float32) / tf.cast(scaled, tf.float32)
+  window = tf.broadcast_to(tf.cast(crop, tf.float32) * step, [num_crops, 2])
+  return tf.concat([offset * step, window], 1)
+
+
+def whole_frame_window(
+  height: Scalar, width: Scalar, size: tuple[int, int], min_image_size: int = 0
+) -> tf.Tensor:
+  """The window that shows the whole frame in its own aspect, in the middle of a view.
+
+  Args:
+    height: of the frame, in pixels.
+    width: of the frame, in pixels.
+    size: height and width of the view.
+    min_image_size: short side of the frame in the view, in pixels; less where the view
+      is too small for the longer side; 0 for as large as fits.
+
+  Returns:
+    float32 [4] window, of which a part lies outside of the frame.
+  """
+  frame = tf.cast(tf.stack([height, width]), tf.float32)
+  view = tf.constant(size, tf.float32)
+  scale = tf.reduce_min(view / frame)
+  if min_image_size:
+    scale = tf.minimum(scale, min_image_size / tf.reduce_min(frame))
+  scaled = tf.clip_by_value(tf.round(frame * scale), 1.0, view)
+  step = frame / scaled
+  return tf.concat([-tf.floor((view - scaled) / 2) * step, view * step], 0)
 
 
 def transform_boxes(
@@ -109,7 +204,7 @@ def transform_boxes(
 
   Args:
     boxes: float32 [..., 4], top, left, bottom, right as shares of the frame.
-    window: int32 [4] crop window in pixels.
+    window: int32 or float32 [4] crop window in pixels.
     frame_size: height and width of the frame in pixels.
     flip: whether the crop is mirrored.
 

@@ -36,12 +36,16 @@ class Augmentation(hyperparams.Config):
       numbers inside a policy are gin-configurable.
     area_range: share of the frame's area that a crop takes.
     aspect_range: width over height of a crop.
+    short_side_range: instead of both, the least and the greatest short side in pixels that
+      the frame is scaled to, uniformly drawn, before the view is cut from it: objects keep
+      their aspect. Empty for crops by area and aspect.
     flip_probability: of the horizontal flip.
   """
 
   policy: str = 'cvrl'
   area_range: tuple[float, float] = (0.3, 1.0)
   aspect_range: tuple[float, float] = (0.5, 2.0)
+  short_side_range: tuple[int, ...] = ()
   flip_probability: float = 0.5
 
 
@@ -94,6 +98,11 @@ class DataConfig(hyperparams.Config):
     num_test_crops: test crops a clip: 1 (centre) or 3 (along the longer side).
     min_image_size: short side in pixels that the test crops are cut from; 0 means the
       crop takes the whole short side.
+    whole_frame: the one test crop shows the whole frame, as wide as it is high there, in
+      the middle of a black view: scaled to the short side of `min_image_size`, or to less
+      where the view is too small for that; with 0, as large as fits.
+    resize: the filter that frames are scaled with, in training and test: 'bilinear'
+      (without antialiasing), 'bilinear_antialias' or 'bicubic_antialias' (PIL's filters).
     label_fraction: share of each class's records that is used, the same ones for a seed.
     seed: of the order and of every draw.
     prefetch_buffer_size: batches prepared ahead; None lets tf.data choose.
@@ -128,6 +137,8 @@ class DataConfig(hyperparams.Config):
   test_clip_step: int = 0
   num_test_crops: int = 1
   min_image_size: int = 0
+  whole_frame: bool = False
+  resize: str = 'bilinear'
   label_fraction: float = 1.0
   seed: int = 0
   prefetch_buffer_size: int | None = None

@@ -5,6 +5,7 @@ video have one size.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -12,6 +13,28 @@ import tensorflow as tf
 MAX_PIXELS = 1 << 26
 
 _PNG_SIGNATURE = b'\x89PNG'
+
+
+class Filter(NamedTuple):
+  """How pixels are interpolated.
+
+  Attributes:
+    kernel: as `tf.raw_ops.ScaleAndTranslate` names it.
+    antialias: whether the kernel is as wide as a pixel of a smaller result.
+    support: pixels of the larger grid that the kernel reaches to either side.
+  """
+
+  kernel: str
+  antialias: bool
+  support: int
+
+
+# By the name in `DataConfig.resize`. The last two are PIL's filters BILINEAR and BICUBIC.
+FILTERS = {
+  'bilinear': Filter('triangle', False, 1),
+  'bilinear_antialias': Filter('triangle', True, 1),
+  'bicubic_antialias': Filter('keyscubic', True, 2),
+}
 
 
 def frame_size(frames: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -81,17 +104,21 @@ def decode_clip(
   window: tf.Tensor,
   size: tuple[int, int],
   flip: bool | tf.Tensor = False,
+  resize: str = 'bilinear',
 ) -> tf.Tensor:
   """Decodes one crop of a clip.
 
-  Resizing is bilinear with half-pixel centres and without antialiasing, the default of
-  `tf.image.resize`, applied to the crop alone; its result is rounded.
+  A window of integers is cut out and then resized, so nothing outside of it is seen. A
+  window of floats is cut out of the frame as resized in whole: the filter sees beyond the
+  window, and what of it lies outside of the frame is black. Pixel centres are at halves;
+  results are rounded.
 
   Args:
     frames: [T] JPEG or PNG strings, or uint8 [T, H, W, 3].
-    window: int32 [4]: top, left, height, width of the crop in pixels.
+    window: int32 or float32 [4]: top, left, height, width of the crop in pixels.
     size: height and width of the result.
     flip: mirror left and right.
+    resize: name in `FILTERS`; the first is the default of `tf.image.resize`.
 
   Returns:
     uint8 [T, *size, 3].
@@ -100,7 +127,7 @@ def decode_clip(
     tf.errors.InvalidArgumentError: a frame is neither JPEG nor PNG, is cut off, has more
       than `MAX_PIXELS` pixels, or another size than the first frame.
   """
-  return decode_crops(frames, window[None], size, flip)[0]
+  return decode_crops(frames, window[None], size, flip, resize)[0]
 
 
 def decode_crops(
@@ -108,14 +135,16 @@ def decode_crops(
   windows: tf.Tensor,
   size: tuple[int, int],
   flip: bool | tf.Tensor = False,
+  resize: str = 'bilinear',
 ) -> tf.Tensor:
   """Decodes several crops of a clip, each frame once; see `decode_clip`.
 
   Args:
     frames: [T] JPEG or PNG strings, or uint8 [T, H, W, 3].
-    windows: int32 [C, 4], C known statically.
+    windows: int32 or float32 [C, 4], C known statically.
     size: height and width of the result.
     flip: mirror left and right; bool scalar, or [C] for each crop.
+    resize: name in `FILTERS`.
 
   Returns:
     uint8 [C, T, *size, 3].
@@ -128,57 +157,64 @@ def decode_crops(
     tf.broadcast_to(windows, [number, count, 4]),
     size,
     tf.broadcast_to(flips, [number, count]),
+    resize,
   )
 
 
 def decode_each(
-  frames: tf.Tensor, windows: tf.Tensor, size: tuple[int, int], flips: tf.Tensor
+  frames: tf.Tensor,
+  windows: tf.Tensor,
+  size: tuple[int, int],
+  flips: tf.Tensor,
+  resize: str = 'bilinear',
 ) -> tf.Tensor:
   """Decodes several crops of each frame, all of one video; see `decode_clip`.
 
   Args:
     frames: [N] JPEG or PNG strings, or uint8 [N, H, W, 3].
-    windows: int32 [N, C, 4], C known statically.
+    windows: int32 or float32 [N, C, 4], C known statically.
     size: height and width of the result.
     flips: bool [N, C], mirror left and right.
+    resize: name in `FILTERS`.
 
   Returns:
     uint8 [C, N, *size, 3].
   """
+  if not windows.dtype.is_integer:
+    windows = tf.cast(windows, tf.float32)
+  make = _Crops(size, FILTERS[resize])
   if frames.dtype == tf.string:
     crops = tf.cond(
       _is_png(frames[0]),
-      lambda: _crops_of_pngs(frames, windows, size, flips),
-      lambda: _crops_of_jpegs(frames, windows, size, flips),
+      lambda: _crops_of_pngs(frames, windows, flips, make),
+      lambda: _crops_of_jpegs(frames, windows, flips, make),
     )
   else:
-    crops = _crops((frames,), lambda frame: frame, windows, size, flips)
+    crops = make((frames,), lambda frame: frame, windows, flips)
   return tf.ensure_shape(tf.stack(crops), [windows.shape[1], frames.shape[0], *size, 3])
 
 
 def _crops_of_pngs(
-  frames: tf.Tensor, windows: tf.Tensor, size: tuple[int, int], flips: tf.Tensor
+  frames: tf.Tensor, windows: tf.Tensor, flips: tf.Tensor, make: '_Crops'
 ) -> list[tf.Tensor]:
   def decode(encoded: tf.Tensor) -> tf.Tensor:
     return tf.io.decode_png(encoded, channels=3)
 
-  frames = _checked(frames, 'PNG', _png_sizes(frames))
-  return _crops((frames,), decode, windows, size, flips)
+  return make((_checked(frames, 'PNG', _png_sizes(frames)),), decode, windows, flips)
 
 
 def _crops_of_jpegs(
-  frames: tf.Tensor, windows: tf.Tensor, size: tuple[int, int], flips: tf.Tensor
+  frames: tf.Tensor, windows: tf.Tensor, flips: tf.Tensor, make: '_Crops'
 ) -> list[tf.Tensor]:
-  """See `_crops`; decodes the part of a frame that holds all windows."""
+  """See `_Crops`; decodes the part of a frame that its windows need."""
   sizes = _jpeg_sizes(frames)
-  begin = tf.reduce_min(windows[..., :2], 1)
-  end = tf.reduce_max(windows[..., :2] + windows[..., 2:], 1)
+  begin, end = make.needed(windows)
   # Decoding a part alone gets the chroma of its outermost columns wrong, so one more
   # column is decoded on either side.
-  begin = tf.maximum(begin - tf.constant([0, 1]), 0)
-  end = tf.minimum(end + tf.constant([0, 1]), sizes[0])
+  begin = tf.clip_by_value(begin - tf.constant([0, 1]), 0, sizes[0] - 1)
+  end = tf.clip_by_value(end + tf.constant([0, 1]), begin + 1, sizes[0])
   parts = tf.concat([begin, end - begin], 1)
-  windows -= tf.pad(begin, [[0, 0], [0, 2]])[:, None]
+  windows -= tf.cast(tf.pad(begin, [[0, 0], [0, 2]])[:, None], windows.dtype)
 
   def decode(encoded: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
     # INTEGER_FAST gives the same pixels as the default, sooner.
@@ -187,36 +223,98 @@ def _crops_of_jpegs(
     )
 
   frames = _checked(frames, 'JPEG', sizes)
-  return _crops((frames, parts), decode, windows, size, flips)
+  return make((frames, parts), decode, windows, flips)
 
 
-def _crops(
-  frames: tuple[tf.Tensor, ...],
-  decode: Callable[..., tf.Tensor],
-  windows: tf.Tensor,
-  size: tuple[int, int],
-  flips: tf.Tensor,
-) -> list[tf.Tensor]:
-  """For each window of a frame, its crop in all frames, uint8 [N, *size, 3].
+class _Crops:
+  """Cuts windows out of frames, resizes and mirrors them.
 
-  `decode` makes pixels of an element of `frames`; windows are relative to these pixels.
+  Args:
+    size: height and width of the result.
+    kind: the filter.
   """
-  count = windows.shape[1]
-  # What doesn't need the pixels is done for all frames at once: so small an operation
-  # costs more to start than to run.
-  begins = tf.pad(windows[..., :2], [[0, 0], [0, 0], [0, 1]])
-  extents = tf.pad(windows[..., 2:], [[0, 0], [0, 0], [0, 1]], constant_values=3)
 
-  def crops_of(elements: tuple) -> list[tf.Tensor]:
-    frame, begins, extents, flips = elements
-    pixels = decode(*frame)
-    return [
-      _mirrored_if(flips[i], _resize(tf.slice(pixels, begins[i], extents[i]), size))
-      for i in range(count)
-    ]
+  def __init__(self, size: tuple[int, int], kind: Filter):
+    self._size, self._filter = size, kind
 
-  specs = [tf.TensorSpec([*size, 3], tf.uint8)] * count
-  return _for_each(crops_of, (frames, begins, extents, flips), specs)
+  def needed(self, windows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Begin and end, int32 [N, 2], of what windows [N, C, 4] need of their frames."""
+    begin, end = windows[..., :2], windows[..., :2] + windows[..., 2:]
+    if not windows.dtype.is_integer:
+      step = windows[..., 2:] / tf.constant(self._size, tf.float32)
+      margin = self._filter.support * tf.maximum(step, 1.0)
+      begin, end = tf.floor(begin - margin), tf.math.ceil(end + margin)
+    begin, end = tf.reduce_min(begin, 1), tf.reduce_max(end, 1)
+    return tf.cast(begin, tf.int32), tf.cast(end, tf.int32)
+
+  def __call__(
+    self,
+    frames: tuple[tf.Tensor, ...],
+    decode: Callable[..., tf.Tensor],
+    windows: tf.Tensor,
+    flips: tf.Tensor,
+  ) -> list[tf.Tensor]:
+    """For each window of a frame, its crop in all frames, uint8 [N, *size, 3].
+
+    `decode` makes pixels of an element of `frames`; windows are relative to these pixels.
+    """
+    count = windows.shape[1]
+    places = self._places(windows)
+    resized = self._cut_and_resized if windows.dtype.is_integer else self._translated
+
+    def crops_of(elements: tuple) -> list[tf.Tensor]:
+      frame, places, flips = elements
+      pixels = decode(*frame)
+      return [
+        _mirrored_if(flips[i], resized(pixels, *(p[i] for p in places)))
+        for i in range(count)
+      ]
+
+    specs = [tf.TensorSpec([*self._size, 3], tf.uint8)] * count
+    return _for_each(crops_of, (frames, places, flips), specs)
+
+  def _places(self, windows: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """What is computed of the windows before there are pixels, for each window of each.
+
+    All at once: so small an operation costs more to start than to run.
+    """
+    begin, extent = windows[..., :2], windows[..., 2:]
+    if windows.dtype.is_integer:
+      return (
+        tf.pad(begin, [[0, 0], [0, 0], [0, 1]]),
+        tf.pad(extent, [[0, 0], [0, 0], [0, 1]], constant_values=3),
+      )
+    scale = tf.constant(self._size, tf.float32) / extent
+    return scale, -begin * scale
+
+  def _cut_and_resized(
+    self, pixels: tf.Tensor, begin: tf.Tensor, extent: tf.Tensor
+  ) -> tf.Tensor:
+    crop = tf.slice(pixels, begin, extent)
+    if self._filter.antialias:
+      scale = tf.constant(self._size, tf.float32) / tf.cast(extent[:2], tf.float32)
+      return self._translated(crop, scale, tf.zeros([2]))
+    # The float kernel takes half the time of the uint8 one, with the same result; and a
+    # third of what `_translated` takes, for which no tap has a fixed place.
+    resized = tf.raw_ops.ResizeBilinear(
+      images=tf.cast(crop, tf.float32)[None], size=self._size, half_pixel_centers=True
+    )
+    return tf.cast(resized[0] + 0.5, tf.uint8)
+
+  def _translated(
+    self, pixels: tf.Tensor, scale: tf.Tensor, translation: tf.Tensor
+  ) -> tf.Tensor:
+    """The view of pixels after scaling and moving; black where there are none."""
+    resized = tf.raw_ops.ScaleAndTranslate(
+      images=tf.cast(pixels, tf.float32)[None],
+      size=self._size,
+      scale=scale,
+      translation=translation,
+      kernel_type=self._filter.kernel,
+      antialias=self._filter.antialias,
+    )
+    # Cubic kernels overshoot.
+    return tf.cast(tf.clip_by_value(resized[0], 0.0, 255.0) + 0.5, tf.uint8)
 
 
 def _for_each(
@@ -226,14 +324,6 @@ def _for_each(
 ) -> list[tf.Tensor]:
   """Stacks what a function makes of each frame."""
   return tf.map_fn(function, frames, fn_output_signature=specs, parallel_iterations=16)
-
-
-def _resize(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-  # The float kernel takes half the time of the uint8 one, with the same result.
-  resized = tf.raw_ops.ResizeBilinear(
-    images=tf.cast(image, tf.float32)[None], size=size, half_pixel_centers=True
-  )
-  return tf.cast(resized[0] + 0.5, tf.uint8)
 
 
 def _mirrored_if(flip: tf.Tensor, image: tf.Tensor) -> tf.Tensor:

@@ -151,6 +151,9 @@ def interval_starts(
   low = tf.minimum(min_gap, total - 1)
   high = total if max_gap is None else tf.minimum(max_gap + 1, total)
   size = tf.cast(total, tf.float64)
+  # The inverse of the CDF makes the gap of a uniform number; one between the CDF's values
+  # at both limits makes a gap between them, with no drawing again. In float64, because
+  # float32 can't tell neighbouring gaps of a long video.
   bounds = gap_cdf(tf.stack([low, high]) / total, form, power)
   u = bounds[0] + (bounds[1] - bounds[0]) * tf.cast(draws.uniform(key, 'gap'), tf.float64)
   gap = tf.cast(tf.floor(size * _inverse_gap_cdf(u, form, power)), tf.int32)

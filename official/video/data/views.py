@@ -61,6 +61,7 @@ class ViewMaker:
     self._config = config
     self._sampler = samplers.build_sampler(config.sampler)
     self._policy = policies.build_policy(config.augmentation.policy)
+    _check_geometry(config)
 
   def frame_indices(self, num_frames: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     """[V, T] int32: which frames the augmented views of a clip take."""
@@ -151,23 +152,28 @@ class ViewMaker:
     self, frames: tf.Tensor, keys: Sequence[tf.Tensor]
   ) -> tuple[tf.Tensor, tf.Tensor]:
     """Crop windows int32 [V, R, 4] and flips bool [V, R], one of each view for each key."""
-    crop = self._config.augmentation
     size = decoding.frame_size(frames)
     view_keys = [
       [draws.fold(key, view) for key in keys] for view in range(self._config.num_views)
     ]
-    windows = [
-      [
-        geometric.random_resized_crop_window(k, *size, crop.area_range, crop.aspect_range)
-        for k in repeats
-      ]
-      for repeats in view_keys
-    ]
+    probability = self._config.augmentation.flip_probability
+    windows = [[self._window(k, *size) for k in repeats] for repeats in view_keys]
     flips = [
-      [draws.bernoulli(k, 'flip', crop.flip_probability) for k in repeats]
-      for repeats in view_keys
+      [draws.bernoulli(k, 'flip', probability) for k in repeats] for repeats in view_keys
     ]
     return tf.convert_to_tensor(windows), tf.convert_to_tensor(flips)
+
+  def _window(self, key: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """Draws the crop of a view."""
+    crop = self._config.augmentation
+    if crop.short_side_range:
+      size = self._config.feature_shape[1:3]
+      return geometric.random_short_side_window(
+        key, height, width, size, crop.short_side_range
+      )
+    return geometric.random_resized_crop_window(
+      key, height, width, crop.area_range, crop.aspect_range
+    )
 
   def decoded(
     self, frames: tf.Tensor, indices: tf.Tensor, windows: tf.Tensor, flips: tf.Tensor
@@ -190,6 +196,7 @@ class ViewMaker:
       tf.repeat(windows, num_steps, 0),
       (height, width),
       tf.repeat(flips, num_steps, 0),
+      self._config.resize,
     )
     return tf.reshape(clips, [windows.shape[1], num_views, num_steps, height, width, 3])
 
@@ -209,7 +216,7 @@ class ViewMaker:
   def test_views(self, frames: tf.Tensor, clip: tf.Tensor) -> tf.Tensor:
     """[F] encoded frames to the crops of one test clip, [C, T, H, W, 3] uint8."""
     config = self._config
-    num_steps, height, width, _ = config.feature_shape
+    num_steps = config.feature_shape[0]
     num_frames = tf.size(frames)
     sizes = num_frames, num_steps, config.temporal_stride
     if config.test_clip_step:
@@ -219,13 +226,63 @@ class ViewMaker:
     else:
       starts = samplers.test_starts(*sizes, config.num_test_clips)
       indices = samplers.clip_indices(starts[clip][None], *sizes[1:], num_frames)[0]
-    windows = geometric.test_windows(
-      *decoding.frame_size(frames),
-      (height, width),
-      config.num_test_crops,
-      config.min_image_size,
+    return test_crops(tf.gather(frames, indices), config)
+
+
+def test_crops(frames: tf.Tensor, config: data_config.DataConfig) -> tf.Tensor:
+  """[T] encoded frames to the crops of a test, [C, T, H, W, 3] uint8."""
+  size = config.feature_shape[1:3]
+  windows = test_windows(*decoding.frame_size(frames), config)
+  return decoding.decode_crops(frames, windows, size, resize=config.resize)
+
+
+test_crops.__test__ = False  # type: ignore[attr-defined]  # not a test, to pytest
+
+
+def test_windows(
+  height: tf.Tensor, width: tf.Tensor, config: data_config.DataConfig
+) -> tf.Tensor:
+  """Windows [C, 4] of the test crops, float32 where more than the crop has to be seen."""
+  size = config.feature_shape[1:3]
+  if config.whole_frame:
+    window = geometric.whole_frame_window(height, width, size, config.min_image_size)
+    return window[None]
+  make = geometric.scaled_test_windows
+  if config.resize == 'bilinear':
+    # As of old: without a wide filter, cutting first loses next to nothing and saves
+    # decoding; published scores were measured so.
+    make = geometric.test_windows
+  return make(height, width, size, config.num_test_crops, config.min_image_size)
+
+
+test_windows.__test__ = False  # type: ignore[attr-defined]
+
+
+def _check_geometry(config: data_config.DataConfig) -> None:
+  """Raises `UserError` where a config's crops contradict each other or can't be."""
+  if config.resize not in decoding.FILTERS:
+    raise UserError(
+      f'resize {config.resize!r}: expected one of {", ".join(decoding.FILTERS)}'
     )
-    return decoding.decode_crops(tf.gather(frames, indices), windows, (height, width))
+  if config.whole_frame and config.num_test_crops != 1:
+    raise UserError(
+      f'whole_frame with num_test_crops {config.num_test_crops}: one crop shows the whole '
+      'frame; set num_test_crops to 1'
+    )
+  crop, default = config.augmentation, data_config.Augmentation()
+  short = tuple(crop.short_side_range)
+  if short and (len(short) != 2 or not 0 < short[0] <= short[1]):
+    raise UserError(
+      f'augmentation.short_side_range {list(short)}: expected the least and the greatest '
+      'short side in pixels, or nothing'
+    )
+  for name in ('area_range', 'aspect_range'):
+    value = getattr(crop, name)
+    if short and tuple(value) != getattr(default, name):
+      raise UserError(
+        f'augmentation.{name} {list(value)} with short_side_range {list(short)}: a crop is '
+        'drawn by one of them; set short_side_range to [] or leave out the other'
+      )
 
 
 # A method that makes its views, and labels with them, in another way adds a subclass of

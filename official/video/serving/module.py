@@ -5,9 +5,9 @@ import sys
 
 import tensorflow as tf
 
-from official.video.augment import geometric, normalization
+from official.video.augment import normalization
 from official.video.configs import data as data_config
-from official.video.data import decoding, reader, views
+from official.video.data import reader, views
 from official.video.models import encoder
 
 # Below it, the logarithm of a float32 probability has no meaning.
@@ -101,17 +101,13 @@ class EncoderModule(tf.Module):
 
   def jpeg_frames(self, frames: tf.Tensor) -> dict[str, tf.Tensor]:
     """[B, T] JPEG frames: the centre crop of each, resized to the model's size."""
-    _, height, width, _ = self._config.feature_shape
     frames = tf.ensure_shape(frames, [None, None])
-
-    def decode(clip: tf.Tensor) -> tf.Tensor:
-      window = geometric.test_windows(
-        *decoding.frame_size(clip), (height, width), 1, self._config.min_image_size
-      )[0]
-      return decoding.decode_clip(clip, window, (height, width), False)
-
-    spec = tf.TensorSpec([None, height, width, 3], tf.uint8)
-    return self._encode(tf.map_fn(decode, frames, fn_output_signature=spec))
+    config = dataclasses.replace(self._config, num_test_crops=1)
+    spec = tf.TensorSpec([None, *config.feature_shape[1:]], tf.uint8)
+    clips = tf.map_fn(
+      lambda clip: views.test_crops(clip, config)[0], frames, fn_output_signature=spec
+    )
+    return self._encode(clips)
 
   def records(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
     """[B] serialized records: all test views of each; scores are means over the views.

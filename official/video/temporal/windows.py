@@ -10,6 +10,7 @@ video. The .npz holds features [V, length, D], names [V], durations [V] in secon
 with segments also give <output>.json, their annotations in ActivityNet's format.
 """
 
+import dataclasses
 import json
 import os
 import sys
@@ -136,7 +137,8 @@ class WindowEncoder:
     """
     import tensorflow as tf
 
-    self._config, self._encoder, self._step, self._length = config, encoder, step, length
+    self._config = dataclasses.replace(config, num_test_crops=1)
+    self._encoder, self._step, self._length = encoder, step, length
     self._decoded = tf.function(self._decode, reduce_retracing=True)
 
   def __call__(self, film: Film) -> np.ndarray:
@@ -164,14 +166,9 @@ class WindowEncoder:
 
   def _decode(self, frames: Any) -> Any:
     """The middle test crop of encoded frames."""
-    from official.video.augment import geometric
-    from official.video.data import decoding
+    from official.video.data import views
 
-    _, height, width, _ = self._config.feature_shape
-    crop = geometric.test_windows(
-      *decoding.frame_size(frames), (height, width), 1, self._config.min_image_size
-    )
-    return decoding.decode_crops(frames, crop, (height, width))[0]
+    return views.test_crops(frames, self._config)[0]
 
 
 def extract(

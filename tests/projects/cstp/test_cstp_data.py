@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
 
@@ -11,6 +12,7 @@ from official.video.configs import data as data_config
 from official.video.data import index, reader, views
 from official.video.errors import UserError
 from official.video.projects.cstp import augment, data
+from official.video.settings import experiment
 from tests import clips, goldens
 
 HEIGHT, WIDTH, FRAMES = 96, 128, 250
@@ -371,3 +373,36 @@ def test_clips_that_fit_lie_anywhere():
     assert (np.diff(made) == 4).all() and made[-1] < 64
     starts.add(int(made[0]))
   assert starts == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize('size', [(240, 320), (256, 341), (181, 300), (320, 240)])
+def test_test_crops_are_those_of_the_published_code(size):
+  """PIL's bicubic to a short side of 128, the longer cut to a whole pixel, the centre."""
+  config = experiment.load('cstp_finetune_ucf101').task.validation_data
+  rng = np.random.default_rng(0)
+  smooth = tf.image.resize(rng.random((1, 24, 32, 3)), size, 'bicubic').numpy()[0]
+  frame = np.clip(255 * smooth + rng.normal(0, 12, smooth.shape), 0, 255).astype(np.uint8)
+  short, crop = 128, 112
+  scaled = [int(short * side / min(size)) for side in size]
+  whole = PIL.Image.fromarray(frame).resize(scaled[::-1], PIL.Image.Resampling.BICUBIC)
+  top, left = (round((side - crop) / 2) for side in scaled)
+  expected = np.asarray(whole)[top : top + crop, left : left + crop].astype(float)
+  found = views.test_crops(tf.constant(frame[None]), config).numpy()[0, 0]
+  difference = np.sqrt(np.mean((found - expected) ** 2))
+  assert difference < 0.6 and np.abs(found - expected).max() <= 3
+  # The filter is what makes it so.
+  plain = views.test_crops(tf.constant(frame[None]), config.replace(resize='bilinear'))
+  assert np.sqrt(np.mean((plain.numpy()[0, 0] - expected) ** 2)) > 3
+
+
+def test_training_crops_are_scaled_as_pil_does():
+  config = experiment.load('cstp_pretrain_kinetics400').task.train_data
+  make = views.build_view_maker(config)
+  frame = np.random.default_rng(1).normal(128, 25, (1, 250, 330, 3)).astype(np.uint8)
+  window = tf.constant([[[20, 30, 200, 220]]])
+  found = make.decoded(
+    tf.constant(frame), tf.zeros([1, 1], tf.int32), window, tf.constant([[False]])
+  )
+  image = PIL.Image.fromarray(frame[0, 20:220, 30:250])
+  expected = np.asarray(image.resize((112, 112), PIL.Image.Resampling.BICUBIC))
+  assert np.abs(found[0, 0, 0].numpy().astype(int) - expected).max() <= 1

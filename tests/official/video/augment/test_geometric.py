@@ -185,3 +185,89 @@ def test_a_box_covers_the_same_pixels_after_crop_and_flip():
   covered = [rows.min(), columns.min(), rows.max() + 1, columns.max() + 1]
   np.testing.assert_allclose(moved * 40, covered, atol=1e-4)
   assert bool(valid)
+
+
+def test_short_side_windows_show_the_view_in_its_own_aspect():
+  size, sides = (32, 48), (64, 80)
+  drawn = modes.over_keys(
+    lambda key: geometric.random_short_side_window(key, 120, 213, size, sides), 2000
+  )
+  top, left, height, width = drawn.T
+  assert drawn.dtype == np.int32 and (drawn[:, :2] >= 0).all()
+  assert (top + height <= 120).all() and (left + width <= 213).all()
+  # One pixel of the view is 120 / 64 to 120 / 80 pixels of the frame, in both directions.
+  scale = np.stack([height / 32, width / 48])
+  assert np.abs(scale[0] - scale[1]).max() < 0.04
+  assert 120 / 80 - 0.02 < scale.min() < 1.54 and 1.83 < scale.max() < 120 / 64 + 0.02
+  for begin, extent, side in ((top, height, 120), (left, width, 213)):
+    place = begin / (side - extent)
+    assert modes.kolmogorov(place + 0.005, lambda x: np.clip(x, 0, 1)) < 0.05
+  rows = np.corrcoef([top / (120 - height), left / (213 - width), height])
+  assert np.abs(rows[np.triu_indices(3, 1)]).max() < 0.1
+
+
+@pytest.mark.parametrize('frame', [(30, 50), (50, 30), (20, 200), (32, 48)])
+def test_frames_too_small_for_the_short_side_give_the_largest_window(frame):
+  key = draws.sample_key(0, 0, 0)
+  window = geometric.random_short_side_window(key, *frame, (32, 48), (16, 20)).numpy()
+  scale = min(frame[0] / 32, frame[1] / 48)
+  assert np.abs(window[2:] - np.array([32, 48]) * scale).max() <= 0.5
+  assert (window[:2] + window[2:] <= frame).all()
+
+
+@pytest.mark.parametrize(
+  'frame', [(240, 320), (256, 340), (240, 426), (361, 481), (320, 240), (128, 128)]
+)
+@pytest.mark.parametrize('crops', [1, 3])
+def test_scaled_windows_are_torchvisions(frame, crops):
+  """Resize(128), CenterCrop(112): whole pixels of the scaled frame."""
+  short, crop = 128, 112
+  scaled = [int(short * side / min(frame)) for side in frame]
+  step = np.divide(frame, scaled)
+  room = [side - crop for side in scaled]
+  along = int(frame[1] > frame[0])
+  middle = [round(r / 2.0) for r in room]
+  offsets = [list(middle) for _ in range(crops)]
+  if crops == 3:
+    offsets[0][along], offsets[2][along] = 0, room[along]
+  found = geometric.scaled_test_windows(*frame, (crop, crop), crops, short).numpy()
+  np.testing.assert_allclose(found[:, :2], offsets * step, atol=1e-3)
+  np.testing.assert_allclose(found[:, 2:], [crop * step] * crops, atol=1e-3)
+
+
+@pytest.mark.parametrize('short', [0, 100])
+@pytest.mark.parametrize('frame', [(240, 320), (320, 240), (112, 112), (50, 200)])
+def test_scaled_windows_take_the_whole_short_side_where_they_have_to(frame, short):
+  window = geometric.scaled_test_windows(*frame, (112, 112), 1, short)[0].numpy()
+  np.testing.assert_allclose(window[2:].min(), min(frame), rtol=1e-5)
+  assert (window[:2] >= 0).all() and (
+    window[:2] + window[2:] <= np.add(frame, 1e-3)
+  ).all()
+
+
+@pytest.mark.parametrize(
+  'frame,short,scaled',
+  [
+    ((360, 640), 256, (256, 455)),  # 16:9
+    ((272, 640), 256, (256, 602)),  # 2.35:1
+    ((480, 640), 256, (256, 341)),
+    ((256, 256), 256, (256, 256)),
+    ((264, 720), 256, (235, 640)),  # Wider than the view: smaller.
+    ((640, 360), 256, (256, 144)),  # Upright.
+    ((360, 640), 0, (256, 455)),
+    ((100, 400), 0, (160, 640)),
+    ((90, 160), 128, (128, 228)),
+  ],
+)
+def test_the_whole_frame_in_its_own_aspect(frame, short, scaled):
+  window = geometric.whole_frame_window(*frame, (256, 640), short)
+  assert window.dtype == tf.float32
+  box, inside = geometric.transform_boxes([[0, 0, 1, 1]], window, frame)
+  top, left, bottom, right = box[0].numpy() * ([256, 640] * 2)
+  assert bool(inside[0])
+  np.testing.assert_allclose((bottom - top, right - left), scaled, atol=0.01)
+  assert abs(top + bottom - 256) <= 1.01 and abs(left + right - 640) <= 1.01
+  np.testing.assert_allclose((top, left), np.round((top, left)), atol=0.01)
+  if short:
+    whole = geometric.whole_frame_window(*frame, (256, 640), 0)
+    assert (window >= whole - 1e-3).numpy()[2:].all()

@@ -162,3 +162,101 @@ def test_a_video_of_both_formats_is_an_error():
   jpeg, png = (encode(pictures(1), form)[0] for form in ('JPEG', 'PNG'))
   refuses([jpeg, png], 'JPEG')
   refuses([png, jpeg], 'PNG')
+
+
+PIL_FILTERS = {
+  'bilinear_antialias': PIL.Image.Resampling.BILINEAR,
+  'bicubic_antialias': PIL.Image.Resampling.BICUBIC,
+}
+
+
+def hard_pictures():
+  """Noise, and black and white edges, at which cubic kernels overshoot."""
+  rng = np.random.default_rng(3)
+  noise = rng.integers(0, 256, (1, HEIGHT, WIDTH, 3)).astype(np.uint8)
+  edges = np.kron(rng.integers(0, 2, (7, 10, 3)), np.ones((9, 9, 1)))[:HEIGHT, :WIDTH]
+  return np.concatenate([pictures(), noise, np.uint8(255 * edges)[None]])
+
+
+def by_pil(frame, window, size, name):
+  top, left, height, width = window
+  image = PIL.Image.fromarray(frame[top : top + height, left : left + width])
+  return np.asarray(image.resize(size[::-1], PIL_FILTERS[name])).astype(int)
+
+
+@pytest.mark.parametrize('name', PIL_FILTERS)
+@pytest.mark.parametrize('form', ['PNG', None])
+def test_antialiased_crops_are_pils(name, form):
+  """To one grey level; PIL clips between its two passes, which tells at hard edges."""
+  frames = hard_pictures()
+  given = tf.constant(frames) if form is None else encode(frames, form)
+
+  @tf.function
+  def decode(window):
+    return decoding.decode_clip(given, window, (24, 32), resize=name)
+
+  # Downscaling, upscaling, one of each, and a single pixel.
+  for window in (*WINDOWS, (0, 3, 20, 80), (40, 20, 12, 11)):
+    found = decode(tf.constant(window)).numpy().astype(int)
+    expected = np.stack([by_pil(f, window, (24, 32), name) for f in frames])
+    difference = np.abs(found - expected)
+    assert difference[:-2].max() <= 1 and difference[:-2].mean() < 0.3, window
+    assert difference.max() <= 25 and difference.mean() < 0.5, window
+
+
+@pytest.mark.parametrize('name', PIL_FILTERS)
+def test_only_antialiasing_takes_away_what_a_smaller_frame_cannot_show(name):
+  stripes = np.zeros((1, 60, 60, 3), np.uint8)
+  stripes[:, :, ::2] = 255
+  window = tf.constant([0, 0, 60, 60])
+  plain_result, smooth = (
+    decoding.decode_clip(tf.constant(stripes), window, (28, 28), resize=r).numpy()[0]
+    for r in ('bilinear', name)
+  )
+  assert plain_result[5, 3:-3].std() > 25 and smooth[5, 3:-3].std() < 10
+
+
+@pytest.mark.parametrize('form', ['JPEG', 'PNG', None])
+@pytest.mark.parametrize('name', decoding.FILTERS)
+def test_windows_of_floats_are_cut_from_the_whole_resized_frame(name, form):
+  """They see beyond their sides, whatever part of a JPEG was decoded for that."""
+  frames = pictures() if form is None else encode(pictures(), form)
+  pixels = decoding.decode_clip(
+    frames, tf.constant([0, 0, HEIGHT, WIDTH]), (HEIGHT, WIDTH)
+  ).numpy()
+  size, place = (24, 30), (5, 9, 12, 16)  # Of the frame scaled to that size.
+  step = np.float32([HEIGHT / size[0], WIDTH / size[1]] * 2)
+  found = decoding.decode_clip(
+    tf.convert_to_tensor(frames), tf.constant(place * step), (12, 16), resize=name
+  )
+  if name == 'bilinear':
+    whole = np.floor(tf.image.resize(pixels, size).numpy() + 0.5)
+  else:
+    whole = np.stack([by_pil(f, (0, 0, HEIGHT, WIDTH), size, name) for f in pixels])
+  top, left, height, width = place
+  expected = whole[:, top : top + height, left : left + width]
+  assert np.abs(found.numpy() - expected).max() <= 2
+
+
+@pytest.mark.parametrize('form', ['JPEG', None])
+def test_beyond_the_frame_is_black(form):
+  frames = np.full((2, 30, 40, 3), 200, np.uint8)
+  frames = tf.constant(frames) if form is None else encode(frames, form)
+  window = tf.constant([-15.0, 0.0, 60.0, 40.0])
+  for name in decoding.FILTERS:
+    view = decoding.decode_clip(frames, window, (30, 20), resize=name).numpy()[0]
+    inside = view[8:22] if name == 'bilinear' else view[10:20]
+    assert np.abs(inside.astype(int) - 200).max() <= 1
+    assert not view[:7].any() and not view[-7:].any()
+
+
+@pytest.mark.parametrize('name', decoding.FILTERS)
+def test_every_filter_in_tf_data(name):
+  frames = encode(pictures(), 'JPEG')
+  for window in (WINDOWS[1], np.float32([-3.5, 2.25, 50, 70])):
+    modes.assert_same(
+      lambda f, w: decoding.decode_clip(f, w, (20, 22), True, name),
+      frames,
+      window,
+      jit=False,
+    )
