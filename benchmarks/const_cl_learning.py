@@ -31,6 +31,8 @@ MODELS = {
   RANDOM: (RANDOM, '5_1'),
 }
 SHAPE = [8, 48, 48, 3]
+# Of whole frames, which are up to 16:9.
+WIDE_SHAPE = [8, 48, 88, 3]
 BATCH, RATE, REPORTS = 32, 2e-3, 4
 REGIONS = '{generator: tracks, count: 2}'
 # A net of this size in these few steps learns more without the strong colours.
@@ -186,7 +188,13 @@ def objects_of(model: Any, manifests: list[str], split: int, seed: int) -> Objec
 
   params = experiment_of('const_cl_localization_tiny', manifests, seed)
   data = params.task.validation_data
-  config = dataclasses.replace(data, input_path=manifests[split], temporal_stride=2)
+  config = dataclasses.replace(
+    data,
+    input_path=manifests[split],
+    temporal_stride=2,
+    feature_shape=WIDE_SHAPE,
+    min_image_size=WIDE_SHAPE[1],
+  )
   table = index.load_index(config)
   found: dict[str, list] = {
     name: [] for name in ('features', 'boxes', 'labels', 'videos')

@@ -228,6 +228,10 @@ def tiny_localization() -> cfg.ExperimentConfig:
   for config in (task.train_data, task.validation_data):
     config.feature_shape = TINY_SHAPE
     config.regions.count = 4
+  task.train_data.augmentation.short_side_range = (64, 80)
+  # Frames of the synthetic set are up to 16:9.
+  task.validation_data.feature_shape = (8, 64, 120, 3)
+  task.validation_data.min_image_size = 64
   experiment.trainer = protocols.trainer(0.003, 300, 15, 50, optimizer='adam')
   return experiment
 

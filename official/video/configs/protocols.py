@@ -165,6 +165,9 @@ def localization(
 ) -> cfg.ExperimentConfig:
   """Action localization: 32 frames of stride 2 about each key frame, res5 dilated.
 
+  The test shows the whole frame at a short side of 256 pixels, up to 2.5 times as wide;
+  training crops 256 x 256 pixels of frames scaled to 256 to 320.
+
   The published detector, schedule and clip length are not public; these are the usual
   ones of the field.
   """
@@ -183,12 +186,14 @@ def _key_frames(batch: int, training: bool) -> data.DataConfig:
   return data.DataConfig(
     global_batch_size=batch,
     is_training=training,
-    feature_shape=(32, 256, 256, 3),
+    feature_shape=(32, 256, 256 if training else 640, 3),
+    min_image_size=0 if training else 256,
+    whole_frame=not training,
     views='key_frame',
     num_views=1 if training else 0,
     num_test_clips=0 if training else 1,
     augmentation=data.Augmentation(
-      policy='none', area_range=(0.5, 1.0), aspect_range=(0.75, 1.33)
+      policy='none', short_side_range=(256, 320) if training else ()
     ),
     regions=data.Regions(generator='boxes', count=32),
   )

@@ -14,8 +14,11 @@ from official.video.heads.regions import key_frame
 VIEWS = 'key_frame'
 # Labels of one box; AVA has up to 8 or so.
 MAX_LABELS = 16
-# Bytes of a key frame's name, which batches carry as numbers.
-NAME_BYTES = 64
+# Bytes of a key frame's name, which batches carry as numbers: what any file system allows
+# for the file's, and the time.
+NAME_BYTES = 288
+# Of a longer name, bytes that are kept of its end: the time among them.
+_NAME_TAIL = 32
 _SIDES = (records.BBOX_YMIN, records.BBOX_XMIN, records.BBOX_YMAX, records.BBOX_XMAX)
 FIELDS = (
   *_SIDES,
@@ -35,11 +38,15 @@ class LabelledBoxes(NamedTuple):
     boxes: float32 `[N, 4]` top, left, bottom, right as shares of the frame.
     valid: bool `[N]`.
     labels: int64 `[N, MAX_LABELS]` class ids, -1 where there are no more.
+    cut: int32, how many boxes there was no place for.
+    labels_cut: int32, how many labels there was no place for, theirs included.
   """
 
   boxes: tf.Tensor
   valid: tf.Tensor
   labels: tf.Tensor
+  cut: tf.Tensor
+  labels_cut: tf.Tensor
 
 
 def grouped(boxes: tf.Tensor, labels: tf.Tensor, count: int) -> LabelledBoxes:
@@ -48,25 +55,27 @@ def grouped(boxes: tf.Tensor, labels: tf.Tensor, count: int) -> LabelledBoxes:
   Args:
     boxes: float32 `[R, 4]`.
     labels: int64 `[R]`.
-    count: boxes to return; the first ones are kept.
+    count: boxes to return; the first ones are kept, and `cut` says how many are not.
   """
-  rows = tf.shape(boxes)[0]
+  # Every row is compared with every other: there are few, and a graph has no dictionary.
+  order = tf.range(tf.shape(boxes)[0])
   equal = tf.reduce_all(boxes[:, None] == boxes[None], -1)
-  first = tf.reduce_min(tf.where(equal, tf.range(rows)[None], rows), 1)
-  is_first = first == tf.range(rows)
+  earlier = equal & (order[None] < order[:, None])
+  # A row is the `place`-th label of its box, and the box the `slot`-th of the boxes.
+  place = tf.math.count_nonzero(earlier, 1, dtype=tf.int32)
+  is_first = place == 0
+  first = tf.reduce_min(tf.where(equal, order[None], order.dtype.max), 1)
   slot = tf.gather(tf.cumsum(tf.cast(is_first, tf.int32)) - 1, first)
-  before = tf.linalg.band_part(tf.cast(equal, tf.int32), -1, 0) - tf.eye(
-    rows, dtype=tf.int32
-  )
-  place = tf.reduce_sum(before, 1)
   kept = (slot < count) & (place < MAX_LABELS)
-  index = tf.boolean_mask(tf.stack([slot, place], 1), kept)
   table = tf.tensor_scatter_nd_update(
     tf.fill([count, MAX_LABELS], tf.constant(-1, tf.int64)),
-    index,
+    tf.boolean_mask(tf.stack([slot, place], 1), kept),
     tf.boolean_mask(labels, kept),
   )
-  return LabelledBoxes(*padded(tf.boolean_mask(boxes, is_first), count), table)
+  found, valid = padded(tf.boolean_mask(boxes, is_first), count)
+  cut = tf.math.count_nonzero(is_first & (slot >= count), dtype=tf.int32)
+  labels_cut = tf.math.count_nonzero(~kept, dtype=tf.int32)
+  return LabelledBoxes(found, valid, table, cut, labels_cut)
 
 
 def padded(boxes: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -76,6 +85,29 @@ def padded(boxes: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
   whole = tf.tile(tf.constant([[0.0, 0.0, 1.0, 1.0]]), [count - found, 1])
   valid = tf.range(count) < found
   return tf.ensure_shape(tf.concat([boxes, whole], 0), [count, 4]), valid
+
+
+def name_bytes(name: tf.Tensor) -> tf.Tensor:
+  """A name as uint8 `[NAME_BYTES]`, filled up with zeros; different names stay different.
+
+  A longer one keeps its beginning and its end; a digest stands for what is between.
+  """
+  digest = tf.strings.join(
+    [
+      tf.strings.as_string(tf.strings.to_hash_bucket_strong(name, 2**63 - 1, key))
+      for key in ([1, 2], [3, 4])
+    ],
+    separator='-',
+  )
+  digest = tf.strings.join(['#', digest, '#'])
+  head = NAME_BYTES - _NAME_TAIL - tf.strings.length(digest)
+  end = tf.maximum(tf.strings.length(name) - _NAME_TAIL, 0)
+  tail = tf.strings.substr(name, end, _NAME_TAIL)
+  shortened = tf.strings.join([tf.strings.substr(name, 0, head), digest, tail])
+  fits = tf.strings.length(name) <= NAME_BYTES
+  return tf.io.decode_raw(
+    tf.where(fits, name, shortened), tf.uint8, fixed_length=NAME_BYTES
+  )
 
 
 def _middle_step(ragged: tf.RaggedTensor) -> tf.Tensor:
@@ -91,7 +123,8 @@ class KeyFrameViewMaker(views.ViewMaker):
 
   Of several annotated frames it is the one in the middle of the record. Frames beyond the
   stored ones repeat the first or the last. Training crops and flips, and the boxes follow;
-  the test shows the whole frame, scaled to the view's shape.
+  the test shows the whole frame. Objects keep their aspect in the test, and in training
+  with a `short_side_range`.
   """
 
   fields = FIELDS
@@ -103,6 +136,11 @@ class KeyFrameViewMaker(views.ViewMaker):
         f'views {VIEWS!r}: num_views {config.num_views}, num_test_clips '
         f'{config.num_test_clips}, num_test_crops {config.num_test_crops}; a key frame has '
         'one view'
+      )
+    if config.num_test_clips and not config.whole_frame:
+      raise UserError(
+        f'views {VIEWS!r}: whole_frame false; boxes lie anywhere, so the test shows all of '
+        'the frame; set whole_frame to true'
       )
 
   def _frames(self, clip: Mapping[str, tf.Tensor]) -> tf.Tensor:
@@ -129,8 +167,9 @@ class KeyFrameViewMaker(views.ViewMaker):
     """As `ViewMaker.training_sample`, with the boxes that the crop shows.
 
     Returns:
-      Also 'boxes' float32 [R, N, 4] as shares of the view, 'box_valid' bool [R, N] and
-      'box_labels' int64 [R, N, MAX_LABELS].
+      Also 'boxes' float32 [R, N, 4] as shares of the view, 'box_valid' bool [R, N],
+      'box_labels' int64 [R, N, MAX_LABELS], and 'boxes_cut' int32 [R], how many boxes of
+      the key frame had no place.
     """
     config, frames = self._config, self._frames(clip)
     keys = self.repeat_keys(key)
@@ -149,6 +188,7 @@ class KeyFrameViewMaker(views.ViewMaker):
       'boxes': tf.stack(boxes),
       'box_valid': tf.stack(valid),
       'box_labels': tf.repeat(made.labels[None], len(keys), 0),
+      'boxes_cut': tf.repeat(made.cut[None], len(keys)),
     }
 
   def test_sample(
@@ -157,30 +197,39 @@ class KeyFrameViewMaker(views.ViewMaker):
     """The whole frame's view, with annotated and detected boxes.
 
     Returns:
-      'test_views' uint8 [1, 1, T, H, W, 3]; 'boxes', 'box_valid' and 'box_labels' as in
-      training; 'detected' float32 [1, N, 4] and 'detected_score' float32 [1, N], the
-      boxes of the highest scores, -1 where there are no more; 'frame' uint8
-      [1, NAME_BYTES], the name of the key frame.
+      'test_views' uint8 [1, 1, T, H, W, 3], and 'shown' float32 [1, 4], the part of it
+      that is the frame; 'boxes', 'box_valid', 'box_labels' and 'boxes_cut' as in
+      training, 'labels_cut' int32 [1] likewise; 'detected' float32 [1, N, 4] and
+      'detected_score' float32 [1, N], the boxes of the highest scores, -1 where there are
+      no more, and 'detected_cut' float32 [1], the highest score that had no place, -1
+      without one; 'frame' uint8 [1, NAME_BYTES], the name of the key frame. All boxes are
+      shares of the view.
     """
     del number
     config, frames = self._config, self._frames(clip)
-    window = tf.stack([0, 0, *decoding.frame_size(frames)])
-    view = decoding.decode_clip(frames, window, config.feature_shape[1:3])
+    size = decoding.frame_size(frames)
+    window = views.test_windows(*size, config)[0]
+
+    def in_view(boxes: tf.Tensor) -> tf.Tensor:
+      return geometric.transform_boxes(boxes, window, size)[0]
+
     annotated = self._labelled(clip)
     scores = _middle_step(clip[records.DETECTED_SCORE])
     order = tf.argsort(scores, direction='DESCENDING', stable=True)
     count = config.regions.count
-    detected, found = padded(tf.gather(self._boxes(clip, 'detected/'), order), count)
-    ranked = tf.gather(scores, order)[:count]
-    ranked = tf.pad(ranked, [[0, count - tf.size(ranked)]])
-    name = tf.io.decode_raw(clip[records.MEDIA_ID][:1], tf.uint8, fixed_length=NAME_BYTES)
+    detected, _ = padded(tf.gather(self._boxes(clip, 'detected/'), order), count)
+    ranked = tf.concat([tf.gather(scores, order), tf.fill([count + 1], -1.0)], 0)
     sample = {
-      'test_views': view[None],
-      'boxes': annotated.boxes,
+      'test_views': views.test_crops(frames, config),
+      'shown': in_view(tf.constant([0.0, 0.0, 1.0, 1.0])),
+      'boxes': in_view(annotated.boxes),
       'box_valid': annotated.valid,
       'box_labels': annotated.labels,
-      'detected': detected,
-      'detected_score': tf.where(found, tf.ensure_shape(ranked, [count]), -1.0),
-      'frame': name[0],
+      'boxes_cut': annotated.cut,
+      'labels_cut': annotated.labels_cut,
+      'detected': in_view(detected),
+      'detected_score': tf.ensure_shape(ranked[:count], [count]),
+      'detected_cut': ranked[count],
+      'frame': name_bytes(clip[records.MEDIA_ID][0]),
     }
     return {key: value[None] for key, value in sample.items()}

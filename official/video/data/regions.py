@@ -156,7 +156,8 @@ def _in_slots(
 class AnnotatedRegions:
   """The boxes that the record has for the key frame, those that the view shows.
 
-  Each view takes them in an order of its own; what is too many is left out.
+  Each view takes them in an order of its own; what is too many is left out, other ones
+  each time.
   """
 
   annotated = True

@@ -51,17 +51,28 @@ class ActionHead(tf_keras.layers.Layer):
       self.decoder = context.ContextHead(config.context, num_classes)
 
   def call(
-    self, maps: tf.Tensor, boxes: tf.Tensor, training: bool | None = None
+    self,
+    maps: tf.Tensor,
+    boxes: tf.Tensor,
+    training: bool | None = None,
+    shown: tf.Tensor | None = None,
   ) -> tf.Tensor:
-    """float32 `[B, N, num_classes]` logits of boxes `[B, N, 4]`, float32."""
+    """float32 `[B, N, num_classes]` logits of boxes `[B, N, 4]`, float32.
+
+    With `shown` `[B, 4]`, only that part of the maps is looked at.
+    """
     if self._config.kind == 'context':
-      queries = self.decoder.regions(maps, boxes)
-      return self.decoder(queries, self.decoder.memory(maps))[0]
+      queries = self.decoder.regions(maps, boxes, shown)
+      memory, remembered = self.decoder.memory(maps), None
+      if shown is not None:
+        remembered = self.decoder.remembered(maps, shown)
+      return self.decoder(queries, memory, remembered=remembered)[0]
     sampled = regions.roi_align(
       tf.reduce_mean(tf.cast(maps, tf.float32), 1),
       boxes,
       self._config.samples,
       self._config.half_pixel_centers,
+      shown,
     )
     pooled = tf.reduce_max(sampled, [2, 3])
     count, channels = tf.shape(pooled)[1], pooled.shape[-1]

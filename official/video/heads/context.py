@@ -90,9 +90,13 @@ class _Head(tf_keras.layers.Layer):
     self.ffn1 = tf_keras.layers.Dense(**dense, activation='gelu', name='ffn1')
     self.ffn2 = tf_keras.layers.Dense(**dense, name='ffn2')
 
-  def call(self, queries: tf.Tensor, memory: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+  def call(
+    self, queries: tf.Tensor, memory: tf.Tensor, remembered: tf.Tensor | None
+  ) -> tuple[tf.Tensor, tf.Tensor]:
     query, key, value = self.query(queries), self.key(memory), self.value(memory)
     scores = tf.matmul(query, key, transpose_b=True) * self._scale
+    if remembered is not None:
+      scores = tf.where(remembered[:, None], scores, scores.dtype.min)
     attention = tf.nn.softmax(scores)
     x = self.norm(tf.matmul(attention, value) + query)
     return self.ffn2(self.ffn1(x)), attention
@@ -135,12 +139,18 @@ class ContextDecoder(tf_keras.layers.Layer):
       for i in range(num_layers)
     ]
 
-  def call(self, queries: tf.Tensor, memory: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+  def call(
+    self,
+    queries: tf.Tensor,
+    memory: tf.Tensor,
+    remembered: tf.Tensor | None = None,
+  ) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes regions.
 
     Args:
       queries: `[B, N, C]`.
       memory: `[B, M, C']`.
+      remembered: bool `[B, M]`, what of the memory can be attended to; None for all.
 
     Returns:
       float32 `[B, N, num_heads * channels]`, and the attention
@@ -148,7 +158,7 @@ class ContextDecoder(tf_keras.layers.Layer):
     """
     x, attention = queries, []
     for heads in self._heads:
-      outputs = [head(x, memory) for head in heads]
+      outputs = [head(x, memory, remembered) for head in heads]
       x = tf.concat([output for output, _ in outputs], -1)
       attention.append(tf.stack([weights for _, weights in outputs], 1))
     return x, tf.stack(attention, 1)
@@ -188,11 +198,18 @@ class ContextHead(tf_keras.layers.Layer):
     )
     self.projection = tf_keras.layers.Dense(units, name='projection', dtype='float32')
 
-  def regions(self, features: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
-    """`[B, N, C]` means over boxes `[B, N, 4]` in the key frame of `[B, T, H, W, C]`."""
+  def regions(
+    self, features: tf.Tensor, boxes: tf.Tensor, shown: tf.Tensor | None = None
+  ) -> tf.Tensor:
+    """`[B, N, C]` means over boxes `[B, N, 4]` in the key frame of `[B, T, H, W, C]`.
+
+    `shown` is as of `regions.roi_align`.
+    """
     middle = features[:, regions.key_frame(features.shape[1])]
     half_pixel_centers = self._config.half_pixel_centers is not False
-    return regions.region_means(middle, boxes, self._config.samples, half_pixel_centers)
+    return regions.region_means(
+      middle, boxes, self._config.samples, half_pixel_centers, shown
+    )
 
   def memory(self, features: tf.Tensor) -> tf.Tensor:
     """`[B, context_length * H * W, C']` of maps `[B, T, H, W, C]`."""
@@ -205,12 +222,22 @@ class ContextHead(tf_keras.layers.Layer):
     tokens = kept.shape[1] * kept.shape[2] * kept.shape[3]
     return tf.reshape(kept, [-1, tokens, kept.shape[4]])
 
+  def remembered(self, features: tf.Tensor, shown: tf.Tensor) -> tf.Tensor:
+    """Which of `memory`'s places lie in the part `[B, 4]` of the maps, bool `[B, M]`."""
+    inside = regions.middles_inside(shown, *features.shape[2:4])
+    flat = tf.reshape(inside, [-1, features.shape[2] * features.shape[3]])
+    return tf.tile(flat, [1, self._config.context_length])
+
   def call(
-    self, queries: tf.Tensor, memory: tf.Tensor, training: bool | None = None
+    self,
+    queries: tf.Tensor,
+    memory: tf.Tensor,
+    training: bool | None = None,
+    remembered: tf.Tensor | None = None,
   ) -> tuple[tf.Tensor, tf.Tensor]:
-    """`[B, N, units]` and the attention of `ContextDecoder`, given both of the above."""
+    """`[B, N, units]` and the attention of `ContextDecoder`, given the above."""
     del training
-    decoded, attention = self.decoder(queries, memory)
+    decoded, attention = self.decoder(queries, memory, remembered)
     return self.projection(decoded), attention
 
   def get_config(self) -> dict[str, Any]:

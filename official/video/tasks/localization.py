@@ -1,6 +1,7 @@
 """Action localization: sigmoid classification of boxes, scored by frame mAP."""
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,21 +17,38 @@ from official.video.configs import tasks as task_config
 from official.video.data import index, key_frames
 from official.video.errors import UserError
 from official.video.evaluation import localization
-from official.video.heads import action
+from official.video.heads import action, regions
 from official.video.losses import gather
 from official.video.models import encoder
 from official.video.tasks import labelled
+
+# What of a batch scoring needs.
+_PASSED = (
+  *('boxes', 'box_valid', 'box_labels', 'boxes_cut', 'labels_cut', 'shown'),
+  *('detected', 'detected_score', 'detected_cut', 'frame'),
+)
 
 
 class LocalizationModel(encoder.VideoModel):
   """A backbone under a head that takes maps and boxes."""
 
   def logits(
-    self, clips: tf.Tensor, boxes: tf.Tensor, training: bool = False
+    self,
+    clips: tf.Tensor,
+    boxes: tf.Tensor,
+    training: bool = False,
+    shown: tf.Tensor | None = None,
   ) -> tf.Tensor:
-    """float32 [B, N, K] of boxes [B, N, 4] in clips [B, T, H, W, 3], normalized."""
+    """float32 [B, N, K] of boxes [B, N, 4] in clips [B, T, H, W, 3], normalized.
+
+    Where only a part of the clips, `shown` [B, 4], is frame, the rest is as good as not
+    there: zeros, with which convolutions pad, and no place that a box could look at.
+    """
+    if shown is not None:
+      inside = regions.middles_inside(shown, *clips.shape[2:4])
+      clips = tf.where(inside[:, None, ..., None], clips, 0.0)
     maps = self.backbone(clips, training=training)[self.endpoint]
-    return self.head(maps, boxes, training=training)
+    return self.head(maps, boxes, training=training, shown=shown)
 
   def encode_regions(self, clips: tf.Tensor, boxes: tf.Tensor) -> dict[str, tf.Tensor]:
     """As `VideoModel.encode_regions`, with 'probability' [B, N, K] of the classes."""
@@ -55,7 +73,7 @@ class LocalizationModel(encoder.VideoModel):
 class LocalizationTask(labelled.LabelledTask):
   """Trains on annotated boxes; evaluates on annotated and on detected ones."""
 
-  scalar_names = ('boxes',)
+  scalar_names = ('boxes', 'boxes_cut')
   takes = {
     'train_data': {'views': key_frames.VIEWS, 'num_views': 1, 'num_test_clips': 0},
     'validation_data': {'views': key_frames.VIEWS, 'num_views': 0, 'num_test_clips': 1},
@@ -91,7 +109,10 @@ class LocalizationTask(labelled.LabelledTask):
     return {'logits': model.logits(clips, inputs['boxes'], training)}
 
   def compute_loss(self, outputs, inputs):
-    """Binary cross entropy, mean over the classes of all boxes of the global batch."""
+    """Binary cross entropy, mean over the classes of all boxes of the global batch.
+
+    'boxes' are those of the batch, 'boxes_cut' those of its key frames that had no place.
+    """
     losses = tf.nn.sigmoid_cross_entropy_with_logits(
       labels=self._targets(inputs['box_labels']), logits=outputs['logits']
     )
@@ -99,7 +120,8 @@ class LocalizationTask(labelled.LabelledTask):
     of_boxes = gather.gather(tf.reduce_mean(losses, -1) * valid)
     count = tf.reduce_sum(gather.gather(valid))
     loss = tf.math.divide_no_nan(tf.reduce_sum(of_boxes), count)
-    return {'loss': loss, 'boxes': count}
+    cut = tf.reduce_sum(gather.gather(tf.cast(inputs['boxes_cut'], tf.float32)))
+    return {'loss': loss, 'boxes': count, 'boxes_cut': cut}
 
   def validation_outputs(self, inputs, model):
     """Probabilities in annotated and detected boxes, with all that scoring needs."""
@@ -107,16 +129,19 @@ class LocalizationTask(labelled.LabelledTask):
       inputs['test_views'][:, 0], self.task_config.zero_centering
     )
     boxes = tf.concat([inputs['boxes'], inputs['detected']], 1)
-    probability = tf.sigmoid(model.logits(clips, boxes))
+    probability = tf.sigmoid(model.logits(clips, boxes, shown=inputs['shown']))
     annotated, detected = tf.split(probability, 2, 1)
-    names = ('boxes', 'box_valid', 'box_labels', 'detected', 'detected_score', 'frame')
-    return {name: inputs[name] for name in names} | {
+    return {name: inputs[name] for name in _PASSED} | {
       'probability': annotated,
       'detected_probability': detected,
     }
 
   def score(self, outputs):
-    """Frame mAP in annotated boxes and, where there are any, in detected ones."""
+    """Frame mAP in annotated boxes and, where there are any, in detected ones.
+
+    With 'boxes' and 'labels' that were scored, of as many as are annotated; in how many
+    key frames all detections were; and how many had to be shown smaller than was asked.
+    """
     frames = frame_names(outputs['frame'])
     scores: dict[str, Any] = {}
     for name, found in self._predictions(outputs).items():
@@ -128,7 +153,45 @@ class LocalizationTask(labelled.LabelledTask):
         self.task_config.iou_threshold,
       )
       scores[f'frame_map_{name}'] = result.mean
+    scores |= self._covered(outputs)
     return scores | {'evaluated': len(frames), 'expected': len(self.validation_index)}
+
+  def _covered(self, outputs: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """How much of what is annotated and detected was scored; hints where it is not all."""
+    data, frames = self.task_config.validation_data, len(outputs['shown'])
+    boxes = int(outputs['box_valid'].sum())
+    labels = int((outputs['box_labels'] >= 0).sum())
+    boxes_cut, labels_cut = (
+      int(outputs[key].sum()) for key in ('boxes_cut', 'labels_cut')
+    )
+    least = max(self.task_config.min_detection_score, 0)
+    detections_cut = int((outputs['detected_cut'] >= least).sum())
+    sides = outputs['shown'][:, 2:] - outputs['shown'][:, :2]
+    short = (sides * np.asarray(data.feature_shape[1:3])).min(1)
+    small = int((short < data.min_image_size - 0.5).sum())
+    if labels_cut or detections_cut:
+      print(
+        f'hint: a key frame has room for task.validation_data.regions.count '
+        f'{data.regions.count} boxes, annotated and detected, of {key_frames.MAX_LABELS} '
+        'labels each',
+        file=sys.stderr,
+      )
+    if small:
+      print(
+        f'note: {small} of {frames} key frames are shown smaller than task.'
+        f'validation_data.min_image_size {data.min_image_size}: their longer side would '
+        f'not fit into feature_shape {list(data.feature_shape)}',
+        file=sys.stderr,
+      )
+    return {
+      'boxes': boxes,
+      'boxes_expected': boxes + boxes_cut,
+      'labels': labels,
+      'labels_expected': labels + labels_cut,
+      'frames_with_all_detections': frames - detections_cut,
+      'frames_with_all_detections_expected': frames,
+      'frames_below_min_image_size': small,
+    }
 
   def _predictions(
     self, outputs: Mapping[str, np.ndarray]
@@ -159,12 +222,21 @@ class LocalizationTask(labelled.LabelledTask):
 
 def frame_names(names: np.ndarray) -> list[str]:
   """Names of key frames of [M, NAME_BYTES] uint8."""
-  return [bytes(row).rstrip(b'\0').decode() for row in names]
+  # A name that was shortened may have been cut inside of a character.
+  return [bytes(row).rstrip(b'\0').decode(errors='backslashreplace') for row in names]
 
 
-def _sides(boxes: np.ndarray) -> np.ndarray:
-  """x1, y1, x2, y2 of top, left, bottom, right."""
-  return np.asarray(boxes, np.float64)[..., [1, 0, 3, 2]]
+def _sides(boxes: np.ndarray, shown: np.ndarray) -> np.ndarray:
+  """x1, y1, x2, y2 as shares of the frame.
+
+  Args:
+    boxes: [R, 4] top, left, bottom, right as shares of the view.
+    shown: [R, 4], the part of the view that is the frame.
+  """
+  boxes, shown = (np.asarray(x, np.float64) for x in (boxes, shown))
+  begin, extent = shown[:, :2], shown[:, 2:] - shown[:, :2]
+  of_frame = (boxes.reshape(-1, 2, 2) - begin[:, None]) / extent[:, None]
+  return of_frame.reshape(-1, 4)[:, [1, 0, 3, 2]]
 
 
 def annotations(outputs: Mapping[str, np.ndarray]) -> localization.Boxes:
@@ -174,7 +246,7 @@ def annotations(outputs: Mapping[str, np.ndarray]) -> localization.Boxes:
   frame, box, place = np.nonzero(valid)
   return localization.boxes_of(
     [names[i] for i in frame],
-    _sides(outputs['boxes'][frame, box]),
+    _sides(outputs['boxes'][frame, box], outputs['shown'][frame]),
     outputs['box_labels'][frame, box, place],
   )
 
@@ -195,7 +267,7 @@ def predictions(
   classes = scores.shape[-1]
   return localization.boxes_of(
     [names[i] for i in np.repeat(frame, classes)],
-    np.repeat(_sides(outputs[key][frame, box]), classes, 0),
+    np.repeat(_sides(outputs[key][frame, box], outputs['shown'][frame]), classes, 0),
     np.tile(np.arange(classes), len(frame)),
     scores[frame, box].reshape(-1),
   )

@@ -63,3 +63,17 @@ def test_round_trip(kind):
   layer = head(kind)
   clone = action.ActionHead.from_config(layer.get_config())
   assert clone.get_config() == layer.get_config()
+
+
+@pytest.mark.parametrize('kind', action.KINDS)
+def test_a_picture_in_a_larger_map_is_seen_as_if_alone(kind):
+  layer = head(kind, context={'channels': 8, 'context_length': 3})
+  alone = tf.random.stateless_normal([1, 4, 4, 6, 8], [1, 2])
+  around = np.random.default_rng(0).normal(size=(1, 4, 8, 10, 8)).astype(np.float32)
+  around[:, :, 2:6, 2:8] = alone
+  shown = tf.constant([[2 / 8, 2 / 10, 6 / 8, 8 / 10]])
+  boxes = tf.concat([BOXES, [[[0, 0, 1, 1], [0.0, 0.9, 0.05, 1.0]]]], 1)
+  inside = boxes * ([4 / 8, 6 / 10] * 2) + ([2 / 8, 2 / 10] * 2)
+  expected = layer(alone, boxes)
+  np.testing.assert_allclose(layer(around, inside, shown=shown), expected, atol=1e-5)
+  assert not np.allclose(layer(around, inside), expected, atol=1e-3)

@@ -11,6 +11,7 @@ from official.video import evaluate, train
 from official.video.backbones import factory
 from official.video.configs import backbones
 from official.video.errors import UserError
+from official.video.evaluation import coverage
 from official.video.evaluation import localization as metric
 from official.video.run import trainer
 from official.video.settings import experiment
@@ -81,12 +82,19 @@ def test_test_batches_show_key_frame_and_boxes(converted):
   assert (batch['box_labels'] >= 0).sum((1, 2)).tolist() == [2] * 4
   check_colours(batch['test_views'][:, 0] / 255, batch)
   assert task.num_classes == 3
+  # Frames of 64 x 96 in the middle of views of 64 x 120.
+  assert batch['test_views'].shape == (4, 1, 8, 64, 120, 3)
+  np.testing.assert_allclose(batch['shown'], [[0, 0.1, 1, 0.9]] * 4, atol=1e-6)
+  found = localization.annotations(batch).boxes
+  listed = (converted.parent / 'lists' / 'ava_val_v2.2.csv').read_text().splitlines()
+  rows = {tuple(float(x) for x in line.split(',')[2:6]) for line in listed}
+  assert all(tuple(np.round(box, 3)) in rows for box in found)
 
 
 def check_colours(views, batch):
   """Inside each box is the colour of its action, in the key frame."""
   colours = np.array(list(ava.ACTIONS.values())) / 255
-  size = views.shape[2]
+  size = np.array(views.shape[2:4] * 2)
   for view, boxes, valid, labels in zip(
     views, batch['boxes'], batch['box_valid'], batch['box_labels'], strict=True
   ):
@@ -168,6 +176,49 @@ def test_a_perfect_predictor_scores_1_and_a_shuffled_one_chance(converted):
     means.append(task.score(outputs)['frame_map_detected'])
   # A third of the boxes are of a class; the envelope over so few is somewhat above.
   assert 0.25 < np.mean(means) < 0.6
+
+
+def test_what_had_no_place_is_counted_and_said(converted, capsys):
+  params = load(converted, 'task.validation_data.regions.count: 1')
+  outputs = gathered(experiment.build_task(params))
+  perfect = np.ones((8, 1, 3), np.float32)
+  outputs |= {'probability': perfect, 'detected_probability': perfect}
+  scores = experiment.build_task(params).score(outputs)
+  assert coverage.counts(scores) == {
+    'records': (8, 8),
+    'boxes': (8, 16),
+    'labels': (8, 16),
+    'frames_with_all_detections': (0, 8),
+  }
+  assert 'task.validation_data.regions.count 1' in capsys.readouterr().err
+  # Only detections that count are missed.
+  params.task.min_detection_score = 0.945
+  scores = experiment.build_task(params).score(outputs)
+  assert scores['frames_with_all_detections'] == 8
+
+
+def test_frames_that_had_to_be_smaller_are_counted(converted, capsys):
+  shape = 'task.validation_data.feature_shape: [8, 64, 64, 3]'
+  task = experiment.build_task(load(converted, shape))
+  outputs = gathered(task)
+  ones = np.ones((8, 4, 3), np.float32)
+  outputs |= {'probability': ones, 'detected_probability': ones}
+  assert task.score(outputs)['frames_below_min_image_size'] == 8
+  assert '8 of 8 key frames are shown smaller' in capsys.readouterr().err
+
+
+def test_what_is_beyond_the_frame_is_as_good_as_not_there(converted):
+  params = load(converted, 'task.model.num_classes: 3')
+  model = experiment.build_task(params).build_model()
+  clips = np.random.default_rng(0).normal(size=(2, 8, 32, 64, 3)).astype(np.float32)
+  shown = tf.constant([[0, 0.25, 1, 0.75]] * 2)
+  boxes = tf.constant([[[0.1, 0.3, 0.8, 0.5], [0.0, 0.25, 1.0, 0.75]]] * 2)
+  logits = tf.function(lambda clips: model.logits(clips, boxes, shown=shown))
+  black = clips.copy()
+  black[:, :, :, :16] = black[:, :, :, 48:] = 0
+  np.testing.assert_array_equal(logits(clips), logits(black))
+  clips[:, :, :, 16:48] += 1.0
+  assert not np.allclose(logits(clips), logits(black))
 
 
 @pytest.mark.slow
