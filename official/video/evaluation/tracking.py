@@ -19,10 +19,12 @@ class Tracked:
   Attributes:
     success: [21] share of frames whose overlap is above each threshold.
     precision: [51] share of frames whose centre is off by at most each threshold.
+    frames: that were scored.
   """
 
   success: np.ndarray
   precision: np.ndarray
+  frames: int
 
   @property
   def success_score(self) -> float:
@@ -72,6 +74,7 @@ def evaluate(boxes: np.ndarray, annotation: np.ndarray) -> Tracked:
   return Tracked(
     (found[:, None] > IOU_THRESHOLDS).mean(0),
     (errors[:, None] <= ERROR_THRESHOLDS).mean(0),
+    len(boxes),
   )
 
 
@@ -80,4 +83,5 @@ def average(sequences: Sequence[Tracked]) -> Tracked:
   return Tracked(
     np.mean([s.success for s in sequences], 0),
     np.mean([s.precision for s in sequences], 0),
+    sum(s.frames for s in sequences),
   )

@@ -18,9 +18,7 @@ class SiameseModel(encoder.VideoModel):
       config: backbone and heads.
       frames: that an image is repeated to.
     """
-    backbone = factory.build_backbone(
-      config.backbone, config.norm_activation, remat=config.remat
-    )
+    backbone = factory.build_encoder(config)
     head = siamese.SiameseHead(config.output_dim)
     super().__init__(backbone, head, config.endpoint, config.freeze_backbone)
     self._frames, self._scale = frames, config.response_scale

@@ -3,7 +3,6 @@
 from typing import Any
 
 import tensorflow as tf
-import tf_keras
 
 from official.core import task_factory
 from official.video.augment import normalization, squares
@@ -11,7 +10,7 @@ from official.video.configs import tasks as task_config
 from official.video.data import siamese
 from official.video.errors import UserError
 from official.video.evaluation import tracking, tracking_files
-from official.video.losses import gather, response
+from official.video.losses import response
 from official.video.models import siamese as siamese_model
 from official.video.tasks import base
 from official.video.tracking import sequences, tracker
@@ -21,23 +20,14 @@ from official.video.tracking import sequences, tracker
 class TrackingTask(base.VideoTask):
   """Trains the heads on pairs of frames; validates on pairs, and evaluates by tracking."""
 
-  def check_data(self, training: bool) -> None:
-    """Finds the data, and refuses other views."""
-    for name in ('train_data', 'validation_data'):
-      views = getattr(self.task_config, name).views
-      if views != siamese.VIEWS:
-        raise UserError(f'task.{name}.views {views!r}: tracking takes {siamese.VIEWS!r}')
-    super().check_data(training)
+  scalar_names = ('accuracy',)
+  takes = {name: {'views': siamese.VIEWS} for name in ('train_data', 'validation_data')}
+  protocol = 'one pass from the first box; means over the sequences'
 
   def build_model(self) -> siamese_model.SiameseModel:
     """Backbone under the two heads."""
     frames = self.task_config.train_data.feature_shape[0]
     return siamese_model.SiameseModel(self.task_config.model, frames)
-
-  def build_metrics(self, training: bool = True):
-    """Share of right cells and regularisation, means between two reports."""
-    names = ('accuracy', 'regularization_loss') if training else ()
-    return [tf_keras.metrics.Mean(name=name) for name in names]
 
   def _normalized(self, images: tf.Tensor) -> tf.Tensor:
     return normalization.normalize(images, self.task_config.zero_centering)
@@ -48,32 +38,26 @@ class TrackingTask(base.VideoTask):
     search = self._normalized(inputs['search'])
     return {'response': model.correlate(exemplar, search, training)}
 
-  def _terms(self, responses: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """[B] balanced cross entropy and share of right cells."""
+  def terms(self, outputs, inputs):
+    """Cross entropy of the cells, and share of right ones, both kinds weighing the same."""
+    del inputs
+    responses, radius = outputs['response'], self.task_config.positive_radius
     search, cells = self.task_config.train_data.feature_shape[1], responses.shape[-1]
     stride = (search - squares.exemplar_size(search)) / max(1, cells - 1)
-    radius = self.task_config.positive_radius
     labels = response.response_labels(cells, stride, radius)
     if not labels.any():
       raise UserError(
         f'task.positive_radius {radius}: no cell of the response is so near to its middle; '
         f'expected at least {stride}, the pixels between two cells'
       )
-    return (
-      response.balanced_cross_entropy(responses, labels),
-      response.balanced_accuracy(responses, labels),
-    )
-
-  def compute_loss(self, outputs, inputs):
-    """Cross entropy of the cells, positive and negative ones weighing the same."""
-    del inputs
-    loss, accuracy = self._terms(gather.gather(outputs['response']))
-    return {'loss': tf.reduce_mean(loss), 'accuracy': tf.reduce_mean(accuracy)}
+    return {
+      'loss': response.balanced_cross_entropy(responses, labels),
+      'accuracy': response.balanced_accuracy(responses, labels),
+    }
 
   def validation_outputs(self, inputs, model):
     """Loss and accuracy of each pair."""
-    loss, accuracy = self._terms(self.forward(inputs, model, False)['response'])
-    return {'loss': loss, 'accuracy': accuracy}
+    return self.terms(self.forward(inputs, model, False), inputs)
 
   def score(self, outputs):
     """Means over one pair of each validation sequence."""
@@ -110,13 +94,14 @@ class TrackingTask(base.VideoTask):
         nowhere if empty.
 
     Returns:
-      OTB's scores, with 'evaluated' and 'expected' sequences.
+      OTB's scores, with 'evaluated' and 'expected' sequences and the frames of them.
     """
-    follower, results = self.tracker(model), {}
+    follower, results, annotated = self.tracker(model), {}, 0
     names = self.task_config.benchmark, self.task_config.name
     for sequence in sequences.read_all(self.validation_index):
       boxes, seconds = tracker.follow(follower, sequence)
       results[sequence.name] = tracking.evaluate(boxes, sequence.boxes)
+      annotated += sequence.annotated
       if folder:
         tracking_files.save_results(folder, *names, sequence.name, boxes, seconds)
     if folder:
@@ -126,6 +111,8 @@ class TrackingTask(base.VideoTask):
       'success': whole.success_score,
       'precision': whole.precision_score,
       'success_rate': whole.success_rate,
+      'frames': whole.frames,
+      'frames_expected': annotated,
       'evaluated': len(results),
       'expected': len(self.validation_index),
     }

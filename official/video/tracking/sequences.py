@@ -22,12 +22,14 @@ class Sequence:
     frames: encoded frames.
     boxes: [T, 4] annotation, left, top, width, height in pixels of the source.
     width: of the source's frames in pixels; 0 where unknown, which means the stored ones'.
+    annotated: boxes that there are, T at least; the record lacks the others' frames.
   """
 
   name: str
   frames: list[bytes]
   boxes: np.ndarray
   width: int
+  annotated: int
 
 
 def read_sequence(serialized: bytes, where: str) -> Sequence:
@@ -51,7 +53,7 @@ def read_sequence(serialized: bytes, where: str) -> Sequence:
   count = min(len(frames), len(boxes))
   width = int(clip.get(WIDTH, [b'0'])[0])
   name = clip[records.MEDIA_ID][0].decode()
-  return Sequence(name, frames[:count], boxes[:count], width)
+  return Sequence(name, frames[:count], boxes[:count], width, len(boxes))
 
 
 def read_all(table: index.RecordIndex) -> Iterator[Sequence]:

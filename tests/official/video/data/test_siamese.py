@@ -114,7 +114,9 @@ def test_views_are_stretched_and_shifted_as_far_as_published():
   key = tf.stack([key_of(number) for number in range(500)])
   box = tf.constant([50.0, 60, 80, 100])
   centers, sides = tf.map_fn(
-    lambda k: siamese.draw_square(k, box, 2.0, SEARCH), key, (tf.float32, tf.float32)
+    lambda k: siamese.draw_square(k, box, 2.0, SEARCH),
+    key,
+    fn_output_signature=(tf.float32, tf.float32),
   )
   plain = 2 * np.sqrt((40 + 35) * (30 + 35))
   stretch = plain / sides.numpy()
@@ -132,7 +134,7 @@ def test_every_pair_that_is_near_is_as_likely(steps):
   pairs = tf.map_fn(
     lambda k: siamese.draw_pair(k, tf.constant(steps, tf.int64)),
     keys,
-    (tf.int64, tf.int64),
+    fn_output_signature=(tf.int64, tf.int64),
   )
   found, counts = np.unique(np.transpose(pairs), axis=0, return_counts=True)
   expected = near or [(step, step) for step in steps]

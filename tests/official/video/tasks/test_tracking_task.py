@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from official.video import evaluate, train
 from official.video.configs import protocols
@@ -85,7 +86,7 @@ def test_pairs_are_centred_on_the_target(converted):
 
 def test_flips_mirror_the_pairs(converted):
   found = []
-  for probability in (0, 1):
+  for probability in (0.0, 1.0):
     params = load(converted)
     text = f'task.train_data.augmentation.flip_probability: {probability}'
     experiment.apply_overrides(params, text, 'test')
@@ -99,7 +100,7 @@ def test_a_radius_without_cells_is_refused(converted):
   params = load(converted)
   experiment.apply_overrides(params, 'task.positive_radius: -1.0', 'test')
   with pytest.raises(UserError, match=r'positive_radius -1\.0: no cell .* at least 8\.0'):
-    experiment.build_task(params)._terms(np.zeros([1, 9, 9], np.float32))
+    experiment.build_task(params).terms({'response': tf.zeros([1, 9, 9])}, {})
 
 
 def run(driver, converted, *flags):
@@ -122,6 +123,7 @@ def test_from_training_to_the_scores_through_the_drivers(converted, tmp_path):
   )
   scores = json.loads((out / 'scores.json').read_text())
   assert scores['evaluated'] == scores['expected'] == 5
+  assert scores['frames'] == scores['frames_expected'] == 100
   base = out / 'results' / 'OTB2015' / 'vidgarden'
   task = experiment.build_task(load(converted))
   again = []

@@ -80,6 +80,15 @@ def test_records_of_another_kind_are_refused():
     sequences.read_sequence(data, 'somewhere')
 
 
+def test_frames_that_a_record_lacks_are_counted():
+  more = {sequences.ANNOTATION: '1,2,3,4\n5,6,7,8\n9,10,11,12'}
+  data = records.encode_record(clips.clip(0, 0, 2) | more)
+  sequence = sequences.read_sequence(data, 'somewhere')
+  assert len(sequence.frames) == 2 and sequence.annotated == 3
+  np.testing.assert_array_equal(sequence.boxes, [[1, 2, 3, 4], [5, 6, 7, 8]])
+  assert sequence.width == 0
+
+
 def test_boxes_are_in_pixels_of_the_source():
   image = np.zeros((50, 100, 3), np.uint8)
   encoded = tf.io.encode_jpeg(image).numpy()
@@ -88,7 +97,7 @@ def test_boxes_are_in_pixels_of_the_source():
   fake = types.SimpleNamespace(
     start=lambda image, box: seen.append(box), follow=lambda image: seen[0] + 1
   )
-  sequence = sequences.Sequence('s', [encoded] * 2, boxes, width=400)
+  sequence = sequences.Sequence('s', [encoded] * 2, boxes, width=400, annotated=2)
   found, seconds = tracker.follow(fake, sequence)
   # A quarter of the source: its pixels 1 to 4 are the frame's first, from 0.625 to 1.375.
   np.testing.assert_allclose(seen[0], [5.75, 10.75, 15, 5])
