@@ -9,7 +9,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # The machine's own certificates, as pip uses them: some networks have others than uv's.
 export UV_SYSTEM_CERTS ?= 1
 
-.PHONY: setup demo test test-slow test-goldens lint bench lock wheel-check clean
+.PHONY: setup demo test test-slow test-goldens mutants lint bench lock wheel-check clean
 
 setup: $(VENV)/.ready
 
@@ -34,6 +34,9 @@ test-goldens: export VIDGARDEN_GOLDENS := build/goldens
 test-goldens: setup
 	$(BIN)/python -m tests.goldens.resized
 	$(BIN)/python -m pytest $(PARALLEL) $$(grep -rl goldens tests --include='test_*.py')
+
+mutants: setup ## MUTANTS=<part of a source's path>: breaks the source; its tests must notice.
+	$(BIN)/python -m tests.mutants $(MUTANTS)
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -380,3 +380,15 @@ def test_a_data_set_that_does_not_end_holds_nobody_up():
   assert not ended.is_set()
   may_end.set()
   assert ended.wait(120)
+
+
+def test_threads_and_memory_are_those_asked_for(manifest):
+  def options(**fields):
+    settings = config(manifest, **fields)
+    return reader.build_dataset(settings, index.load_index(settings)).options()
+
+  asked = options(num_threads=3, ram_budget=1.5)
+  assert asked.threading.private_threadpool_size == 3
+  assert asked.autotune.ram_budget == 3 << 29
+  assert options().threading.private_threadpool_size is None
+  assert options().autotune.ram_budget is None

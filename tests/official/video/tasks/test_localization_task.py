@@ -269,3 +269,60 @@ def test_other_views_are_refused(converted):
   task = experiment.build_task(load(converted, 'task.train_data.views: augmented'))
   with pytest.raises(UserError, match='LocalizationTask takes'):
     task.check_data(True)
+
+
+def by_hand(**fields):
+  """A task of two classes, and what validation keeps of one frame with two boxes."""
+  params = experiment.load(NAME)
+  experiment.apply_overrides(params, 'task.model.num_classes: 2', 'test')
+  task = experiment.build_task(params)
+  task.__dict__['validation_index'] = range(1)  # Keras reads what it replaces.
+  for name, value in fields.items():
+    setattr(task.task_config, name, value)
+  name = np.zeros(64, np.uint8)
+  name[:3] = list(b'v,1')
+  boxes = np.array([[[0.0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1]]], np.float32)
+  return task, {
+    'frame': name[None],
+    'boxes': boxes,
+    'box_valid': np.array([[True, True]]),
+    'box_labels': np.array([[[0, -1], [1, -1]]]),
+    'probability': np.array([[[0.9, 0.1], [0.2, 0.8]]], np.float32),
+    # Six tenths of either box.
+    'detected': boxes * [[[1, 1, 1, 1]]] - [[[0, 0, 0.2, 0], [0, 0, 0.2, 0]]],
+    'detected_score': np.array([[0.9, 0.85]], np.float32),
+    'detected_probability': np.array([[[0.9, 0.1], [0.2, 0.8]]], np.float32),
+  }
+
+
+def test_the_overlap_asked_for_is_that_of_a_hit():
+  for threshold, expected in ((0.5, 1.0), (0.65, 0.0)):
+    task, outputs = by_hand(iou_threshold=threshold)
+    scores = task.score(outputs)
+    assert scores['frame_map_ground_truth'] == 1.0
+    assert scores['frame_map_detected'] == expected
+
+
+def test_detections_below_the_least_score_are_not_evaluated():
+  task, outputs = by_hand(min_detection_score=0.88)
+  assert task.score(outputs)['frame_map_detected'] == 0.5
+  task, outputs = by_hand(min_detection_score=0.5)
+  assert task.score(outputs)['frame_map_detected'] == 1.0
+
+
+def test_the_loss_is_the_mean_over_valid_boxes():
+  task, _ = by_hand()
+  logits = np.array([[[2.0, -1.0], [0.5, 0.0]], [[9.0, 9.0], [1.0, -2.0]]], np.float32)
+  inputs = {
+    'box_labels': tf.constant([[[0, -1], [1, 0]], [[0, -1], [-1, -1]]], tf.int64),
+    'box_valid': tf.constant([[True, True], [False, True]]),
+  }
+  scalars = task.compute_loss({'logits': tf.constant(logits)}, inputs)
+  softplus = lambda x: np.log1p(np.exp(x))  # noqa: E731
+  boxes = [
+    (softplus(-2.0) + softplus(-1.0)) / 2,
+    (softplus(-0.5) + softplus(0.0)) / 2,
+    (softplus(1.0) + softplus(-2.0)) / 2,
+  ]
+  assert float(scalars['loss']) == pytest.approx(np.mean(boxes), rel=1e-5)
+  assert float(scalars['boxes']) == 3

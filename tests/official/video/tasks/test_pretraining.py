@@ -1,5 +1,6 @@
 """What pretraining makes of a model's outputs, told by models that only calculate."""
 
+import dataclasses
 import types
 
 import numpy as np
@@ -85,6 +86,16 @@ def test_online_knn_takes_its_k_and_temperature(task):
   assert accuracy(1, 0.07) == 0.5
   assert accuracy(3, 0.01) == 0.5
   assert accuracy(3, 10.0) == 0.75  # All vote alike: two of three are of class 0.
+
+
+def test_clips_of_one_video_do_not_vote_for_each_other(task):
+  feature = np.array([[1, 0], [1, 0.1], [0.1, 1], [0, 1]], np.float32)
+  outputs = outputs_of(np.ones([4, 2, 3]), (0, 0, 1, 1), feature)
+  task.task_config.online_knn.k = 1
+  assert task.score(outputs)['knn_accuracy'] == 1.0
+  videos = np.array([7, 7, 9, 9])
+  task.validation_index = dataclasses.replace(task.validation_index, sources=videos)
+  assert task.score(outputs)['knn_accuracy'] == 0.0
 
 
 def test_knn_is_left_out_without_labels(task):

@@ -103,3 +103,84 @@ def test_boxes_are_in_pixels_of_the_source():
   np.testing.assert_allclose(seen[0], [5.75, 10.75, 15, 5])
   np.testing.assert_allclose(found, [boxes[0], boxes[0] + 4])
   assert seconds.shape == (2,)
+
+
+def followed(heights=(1.0, 1.0, 1.0), cells=((8, 8),), box=(91.0, 91, 20, 20), **config):
+  """A tracker after one frame, and its box; of each scale, equal cells respond so high."""
+  shown = []
+
+  def respond(exemplar, crops):
+    shown.append(len(crops))
+    response = np.zeros((len(crops), 17, 17), np.float32)
+    for row, column in cells:
+      response[:, row, column] = heights[: len(crops)]
+    return response
+
+  settings = task_config.Tracker(**({'window_influence': 0.0} | config))
+  follower = tracker.SiameseTracker(lambda image: image, respond, settings, 255)
+  image = np.zeros((200, 200, 3), np.uint8)
+  follower.start(image, np.array(box))
+  return follower, follower.follow(image), shown
+
+
+def test_another_size_pays_the_penalty():
+  # 1.02 is above 1, but not after a penalty of 0.9745.
+  higher = (1.02, 1.0, 1.01)
+  assert followed(higher, scale_penalty=0.9745)[1][2] == 20
+  assert followed(higher, scale_penalty=1.0, scale_step=1.1)[1][2] < 20
+  assert followed(higher[::-1], scale_penalty=0.985, scale_step=1.1)[1][2] > 20
+
+
+@pytest.mark.parametrize('rate', [0.25, 1.0])
+def test_a_change_of_size_is_followed_at_its_rate(rate):
+  follower, box, _ = followed(
+    (0.0, 0.0, 1.0), box=(91.0, 86, 20, 30), scale_step=1.2, scale_rate=rate
+  )
+  grown = 1 - rate + rate * 1.2
+  np.testing.assert_allclose(box[2:], [20 * grown, 30 * grown])
+  # The square about it grows alike.
+  assert follower.target.side == pytest.approx(grown * np.sqrt((20 + 25) * (30 + 25)))
+
+
+def test_as_many_scales_are_looked_at_as_asked():
+  assert followed((1.0, 1, 1, 1, 1), num_scales=5)[2] == [5]
+  step = followed((1.0, 0, 0, 0, 0), num_scales=5, scale_step=1.1, scale_rate=1.0)
+  assert step[1][2] == pytest.approx(20 / 1.1**2)
+
+
+def test_no_size_beyond_the_bounds_is_followed():
+  follower, _, _ = followed((1.0, 0, 0), scale_step=1.5, scale_rate=1.0)
+  for _ in range(8):
+    box = follower.follow(np.zeros((200, 200, 3), np.uint8))
+  assert box[2] == pytest.approx(tracker.LEAST_SIZE * 20)
+
+
+def test_the_window_draws_to_the_middle():
+  def moved(influence):
+    response = np.zeros((3, 17, 17), np.float32)
+    response[:, 8, 8], response[:, 1, 1] = 1.0, 1.1
+    settings = task_config.Tracker(window_influence=influence)
+    follower = tracker.SiameseTracker(lambda x: x, lambda *_: response, settings, 255)
+    follower.start(np.zeros((200, 200, 3), np.uint8), np.array([91.0, 91, 20, 20]))
+    return follower.follow(np.zeros((200, 200, 3), np.uint8))[:2]
+
+  np.testing.assert_allclose(moved(0.5), [91, 91], atol=0.5)
+  assert (moved(0.0) < 80).all()
+
+
+def test_a_cell_of_the_response_is_its_stride_in_the_frame():
+  # 8 of 255 pixels a cell, of a square that is twice the one about target and context.
+  pixels = 8 * 2 * 40 / 254
+  _, box, _ = followed(cells=((8, 11),))
+  np.testing.assert_allclose(box, [91 + 3 * pixels, 91, 20, 20], atol=0.2)
+  _, box, _ = followed(cells=((4, 8),))
+  np.testing.assert_allclose(box, [91, 91 - 4 * pixels, 20, 20], atol=0.2)
+  # Between two equal cells, which one alone could not say.
+  between = ((8, 8), (8, 9))
+  assert followed(cells=between)[1][0] == pytest.approx(91 + pixels / 2, abs=0.2)
+  assert followed(cells=between, upsampling=1)[1][0] == pytest.approx(91, abs=0.2)
+
+
+def test_context_surrounds_the_exemplar():
+  assert followed(context=0.0)[0].target.side == pytest.approx(20)
+  assert followed(context=0.5)[0].target.side == pytest.approx(40)
