@@ -143,9 +143,10 @@ def _shrink(experiment: cfg.ExperimentConfig, kind: str) -> cfg.ExperimentConfig
   task.model.backbone = tiny_backbone(kind)
   for config in (task.train_data, task.validation_data):
     config.feature_shape = TINY_SHAPE
-    config.augmentation.area_range = (0.5, 1.0)
-    config.augmentation.aspect_range = (0.75, 1.33)
     config.min_image_size = 0
+    if config.num_views:
+      config.augmentation.area_range = (0.5, 1.0)
+      config.augmentation.aspect_range = (0.75, 1.33)
   return experiment
 
 

@@ -155,7 +155,7 @@ def views(batch: int, training: bool) -> data.DataConfig:
       policy='cstp', area_range=AREA_RANGE, aspect_range=ASPECT_RANGE
     ),
     num_test_clips=0 if training else 1,
-    min_image_size=SHORT_SIDE,
+    min_image_size=0 if training else SHORT_SIDE,
   )
 
 
@@ -247,7 +247,8 @@ def _shrink(experiment: cfg.ExperimentConfig) -> cfg.ExperimentConfig:
   for config in (task.train_data, task.validation_data):
     config.feature_shape = TINY_SHAPE
     config.min_image_size = 0
-    config.augmentation.area_range = (0.3, 1.0)
+    if config.num_views:
+      config.augmentation.area_range = (0.3, 1.0)
   return experiment
 
 

@@ -408,7 +408,12 @@ class PretextViewMaker(views.ViewMaker):
       raise UserError(
         f"views 'pretext': sampler.name {config.sampler.name!r}; expected 'pretext'"
       )
-    self._pretext = self._sampler
+
+  @property
+  def _pretext(self) -> PretextSampler:
+    sampler = self._sampler
+    assert isinstance(sampler, PretextSampler)
+    return sampler
 
   def training_sample(
     self, clip: Mapping[str, tf.Tensor], key: tf.Tensor

@@ -411,8 +411,9 @@ def _shrink(experiment: cfg.ExperimentConfig, batch: int, steps: int, rate: floa
     task.model.num_classes = 0
   for config in (task.train_data, task.validation_data):
     _shape(config, batch, TINY_SHAPE, 0)
-    config.augmentation.area_range = (0.7, 1.0)
-    config.augmentation.aspect_range = (0.8, 1.25)
+    if config.num_views:
+      config.augmentation.area_range = (0.7, 1.0)
+      config.augmentation.aspect_range = (0.8, 1.25)
   experiment.trainer = trainer(steps, min(50, steps), small(rate, steps, text_scale=1.0))
   return experiment
 

@@ -83,7 +83,7 @@ class CaptionedViewMaker(views.ViewMaker):
 
   def __init__(self, config: configs.CaptionedData):
     super().__init__(config)
-    self._config: configs.CaptionedData = config
+    self._config: configs.CaptionedData
     if config.noun_padding not in PADDINGS:
       raise UserError(
         f'noun_padding {config.noun_padding!r}: expected one of {", ".join(PADDINGS)}'
@@ -94,6 +94,7 @@ class CaptionedViewMaker(views.ViewMaker):
         'least 1 phrase, and captions or 0 for all'
       )
     # The task asks the records how many there are before it reads them.
+    self._reads.add('num_captions')
     self._num_texts = max(1, config.num_captions)
 
   def training_sample(

@@ -131,6 +131,12 @@ class KeyFrameViewMaker(views.ViewMaker):
 
   def __init__(self, config: data_config.DataConfig):
     super().__init__(config)
+    # Nothing else would be of the frame's people; read here, so that it counts as used.
+    if self._config.regions.generator != 'boxes':
+      raise UserError(
+        f'views {VIEWS!r}: regions.generator {config.regions.generator!r}; a key frame has '
+        "the record's: set it to 'boxes'"
+      )
     if config.num_views > 1 or config.num_test_clips > 1 or config.num_test_crops > 1:
       raise UserError(
         f'views {VIEWS!r}: num_views {config.num_views}, num_test_clips '

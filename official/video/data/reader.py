@@ -407,7 +407,9 @@ def build_dataset(
     batches = num_places(config, len(table)) // batch
     steps = tf.data.Dataset.range(batches)
   # A service hands out whole steps, so its batches are the ones that others see.
-  dataset = SampleMaker(config, table).dataset(steps, pipeline * share, share)
+  samples = SampleMaker(config, table)
+  dataset = samples.dataset(steps, pipeline * share, share)
+  samples.views.check_all_used()
   if config.test_clip_step and not config.is_training:
     dataset = _without_absent(dataset, share, batches, pipelines)
   dataset = dataset.batch(share, drop_remainder=True).with_options(_options(config))

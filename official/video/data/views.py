@@ -5,6 +5,7 @@ on the host too, or inside the step on an accelerator; both call the same operat
 the same keys.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
@@ -12,6 +13,7 @@ import tensorflow as tf
 from official.video import draws
 from official.video.augment import geometric, policies
 from official.video.configs import data as data_config
+from official.video.configs import reads
 from official.video.data import decoding, samplers
 from official.video.errors import UserError
 from official.video.settings import registry
@@ -45,6 +47,17 @@ def accelerated() -> bool:
   return any('GPU' in device or 'TPU' in device for device in devices)
 
 
+# Fields that shape views, and values that say that nothing is to be done.
+_SHAPING = frozenset(
+  {
+    *('temporal_stride', 'sampler', 'augmentation', 'regions', 'test_clip_step'),
+    *('num_test_crops', 'min_image_size', 'whole_frame', 'resize'),
+    *('num_nouns', 'noun_padding', 'num_captions'),
+  }
+)
+_NEUTRAL = (('augmentation.policy', 'none'), ('augmentation.flip_probability', 0.0))
+
+
 class ViewMaker:
   """Makes the views of one clip, as a data config asks.
 
@@ -58,10 +71,46 @@ class ViewMaker:
   fields: Sequence[str] = ()
 
   def __init__(self, config: data_config.DataConfig):
-    self._config = config
-    self._sampler = samplers.build_sampler(config.sampler)
-    self._policy = policies.build_policy(config.augmentation.policy)
+    self._reads: set[str] = set()
+    self._given = config
+    # What is built or checked for all makers does not tell what this one uses.
+    self._built_sampler = samplers.build_sampler(config.sampler)
+    self._built_policy = policies.build_policy(config.augmentation.policy)
     _check_geometry(config)
+    self._config = reads.watched(config, self._reads)
+
+  @property
+  def _sampler(self) -> samplers.FrameSampler:
+    """Of the config; which of its fields it takes, its constructor tells."""
+    self._reads |= {
+      f'sampler.{field.name}' for field in dataclasses.fields(data_config.Sampler)
+    }
+    return self._built_sampler
+
+  @property
+  def _policy(self) -> policies.Policy:
+    self._reads.add('augmentation.policy')
+    return self._built_policy
+
+  def check_all_used(self) -> None:
+    """Refuses fields that are set and had no part in the samples that were made.
+
+    To be called when all samples were traced.
+
+    Raises:
+      UserError: it names the first, and the value that it would take.
+    """
+    default = type(self._given)()
+    for name, value, usual in reads.changed(self._given, default):
+      group = name.partition('.')[0]
+      neutral = (name, value) in _NEUTRAL
+      if group in _SHAPING and name not in self._reads and not neutral:
+        part = 'train_data' if self._given.is_training else 'validation_data'
+        raise UserError(
+          f'task.{part}.{name} {value!r}: views {self._given.views!r} with num_views '
+          f'{self._given.num_views} and num_test_clips {self._given.num_test_clips} do not '
+          f'read it; leave it {usual!r}'
+        )
 
   def frame_indices(self, num_frames: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     """[V, T] int32: which frames the augmented views of a clip take."""

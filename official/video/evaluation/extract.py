@@ -41,10 +41,13 @@ class Encoded:
 
 def test_config(config: data_config.DataConfig) -> data_config.DataConfig:
   """The config that reads plain test views of the same data, in order."""
+  default = type(config)()
   return dataclasses.replace(
     config,
     is_training=False,
     num_views=0,
+    sampler=default.sampler,
+    augmentation=default.augmentation,
     num_test_clips=max(1, config.num_test_clips),
     clips_per_decode=1,
     enable_tf_data_service=False,

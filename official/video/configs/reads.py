@@ -1,0 +1,57 @@
+"""Which fields of a config were read: one that is set and read by nobody is a mistake.
+
+A config has fields for all view makers, samplers and policies; most read some of them. To
+declare which would be to say everything twice, so what is read is watched.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from official.modeling import hyperparams
+
+Config = TypeVar('Config', bound=hyperparams.Config)
+
+
+def watched(config: Config, reads: set[str], path: str = '') -> Config:
+  """A copy of a config, of a subclass of its type, that notes which fields are read.
+
+  Args:
+    config: with groups of fields, which are watched too.
+    reads: takes the names, dotted for fields of groups.
+    path: of the config in another one, with its dot.
+  """
+  names = {field.name for field in dataclasses.fields(config)}
+  groups = {
+    name: watched(value, reads, f'{path}{name}.')
+    for name in names
+    if isinstance(value := getattr(config, name), hyperparams.Config)
+  }
+
+  class Watched(type(config)):  # type: ignore[misc]
+    """See `watched`."""
+
+    def __getattribute__(self, name: str) -> Any:
+      if name in groups:
+        return groups[name]
+      if name in names:
+        reads.add(path + name)
+      return super().__getattribute__(name)
+
+  copy = object.__new__(Watched)
+  copy.__dict__.update(config.__dict__)
+  return copy
+
+
+def changed(config: Any, default: Any, path: str = '') -> Iterator[tuple[str, Any, Any]]:
+  """Dotted name, value and default of every field that is not as by default."""
+  for field in dataclasses.fields(config):
+    value, usual = getattr(config, field.name), getattr(default, field.name)
+    if isinstance(value, hyperparams.Config):
+      yield from changed(value, usual, f'{path}{field.name}.')
+    elif _plain(value) != _plain(usual):
+      yield path + field.name, value, usual
+
+
+def _plain(value: Any) -> Any:
+  return list(value) if isinstance(value, tuple) else value
