@@ -44,7 +44,7 @@ from tfrecords_tools.commands import (
 )
 from tfrecords_tools.datasets import SOURCES
 from tfrecords_tools.datasets.source import Listing, SourceRequest
-from tfrecords_tools.examine import examine, note_overlaps
+from tfrecords_tools.examine import examine, note_overlaps, note_phrases
 from tfrecords_tools.frames import FrameOptions
 from tfrecords_tools.overview import describe, missing
 from tfrecords_tools.pipeline import LOCAL_RUNNER, run_tasks
@@ -284,7 +284,7 @@ def list_source(flags: argparse.Namespace) -> tuple[Listing, list[str]]:
   if flags.limit:
     listing = limited(listing, flags.limit, flags.seed)
   if not flags.check:
-    listing = noun_phrases.with_phrases(listing, flags.noun_phrases)
+    listing = note_phrases(noun_phrases.with_phrases(listing, flags.noun_phrases))
   if flags.test_fraction:
     listing = note_overlaps(hold_out(listing, flags.test_fraction, flags.seed))
   return listing, names

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from official.video.data import records
 from official.video.errors import UserError
 from tfrecords_tools.datasets.origins import origin_of
 from tfrecords_tools.datasets.source import Listing, SourceClip
@@ -28,6 +29,20 @@ def examine(listing: Listing) -> Listing:
   _note_overlaps(clips, found)
   _note_labels(clips, found)
   return dataclasses.replace(listing, clips=clips, notes=[*listing.notes, *found.lines()])
+
+
+def note_phrases(listing: Listing) -> Listing:
+  """The listing, with a note of the captioned clips that have no noun phrase."""
+  found = Summary()
+  for clip in listing.clips:
+    if records.TEXT_CONTENT in clip.fields and not (
+      clip.fields.get(records.TEXT_NOUN_PHRASES)
+    ):
+      found.noticed(
+        'captioned clips without a noun phrase (a loss over nouns takes their captions)',
+        clip.name,
+      )
+  return dataclasses.replace(listing, notes=[*listing.notes, *found.lines()])
 
 
 def note_overlaps(listing: Listing) -> Listing:

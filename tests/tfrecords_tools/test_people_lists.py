@@ -740,6 +740,20 @@ def test_what_is_held_out_of_a_video_that_is_trained_on_is_noted(tmp_path, capsy
   )
 
 
+@pytest.mark.parametrize(('backend', 'count'), [('none', 2), ('rules', 1)])
+def test_captions_without_nouns_are_counted(tmp_path, capsys, backend, count):
+  write_video(tmp_path / 'a.mp4', num_frames=2)
+  (tmp_path / 'list.csv').write_text(
+    'path,caption,noun_phrases\na.mp4,a red dog,\na.mp4,it is there,\na.mp4,one,cat\n'
+    'a.mp4,,\n'
+  )
+  arguments = ['--source=csv', f'--path={tmp_path / "list.csv"}', '--num_workers=1']
+  arguments += [f'--output_dir={tmp_path / "out"}', f'--noun_phrases={backend}']
+  assert run_command(convert.main, arguments) == 0
+  line = 'captioned clips without a noun phrase (a loss over nouns takes their captions)'
+  assert f'{line}: {count}, such as a.mp4' in capsys.readouterr().out
+
+
 def test_later_flags_leave_manifests_as_they_were(small_set, tmp_path):
   arguments = ['--source=folder', f'--path={small_set}', '--num_workers=1']
   assert run_command(convert.main, [*arguments, f'--output_dir={tmp_path}']) == 0

@@ -66,7 +66,8 @@ def _fields(where: Place, row: Mapping[str, Any]) -> dict[str, Any]:
       value = [phrase.strip() for phrase in value.split('|') if phrase.strip()]
     if key in _WRITTEN_BY_US or key.startswith('image/'):
       raise UserError(f'{where}: {key} is written by the conversion; drop or rename it')
-    if value is None or value == '':
+    # A blank cell says nothing, also where a list would be read from it.
+    if row[name] is None or row[name] == '':
       continue
     if key in records.FIELDS:
       fields[key] = value
