@@ -14,48 +14,6 @@ FILE = 'constcl_reconstructor.npz'
 CASES = cases(FILE, '(.+)/config')
 
 
-def slow_roi_align(features, box, samples):
-  """One box by its definition: bilinear between floor and floor + 1, clamped."""
-  height, width, _ = features.shape
-  rows = []
-  for i in range(samples):
-    for j in range(samples):
-      y = (box[0] + (i + 0.5) * (box[2] - box[0]) / samples) * height
-      x = (box[1] + (j + 0.5) * (box[3] - box[1]) / samples) * width
-      total = 0.0
-      for dy in (0, 1):
-        for dx in (0, 1):
-          weight = abs(1 - dy - (y - np.floor(y))) * abs(1 - dx - (x - np.floor(x)))
-          row = min(int(np.floor(y)) + dy, height - 1)
-          column = min(int(np.floor(x)) + dx, width - 1)
-          total = total + weight * features[row, column]
-      rows.append(total)
-  return np.reshape(rows, [samples, samples, -1])
-
-
-def test_roi_align_by_its_definition():
-  rng = np.random.default_rng(0)
-  features = rng.normal(size=(2, 5, 7, 3)).astype(np.float32)
-  corners = np.sort(rng.random((2, 4, 2, 2)), axis=2).astype(np.float32)
-  boxes = corners.reshape(2, 4, 4)
-  boxes[0, 0] = [0, 0, 1, 1]
-  actual = regions.roi_align(features, boxes, 3).numpy()
-  for b in range(2):
-    for n in range(4):
-      expected = slow_roi_align(features[b], boxes[b, n], 3)
-      np.testing.assert_allclose(actual[b, n], expected, rtol=1e-4, atol=1e-5)
-  np.testing.assert_allclose(
-    regions.region_means(features, boxes, 3), actual.mean((2, 3)), rtol=1e-4, atol=1e-5
-  )
-
-
-def test_boxes_keep_their_digits_beside_bfloat16_features():
-  features = tf.cast(tf.random.stateless_normal([1, 7, 7, 4], [1, 2]), tf.bfloat16)
-  boxes = tf.constant([[[0.998, 0.2, 0.999, 0.7]]])
-  exact = regions.region_means(tf.cast(features, tf.float32), boxes)
-  np.testing.assert_array_equal(regions.region_means(features, boxes), exact)
-
-
 @pytest.mark.parametrize(
   ('frames', 'length', 'expected'),
   [
@@ -92,7 +50,11 @@ def filled_head(case):
   length, units, channels, layers, heads = config[7:]
   head = context.ContextHead(
     heads_config.ContextHead(
-      context_length=length, channels=channels, num_layers=layers, num_heads=heads
+      context_length=length,
+      channels=channels,
+      num_layers=layers,
+      num_heads=heads,
+      half_pixel_centers=False,
     ),
     units,
   )

@@ -1,9 +1,8 @@
-import types
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from official.video.configs import data as data_config
 from official.video.temporal import windows
 
 
@@ -52,9 +51,7 @@ def film():
 
 
 def test_windows_of_a_film_show_their_frames(film):
-  config = types.SimpleNamespace(
-    feature_shape=(32, 8, 8, 3), temporal_stride=2, min_image_size=0, global_batch_size=3
-  )
+  config = data_config.DataConfig(feature_shape=(32, 8, 8, 3), global_batch_size=3)
   seen = []
 
   def encoder(clips):
