@@ -1,9 +1,10 @@
 """R3D-50 under CVRL's projection head in PyTorch: the rival of the train step.
 
 Layer by layer the net that `official.video.backbones.resnet_3d` builds by default, with
-the same number of weights.
+the same number of weights; `check` compares, before anything is timed.
 """
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -87,6 +88,31 @@ def info_nce(embeddings: torch.Tensor, temperature: float = 0.1) -> torch.Tensor
   logits = logits.masked_fill(torch.eye(len(rows), dtype=torch.bool), -1e9)
   positive = torch.arange(len(rows)).roll(len(rows) // 2)
   return 2 * nn.functional.cross_entropy(logits, positive)
+
+
+def check(model: Cvrl) -> None:
+  """Compares sizes with the published net's, and the loss with its formula in float64.
+
+  No test can: the tests run without PyTorch.
+
+  Raises:
+    ValueError: this is no rival of the same work.
+  """
+  trained = sum(p.numel() for p in model.backbone.parameters())
+  moving = sum(b.numel() for n, b in model.backbone.named_buffers() if 'running' in n)
+  head = sum(p.numel() for p in model.head.parameters())
+  expected = (31_672_128, 53_120, 3 * (2048 * 2048 + 3 * 2048) + 2048 * 128 + 128)
+  if (trained, moving, head) != expected:
+    raise ValueError(f'the PyTorch net has {trained, moving, head}, ours {expected}')
+  rows = np.random.default_rng(0).normal(size=(8, 16))
+  actual = float(info_nce(torch.from_numpy(rows)))
+  rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+  powers = np.exp(rows @ rows.T / 0.1)
+  np.fill_diagonal(powers, 0)
+  positive = powers[np.arange(8), np.roll(np.arange(8), 4)]
+  loss = -2 * np.mean(np.log(positive / powers.sum(1)))
+  if not np.isclose(actual, loss, rtol=1e-6):
+    raise ValueError(f'the PyTorch loss is {actual}, the formula says {loss}')
 
 
 def kernel_l2(model: nn.Module, weight: float) -> torch.Tensor:

@@ -164,6 +164,7 @@ def pytorch(
   torch.set_num_threads(threads)
   layout = torch.channels_last_3d if channels_last else torch.contiguous_format
   model = r3d_torch.Cvrl().train()
+  r3d_torch.check(model)
   for parameter in model.parameters():
     if parameter.ndim == 5:
       parameter.data = parameter.data.contiguous(memory_format=layout)

@@ -91,32 +91,6 @@ def test_colour_operations_agree_to_rounding():
     assert np.abs(exact - rounded).mean() < 0.02
 
 
-def test_the_pytorch_rival_is_the_same_net():
-  torch = pytest.importorskip('torch')
-  from benchmarks import r3d_torch
-
-  model = r3d_torch.Cvrl()
-  count = sum(p.numel() for p in model.backbone.parameters())
-  assert count == 31_672_128
-  statistics = sum(b.numel() for n, b in model.backbone.named_buffers() if 'running' in n)
-  assert count + statistics == 31_725_248
-  head = sum(p.numel() for p in model.head.parameters())
-  assert head == 3 * (2048 * 2048 + 3 * 2048) + 2048 * 128 + 128
-  with torch.no_grad():
-    assert model.eval()(torch.zeros(1, 3, 4, 32, 32)).shape == (1, 128)
-
-
-def test_the_pytorch_loss_is_ours():
-  torch = pytest.importorskip('torch')
-  from benchmarks import r3d_torch
-  from official.video.losses import info_nce
-
-  rows = np.random.default_rng(0).normal(size=(8, 16)).astype(np.float32)
-  expected = info_nce.info_nce(rows[:4], rows[4:]).loss.numpy()
-  actual = r3d_torch.info_nce(torch.from_numpy(rows))
-  np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-5)
-
-
 def test_a_loss_that_is_not_a_number_fails_the_round():
   with pytest.raises(FloatingPointError, match='not a number'):
     train_step.round_of(lambda: float('nan'), 1)()
