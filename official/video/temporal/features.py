@@ -55,16 +55,14 @@ class _Stored(NamedTuple):
 
 def matched(stored: Mapping[str, T], names: Iterable[str]) -> dict[str, T]:
   """What is stored for those of the names that have some, with or without a `v_` before."""
-  return {
-    name: stored[key]
-    for name in names
-    for key in (
-      name.removeprefix('v_'),
-      f'v_{name}',
-      name,
-    )  # The likeliest last: it stays.
-    if key in stored
-  }
+  found = {}
+  for name in names:
+    # As it is written comes first: an identifier may itself begin with v_.
+    for key in (name, f'v_{name}', name.removeprefix('v_')):
+      if key in stored:
+        found[name] = stored[key]
+        break
+  return found
 
 
 def save(features: VideoFeatures, path: str) -> None:
