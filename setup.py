@@ -33,6 +33,7 @@ setuptools.setup(
     'av>=14',
     'gin-config',
     'google-crc32c',
+    'h5py',
     'importlib-resources',  # tensorflow-datasets imports it undeclared.
     'jinja2',
     'lmdb',

@@ -55,7 +55,7 @@ class _Stored(NamedTuple):
 
 def matched(stored: Mapping[str, T], names: Iterable[str]) -> dict[str, T]:
   """What is stored for those of the names that have some, with or without a `v_` before."""
-  found = {}
+  found: dict[str, T] = {}
   for name in names:
     # As it is written comes first: an identifier may itself begin with v_.
     for key in (name, f'v_{name}', name.removeprefix('v_')):
