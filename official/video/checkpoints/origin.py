@@ -191,6 +191,10 @@ def _differences(
   for name in ('zero_centering',):
     if name in theirs and mine[name] != theirs[name]:
       yield f'task.{name}', mine[name], theirs[name], True
+  if 'tracker' in mine and 'tracker' in theirs:
+    there = theirs.get('normalization', 'pretraining')  # So before there was the field.
+    if mine['normalization'] != there:
+      yield 'task.normalization', mine['normalization'], there, True
   if 'backbone' in mine['model'] and 'backbone' in theirs.get('model', {}):
     yield from _backbone_differences(mine['model'], theirs['model'])
   for name in ('activation', 'norm_epsilon'):

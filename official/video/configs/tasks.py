@@ -190,6 +190,9 @@ class TrackingTask(VideoTask):
 
   Attributes:
     tracker: the tracking loop.
+    normalization: of the frames: 'imagenet', the mean and deviation that VINCE's tracker
+      takes, or 'pretraining', as `zero_centering` says of the backbone's clips; the latter
+      in runs before there was the field.
     positive_radius: in pixels of the search image; cells up to there are positive.
     benchmark: what results are filed under: 'OTB2015' or 'GOT-10k'.
     name: of the tracker, for the same.
@@ -197,6 +200,7 @@ class TrackingTask(VideoTask):
 
   model: TrackingModel = dataclasses.field(default_factory=TrackingModel)
   tracker: Tracker = dataclasses.field(default_factory=Tracker)
+  normalization: str = 'imagenet'
   positive_radius: float = 16.0
   benchmark: str = 'OTB2015'
   name: str = 'vidgarden'

@@ -15,6 +15,8 @@ from official.video.models import siamese as siamese_model
 from official.video.tasks import base
 from official.video.tracking import sequences, tracker
 
+NORMALIZATIONS = ('imagenet', 'pretraining')
+
 
 @task_factory.register_task_cls(task_config.TrackingTask)
 class TrackingTask(base.VideoTask):
@@ -24,12 +26,22 @@ class TrackingTask(base.VideoTask):
   takes = {name: {'views': siamese.VIEWS} for name in ('train_data', 'validation_data')}
   protocol = 'one pass from the first box; means over the sequences'
 
+  def check_data(self, training: bool) -> None:
+    """Finds the data, and refuses an unknown normalization; see `VideoTask.check_data`."""
+    name = self.task_config.normalization
+    if name not in NORMALIZATIONS:
+      known = ', '.join(NORMALIZATIONS)
+      raise UserError(f'task.normalization {name!r}: expected one of {known}')
+    super().check_data(training)
+
   def build_model(self) -> siamese_model.SiameseModel:
     """Backbone under the two heads."""
     frames = self.task_config.train_data.feature_shape[0]
     return siamese_model.SiameseModel(self.task_config.model, frames)
 
   def _normalized(self, images: tf.Tensor) -> tf.Tensor:
+    if self.task_config.normalization == 'imagenet':
+      return normalization.standardize(images)
     return normalization.normalize(images, self.task_config.zero_centering)
 
   def forward(self, inputs, model, training):

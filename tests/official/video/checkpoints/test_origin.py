@@ -105,6 +105,22 @@ def test_a_methods_own_protocols_read_its_checkpoints(tmp_path, name, reads):
   check(written(tmp_path / 'run', name), reads)
 
 
+def test_a_tracker_is_followed_with_the_pixels_it_was_trained_on(tmp_path):
+  name = 'const_cl_tracking_tiny'
+  run = written(tmp_path / 'run', name, 'task.zero_centering: true')
+  check(run, name)
+  path = tmp_path / 'run' / origin.PARAMS
+  lines = path.read_text().splitlines(keepends=True)
+  path.write_text(''.join(line for line in lines if 'normalization:' not in line))
+  with pytest.raises(
+    UserError, match="normalization 'pretraining', here it is 'imagenet'"
+  ):
+    check(run, name)
+  check(run, name, 'task.normalization: pretraining')
+  # Its backbone is another matter.
+  check(written(tmp_path / 'other', 'const_cl_pretrain_tiny'), name)
+
+
 def test_a_net_that_was_dilated_throughout_is_told_apart(tmp_path):
   name = 'const_cl_localization_ava'
   field = 'task.model.backbone.resnet_3dy.dilated_first_block'

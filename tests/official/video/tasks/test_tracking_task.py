@@ -136,6 +136,24 @@ def test_from_training_to_the_scores_through_the_drivers(converted, tmp_path):
   assert whole.success_score == pytest.approx(scores['success'], abs=0.02)
 
 
+def test_frames_are_normalized_as_the_config_says(converted):
+  images = tf.constant([[[[0, 128, 255]]]], tf.uint8)
+  expected = {
+    'imagenet': [-0.485 / 0.229, (128 / 255 - 0.456) / 0.224, 0.594 / 0.225],
+    'pretraining': [-1, 1 / 255, 1],
+  }
+  for name, values in expected.items():
+    params = load(converted)
+    experiment.apply_overrides(params, f'task.normalization: {name}', 'test')
+    actual = experiment.build_task(params)._normalized(images)
+    np.testing.assert_allclose(actual[0, 0, 0], values, rtol=1e-4)
+  experiment.apply_overrides(params, 'task.normalization: none', 'test')
+  with pytest.raises(
+    UserError, match=r"normalization 'none': expected one of imagenet, pretr"
+  ):
+    experiment.build_task(params).check_data(True)
+
+
 def test_the_published_schedule():
   params = experiment.load(
     'const_cl_tracking_otb', [str(ROOT / 'configs/const_cl/tracking_otb.yaml')]
