@@ -16,6 +16,7 @@ from typing import Any
 import tensorflow as tf
 import yaml
 
+from official.video.checkpoints import saved
 from official.video.errors import UserError
 
 PARAMS = 'params.yaml'
@@ -119,6 +120,8 @@ def check(task_config: Any, checkpoint: str) -> Origin:
   origin = of(checkpoint)
   mine = task_config.as_dict()
   if origin.task is None:
+    if not (tf.io.gfile.exists(f'{checkpoint}.index') or saved.newest(checkpoint)):
+      return origin  # Whoever reads it says that there is none.
     _tell(f'{checkpoint}: no {PARAMS} tells how it was trained; assumed: {_facts(mine)}')
     return origin
   for field, here, there, refused in _differences(mine, origin.task):

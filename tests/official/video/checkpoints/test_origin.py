@@ -4,6 +4,7 @@ import json
 import pathlib
 
 import pytest
+import tensorflow as tf
 
 from official.video.checkpoints import origin
 from official.video.errors import UserError
@@ -160,7 +161,10 @@ def test_the_best_checkpoints_are_the_runs(tmp_path):
 
 
 def test_a_foreign_checkpoint_is_read_with_what_is_assumed(tmp_path, capsys):
-  check(str(tmp_path / 'model.ckpt'), 'cvrl_linear_eval_ucf101')
+  path = tf.train.Checkpoint(v=tf.Variable(1)).write(str(tmp_path / 'model.ckpt'))
+  check(str(tmp_path / 'gone'), 'cvrl_linear_eval_ucf101')
+  assert capsys.readouterr().err == ''  # Its reader says that it is not there.
+  check(path, 'cvrl_linear_eval_ucf101')
   note = capsys.readouterr().err
   assert note.count('\n') == 1
   assert 'assumed: pixels in [0, 1], resnet_3d, spatial_strides [1,2,2,2]' in note
