@@ -222,7 +222,7 @@ def save_classifier(params, pretrained: str, probe, folder: str) -> None:
 
   task = experiment.build_task(params)
   model = trainer.built(task)
-  task.check_origin(pretrained)
+  task.check_origin(pretrained).tell()
   restore.restore_backbone(model.backbone, pretrained)
   # Classes that the probe has never seen come last.
   missing = task.num_classes - len(probe.bias)

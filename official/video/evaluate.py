@@ -119,11 +119,12 @@ def _run_task(task) -> None:
   from official.video.run import trainer
 
   if FLAGS.checkpoint:
-    task.check_origin(FLAGS.checkpoint, head=True)
+    found = task.check_origin(FLAGS.checkpoint, head=True)
   task.check_data(False)
   model = trainer.built(task)
   if FLAGS.checkpoint:
     restore.restore(model.checkpoint_items, FLAGS.checkpoint)
+    found.tell()
   if FLAGS.output_dir:
     os.makedirs(FLAGS.output_dir, exist_ok=True)
   scores = task.run_protocol(model, FLAGS.output_dir or '')

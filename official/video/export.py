@@ -52,13 +52,14 @@ def export(params, checkpoint: str, export_dir: str) -> None:
   if tf.io.gfile.isdir(export_dir) and tf.io.gfile.listdir(export_dir):
     raise UserError(f'--export_dir {export_dir}: not empty; name a new folder')
   task = experiment.build_task(params)
-  task.check_origin(checkpoint, head=True)
+  found = task.check_origin(checkpoint, head=True)
   model = trainer.built(task)
   classifies = isinstance(params.task, tasks.ClassificationTask)
   encoder = task.serving_module(model)
   whole = classifies or encoder
   objects = model.checkpoint_items if whole else model.serving_items
   report = restore.restore(objects, checkpoint)
+  found.tell()
   encoder = encoder or module.EncoderModule(
     model,
     params.task.validation_data,

@@ -205,13 +205,14 @@ class TextTask(base.VideoTask):
         {'text_encoder': model.text_encoder}, config.model.text.init_checkpoint
       )
     if config.init_checkpoint:
-      self.check_origin(config.init_checkpoint)
+      found = self.check_origin(config.init_checkpoint)
       objects = {
         'backbone': model.backbone,
         'text_encoder': model.text_encoder,
         'head': model.head,
       }
       restore.restore(objects, config.init_checkpoint, required=('backbone',))
+      found.tell()
 
   def clips_of(self, views: tf.Tensor) -> tf.Tensor:
     """The first view of each sample, normalized: [B, T, H, W, 3]."""

@@ -293,7 +293,7 @@ def main(argv: Sequence[str]) -> None:
   if not isinstance(params.task, configs.GvilmTask):
     raise UserError('--experiment: expected a G-ViLM pretraining or retrieval')
   task = experiment.build_task(params)
-  task.check_origin(FLAGS.checkpoint, head=True)
+  task.check_origin(FLAGS.checkpoint, head=True).tell()
   task.check_data(False)
   model = trainer.built(task)
   found = restore.restore(model.checkpoint_items, FLAGS.checkpoint)

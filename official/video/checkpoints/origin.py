@@ -16,7 +16,6 @@ from typing import Any
 import tensorflow as tf
 import yaml
 
-from official.video.checkpoints import saved
 from official.video.errors import UserError
 
 PARAMS = 'params.yaml'
@@ -40,10 +39,17 @@ class Origin:
   Attributes:
     folder: of the run, or of the foreign checkpoint.
     task: fields of the run's task config; None for a checkpoint without any.
+    notes: what of a comparison is to be told.
   """
 
   folder: str
   task: Mapping[str, Any] | None
+  notes: tuple[str, ...] = ()
+
+  def tell(self) -> None:
+    """Prints the notes on stderr; once the checkpoint has been read."""
+    for note in self.notes:
+      print(f'note: {note}', file=sys.stderr)
 
   def remembered(self, name: str) -> str | None:
     """Text that the run's task left in its folder; None where it left none."""
@@ -105,14 +111,14 @@ def check(task_config: Any, checkpoint: str) -> Origin:
   """Compares a task's config with that of a checkpoint's run.
 
   What makes another function of the same weights is refused; what is a matter of protocol
-  is told on stderr, and so is what is assumed of a checkpoint without a config.
+  is noted, and so is what is assumed of a checkpoint without a config.
 
   Args:
     task_config: of the task that reads the checkpoint.
     checkpoint: prefix or folder.
 
   Returns:
-    The origin.
+    The origin, with notes to tell.
 
   Raises:
     UserError: they contradict each other; it names both values and the override.
@@ -120,18 +126,17 @@ def check(task_config: Any, checkpoint: str) -> Origin:
   origin = of(checkpoint)
   mine = task_config.as_dict()
   if origin.task is None:
-    if not (tf.io.gfile.exists(f'{checkpoint}.index') or saved.newest(checkpoint)):
-      return origin  # Whoever reads it says that there is none.
-    _tell(f'{checkpoint}: no {PARAMS} tells how it was trained; assumed: {_facts(mine)}')
-    return origin
+    note = f'{checkpoint}: no {PARAMS} tells how it was trained; assumed: {_facts(mine)}'
+    return dataclasses.replace(origin, notes=(note,))
+  notes = []
   for field, here, there, refused in _differences(mine, origin.task):
     if refused:
       raise UserError(
         f'{checkpoint}: was trained with {field} {there!r}, here it is {here!r}, which is '
         f'another function; use --params_override={field}={_written(there)}'
       )
-    _tell(f'{checkpoint}: was trained with {field} {there!r}; here {here!r}')
-  return origin
+    notes.append(f'{checkpoint}: was trained with {field} {there!r}; here {here!r}')
+  return dataclasses.replace(origin, notes=tuple(notes))
 
 
 def check_labels(origin: Origin, names: Sequence[str], source: str) -> None:
@@ -157,10 +162,6 @@ def check_labels(origin: Origin, names: Sequence[str], source: str) -> None:
       f'({len(names)} and {len(known)}; class {index} is {ours!r} and {theirs!r}); convert '
       'the data with the --label_map of that set'
     )
-
-
-def _tell(text: str) -> None:
-  print(f'note: {text}', file=sys.stderr)
 
 
 def _written(value: Any) -> str:

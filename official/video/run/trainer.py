@@ -338,7 +338,7 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
     self._start = saved.latest(self.model_dir)
     if self._start:
       restore.check({'model': self.trainer.model}, self._start)
-      self.trainer.task.check_origin(self._start, head=True)
+      self.trainer.task.check_origin(self._start, head=True).tell()
     config, writes = self.params.trainer, self.strategy.extended.should_checkpoint
     # Every worker has to save, since reading a variable may need all of them; those of
     # the others are thrown away.

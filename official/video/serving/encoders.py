@@ -28,7 +28,7 @@ def checkpoint_encoder(params, task, checkpoint: str | None) -> Callable:
     objects = {'backbone': model.backbone} | ({'head': model.head} if classifier else {})
     report = restore.restore(objects, checkpoint, required=('backbone',))
     has_head = classifier and any(name.startswith('head/') for name in report.restored)
-    task.check_origin(checkpoint, head=has_head)
+    task.check_origin(checkpoint, head=has_head).tell()
 
   @tf.function(reduce_retracing=True)
   def encode(clips):

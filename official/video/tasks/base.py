@@ -140,8 +140,9 @@ class VideoTask(base_task.Task, abc.ABC):
         'note: no task.init_checkpoint: the frozen backbone is random', file=sys.stderr
       )
     if self.task_config.init_checkpoint:
-      self.check_origin(self.task_config.init_checkpoint)
+      found = self.check_origin(self.task_config.init_checkpoint)
       restore.restore_backbone(model.backbone, self.task_config.init_checkpoint)
+      found.tell()
 
   def check_origin(self, checkpoint: str, head: bool = False) -> origin.Origin:
     """Refuses a checkpoint that was trained as another function; see `origin.check`.

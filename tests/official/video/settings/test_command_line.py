@@ -193,7 +193,7 @@ def test_a_wrong_initial_checkpoint_leaves_no_run(tmp_path, settings, checkpoint
   config = f'--config_file={settings(name)}'
   (tmp_path / 'empty').mkdir()
   for path, message in (
-    (checkpoint, 'width_multiplier'),
+    (checkpoint, 'backbone variables do not match'),
     (tmp_path / 'empty', 'the folder holds no checkpoint'),
     (tmp_path / 'gone', 'does not exist'),
   ):
