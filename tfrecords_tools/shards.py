@@ -165,7 +165,7 @@ def _write_clips(
     lengths.append(records.write_record(writer, record))
     labels.append(label)
     sources.append(records.source_number(origin_of(clip)))
-  if task.earlier and not task.earlier.sources:
+  if task.earlier and task.earlier.records and not task.earlier.sources:
     # Its records are of a version that did not write them.
     sources = []
   name = os.path.basename(task.path)
