@@ -72,6 +72,13 @@ def wait_until(condition, seconds: float = 60, pause: float = 0.01) -> bool:
   return True
 
 
+def blocks(process: int, number: int) -> bool:
+  """Whether a process holds a signal up."""
+  status = (_PROC / str(process) / 'status').read_text()
+  mask = int(re.search(r'^SigBlk:\s*(\w+)', status, re.MULTILINE)[1], 16)
+  return bool(mask >> (number - 1) & 1)
+
+
 def all_end(processes: set[int], seconds: float = 5) -> bool:
   """Whether none of them runs any more after a while."""
   return wait_until(lambda: not any(map(alive, processes)), seconds)

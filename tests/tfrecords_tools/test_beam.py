@@ -124,8 +124,12 @@ def test_a_runner_that_can_not_run_is_one_line(videos, tmp_path):
     '--beam_option=job_server_timeout=1',
     '--beam_option=environment_type=LOOPBACK',
   )
-  line = refused(convert(videos, tmp_path / 'out', *nowhere))
+  temporary = tmp_path / 'temporary'
+  temporary.mkdir()
+  environment = {**os.environ, 'TMPDIR': str(temporary)}
+  line = refused(convert(videos, tmp_path / 'out', *nowhere, env=environment))
   assert line.startswith('error: --runner=PortableRunner: ')
+  assert not list(temporary.iterdir())
 
 
 @needs_beam

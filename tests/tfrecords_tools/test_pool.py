@@ -199,6 +199,9 @@ def test_workers_leave_with_their_parent_however_it_ends(moment, how, tmp_path):
     else:
       assert processes.wait_until(lambda: processes.workers(process.pid))
     members = processes.family(process.pid)
+    # However early it comes: they are started so.
+    for worker in processes.workers(process.pid):
+      assert processes.blocks(worker, signal.SIGINT)
     # As a terminal does it: Ctrl-C reaches all processes, the others one.
     (os.killpg if how == signal.SIGINT else os.kill)(process.pid, how)
     process.wait(timeout=20)
