@@ -292,6 +292,11 @@ def by_hand(**fields):
     'detected': boxes * [[[1, 1, 1, 1]]] - [[[0, 0, 0.2, 0], [0, 0, 0.2, 0]]],
     'detected_score': np.array([[0.9, 0.85]], np.float32),
     'detected_probability': np.array([[[0.9, 0.1], [0.2, 0.8]]], np.float32),
+    # The frame fills the view, and nothing was cut: -1 is the score of no detection.
+    'shown': np.array([[0.0, 0, 1, 1]], np.float32),
+    'boxes_cut': np.array([0]),
+    'labels_cut': np.array([0]),
+    'detected_cut': np.array([-1.0], np.float32),
   }
 
 
@@ -316,6 +321,7 @@ def test_the_loss_is_the_mean_over_valid_boxes():
   inputs = {
     'box_labels': tf.constant([[[0, -1], [1, 0]], [[0, -1], [-1, -1]]], tf.int64),
     'box_valid': tf.constant([[True, True], [False, True]]),
+    'boxes_cut': tf.constant([2, 1]),
   }
   scalars = task.compute_loss({'logits': tf.constant(logits)}, inputs)
   softplus = lambda x: np.log1p(np.exp(x))  # noqa: E731
@@ -325,4 +331,4 @@ def test_the_loss_is_the_mean_over_valid_boxes():
     (softplus(1.0) + softplus(-2.0)) / 2,
   ]
   assert float(scalars['loss']) == pytest.approx(np.mean(boxes), rel=1e-5)
-  assert float(scalars['boxes']) == 3
+  assert float(scalars['boxes']) == 3 and float(scalars['boxes_cut']) == 3
