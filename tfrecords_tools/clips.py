@@ -1,4 +1,4 @@
-"""One listed clip to one serialized record."""
+"""One listed clip to one record."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -11,6 +11,7 @@ from tfrecords_tools.datasets.source import SourceClip
 from tfrecords_tools.decode import MICROSECONDS, SourceError
 from tfrecords_tools.frames import EncodedFrames, FrameOptions, encode_frames
 from tfrecords_tools.readers import READERS, Footage
+from tfrecords_tools.streaming import FrameStore, Record
 from tfrecords_tools.summary import Summary
 
 # Seconds that a cut file may differ from what it was cut to, and the share of its length.
@@ -68,7 +69,6 @@ def _contract_fields(
   own_rate = clip.frame_rate or source_rate or frames.frame_rate
   return {
     **retime(clip.fields, own_rate, start + begin, frames.end + begin, frames.timestamps),
-    records.IMAGE_ENCODED: frames.jpegs,
     records.IMAGE_TIMESTAMP: frames.timestamps,
     records.IMAGE_FORMAT: 'JPEG',
     records.IMAGE_HEIGHT: frames.height,
@@ -86,18 +86,21 @@ def build_record(
   clip: SourceClip,
   ids: Mapping[str, int],
   options: FrameOptions,
+  store: FrameStore | None = None,
   found: Summary | None = None,
-) -> tuple[bytes, int]:
-  """Decodes a clip and serializes its record.
+) -> tuple[Record, int]:
+  """Decodes a clip and makes its record.
 
   Args:
     clip: what to convert.
     ids: class name to class id.
     options: which frames to store, and how.
+    store: where the encoded frames are kept, as long as the record is needed; a list by
+      default.
     found: where corrections are reported.
 
   Returns:
-    The serialized record, and its first class id or `records.NO_LABEL`.
+    The record, and its first class id or `records.NO_LABEL`.
 
   Raises:
     SourceError: the clip gives no record; the message is the reason.
@@ -111,7 +114,7 @@ def build_record(
     rate, begin = footage.frame_rate, file_begin(clip, footage)
     start, end = _span_in_file(clip, begin)
     with _hint(clip):
-      frames = encode_frames(footage.frames(start), rate, start, end, options)
+      frames = encode_frames(footage.frames(start), rate, start, end, options, store)
   if begin and found:
     found.corrected(
       'files that were cut already, taken for the seconds listed', clip.name
@@ -120,7 +123,8 @@ def build_record(
   if labels:
     fields[records.LABEL_INDEX] = labels
     fields[records.LABEL_STRING] = list(clip.labels)
-  return records.encode_record(fields), labels[0] if labels else records.NO_LABEL
+  record = Record(fields, frames.jpegs, frames.sizes)
+  return record, labels[0] if labels else records.NO_LABEL
 
 
 def media_id(record: bytes) -> str:

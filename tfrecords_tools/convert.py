@@ -66,6 +66,8 @@ _SOURCE_FLAGS = (
 # Recorded where they are given only, as they came later than the first manifests.
 _LATER_FLAGS = frozenset({'frame_prefix', 'limit'})
 _REPORTED_FAILURES = 20
+# Training reads a record whole for each clip of a second or two that it draws.
+_LARGE_RECORD_BYTES = 100_000_000
 
 
 def _add_source_flags(parser: argparse.ArgumentParser) -> None:
@@ -396,12 +398,28 @@ def _describe(manifest: records.Manifest) -> str:
   )
 
 
+def _large_records(manifest: records.Manifest) -> str | None:
+  """What to do about films that became very large records; None where there are none."""
+  sizes = [size for shard in manifest.shards for size in shard.record_bytes]
+  large = sum(size > _LARGE_RECORD_BYTES for size in sizes)
+  if not large:
+    return None
+  return (
+    f'{manifest.split}: {large} of {len(sizes)} records hold over '
+    f'{_LARGE_RECORD_BYTES / 1e6:.0f} MB, the largest {max(sizes) / 1e6:.0f} MB, which '
+    'training reads for each clip that it draws; list spans of such films by start and '
+    'end (--source=csv), skip them by --max_seconds, or lower --fps or --short_side'
+  )
+
+
 def _report(manifests: Sequence[records.Manifest], max_failed_fraction: float) -> int:
   """Prints what was made and what was not; returns the exit code."""
   for manifest in manifests:
     print(_describe(manifest))
     for what, count in manifest.corrected.items():
       print(f'  {what}: {count}')
+    if note := _large_records(manifest):
+      print(note)
   skipped = [(m.split, entry) for m in manifests for entry in m.skipped]
   for split, entry in skipped[:_REPORTED_FAILURES]:
     print(printable(f'  skipped {split}/{entry.source}: {entry.reason}'))

@@ -17,6 +17,7 @@ from tfrecords_tools.decode import (
   Frame,
   SourceError,
 )
+from tfrecords_tools.streaming import FrameStore
 
 # TensorFlow can't parse a record of 2 GiB.
 _MAX_CLIP_BYTES = 2**31 - 2**26
@@ -247,7 +248,8 @@ class EncodedFrames:
   """The frames of a clip as they are stored.
 
   Attributes:
-    jpegs: the encoded frames.
+    jpegs: the encoded frames, in the store that was handed over.
+    sizes: bytes of each of them.
     timestamps: microseconds from the clip's start, increasing.
     width: pixels.
     height: pixels.
@@ -255,7 +257,8 @@ class EncodedFrames:
     end: microseconds in the source where the clip ends: where asked, or with the source.
   """
 
-  jpegs: list[bytes]
+  jpegs: FrameStore
+  sizes: list[int]
   timestamps: list[int]
   width: int
   height: int
@@ -307,6 +310,7 @@ def encode_frames(
   start: int,
   end: int | None,
   options: FrameOptions,
+  store: FrameStore | None = None,
 ) -> EncodedFrames:
   """Selects and encodes the frames of a span.
 
@@ -316,13 +320,15 @@ def encode_frames(
     start: microseconds from the source's first frame.
     end: microseconds that the clip ends before; None for the source's end.
     options: what to store.
+    store: where encoded frames go; a list by default.
 
   Raises:
     SourceError: no frame in the span, or more than the options allow.
   """
   encoder = FrameEncoder(options)
   span = _Span(start, end, options.max_seconds)
-  jpegs: list[bytes] = []
+  jpegs: FrameStore = [] if store is None else store
+  sizes: list[int] = []
   timestamps: list[int] = []
   total_bytes = 0
   if options.fps:
@@ -330,17 +336,19 @@ def encode_frames(
   else:
     selected = frames_in_span(span.watched(frames), start, end)
   for timestamp, frame in selected:
-    if len(jpegs) == options.max_frames > 0:
+    if len(timestamps) == options.max_frames > 0:
       raise SourceError(f'more than {options.max_frames} frames (--max_frames)')
-    jpegs.append(encoder.kept(frame) or encoder.encode(frame))
+    jpeg = encoder.kept(frame) or encoder.encode(frame)
+    jpegs.append(jpeg)
     timestamps.append(timestamp)
-    total_bytes += len(jpegs[-1])
+    sizes.append(len(jpeg))
+    total_bytes += len(jpeg)
     if total_bytes > _MAX_CLIP_BYTES:
       raise SourceError(
         'over 2 GiB of JPEG frames, more than a record holds; cut it up by start and '
         'end, or lower --fps, --short_side or --quality'
       )
-  if not jpegs:
+  if not timestamps:
     asked = 'its end' if end is None else f'{end / MICROSECONDS:g} s'
     raise SourceError(
       f'no frame from {start / MICROSECONDS:g} s to {asked}: '
@@ -349,4 +357,4 @@ def encode_frames(
   width, height = encoder.size
   rate = options.fps or _stored_rate(timestamps, stated_rate)
   clip_end = span.source_end if end is None else min(span.source_end, end)
-  return EncodedFrames(jpegs, timestamps, width, height, rate, clip_end)
+  return EncodedFrames(jpegs, sizes, timestamps, width, height, rate, clip_end)

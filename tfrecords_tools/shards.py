@@ -1,6 +1,7 @@
 """Writes one shard: whole, or not at all under its name."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from tfrecords_tools.datasets.source import SourceClip
 from tfrecords_tools.decode import SourceError
 from tfrecords_tools.plan import ShardTask
 from tfrecords_tools.pool import tell_nobody
+from tfrecords_tools.streaming import FrameSpool, FrameStore, NoFrames
 from tfrecords_tools.summary import Summary
 
 RESULT_SUFFIX = '.json'
@@ -93,21 +95,35 @@ def read_result(shard: str, result: str | None = None) -> ShardResult | None:
     return None
 
 
+@dataclasses.dataclass(frozen=True)
+class _Made:
+  """A record to be written.
+
+  Attributes:
+    write: appends it to a file, framed, and returns the bytes written.
+    label: its first class id or `records.NO_LABEL`.
+  """
+
+  write: Callable[[records.Writable], int]
+  label: int
+
+
 def _converted(
   task: ShardTask,
   clip: SourceClip,
+  store: FrameStore,
   tell: Callable[[Step], None],
   found: Summary | None = None,
-) -> tuple[bytes, int] | records.Skipped:
-  """The record of a clip and its first class id, or why there is none."""
+) -> _Made | records.Skipped:
+  """The record of a clip, as long as the store holds its frames; or why there is none."""
   tell(Step(clip.name))
   try:
-    result = build_record(clip, task.label_ids, task.options, found=found)
+    record, label = build_record(clip, task.label_ids, task.options, store, found)
   except SourceError as error:
     tell(Step(clip.name, converted=False))
     return records.Skipped(clip.name, str(error))
   tell(Step(clip.name, converted=True))
-  return result
+  return _Made(record.write, label)
 
 
 def _earlier_records(task: ShardTask) -> Iterator[tuple[bytes, int]]:
@@ -129,20 +145,27 @@ def _earlier_records(task: ShardTask) -> Iterator[tuple[bytes, int]]:
     yield from zip(records.read_records(file), task.earlier.labels, strict=True)
 
 
+def _write_whole(record: bytes, file: records.Writable) -> int:
+  return records.write_record(file, record)
+
+
 def _outcomes(
   task: ShardTask, tell: Callable[[Step], None], found: Summary
-) -> Iterator[tuple[bytes, int] | records.Skipped]:
+) -> Iterator[_Made | records.Skipped]:
   """What becomes of each clip in turn: kept from the earlier shard, or converted now."""
+  folder = None if storage.is_remote(task.output_dir) else task.output_dir
   earlier = _earlier_records(task)
   # Earlier records are in the order of the clips, so the next one tells whether a clip
   # gave one. It is the only one in memory.
   kept = next(earlier, None)
   for clip in task.clips:
     if kept and media_id(kept[0]) == clip.media_id:
-      yield kept
+      record, label = kept
+      yield _Made(functools.partial(_write_whole, record), label)
       kept = next(earlier, None)
     else:
-      yield _converted(task, clip, tell, found)
+      with FrameSpool(folder) as spool:
+        yield _converted(task, clip, spool, tell, found)
   if kept:
     raise UserError(
       f'{task.path}: holds records in another order than this version gives them; '
@@ -153,7 +176,7 @@ def _outcomes(
 def _write_clips(
   task: ShardTask, file: BinaryIO, tell: Callable[[Step], None]
 ) -> ShardResult:
-  """Writes the records one by one, so only one clip is ever in memory."""
+  """Writes the records one by one, so a few frames are all that is ever in memory."""
   writer = _HashingWriter(file)
   lengths, labels, sources, skipped = [], [], [], []
   found = Summary(task.earlier.corrected if task.earlier else {})
@@ -161,9 +184,8 @@ def _write_clips(
     if isinstance(outcome, records.Skipped):
       skipped.append(outcome)
       continue
-    record, label = outcome
-    lengths.append(records.write_record(writer, record))
-    labels.append(label)
+    lengths.append(outcome.write(writer))
+    labels.append(outcome.label)
     sources.append(records.source_number(origin_of(clip)))
   if task.earlier and task.earlier.records and not task.earlier.sources:
     # Its records are of a version that did not write them.
@@ -195,5 +217,5 @@ def write_shard(task: ShardTask, tell: Callable[[Step], None] = tell_nobody) -> 
 
 def count_convertible(task: ShardTask, tell: Callable[[Step], None] = tell_nobody) -> int:
   """Number of a task's clips that give a record now; writes nothing."""
-  outcomes = (_converted(task, clip, tell) for clip in task.clips)
+  outcomes = (_converted(task, clip, NoFrames(), tell) for clip in task.clips)
   return sum(not isinstance(outcome, records.Skipped) for outcome in outcomes)

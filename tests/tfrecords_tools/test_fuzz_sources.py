@@ -141,7 +141,8 @@ for line in sys.stdin:
   print(json.dumps(path), end=' ', flush=True)
   began = time.process_time()
   try:
-    data, _ = build_record(clip, {}, FrameOptions(fps=fps))
+    record, _ = build_record(clip, {}, FrameOptions(fps=fps))
+    data = b''.join(record.chunks())
     result = len(records.decode_record(data)['image/encoded'])
   except SourceError as error:
     result = str(error)

@@ -277,17 +277,30 @@ class RecordError(ValueError):
   """A TFRecord file is damaged; the message names the record and what is wrong."""
 
 
-def _masked_crc(data: bytes) -> int:
-  crc = google_crc32c.value(data)
+def _mask(crc: int) -> int:
   return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _masked_crc(data: bytes) -> int:
+  return _mask(google_crc32c.value(data))
+
+
+def record_header(size: int) -> bytes:
+  """What stands in a file before a record of `size` bytes."""
+  length = struct.pack('<Q', size)
+  return length + _FOOTER.pack(_masked_crc(length))
+
+
+def record_footer(crc: int) -> bytes:
+  """What stands in a file after a record whose CRC-32C is `crc`."""
+  return _FOOTER.pack(_mask(crc))
 
 
 def write_record(file: Writable, data: bytes) -> int:
   """Appends one framed record; returns the bytes written."""
-  length = struct.pack('<Q', len(data))
-  file.write(length + _FOOTER.pack(_masked_crc(length)))
+  file.write(record_header(len(data)))
   file.write(data)
-  file.write(_FOOTER.pack(_masked_crc(data)))
+  file.write(record_footer(google_crc32c.value(data)))
   return len(data) + FRAMING_BYTES
 
 
