@@ -53,12 +53,14 @@ class Frame:
     duration: microseconds it is shown for, as far as known.
     image: the pixels, in any format that FFmpeg scales.
     jpeg: the encoded image, where the source stores JPEGs.
+    pixel_aspect: width of a pixel over its height.
   """
 
   time: int
   duration: int
   image: av.VideoFrame
   jpeg: bytes | None = None
+  pixel_aspect: float = 1.0
 
 
 def _ffmpeg_reason(error: Exception) -> str:
@@ -180,6 +182,11 @@ class Video:
   def _microseconds(self, ticks: int) -> int:
     return round(ticks * self._tick * MICROSECONDS)
 
+  def _pixel_aspect(self) -> float:
+    """As FFmpeg guesses it: what the container says, else the codec's last word."""
+    context = self._stream.codec_context
+    return float(self._stream.sample_aspect_ratio or context.sample_aspect_ratio or 1)
+
   def _count(self, image: av.VideoFrame) -> None:
     """Raises `SourceError` where a frame is too large, or one too many."""
     _check_pixels(image.width, image.height, self._max_pixels)
@@ -215,7 +222,7 @@ class Video:
         if last is not None and time <= last.time and clock.reorders:
           time = last.time + last.duration
       if last is None or time > last.time:
-        last = Frame(time, duration, image)
+        last = Frame(time, duration, image, pixel_aspect=self._pixel_aspect())
         yield last
       else:
         self._misplaced += 1

@@ -2,13 +2,9 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from typing import Any
 
-import av
 import numpy as np
 import simplejpeg
-from av.sidedata.sidedata import SideDataContainer
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from tfrecords_tools.decode import (
   FFMPEG_ERRORS,
@@ -17,22 +13,22 @@ from tfrecords_tools.decode import (
   Frame,
   SourceError,
 )
+from tfrecords_tools.pixels import (
+  Orientation,
+  Scaler,
+  hdr_name,
+  matrix_name,
+  orientation_of,
+  scaled_size,
+  shown_size,
+)
 from tfrecords_tools.streaming import FrameStore
 
 # TensorFlow can't parse a record of 2 GiB.
 _MAX_CLIP_BYTES = 2**31 - 2**26
 _MAX_JPEG_SIDE = 65_500
-# The exact variants cost 4 % and give the same bytes on every processor. Full chroma
-# halves the colour error of conversions to RGB and costs nothing.
-_INTERPOLATION = (
-  Interpolation.AREA
-  | Interpolation.ACCURATE_RND
-  | Interpolation.BITEXACT
-  | Interpolation.FULL_CHR_H_INT
-  | Interpolation.FULL_CHR_H_INP
-)
-# H.273 numbers of JFIF's own matrix, and of "unspecified", which FFmpeg takes for it.
-_JPEG_MATRICES = frozenset({2, 5, 6})
+# Pixels of a stranger shape than this are a mistake in the file.
+_MAX_PIXEL_ASPECT = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,25 +92,6 @@ def frames_at_rate(
     yield from due(shown.time + shown.duration)
 
 
-def scaled_size(width: int, height: int, short_side: int) -> tuple[int, int]:
-  """Width and height after scaling the short side down to `short_side`."""
-  short = min(width, height)
-  if not short_side or short <= short_side:
-    return width, height
-  return round(width * short_side / short), round(height * short_side / short)
-
-
-def _planes(image: av.VideoFrame, channels: int) -> list[np.ndarray]:
-  """`[height, width]` arrays of a planar image, or one `[height, width, channels]`."""
-  result = []
-  for plane in image.planes:
-    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-    array = rows[: plane.height, : plane.width * channels]
-    shape = (plane.height, plane.width, channels)
-    result.append(array.reshape(shape) if channels > 1 else array)
-  return result
-
-
 def _padded_to_even(plane: np.ndarray) -> np.ndarray:
   """`plane`, in a buffer that goes on by a row and a column where its sides are odd.
 
@@ -130,56 +107,23 @@ def _padded_to_even(plane: np.ndarray) -> np.ndarray:
   return padded[:height, :width]
 
 
-@dataclasses.dataclass(frozen=True)
-class Orientation:
-  """How stored pixels are turned to be shown: a transpose first, then mirrors."""
-
-  transpose: bool = False
-  mirror_x: bool = False
-  mirror_y: bool = False
-
-  def apply(self, planes: list[np.ndarray]) -> list[np.ndarray]:
-    """Turns planes of `[height, width]` or `[height, width, channels]`."""
-    if self.transpose:
-      planes = [plane.swapaxes(0, 1) for plane in planes]
-    step_x, step_y = -1 if self.mirror_x else 1, -1 if self.mirror_y else 1
-    return [plane[::step_y, ::step_x] for plane in planes]
-
-
-def orientation_of(image: av.VideoFrame) -> Orientation:
-  """What the container's display matrix says; angles between right ones are left alone.
-
-  The frame's own `side_data` would tie it into a reference cycle: every frame would stay
-  in memory until the garbage collector came by.
-  """
-  side_data: Any = SideDataContainer(image).get(  # type: ignore[call-arg]
-    'DISPLAYMATRIX'
-  )
-  if side_data is None:
-    return Orientation()
-  # x' = a x + c y, y' = b x + d y, in pixels with y pointing down.
-  a, b, _, c, d = np.frombuffer(memoryview(side_data), np.int32)[:5].tolist()
-  if a and d and not b and not c:
-    return Orientation(False, a < 0, d < 0)
-  if b and c and not a and not d:
-    return Orientation(True, c < 0, b < 0)
-  return Orientation()
-
-
 class FrameEncoder:
   """Scales frames and encodes them as JPEG, 4:2:0, full range BT.601 as JFIF has it.
 
   Attributes:
     size: width and height of the encoded frames; known after the first.
+    notes: what was done to the colours or shape of the pixels that a user may want to
+      know.
   """
 
   def __init__(self, options: FrameOptions):
     self._options = options
-    self._reformatter = VideoReformatter()
+    self._scaler = Scaler()
     self._scaled: tuple[int, int] | None = None
     self._orientation = Orientation()
     self._last: tuple[Frame, bytes] | None = None
     self.size = (0, 0)
+    self.notes: list[str] = []
 
   def encode(self, frame: Frame) -> bytes:
     """Encodes a frame; all are scaled to the size of the first.
@@ -189,48 +133,44 @@ class FrameEncoder:
     """
     if self._last is None or self._last[0] is not frame:
       try:
-        self._last = frame, self._encode(frame.image)
+        self._last = frame, self._encode(frame)
       except FFMPEG_ERRORS as error:
         image = frame.image
         what = f'{image.width}x{image.height} {image.format.name}'
-        raise SourceError(f"a frame of {what} can't be encoded: {error}") from error
+        raise SourceError(
+          f"a frame of {what}, colour matrix {matrix_name(image)}, can't be converted: "
+          f'{error}'
+        ) from error
     return self._last[1]
 
-  def _encode(self, image: av.VideoFrame) -> bytes:
-    if self._scaled is None:
-      self._scaled = scaled_size(image.width, image.height, self._options.short_side)
-      self._orientation = orientation_of(image)
-      if max(self._scaled) > _MAX_JPEG_SIDE:
-        raise SourceError(
-          'frames of {}x{} are larger than a JPEG can be'.format(*self._scaled)
-        )
-    # Between YUV matrices FFmpeg goes through RGB all the same and darkens by two levels,
-    # so the encoder then gets the RGB; the planes are twice as fast where they can be.
-    direct = image.colorspace in _JPEG_MATRICES and not image.format.is_rgb
-    scaled = self._scale(image, 'yuv420p' if direct else 'rgb24')
-    planes = self._orientation.apply(_planes(scaled, 1 if direct else 3))
+  def _begin(self, frame: Frame) -> tuple[int, int]:
+    """Settles size and orientation by the first frame; returns the size to scale to."""
+    image, aspect = frame.image, frame.pixel_aspect
+    if not 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT:
+      self.notes.append(f'pixels {aspect:.4g} times as wide as high were taken as square')
+      aspect = 1.0
+    if name := hdr_name(image):
+      self.notes.append(f'HDR ({name}) was mapped to the usual range (BT.709)')
+    size = shown_size(image.width, image.height, aspect)
+    size = scaled_size(*size, self._options.short_side)
+    if max(size) > _MAX_JPEG_SIDE:
+      raise SourceError('frames of {}x{} are larger than a JPEG can be'.format(*size))
+    self._orientation = orientation_of(image)
+    return size
+
+  def _encode(self, frame: Frame) -> bytes:
+    self._scaled = self._scaled or self._begin(frame)
+    planes = self._scaler.scale(frame.image, *self._scaled)
+    planes = self._orientation.apply(planes)
     self.size = planes[0].shape[1], planes[0].shape[0]
     quality = self._options.quality
-    if not direct:
+    if len(planes) == 1:
       return simplejpeg.encode_jpeg(
         np.ascontiguousarray(planes[0]), quality, 'RGB', '420'
       )
     luma, *chroma = planes
     chroma = [np.ascontiguousarray(plane) for plane in chroma]
     return simplejpeg.encode_jpeg_yuv_planes(_padded_to_even(luma), *chroma, quality)
-
-  def _scale(self, image: av.VideoFrame, pixel_format: str) -> av.VideoFrame:
-    width, height = self._scaled or (image.width, image.height)
-    return self._reformatter.reformat(
-      image,
-      width=width,
-      height=height,
-      format=pixel_format,
-      dst_colorspace=Colorspace.ITU601,
-      dst_color_range=ColorRange.JPEG,
-      interpolation=_INTERPOLATION,
-      threads=1,
-    )
 
   def kept(self, frame: Frame) -> bytes | None:
     """The source's own JPEG where it has the size of the encoded frames, else None."""
@@ -255,6 +195,7 @@ class EncodedFrames:
     height: pixels.
     frame_rate: frames a second.
     end: microseconds in the source where the clip ends: where asked, or with the source.
+    notes: what a user may want to know about the pixels.
   """
 
   jpegs: FrameStore
@@ -264,6 +205,7 @@ class EncodedFrames:
   height: int
   frame_rate: float
   end: int
+  notes: list[str]
 
 
 def _stored_rate(timestamps: list[int], stated: float) -> float:
@@ -357,4 +299,6 @@ def encode_frames(
   width, height = encoder.size
   rate = options.fps or _stored_rate(timestamps, stated_rate)
   clip_end = span.source_end if end is None else min(span.source_end, end)
-  return EncodedFrames(jpegs, sizes, timestamps, width, height, rate, clip_end)
+  return EncodedFrames(
+    jpegs, sizes, timestamps, width, height, rate, clip_end, encoder.notes
+  )
