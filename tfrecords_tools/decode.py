@@ -7,6 +7,7 @@ import fractions
 import itertools
 import os
 import stat
+import struct
 from collections.abc import Iterator
 
 import av
@@ -36,6 +37,10 @@ _LEAST_PIXELS_A_FRAME = 2**20
 # Headers also claim tables of any size; FFmpeg then allocates up to 2 GiB at a time.
 _LEAST_MAX_ALLOCATION = 2**29
 _MAX_BYTES_A_PIXEL = 16
+_ASF_HEADER_BYTES = 1 << 16
+_ASF_FILE_PROPERTIES = bytes.fromhex('a1dcab8c47a9cf118ee400c00c205365')
+# The sizes of a live stream mean nothing.
+_ASF_BROADCAST = 1
 # PyAV hands some failures on as they are, such as times beyond 64 bits.
 FFMPEG_ERRORS = (av.FFmpegError, ValueError, OSError, ArithmeticError, MemoryError)
 
@@ -54,6 +59,7 @@ class Frame:
     image: the pixels, in any format that FFmpeg scales.
     jpeg: the encoded image, where the source stores JPEGs.
     pixel_aspect: width of a pixel over its height.
+    damaged: whether FFmpeg says that parts of it were lost or made up.
   """
 
   time: int
@@ -61,6 +67,7 @@ class Frame:
   image: av.VideoFrame
   jpeg: bytes | None = None
   pixel_aspect: float = 1.0
+  damaged: bool = False
 
 
 def _ffmpeg_reason(error: Exception) -> str:
@@ -98,6 +105,20 @@ def _limit_allocations(max_pixels: int) -> None:
   limit = max(_LEAST_MAX_ALLOCATION, _MAX_BYTES_A_PIXEL * max_pixels)
   if set_limit is not None:
     set_limit(ctypes.c_size_t(min(limit, 2**31 - 1)))
+
+
+def _asf_bytes(path: str) -> int:
+  """Size of the file by the header of an ASF file, WMV or WMA; 0 where it says none.
+
+  The file properties object: its name, its size, the file's name, its size; flags.
+  """
+  with open(path, 'rb') as file:
+    header = file.read(_ASF_HEADER_BYTES)
+  start = header.find(_ASF_FILE_PROPERTIES)
+  if start < 0 or len(header) < start + 92:
+    return 0
+  (size,) = struct.unpack_from('<Q', header, start + 40)
+  return 0 if header[start + 88] & _ASF_BROADCAST else size
 
 
 class _Clock:
@@ -222,7 +243,13 @@ class Video:
         if last is not None and time <= last.time and clock.reorders:
           time = last.time + last.duration
       if last is None or time > last.time:
-        last = Frame(time, duration, image, pixel_aspect=self._pixel_aspect())
+        last = Frame(
+          time,
+          duration,
+          image,
+          pixel_aspect=self._pixel_aspect(),
+          damaged=image.is_corrupt,
+        )
         yield last
       else:
         self._misplaced += 1
@@ -286,6 +313,7 @@ class Video:
     self._check_complete(last)
 
   def _check_complete(self, last: Frame | None) -> None:
+    self._check_bytes()
     stated, slack = self._stated_duration()
     if last is None:
       if stated:
@@ -329,17 +357,29 @@ class Video:
     """How long the container says that it lasts; 0 if it doesn't."""
     return self._stated_duration()[0]
 
+  def _check_bytes(self) -> None:
+    """Raises `SourceError` where the file has far fewer bytes than its header says."""
+    if self._container.format.name != 'asf':
+      return
+    stated, size = _asf_bytes(self._container.name), os.path.getsize(self._container.name)
+    if size < 0.95 * stated:
+      raise SourceError(f'truncated: it has {size} of the {stated} bytes that it states')
+
   def _stated_duration(self) -> tuple[float, float]:
     """Seconds that the container states, and how many of them may be missing."""
     stream = self._stream
-    frames = 2 / self.frame_rate if self.frame_rate else 0.5
-    if stream.duration:
+    if self._container.format.name == 'avi' and stream.frames:
+      # FFmpeg makes the durations up from the bytes that are there; the header counts
+      # frames, dropped ones included, of one tick each.
+      stated = float(stream.frames * self._tick)
+    elif stream.duration:
       stated = float(stream.duration * self._tick)
-      return stated, 0.05 * stated + min(0.5, frames)
-    stated = (self._container.duration or 0) / MICROSECONDS
-    if self._container.streams.audio:
-      # Then it includes the sound, which often outlasts the pictures.
-      return stated, max(1.0, 0.1 * stated)
+    else:
+      stated = (self._container.duration or 0) / MICROSECONDS
+      if self._container.streams.audio:
+        # Then it includes the sound, which often outlasts the pictures.
+        return stated, max(1.0, 0.1 * stated)
+    frames = 2 / self.frame_rate if self.frame_rate else 0.5
     return stated, 0.05 * stated + min(0.5, frames)
 
 

@@ -27,6 +27,8 @@ from tfrecords_tools.streaming import FrameStore
 # TensorFlow can't parse a record of 2 GiB.
 _MAX_CLIP_BYTES = 2**31 - 2**26
 _MAX_JPEG_SIDE = 65_500
+# Frames that FFmpeg flags as damaged; those after one suffer too, up to a keyframe.
+_MAX_DAMAGED_SHARE = 0.1
 # Pixels of a stranger shape than this are a mistake in the file.
 _MAX_PIXEL_ASPECT = 8
 
@@ -147,10 +149,12 @@ class FrameEncoder:
     """Settles size and orientation by the first frame; returns the size to scale to."""
     image, aspect = frame.image, frame.pixel_aspect
     if not 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT:
-      self.notes.append(f'pixels {aspect:.4g} times as wide as high were taken as square')
+      self.notes.append(
+        f'pixel shape: {aspect:.4g} times as wide as high, taken as square'
+      )
       aspect = 1.0
     if name := hdr_name(image):
-      self.notes.append(f'HDR ({name}) was mapped to the usual range (BT.709)')
+      self.notes.append(f'HDR: {name} was mapped to the usual range of BT.709')
     size = shown_size(image.width, image.height, aspect)
     size = scaled_size(*size, self._options.short_side)
     if max(size) > _MAX_JPEG_SIDE:
@@ -222,12 +226,14 @@ class _Span:
 
   Attributes:
     source_end: microseconds in the source where the last frame seen ends.
+    frames: frames that are shown within the span.
+    damaged: those of them that FFmpeg flags as damaged.
   """
 
   def __init__(self, start: int, end: int | None, max_seconds: float):
     self._start, self._end = start, end
     self._limit = round(max_seconds * MICROSECONDS)
-    self.source_end = 0
+    self.source_end = self.frames = self.damaged = 0
 
   def _check(self, time: int) -> None:
     until = time if self._end is None else min(time, self._end)
@@ -242,8 +248,21 @@ class _Span:
     for frame in frames:
       self._check(frame.time)
       self.source_end = frame.time + frame.duration
+      # The first frames may be from before the span, up to its keyframe.
+      if self.source_end > self._start and (self._end is None or frame.time < self._end):
+        self.frames += 1
+        self.damaged += frame.damaged
       yield frame
     self._check(self.source_end)
+
+  def damage(self) -> list[str]:
+    """A note on damaged frames, if any; raises `SourceError` where they are too many."""
+    if not self.damaged:
+      return []
+    what = f'damaged frames: {self.damaged} of {self.frames}, as FFmpeg flags them'
+    if self.damaged > _MAX_DAMAGED_SHARE * self.frames:
+      raise SourceError(what)
+    return [what]
 
 
 def encode_frames(
@@ -296,9 +315,8 @@ def encode_frames(
       f'no frame from {start / MICROSECONDS:g} s to {asked}: '
       f'the video lasts {span.source_end / MICROSECONDS:.2f} s'
     )
+  notes = [*encoder.notes, *span.damage()]
   width, height = encoder.size
   rate = options.fps or _stored_rate(timestamps, stated_rate)
   clip_end = span.source_end if end is None else min(span.source_end, end)
-  return EncodedFrames(
-    jpegs, sizes, timestamps, width, height, rate, clip_end, encoder.notes
-  )
+  return EncodedFrames(jpegs, sizes, timestamps, width, height, rate, clip_end, notes)

@@ -2,6 +2,7 @@
 
 import gc
 import pathlib
+import re
 
 import av
 import numpy as np
@@ -312,6 +313,87 @@ def test_truncated_sources(tmp_path):
     assert reason(cut).startswith('truncated'), name
     # What lies before the cut is there.
     assert numbers(encode(cut, end=0.5)) == list(range(15)), name
+
+
+def noisy(number, width, height):
+  noise = np.random.RandomState(number).randint(-20, 20, (height, width, 3))
+  return (numbered_frame(number, width, height) + noise).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+  'name, codec, sound',
+  [
+    ('v.avi', 'mpeg4', False),
+    ('v.avi', 'libx264', False),
+    ('v.avi', 'libx264', True),
+    ('v.wmv', 'wmv2', False),
+    ('v.wmv', 'wmv2', True),
+    ('v.flv', 'flv', False),
+    ('v.ivf', 'libvpx-vp9', False),
+    ('v.mxf', 'mpeg2video', False),
+    ('v.mov', 'libx264', True),
+  ],
+)
+def test_truncated_containers(tmp_path, name, codec, sound):
+  """Some containers have a length made up by FFmpeg from the bytes that are left."""
+  path = write_video(
+    tmp_path / name,
+    num_frames=50,
+    fps=25,
+    codec=codec,
+    draw=noisy,
+    sound=sound,
+    options={'movflags': '+faststart'} if name == 'v.mov' else {},
+  )
+  assert len(encode(path).jpegs) == 50
+  for share in (0.6, 0.8):
+    assert 'truncated' in reason(_cut(path, tmp_path / f'cut_{name}', share)), share
+
+
+def _remux(path, target, change):
+  """Copies a video; `change(index, data)` gives each packet's bytes, None drops it."""
+  with av.open(str(path)) as source, av.open(str(target), 'w') as file:
+    stream = file.add_stream_from_template(source.streams.video[0])
+    for index, packet in enumerate(list(source.demux(video=0))[:-1]):
+      data = change(index, bytes(packet))
+      if data is not None:
+        copy = av.Packet(data)
+        copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
+        copy.is_keyframe, copy.stream = packet.is_keyframe, stream
+        file.mux(copy)
+  return target
+
+
+def test_an_avi_with_dropped_frames_is_whole(tmp_path):
+  path = write_video(tmp_path / 'v.avi', num_frames=50, codec='mpeg4', gop=1)
+  dropped = _remux(
+    path, tmp_path / 'd.avi', lambda index, data: None if index % 5 in (2, 3) else data
+  )
+  assert numbers(encode(dropped)) == [n for n in range(50) if n % 5 not in (2, 3)]
+
+
+def _spoilt(data):
+  middle = len(data) // 2
+  return data[:middle] + np.random.RandomState(0).bytes(len(data) - middle)
+
+
+def test_frames_that_the_decoder_flags(tmp_path):
+  path = write_video(tmp_path / 'v.mkv', num_frames=60, gop=6, draw=noisy)
+  assert encode(path).notes == []
+  for broken, refused in (((20, 31), False), (range(0, 60, 3), True)):
+    spoilt = _remux(
+      path,
+      tmp_path / 'spoilt.mkv',
+      lambda index, data, broken=broken: _spoilt(data) if index in broken else data,
+    )
+    if refused:
+      assert re.match(r'damaged frames: \d\d of 60, ', reason(spoilt))
+    else:
+      assert encode(spoilt).notes == ['damaged frames: 2 of 60, as FFmpeg flags them']
+      # What lies outside of the span doesn't matter.
+      assert encode(spoilt, end=0.6).notes == []
+      assert encode(spoilt, start=1.2, fps=10).notes == []
+      assert reason(spoilt, start=0.65, end=0.8).startswith('damaged frames: 1 of 5, ')
 
 
 def test_spans_without_frames(tmp_path):

@@ -248,7 +248,7 @@ def test_hdr_is_mapped_to_the_usual_range(transfer, name):
   encoder = FrameEncoder(FrameOptions(quality=100))
   image = hdr_frame(transfer)
   found = simplejpeg.decode_jpeg(encoder.encode(Frame(0, 1, image))).astype(float)
-  assert encoder.notes == [f'HDR ({name}) was mapped to the usual range (BT.709)']
+  assert encoder.notes == [f'HDR: {name} was mapped to the usual range of BT.709']
   ramp = found[48].mean(-1)
   assert ramp[0] < 4 and ramp[-1] > 235
   assert (np.diff(ramp) > -1).all()
