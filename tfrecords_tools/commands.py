@@ -5,7 +5,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from official.video.errors import UserError
 
@@ -59,6 +59,14 @@ def printable(text: str) -> str:
   )
 
 
+def say(line: str, file: TextIO | None = None) -> None:
+  """Prints a line that may hold names from anybody's files."""
+  file = file or sys.stdout
+  line = printable(line)
+  encoding = getattr(file, 'encoding', None) or 'utf-8'
+  print(line.encode(encoding, 'backslashreplace').decode(encoding), file=file, flush=True)
+
+
 def run_command(
   main: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = None
 ) -> int:
@@ -68,12 +76,12 @@ def run_command(
     sys.stdout.flush()
     return code
   except UserError as error:
-    print(f'error: {printable(str(error))}', file=sys.stderr)
+    say(f'error: {error}', sys.stderr)
   except BrokenPipeError:
     # The reader of our output left; a second complaint at interpreter exit helps nobody.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   except OSError as error:
-    print(f'error: {printable(describe_os_error(error))}', file=sys.stderr)
+    say(f'error: {describe_os_error(error)}', sys.stderr)
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)
     return EXIT_INTERRUPTED

@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from PIL import Image, ImageDraw
 
 from official.video.data import records
+from tfrecords_tools.stored_frame import FrameError, decode_frame
 
 _MARGIN = 6
 _TITLE_HEIGHT = 16
+_MAX_ASPECT = 8
 _STYLE = """
 body{font:14px/1.4 system-ui,sans-serif;margin:2em;color:#222;background:#fff}
 h2{font-size:1em;margin:1.5em 0 .3em;overflow-wrap:anywhere}
@@ -81,19 +83,22 @@ def _draw_boxes(image: Image.Image, clip: Mapping[str, list], time: int) -> None
   for xmin, ymin, xmax, ymax in zip(*(side[step] for side in sides), strict=False):
     if xmin <= xmax and ymin <= ymax:
       scale = (image.width - 1, image.height - 1)
-      corners = [(xmin * scale[0], ymin * scale[1]), (xmax * scale[0], ymax * scale[1])]
+      shares = [(xmin, ymin), (xmax, ymax)]
+      corners = [
+        tuple(min(max(-1.0, v), 2.0) * size for v, size in zip(point, scale, strict=True))
+        for point in shares
+      ]
       draw.rectangle(corners, outline=(255, 220, 0), width=2)
 
 
 def _thumbnail(data: bytes, height: int) -> Image.Image:
   try:
-    with Image.open(io.BytesIO(data)) as file:
-      file.draft('RGB', (height, height))
-      image = file.convert('RGB')
-  except (OSError, ValueError):
+    image = decode_frame(data, height)
+  except FrameError:
     image = Image.new('RGB', (height, height), (200, 0, 0))
     ImageDraw.Draw(image).text((4, 4), 'unreadable', fill=(255, 255, 255))
-  width = max(1, round(image.width * height / image.height))
+  # A frame of one line is no reason for a picture of a million columns.
+  width = min(max(1, round(image.width * height / image.height)), _MAX_ASPECT * height)
   return image.resize((width, height))
 
 
@@ -109,7 +114,7 @@ def make_row(clip: Mapping[str, list], num_frames: int, height: int) -> ClipRow:
   count = min(num_frames, len(encoded))
   picked = [(2 * k + 1) * len(encoded) // (2 * count) for k in range(count)]
   stamps = clip.get(records.IMAGE_TIMESTAMP, [])
-  times = [stamps[index][0] if index < len(stamps) else 0 for index in picked]
+  times = [[*stamps[index], 0][0] if index < len(stamps) else 0 for index in picked]
   images = [_thumbnail((encoded[index] or [b''])[0], height) for index in picked]
   for image, time in zip(images, times, strict=True):
     _draw_boxes(image, clip, time)

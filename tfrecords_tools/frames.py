@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import simplejpeg
 
+from official.video.data import records
 from tfrecords_tools.decode import (
   FFMPEG_ERRORS,
   MICROSECONDS,
@@ -159,6 +160,11 @@ class FrameEncoder:
     size = scaled_size(*size, self._options.short_side)
     if max(size) > _MAX_JPEG_SIDE:
       raise SourceError('frames of {}x{} are larger than a JPEG can be'.format(*size))
+    if size[0] * size[1] > records.MAX_FRAME_PIXELS:
+      raise SourceError(
+        'frames of {}x{} are over the {} pixels that training decodes; set '
+        '--short_side'.format(*size, records.MAX_FRAME_PIXELS)
+      )
     self._orientation = orientation_of(image)
     return size
 
@@ -181,7 +187,7 @@ class FrameEncoder:
     if frame.jpeg is None:
       return None
     size = frame.image.width, frame.image.height
-    if size != (self._scaled or scaled_size(*size, self._options.short_side)):
+    if size != (self._scaled or self._begin(frame)):
       return None
     self._scaled = self.size = size
     return frame.jpeg

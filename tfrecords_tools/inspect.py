@@ -10,7 +10,8 @@ r"""Shows what records hold: a summary, a record's keys, a contact sheet of clip
   python -m tfrecords_tools.inspect records/train.manifest.json --output=sheet.html \
       --clips=20 --frames=6
 
-A shard (*.tfrecord) may be named in place of a manifest; it need not be one of ours.
+A folder or a TFRecord file may be named in place of a manifest; the records need not be
+ours.
 
 Exit codes: 0 shown; 2 the request is wrong or the file can't be read.
 """
@@ -27,32 +28,41 @@ from google.protobuf.message import DecodeError
 from official.video.data import records
 from official.video.errors import UserError
 from tfrecords_tools import storage
-from tfrecords_tools.commands import EXIT_OK, Parser, number, run_command
-from tfrecords_tools.state import read_manifest
+from tfrecords_tools.commands import (
+  EXIT_OK,
+  Parser,
+  number,
+  printable,
+  run_command,
+  say,
+)
+from tfrecords_tools.record_sets import find_record_sets
+from tfrecords_tools.validate import check_types
 
 _SHEET_SUFFIXES = ('.html', '.png')
 _SAMPLE_CHARACTERS = 48
 
 
 class RecordFiles:
-  """Random access to the records of a manifest or of one shard.
+  """Random access to the records of a manifest or of files without one.
 
   Attributes:
-    manifest: the manifest, None for a shard.
+    manifest: the manifest, None where there is none.
   """
 
   def __init__(self, path: str):
+    sets = find_record_sets(path)
+    if len(sets) > 1:
+      names = ', '.join(os.path.basename(found.path) for found in sets)
+      raise UserError(f'{path}: holds {names}; name one of them')
     self._path = path
-    self.manifest: records.Manifest | None = None
-    if path.endswith(records.MANIFEST_SUFFIX):
-      self.manifest = read_manifest(path)
-      folder = os.path.dirname(path)
-      self._lengths = [
-        (os.path.join(folder, shard.file), shard.record_bytes)
-        for shard in self.manifest.shards
-      ]
+    self.manifest = sets[0].manifest
+    paths = [os.path.join(sets[0].folder, name) for name in sets[0].files]
+    if self.manifest:
+      sizes = [shard.record_bytes for shard in self.manifest.shards]
     else:
-      self._lengths = [(path, self._scan(path))]
+      sizes = [self._scan(file) for file in paths]
+    self._lengths: list[tuple[str, Sequence[int]]] = list(zip(paths, sizes, strict=True))
 
   def _scan(self, path: str) -> list[int]:
     try:
@@ -61,23 +71,39 @@ class RecordFiles:
     except OSError as error:
       raise UserError(f'{path}: {error.strerror}') from error
     except records.RecordError as error:
-      raise UserError(
-        f'{path}: {error}; expected a *{records.MANIFEST_SUFFIX} or a TFRecord file'
-      ) from error
+      raise UserError(f'{path}: {error}') from error
 
   def __len__(self) -> int:
     return sum(len(lengths) for _, lengths in self._lengths)
 
-  def read(self, index: int) -> dict[str, list]:
-    """Reads one record; raises `UserError` naming the file if it can't be read."""
+  def _place(self, index: int) -> tuple[str, int, int]:
+    """The file of a record, its number in there and where it starts."""
     number_in_file = index
     for path, lengths in self._lengths:
       if number_in_file < len(lengths):
-        return self._read(path, sum(lengths[:number_in_file]), number_in_file)
+        return path, number_in_file, sum(lengths[:number_in_file])
       number_in_file -= len(lengths)
     raise UserError(f'--record={index}: {self._path} has {len(self)} records, from 0')
 
-  def _read(self, path: str, offset: int, index: int) -> dict[str, list]:
+  def read(self, index: int) -> dict[str, list]:
+    """Reads one record; raises `UserError` naming the file if it can't be read."""
+    path, number, offset = self._place(index)
+    return _parsed(self._read(path, number, offset), f'{path}: record {number}')
+
+  def read_clip(self, index: int) -> dict[str, list]:
+    """Reads a record to be shown; raises `UserError` where it holds no frames, too."""
+    path, number, offset = self._place(index)
+    data, where = self._read(path, number, offset), f'{path}: record {number}'
+    clip = _parsed(data, where)
+    try:
+      records.check_frames(data)
+    except records.RecordError as error:
+      raise UserError(f'{where} {error}') from error
+    if problem := next(check_types(clip), None):
+      raise UserError(f'{where}: {problem}')
+    return clip
+
+  def _read(self, path: str, index: int, offset: int) -> bytes:
     try:
       with storage.open_to_read(path) as file:
         file.seek(offset)
@@ -85,11 +111,18 @@ class RecordFiles:
         data = next(records.read_records(left), None)
       if data is None:
         raise UserError(f'{path}: ends before record {index}')
-      return records.decode_record(data)
+      return data
     except OSError as error:
       raise UserError(f'{path}: {error.strerror}') from error
-    except (records.RecordError, DecodeError) as error:
+    except records.RecordError as error:
       raise UserError(f'{path}: record {index} is damaged: {error}') from error
+
+
+def _parsed(data: bytes, where: str) -> dict[str, list]:
+  try:
+    return records.decode_record(data)
+  except DecodeError as error:
+    raise UserError(f'{where} is not a SequenceExample') from error
 
 
 def _shown(value: Any) -> str:
@@ -100,8 +133,7 @@ def _shown(value: Any) -> str:
     return str(value)
   if value.startswith(b'\xff\xd8'):
     return f'JPEG of {len(value)} bytes'
-  text = value.decode(errors='backslashreplace')
-  text = ''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+  text = printable(value.decode(errors='backslashreplace'))
   return (
     text if len(text) <= _SAMPLE_CHARACTERS else text[: _SAMPLE_CHARACTERS - 3] + '...'
   )
@@ -144,6 +176,10 @@ def summary(manifest: records.Manifest) -> list[str]:
     f'{len(manifest.skipped)} sources skipped',
     f'arguments: {dict(manifest.arguments)}',
   ]
+  if manifest.frame_rates:
+    rates = [f'{rate:g} in {n} records' for rate, n in manifest.frame_rates.items()]
+    lines.append(f'frames a second: {", ".join(rates)}')
+  lines += [f'note {note.source}: {note.text}' for note in manifest.notes]
   lines += [
     f'class {index} {name}: {labels.count(index)} records'
     for index, name in enumerate(manifest.label_names)
@@ -165,18 +201,18 @@ def write_sheet(
   from tfrecords_tools import contact_sheet
 
   rows = [
-    contact_sheet.make_row(files.read(index), frames, height)
+    contact_sheet.make_row(files.read_clip(index), frames, height)
     for index in _spread(len(files), clips)
   ]
   make = contact_sheet.html_sheet if output.endswith('.html') else contact_sheet.png_sheet
   with storage.whole_file(output) as file:
-    file.write(make(title, rows))
+    file.write(make(printable(title), rows))
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
   parser = Parser(prog='python -m tfrecords_tools.inspect', description=__doc__)
   add = parser.add_argument
-  add('path', help='a manifest or a shard')
+  add('path', help='a manifest, a folder of records or a TFRecord file')
   add('--record', type=number(int, 0), help='print the keys of this record')
   add('--output', help='write a contact sheet to this .html or .png')
   add('--clips', type=number(int, 1), default=12, help='rows of the sheet; default 12')
@@ -195,12 +231,13 @@ def main(arguments: Sequence[str]) -> int:
     if not len(files):
       raise UserError(f'{flags.path}: holds no record to show')
     write_sheet(files, flags.path, flags.output, flags.clips, flags.frames, flags.height)
-    print(f'wrote {flags.output}')
+    say(f'wrote {flags.output}')
   if flags.record is None and not flags.output:
-    lines = summary(files.manifest) if files.manifest else [f'{len(files)} records']
-    print('\n'.join(lines))
+    for line in summary(files.manifest) if files.manifest else [f'{len(files)} records']:
+      say(line)
   if flags.record is not None or (len(files) and not flags.output):
-    print('\n'.join(key_table(files.read(flags.record or 0))))
+    for line in key_table(files.read(flags.record or 0)):
+      say(line)
   return EXIT_OK
 
 

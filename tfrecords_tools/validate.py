@@ -5,8 +5,9 @@ For example
   python -m tfrecords_tools.validate records --frames=2
 
 Checks of every shard that it exists, and its size, SHA-256 and number of records; of
-every record its checksums, required keys, labels, boxes, segments and the JPEG header of
-every frame. --frames decodes that many frames of each record in full, --full all.
+every record its checksums, required keys, labels, boxes, segments and the header of every
+frame. --frames decodes that many frames of each record in full, --full all. TFRecord
+files without a manifest are checked too, for what training needs of them.
 
 Exit codes: 0 no problem; 1 problems, one a line; 2 the request is wrong.
 """
@@ -15,20 +16,30 @@ import argparse
 import itertools
 import math
 import os
+import re
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-import simplejpeg
 import tqdm
 from google.protobuf.message import DecodeError
 
 from official.video.data import records
 from official.video.errors import UserError
 from tfrecords_tools import storage
-from tfrecords_tools.commands import EXIT_OK, EXIT_PROBLEMS, Parser, number, run_command
+from tfrecords_tools.commands import (
+  EXIT_OK,
+  EXIT_PROBLEMS,
+  Parser,
+  number,
+  run_command,
+  say,
+)
 from tfrecords_tools.datasets.tracking import ANNOTATION
-from tfrecords_tools.state import STATE_SUFFIX, read_manifest
+from tfrecords_tools.record_sets import RecordSet, find_record_sets
+from tfrecords_tools.state import STATE_SUFFIX
+from tfrecords_tools.stored_frame import FrameError, decode_frame, frame_size
 
 _BOX_KEYS = (
   records.BBOX_YMIN,
@@ -37,39 +48,18 @@ _BOX_KEYS = (
   records.BBOX_XMAX,
 )
 _TYPES = {'bytes': bytes, 'int64': int, 'float': float}
-
-
-def find_manifests(path: str, required: bool = True) -> list[str]:
-  """Manifests at `path`, a manifest or a folder.
-
-  Raises:
-    UserError: there is none, and it is `required`.
-  """
-  if not storage.is_folder(path) and storage.exists(path):
-    if path.endswith(records.MANIFEST_SUFFIX):
-      return [path]
-    raise UserError(f'{path}: expected a *{records.MANIFEST_SUFFIX} file or a folder')
-  found = [
-    os.path.join(path, name)
-    for name in storage.list_folder(path)
-    if name.endswith(records.MANIFEST_SUFFIX)
-  ]
-  if not found and required:
-    seen = 'has no manifest in it' if storage.is_folder(path) else 'does not exist'
-    raise UserError(f'{path}: {seen}; expected the --output_dir of a conversion')
-  return found
+# Of a problem that many records of a file share, this many are printed.
+_SHOWN_ALIKE = 10
+_RECORD_PROBLEM = re.compile(r'(.*): record \d+: (.*)', re.DOTALL)
 
 
 # --- One record -----------------------------------------------------------------------
 
 
-def _check_keys(clip: Mapping[str, list]) -> Iterator[str]:
+def check_types(clip: Mapping[str, list]) -> Iterator[str]:
+  """Yields the keys of the contract that hold something else than it says."""
   for key, field in records.FIELDS.items():
-    if key not in clip:
-      if field.required:
-        yield f'lacks the required key {key}'
-      continue
-    values = clip[key]
+    values = clip.get(key, [])
     nested = bool(values) and isinstance(values[0], list)
     if values and nested != field.per_step:
       yield f'{key} is a {"feature list" if nested else "context feature"}, not the other'
@@ -77,21 +67,28 @@ def _check_keys(clip: Mapping[str, list]) -> Iterator[str]:
     leaves = list(itertools.chain.from_iterable(values)) if nested else values
     if any(not isinstance(leaf, _TYPES[field.dtype]) for leaf in leaves):
       yield f'{key} holds {type(leaves[0]).__name__} values, expected {field.dtype}'
-    if field.required and not leaves:
+
+
+def _check_keys(clip: Mapping[str, list]) -> Iterator[str]:
+  required = [key for key, field in records.FIELDS.items() if field.required]
+  yield from (f'lacks the required key {key}' for key in required if key not in clip)
+  yield from check_types(clip)
+  for key in required:
+    if key in clip and not any(step != [] for step in clip[key]):
       yield f'the required key {key} is empty'
 
 
-def _decode_problem(data: bytes, height: int, width: int, full: bool) -> str | None:
+def _frame_problem(
+  data: bytes, expected: tuple[int, int] | None, full: bool
+) -> str | None:
   try:
-    size = simplejpeg.decode_jpeg_header(data)[:2]
+    size = frame_size(data)
     if full:
-      simplejpeg.decode_jpeg(data)
-  except ValueError as error:
-    return f'is not a readable JPEG: {error}'
-  if not data.rstrip(b'\0').endswith(b'\xff\xd9'):
-    return 'is a cut JPEG, without its end marker'
-  if size != (height, width):
-    return f'is {size[1]}x{size[0]}, the record says {width}x{height}'
+      decode_frame(data)
+  except FrameError as error:
+    return str(error)
+  if expected and size != expected:
+    return 'is {}x{}, the record says {}x{}'.format(*size, *expected)
   return None
 
 
@@ -103,30 +100,33 @@ def _sampled(count: int, wanted: int) -> set[int]:
 
 def _check_frames(clip: Mapping[str, list], decode: int) -> Iterator[str]:
   frames = [step[0] for step in clip[records.IMAGE_ENCODED]]
-  times = [step[0] for step in clip[records.IMAGE_TIMESTAMP]]
-  if len(frames) != len(times):
-    yield f'{len(frames)} frames but {len(times)} timestamps'
-  if any(b <= a for a, b in itertools.pairwise(times)) or times[0] < 0:
-    yield f'{records.IMAGE_TIMESTAMP} does not increase from 0'
-  height, width = clip[records.IMAGE_HEIGHT][0], clip[records.IMAGE_WIDTH][0]
+  if times := [step[0] for step in clip.get(records.IMAGE_TIMESTAMP, [])]:
+    if len(frames) != len(times):
+      yield f'{len(frames)} frames but {len(times)} timestamps'
+    if any(b <= a for a, b in itertools.pairwise(times)) or times[0] < 0:
+      yield f'{records.IMAGE_TIMESTAMP} does not increase from 0'
+  stated = [clip.get(key, []) for key in (records.IMAGE_WIDTH, records.IMAGE_HEIGHT)]
+  size = (stated[0][0], stated[1][0]) if all(stated) else None
   full = _sampled(len(frames), decode)
   for index, data in enumerate(frames):
-    if problem := _decode_problem(data, height, width, index in full):
+    if problem := _frame_problem(data, size, index in full):
       yield f'frame {index} {problem}'
 
 
-def _check_labels(clip: Mapping[str, list], names: Sequence[str]) -> Iterator[str]:
+def _check_labels(clip: Mapping[str, list], names: Sequence[str] | None) -> Iterator[str]:
   ids = clip.get(records.LABEL_INDEX, [])
-  strings = [
-    name.decode('utf-8', 'surrogateescape') for name in clip.get(records.LABEL_STRING, [])
-  ]
+  strings = clip.get(records.LABEL_STRING, [])
+  end = 2**31 if names is None else len(names)
   for label in ids:
-    if not 0 <= label < len(names):
-      yield f'{records.LABEL_INDEX} {label} is outside of the {len(names)} classes'
+    if not 0 <= label < end:
+      yield f'{records.LABEL_INDEX} {label} is outside of the {end} classes'
       return
-  expected = [names[label] for label in ids]
+  expected = strings if names is None else [records.encode_text(names[i]) for i in ids]
   if strings != expected:
-    yield f'{records.LABEL_STRING} is {strings}, the manifest calls {ids} {expected}'
+    found, wanted = (
+      [name.decode(errors='replace') for name in texts] for texts in (strings, expected)
+    )
+    yield f'{records.LABEL_STRING} is {found}, the manifest calls {ids} {wanted}'
 
 
 def _check_box(box: Sequence[float], may_be_empty: bool) -> str | None:
@@ -160,7 +160,8 @@ def _check_regions_of(clip: Mapping[str, list], prefix: str) -> Iterator[str]:
     [prefix + key for key in _BOX_KEYS],
   )
   times = [step[0] if step else -1 for step in regions.get(time_key, [])]
-  span = clip[records.END_TIMESTAMP][0] - clip[records.START_TIMESTAMP][0]
+  bounds = [clip.get(k) for k in (records.START_TIMESTAMP, records.END_TIMESTAMP)]
+  span = bounds[1][0] - bounds[0][0] if all(bounds) else math.inf
   for step, time in enumerate(times):
     if not 0 <= time <= span:
       yield f'{time_key} {step} is {time}, the clip lasts {span} us'
@@ -188,91 +189,116 @@ def _check_segments(clip: Mapping[str, list]) -> Iterator[str]:
       yield f'segment {start} to {end} is not within the {frames} frames'
 
 
-def check_record(data: bytes, label_names: Sequence[str], decode: int) -> list[str]:
+def check_record(
+  data: bytes, label_names: Sequence[str] | None, decode: int
+) -> list[str]:
   """Problems of a serialized record; empty for a sound one.
 
   Args:
     data: the serialized `SequenceExample`.
-    label_names: class names by id.
+    label_names: class names by id; None for a record of anybody's, which need not have
+      the contract's keys but must have frames.
     decode: frames to decode in full; of the others only the header is read.
   """
+  return _check_parsed(data, label_names, decode)[0]
+
+
+def _check_parsed(
+  data: bytes, label_names: Sequence[str] | None, decode: int
+) -> tuple[list[str], Mapping[str, list]]:
+  """As `check_record`, and the record's keys as far as it can be parsed."""
   try:
     clip = records.decode_record(data)
   except DecodeError:
-    return ['is not a SequenceExample']
-  if problems := list(_check_keys(clip)):
-    return problems
-  if not all(clip[records.IMAGE_ENCODED]) or not all(clip[records.IMAGE_TIMESTAMP]):
-    return ['has a frame or timestamp without a value']
-  return [
+    return ['is not a SequenceExample'], {}
+  if label_names is None:
+    try:
+      records.check_frames(data)
+    except records.RecordError as error:
+      return [str(error)], clip
+  check_keys = check_types if label_names is None else _check_keys
+  if problems := list(check_keys(clip)):
+    return problems, clip
+  if not all(clip[records.IMAGE_ENCODED]) or not all(
+    clip.get(records.IMAGE_TIMESTAMP, [])
+  ):
+    return ['has a frame or timestamp without a value'], clip
+  problems = [
     *_check_frames(clip, decode),
     *_check_labels(clip, label_names),
     *_check_regions(clip),
     *_check_segments(clip),
   ]
+  return problems, clip
 
 
 # --- One shard ------------------------------------------------------------------------
 
 
-class ShardChecker:
-  """Checks the shards of one manifest.
+class SetChecker:
+  """Checks the files of one set.
 
   Attributes:
     num_records: records that were read.
   """
 
-  def __init__(self, manifest: records.Manifest, folder: str, decode: int):
-    self._manifest = manifest
-    self._folder = folder
+  def __init__(self, record_set: RecordSet, decode: int):
+    self._set = record_set
+    manifest = record_set.manifest
+    self._shards = {shard.file: shard for shard in manifest.shards} if manifest else {}
+    self._label_names = manifest.label_names if manifest else None
     self._decode = decode
     self._media: dict[bytes, str] = {}
     self.num_records = 0
 
-  def check(self, shard: records.Shard) -> Iterator[str]:
-    """Yields the problems of a shard, each beginning with the file and the record."""
-    path = os.path.join(self._folder, shard.file)
+  def check(self, name: str) -> Iterator[str]:
+    """Yields the problems of a file, each beginning with its path and the record."""
+    path = os.path.join(self._set.folder, name)
     try:
       with storage.open_to_read(path) as file:
-        for problem in self._check_file(shard, file, storage.size(path)):
+        for problem in self._check_file(name, file, storage.size(path)):
           yield f'{path}: {problem}'
     except OSError as error:
       yield f'{path}: {error.strerror}'
 
-  def _check_file(self, shard: records.Shard, file: BinaryIO, size: int) -> Iterator[str]:
-    if size != shard.size:
+  def _check_file(self, name: str, file: BinaryIO, size: int) -> Iterator[str]:
+    shard = self._shards.get(name)
+    if shard and size != shard.size:
       yield f'has {size} bytes, the manifest says {shard.size}'
     reader = storage.HashingReader(file, size)
     found = 0
     try:
       for index, data in enumerate(records.read_records(reader)):
         found += 1
-        for problem in self._check_entry(shard, index, data):
+        for problem in self._check_entry(name, index, data):
           yield f'record {index}: {problem}'
     except records.RecordError as error:
       yield f'{error}; the rest of the file was not read'
     else:
-      if found != shard.records:
+      if shard and found != shard.records:
         yield f'has {found} records, the manifest says {shard.records}'
     self.num_records += found
-    if size == shard.size and reader.hexdigest() != shard.sha256:
+    if shard and size == shard.size and reader.hexdigest() != shard.sha256:
       yield "its SHA-256 is not the manifest's"
 
-  def _check_entry(self, shard: records.Shard, index: int, data: bytes) -> Iterator[str]:
-    if index < shard.records:
+  def _check_entry(self, name: str, index: int, data: bytes) -> Iterator[str]:
+    shard = self._shards.get(name)
+    listed = shard is not None and index < shard.records
+    if shard and listed:
       expected = shard.record_bytes[index] - records.FRAMING_BYTES
       if len(data) != expected:
         yield f'has {len(data)} bytes, the manifest says {expected}'
-    problems = check_record(data, self._manifest.label_names, self._decode)
+    problems, clip = _check_parsed(data, self._label_names, self._decode)
     yield from problems
     if problems:
       return
-    clip = records.decode_record(data)
     label = [*clip.get(records.LABEL_INDEX, []), records.NO_LABEL][0]
-    if index < shard.records and label != shard.labels[index]:
+    if shard and listed and label != shard.labels[index]:
       yield f'has label {label}, the manifest says {shard.labels[index]}'
-    yield from self._check_source(shard, index, clip)
-    yield from self._check_media_id(clip[records.MEDIA_ID][0], f'{shard.file} {index}')
+    if shard:
+      yield from self._check_source(shard, index, clip)
+    for media_id in clip.get(records.MEDIA_ID, [])[:1]:
+      yield from self._check_media_id(media_id, f'{name} {index}')
 
   def _check_source(
     self, shard: records.Shard, index: int, clip: Mapping[str, list]
@@ -289,40 +315,53 @@ class ShardChecker:
       yield f'{records.MEDIA_ID} {media_id!r} is that of {first}'
 
 
-def _stray_files(manifest: records.Manifest, folder: str) -> Iterator[str]:
+def _stray_files(record_set: RecordSet) -> Iterator[str]:
   """Files that look like the split's but are not in its manifest."""
-  listed = {shard.file for shard in manifest.shards}
-  for name in storage.list_folder(folder):
-    path = os.path.join(folder, name)
+  manifest = record_set.manifest
+  for name in storage.list_folder(record_set.folder) if manifest else ():
+    path = os.path.join(record_set.folder, name)
     beside = records.manifest_beside(path)
     if (
-      name not in listed
+      name not in record_set.files
       and beside
-      and (os.path.basename(beside) == records.manifest_name(manifest.split))
+      and os.path.basename(beside) == records.manifest_name(manifest.split)
     ):
       yield f'{path}: is not in the manifest'
 
 
-def check_manifest(path: str, decode: int, bar: Any) -> tuple[list[str], int]:
-  """Checks all that a manifest describes.
+def check_set(record_set: RecordSet, decode: int, bar: Any) -> tuple[list[str], int]:
+  """Checks all files of a set, against its manifest if it has one.
 
   Args:
-    path: the manifest.
+    record_set: what to check.
     decode: frames of each record to decode in full.
     bar: progress to advance by one a record.
 
   Returns:
     The problems, and the number of records read.
   """
-  folder = os.path.dirname(path)
-  manifest = read_manifest(path)
-  checker = ShardChecker(manifest, folder, decode)
-  problems = list(_stray_files(manifest, folder))
-  for shard in manifest.shards:
+  checker = SetChecker(record_set, decode)
+  problems = list(_stray_files(record_set))
+  for name in record_set.files:
     before = checker.num_records
-    problems += checker.check(shard)
+    problems += checker.check(name)
     bar.update(checker.num_records - before)
   return problems, checker.num_records
+
+
+def _condensed(problems: Sequence[str]) -> Iterator[str]:
+  """The problems, but of those that many records of a file share the first only."""
+  seen: Counter[tuple[str, ...]] = Counter()
+  for problem in problems:
+    match = _RECORD_PROBLEM.fullmatch(problem)
+    key = match.groups() if match else (problem,)
+    seen[key] += 1
+    if seen[key] <= _SHOWN_ALIKE:
+      yield problem
+  for key, count in seen.items():
+    if count > _SHOWN_ALIKE:
+      path, text = key
+      yield f'{path}: {count - _SHOWN_ALIKE} more records: {text}'
 
 
 def _unfinished(path: str) -> list[str]:
@@ -336,7 +375,9 @@ def _unfinished(path: str) -> list[str]:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
   parser = Parser(prog='python -m tfrecords_tools.validate', description=__doc__)
-  parser.add_argument('path', help='a manifest, or a folder with manifests')
+  parser.add_argument(
+    'path', help='a manifest, a folder with manifests or TFRecord files, or one such file'
+  )
   decode = parser.add_mutually_exclusive_group()
   decode.add_argument(
     '--frames',
@@ -348,22 +389,37 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
   return parser.parse_args(arguments)
 
 
+def _describe(found: int, sets: Sequence[RecordSet], problems: int) -> str:
+  outcome = f'{problems} problems' if problems else 'no problem'
+  manifests = [record_set.manifest for record_set in sets if record_set.manifest]
+  if sets and not manifests:
+    files = sum(len(record_set.files) for record_set in sets)
+    return f'{found} records read in {files} files without a manifest: {outcome}'
+  total = sum(manifest.records for manifest in manifests)
+  return f'{found} of {total} records read in {len(sets)} splits: {outcome}'
+
+
 def main(arguments: Sequence[str]) -> int:
   """Checks what the flags name; returns the exit code."""
   flags = _parse(arguments)
   decode = sys.maxsize if flags.full else flags.frames
   problems, found = _unfinished(flags.path), 0
-  paths = find_manifests(flags.path, required=not problems)
-  total = sum(read_manifest(path).records for path in paths)
-  with tqdm.tqdm(total=total, unit=' records', disable=None, file=sys.stderr) as bar:
-    for path in paths:
-      more, count = check_manifest(path, decode, bar)
+  sets = find_record_sets(flags.path, required=not problems)
+  if problems:
+    # What an unfinished conversion has written is still its own affair.
+    sets = [record_set for record_set in sets if record_set.manifest]
+  total = sum(s.manifest.records for s in sets if s.manifest)
+  bar = tqdm.tqdm(total=total or None, unit=' records', disable=None, file=sys.stderr)
+  with bar:
+    for record_set in sets:
+      more, count = check_set(record_set, decode, bar)
       problems += more
       found += count
-  for problem in problems:
-    print(problem)
-  outcome = f'{len(problems)} problems' if problems else 'no problem'
-  print(f'{found} of {total} records read in {len(paths)} splits: {outcome}')
+  if not found and not problems:
+    raise UserError(f'{flags.path}: holds no record')
+  for problem in _condensed(problems):
+    say(problem)
+  print(_describe(found, sets, len(problems)))
   return EXIT_PROBLEMS if problems else EXIT_OK
 
 

@@ -1,8 +1,12 @@
 """Validation and inspection: every kind of damage is named with its file and record."""
 
+import gzip
+import io
 import json
 import os
 import shutil
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -207,6 +211,173 @@ def test_not_a_conversion(tmp_path, capsys, name):
   assert error.count('\n') == 1 and name in error
 
 
+# --- Files of anybody's ---------------------------------------------------------------
+
+
+def write_foreign(path, *examples, compress=None):
+  """Writes serialized examples as a TFRecord file."""
+  file = io.BytesIO()
+  for example in examples:
+    records.write_record(file, example)
+  path.write_bytes(compress(file.getvalue()) if compress else file.getvalue())
+  return path
+
+
+def minimal(frames):
+  """What MediaSequence's own tools write at least: frames and their times."""
+  example = records.SequenceExample()
+  for time, frame in enumerate(frames):
+    lists = example.feature_lists.feature_list
+    lists[records.IMAGE_ENCODED].feature.add().bytes_list.value.append(frame)
+    lists[records.IMAGE_TIMESTAMP].feature.add().int64_list.value.append(time)
+  return example.SerializeToString()
+
+
+def tf_train_example():
+  """A `tf.train.Example`, whose features stand where a record has its context."""
+  example = records.SequenceExample()
+  example.context.feature['image/encoded'].bytes_list.value.append(jpeg(1))
+  example.context.feature['label'].int64_list.value.append(3)
+  return example.SerializeToString()
+
+
+EPS = b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 24\nshowpage\n'
+
+
+def png(value=9, width=32, height=24):
+  file = io.BytesIO()
+  Image.new('RGB', (width, height), (value,) * 3).save(file, 'PNG')
+  return file.getvalue()
+
+
+def huge_png():
+  """A header that claims 400 megapixels."""
+  data = bytearray(png())
+  data[16:24] = struct.pack('>II', 20_000, 20_000)
+  return bytes(data)
+
+
+def huge_jpeg():
+  data = bytearray(jpeg(1))
+  start = data.index(b'\xff\xc0') + 5
+  data[start : start + 4] = struct.pack('>HH', 20_000, 20_000)
+  return bytes(data)
+
+
+def test_records_without_a_manifest(tmp_path, capsys):
+  path = write_foreign(tmp_path / 'a.tfrecord', minimal([NOISE, NOISE]), raw(clip(0)))
+  write_foreign(tmp_path / 'b.tfrecord-00000-of-00001', minimal([png()] * 3))
+  (tmp_path / 'b.tfrecord.index').write_text('not one of them')
+  for where in (path, tmp_path):
+    assert problems(where, capsys, '--full') == []
+  run_command(validate.main, [str(tmp_path)])
+  text = capsys.readouterr().out
+  assert text == '3 records read in 2 files without a manifest: no problem\n'
+
+
+@pytest.mark.parametrize(
+  'example, message',
+  [
+    (tf_train_example(), "lacks the feature list 'image/encoded'; it is a tf.train."),
+    (b'\xff\xff', 'is not a SequenceExample'),
+    (minimal([]), "lacks the feature list 'image/encoded'"),
+    (minimal([EPS]), "frame 0 is not a readable JPEG or PNG: it begins with b'%!PS'"),
+    (minimal([NOISE, huge_png()]), 'frame 1 is 20000x20000, expected 1 to 67108864 pix'),
+    (minimal([huge_jpeg()]), 'frame 0 is 20000x20000, expected 1 to 67108864 pixels'),
+    (minimal([png()[:-9]]), 'frame 0 is a cut PNG'),
+    (minimal([NOISE[:-9]]), 'frame 0 is'),
+  ],
+)
+def test_foreign_records_are_named(tmp_path, capsys, example, message):
+  path = write_foreign(tmp_path / 'x.tfrecord', minimal([NOISE]), example)
+  (line,) = problems(path, capsys)
+  assert line.startswith(f'{path}: record 1: {message}'), line
+
+
+@pytest.mark.parametrize(
+  'compress, name', [(gzip.compress, 'gzip'), (zlib.compress, 'zlib')]
+)
+def test_compressed_files_are_named(tmp_path, capsys, compress, name):
+  path = write_foreign(tmp_path / 'x.tfrecord', minimal([NOISE]), compress=compress)
+  (line,) = problems(path, capsys)
+  assert line.startswith(f'{path}: is compressed ({name})')
+  assert run_command(inspect.main, [str(path)]) == 2
+  error = capsys.readouterr().err
+  assert error.count('\n') == 1 and f'{path}: is compressed ({name})' in error
+
+
+def test_what_many_records_share_is_said_once(tmp_path, capsys):
+  examples = [tf_train_example()] * 500
+  path = write_foreign(tmp_path / 'x.tfrecord', *examples, minimal([EPS]))
+  lines = problems(path, capsys)
+  assert len(lines) == 12
+  assert lines[-1].startswith(f'{path}: 490 more records: lacks the feature list')
+  assert any('record 500: frame 0' in line for line in lines)
+
+
+def test_large_and_foreign_frames_of_ours(tmp_path, capsys):
+  for frame, message in ((EPS, 'not a readable'), (huge_jpeg(), 'is 20000x20000')):
+    frames = [NOISE, frame, NOISE, NOISE]
+    path = write(tmp_path, [clip(0, **{records.IMAGE_ENCODED: frames})])
+    (line,) = problems(path.parent, capsys)
+    assert f'{path}: record 0: frame 1' in line and message in line
+
+
+def test_boxes_without_area(tmp_path, capsys):
+  write(tmp_path, [clip(0, **{records.BBOX_XMAX: [[0.1], [0.6]]})])
+  (line,) = problems(tmp_path, capsys)
+  assert line.endswith('of region entry 0 has no area')
+
+
+def test_names_that_are_not_utf8(tmp_path, capsys):
+  name = b'caf\xe9'.decode('utf-8', 'surrogateescape')
+  path = write(tmp_path, [clip(0, **{records.LABEL_STRING: name})])
+  manifest = json.loads((tmp_path / 'train.manifest.json').read_text())
+  manifest['label_names'][0] = name
+  (tmp_path / 'train.manifest.json').write_text(json.dumps(manifest))
+  assert problems(tmp_path, capsys) == []
+  assert 'class 0 caf\\udce9: 1 records' in shown(capsys, path.parent)
+
+
+def test_names_do_not_command_the_terminal(tmp_path, capsys):
+  path = write(tmp_path, [clip(0)])
+  manifest = json.loads((tmp_path / 'train.manifest.json').read_text())
+  manifest['label_names'][1] = 'j\x1b[2Jump\r'
+  manifest['skipped'] = [{'source': '\x1b]0;x\x07', 'reason': 'b'}]
+  manifest['shards'][0]['notes'] = [{'source': '\x9bA', 'text': 'b'}]
+  (tmp_path / 'train.manifest.json').write_text(json.dumps(manifest))
+  text = shown(capsys, path.parent)
+  assert 'class 1 j\\x1b[2Jump\\r: 0 records' in text
+  assert 'note \\x9bA: b' in text
+  assert '\x1b' not in text and '\x9b' not in text
+  bad = tmp_path / 'a\x1b[2J.tfrecord'
+  bad.write_text('x' * 100)
+  (line,) = problems(bad, capsys)
+  assert 'a\\x1b[2J.tfrecord: record 0: checksum' in line
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    {'shards': [{}]},
+    {'shards': 'x'},
+    {'label_names': [1]},
+    {'records': 2},
+    {'skipped': [{'source': 1, 'reason': ''}]},
+    {'shards': [{'notes': [3]}]},
+    {'split': None},
+  ],
+)
+def test_manifests_whose_counts_are_wrong(tmp_path, capsys, change):
+  write(tmp_path, [clip(0)])
+  path = tmp_path / 'train.manifest.json'
+  path.write_text(json.dumps(json.loads(path.read_text()) | change))
+  for tool in (validate.main, inspect.main):
+    assert run_command(tool, [str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.count('\n') == 1 and str(path) in error and 'manifest' in error
+
+
 # --- inspect --------------------------------------------------------------------------
 
 
@@ -256,6 +427,54 @@ def test_png_sheet(shard, tmp_path, capsys):
     assert sheet.width >= 4 * 64 and sheet.height >= 3 * 48
     colours = {colour for _, colour in sheet.convert('RGB').getcolors(1 << 20)}
   assert (255, 220, 0) in colours
+
+
+@pytest.mark.parametrize('frame', [EPS, huge_png(), huge_jpeg(), b'', b'GIF89a'])
+def test_a_sheet_opens_nothing_but_jpeg_and_png(tmp_path, capsys, monkeypatch, frame):
+  opened = []
+  real = Image.open
+  monkeypatch.setattr(
+    Image, 'open', lambda *a, **k: opened.append(k.get('formats')) or real(*a, **k)
+  )
+  path = write_foreign(tmp_path / 'x.tfrecord', minimal([frame, png(200)]))
+  shown(capsys, path, '--output', tmp_path / 'sheet.png', '--frames=2', '--height=24')
+  assert opened == [('JPEG', 'PNG')]
+  with real(tmp_path / 'sheet.png') as sheet:
+    colours = {colour for _, colour in sheet.convert('RGB').getcolors(1 << 20)}
+  assert {(200, 0, 0), (200, 200, 200)} <= colours
+
+
+def test_sheets_of_records_without_frames_are_refused(tmp_path, capsys):
+  for index, (example, message) in enumerate(
+    (
+      (tf_train_example(), "record 0 lacks the feature list 'image/encoded'"),
+      (b'\xff\xff', 'record 0 is not a SequenceExample'),
+    )
+  ):
+    path = write_foreign(tmp_path / f'{index}.tfrecord', example)
+    assert run_command(inspect.main, [str(path), '--output=x.html']) == 2
+    error = capsys.readouterr().err
+    assert f'{path}: {message}' in error and error.count('\n') == 1
+  # Its keys are shown all the same.
+  text = shown(capsys, tmp_path / '0.tfrecord')
+  assert 'label' in text and 'not in the contract' in text
+
+
+def test_a_frame_of_one_line_gives_no_endless_picture(tmp_path, capsys):
+  path = write_foreign(tmp_path / 'x.tfrecord', minimal([png(width=30_000, height=1)]))
+  shown(capsys, path, '--output', tmp_path / 'sheet.png', '--frames=1')
+  with Image.open(tmp_path / 'sheet.png') as sheet:
+    assert sheet.width < 2000
+
+
+def test_folders(shard, tmp_path, capsys):
+  assert shown(capsys, tmp_path) == shown(capsys, tmp_path / 'train.manifest.json')
+  shutil.copy(tmp_path / 'train.manifest.json', tmp_path / 'val.manifest.json')
+  assert run_command(inspect.main, [str(tmp_path)]) == 2
+  assert 'name one of them' in capsys.readouterr().err
+  os.remove(tmp_path / 'val.manifest.json')
+  os.remove(tmp_path / 'train.manifest.json')
+  assert shown(capsys, tmp_path).startswith('3 records')
 
 
 def test_inspection_refusals(shard, tmp_path, capsys):

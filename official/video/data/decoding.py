@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-# Largest frame that is decoded.
-MAX_PIXELS = 1 << 26
+from official.video.data import records
+
+MAX_PIXELS = records.MAX_FRAME_PIXELS
 
 _PNG_SIGNATURE = b'\x89PNG'
 

@@ -138,6 +138,21 @@ def _scan(files: Sequence[str]) -> RecordIndex:
   return _index_of(files, sizes)
 
 
+def _check_foreign(path: str) -> None:
+  """Raises `UserError` where the first record of a file is not one that training reads."""
+  with tf.io.gfile.GFile(path, 'rb') as file:
+    try:
+      record = next(records.read_records(file), None)
+    except records.RecordError:
+      # The reader names damage, and bears some.
+      return
+  try:
+    if record is not None:
+      records.check_frames(record)
+  except records.RecordError as error:
+    raise UserError(f'{path}: record 0 {error}') from error
+
+
 def _join(parts: Sequence[RecordIndex]) -> RecordIndex:
   if len(parts) == 1:
     return parts[0]
@@ -191,7 +206,9 @@ def _index_of_files(files: Sequence[str]) -> RecordIndex:
   manifests = {records.manifest_beside(file) for file in files}
   path = manifests.pop() if len(manifests) == 1 else None
   if path is None or not tf.io.gfile.exists(path):
-    return _scan(files)
+    whole = _scan(files)
+    _check_foreign(files[0])
+    return whole
   whole = _index_of_manifest(path)
   wanted = [i for i, file in enumerate(whole.files) if file in set(files)]
   return whole.take(np.flatnonzero(np.isin(whole.file_id, wanted)))

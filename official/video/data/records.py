@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Protocol
 
 import google_crc32c
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
 
 IMAGE_ENCODED = 'image/encoded'
 IMAGE_FORMAT = 'image/format'
@@ -54,6 +55,8 @@ TEXT_NOUN_PHRASES = 'text/noun_phrases'
 TEXT_NOUN_CAPTION = 'text/noun_phrases/caption'
 TEXT_QUESTION = 'text/question'
 TEXT_ANSWER_INDEX = 'text/answer/index'
+# Largest frame that is stored, decoded or shown: a few bytes can stand for gigabytes.
+MAX_FRAME_PIXELS = 1 << 26
 # Columns of a source list that the contract does not name are kept under this prefix.
 EXTRA_PREFIX = 'extra/'
 
@@ -193,16 +196,21 @@ def _sequence_example_class() -> Any:
 SequenceExample = _sequence_example_class()
 
 
-def _encode(text: str) -> bytes:
-  # File names need not be UTF-8; Python marks their other bytes, which come back here.
-  return text.encode('utf-8', 'surrogateescape')
+def encode_text(text: str) -> bytes:
+  """A text as records hold it.
+
+  File names need not be UTF-8; Python marks their other bytes, which come back here. Half
+  of a pair of surrogates, as in a caption that was cut, becomes a replacement character.
+  """
+  whole = re.sub('[\ud800-\udc7f\udd00-\udfff]', '\ufffd', text)
+  return whole.encode('utf-8', 'surrogateescape')
 
 
 def _fill(feature: Any, dtype: str, values: Any) -> None:
   if isinstance(values, (bytes, str, int, float)):
     values = [values]
   if dtype == 'bytes':
-    values = [_encode(v) if isinstance(v, str) else v for v in values]
+    values = [encode_text(v) if isinstance(v, str) else v for v in values]
   getattr(feature, f'{dtype}_list').value.extend(values)
 
 
@@ -250,6 +258,24 @@ def decode_record(serialized: bytes) -> dict[str, list]:
   for key, steps in example.feature_lists.feature_list.items():
     clip[key] = [values(step) for step in steps.feature]
   return clip
+
+
+def check_frames(serialized: bytes) -> None:
+  """Raises `RecordError` where a record of anybody's lacks what every reader needs.
+
+  Those are frames in a feature list; a `tf.train.Example` parses as a record without.
+  """
+  try:
+    example = SequenceExample.FromString(serialized)
+  except DecodeError:
+    raise RecordError('is not a SequenceExample') from None
+  if example.feature_lists.feature_list[IMAGE_ENCODED].feature:
+    return
+  lists = set(example.feature_lists.feature_list) - {IMAGE_ENCODED}
+  keys = sorted({*lists, *example.context.feature})
+  found = ', '.join(map(repr, keys[:8])) + (', ...' if len(keys) > 8 else '')
+  kind = 'its keys are' if lists else 'it is a tf.train.Example of the keys'
+  raise RecordError(f'lacks the feature list {IMAGE_ENCODED!r}; {kind} {found or "none"}')
 
 
 # --- TFRecord framing -----------------------------------------------------------------
@@ -304,6 +330,29 @@ def write_record(file: Writable, data: bytes) -> int:
   return len(data) + FRAMING_BYTES
 
 
+_COMPRESSIONS = {
+  b'\x1f\x8b': 'gzip',
+  b'\x78\x01': 'zlib',
+  b'\x78\x9c': 'zlib',
+  b'\x78\xda': 'zlib',
+  b'BZh': 'bzip2',
+  b'\x28\xb5\x2f\xfd': 'Zstandard',
+  b'\xfd7zXZ': 'xz',
+  b'PK\x03\x04': 'ZIP',
+}
+
+
+def _wrong_header(header: bytes, index: int) -> RecordError:
+  """What is wrong with a header whose checksum is."""
+  for signature, name in _COMPRESSIONS.items():
+    if index == 0 and header.startswith(signature):
+      return RecordError(f'is compressed ({name}); decompress it first')
+  if len(header) < _HEADER.size:
+    return RecordError(f'record {index}: cut inside its header')
+  first = '; is it a TFRecord file?' if index == 0 else ''
+  return RecordError(f'record {index}: checksum of the length is wrong{first}')
+
+
 def _read(file: Readable, length: int) -> bytes:
   """Up to `length` bytes, for memory that the file fills: a length may be absurd."""
   parts = []
@@ -321,11 +370,9 @@ def read_records(file: Readable) -> Iterator[bytes]:
   """
   index = 0
   while header := file.read(_HEADER.size):
-    if len(header) < _HEADER.size:
-      raise RecordError(f'record {index}: cut inside its header')
-    length, crc = _HEADER.unpack(header)
-    if _masked_crc(header[:8]) != crc:
-      raise RecordError(f'record {index}: checksum of the length is wrong')
+    if len(header) < _HEADER.size or header != record_header(_HEADER.unpack(header)[0]):
+      raise _wrong_header(header, index)
+    length = _HEADER.unpack(header)[0]
     data = _read(file, length)
     footer = file.read(_FOOTER.size)
     if len(data) < length or len(footer) < _FOOTER.size:
@@ -347,8 +394,8 @@ def scan_record_bytes(file: BinaryIO, file_size: int) -> list[int]:
   while position < file_size:
     file.seek(position)
     header = file.read(_HEADER.size)
-    if len(header) < _HEADER.size or _masked_crc(header[:8]) != _HEADER.unpack(header)[1]:
-      raise RecordError(f'record {len(lengths)}: header is damaged or cut')
+    if len(header) < _HEADER.size or header != record_header(_HEADER.unpack(header)[0]):
+      raise _wrong_header(header, len(lengths))
     lengths.append(_HEADER.unpack(header)[0] + FRAMING_BYTES)
     position += lengths[-1]
   if position > file_size:
@@ -373,7 +420,7 @@ def shard_name(split: str, shard: int, num_shards: int) -> str:
 
 def source_number(source_id: str) -> int:
   """A number for a value of `SOURCE_ID`, the same in every manifest; 48 bits."""
-  digest = hashlib.sha256(_encode(source_id)).digest()
+  digest = hashlib.sha256(encode_text(source_id)).digest()
   return int.from_bytes(digest[:6], 'big')
 
 
@@ -390,6 +437,14 @@ def manifest_beside(shard_path: str) -> str | None:
 
 
 @dataclasses.dataclass(frozen=True)
+class Note:
+  """What a user may want to know of a source that gave a record, such as damage."""
+
+  source: str
+  text: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Shard:
   """One TFRecord file of a split.
 
@@ -401,6 +456,9 @@ class Shard:
     labels: first class id of each record, `NO_LABEL` where it has none.
     sources: `source_number` of each record's video; empty where they are not known.
     corrected: what was corrected in how many of the records.
+    frame_rates: stored frames a second of each record, to three digits, 0 where unknown;
+      empty where none is known.
+    notes: what is worth knowing of sources that gave a record.
   """
 
   file: str
@@ -409,6 +467,8 @@ class Shard:
   labels: Sequence[int]
   sources: Sequence[int] = ()
   corrected: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  frame_rates: Sequence[float] = ()
+  notes: Sequence[Note] = ()
 
   @property
   def records(self) -> int:
@@ -427,6 +487,67 @@ class Skipped:
 
   source: str
   reason: str
+
+
+def _checked(value: Any, kind: type, what: str) -> Any:
+  # JSON's true is an int to Python.
+  if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+    raise ValueError(f'{what} is of type {type(value).__name__}, not {kind.__name__}')
+  return value
+
+
+def _checked_list(value: Any, kind: type, what: str) -> tuple:
+  """A list whose entries are all of one type, as a tuple."""
+  entries = tuple(_checked(value, list, what))
+  return tuple(_checked(entry, kind, f'an entry of {what}') for entry in entries)
+
+
+def _check_bounds(values: Sequence[float], least: int, end: int, what: str) -> None:
+  for value in values:
+    if not least <= value < end:
+      raise ValueError(f'{what} holds {value!r:.40}, expected {least} to {end - 1}')
+
+
+def _checked_entries(value: Any, kind: type, what: str) -> tuple:
+  """Dataclasses of texts, such as `Skipped`."""
+  names = [field.name for field in dataclasses.fields(kind)]
+  entries = _checked_list(value, dict, what)
+  return tuple(
+    kind(*(_checked(e[n], str, f'{n} in {what}') for n in names)) for e in entries
+  )
+
+
+def _checked_shard(value: Mapping[str, Any], num_classes: int) -> Shard:
+  """A shard of a manifest, refused where its numbers can't be true."""
+  name = _checked(value['file'], str, 'file')
+
+  def lists(key: str, kind: type, least: int, end: int) -> tuple:
+    entries = _checked_list(value.get(key, []), kind, f'{key} of {name}')
+    _check_bounds(entries, least, end, f'{key} of {name}')
+    return entries
+
+  corrected = _checked(value.get('corrected', {}), dict, f'corrected of {name}')
+  shard = Shard(
+    name,
+    _checked(value['sha256'], str, f'sha256 of {name}'),
+    lists('record_bytes', int, FRAMING_BYTES, 2**40),
+    lists('labels', int, NO_LABEL, num_classes or 2**31),
+    lists('sources', int, 0, 2**48),
+    {k: _checked(v, int, f'corrected of {name}') for k, v in corrected.items()},
+    lists('frame_rates', float, 0, 2**31),
+    _checked_entries(value.get('notes', []), Note, f'notes of {name}'),
+  )
+  count = shard.records
+  for key, given, found in (
+    ('records', value.get('records', count), count),
+    ('bytes', value.get('bytes', shard.size), shard.size),
+    ('labels', len(shard.labels), count),
+    ('sources', len(shard.sources) or count, count),
+    ('frame rates', len(shard.frame_rates) or count, count),
+  ):
+    if given != found:
+      raise ValueError(f'{name} has {given!r:.40} {key}, its record_bytes say {found}')
+  return shard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -462,48 +583,62 @@ class Manifest:
       total.update(shard.corrected)
     return dict(total)
 
+  @property
+  def frame_rates(self) -> dict[float, int]:
+    """Number of records by their stored frames a second, the most common first."""
+    rates = Counter(rate for shard in self.shards for rate in shard.frame_rates if rate)
+    return dict(rates.most_common())
+
+  @property
+  def notes(self) -> list[Note]:
+    """What is worth knowing of sources of the split that gave a record."""
+    return [note for shard in self.shards for note in shard.notes]
+
   def to_json(self) -> str:
     """The manifest as JSON text; equal manifests give equal text."""
     value = dataclasses.asdict(self)
     for shard, entry in zip(self.shards, value['shards'], strict=True):
       entry |= {'records': shard.records, 'bytes': shard.size}
-      for name in ('sources', 'corrected'):
+      for name in ('sources', 'corrected', 'frame_rates', 'notes'):
         if not entry[name]:
           del entry[name]
     value |= {'manifest_version': MANIFEST_VERSION, 'records': self.records}
     text = json.dumps(value, indent=1, sort_keys=True)
     # One line a list of numbers keeps the file readable; only a list can hold a newline.
-    return re.sub(r'\[\n[\s\d,-]+\]', lambda m: re.sub(r'\s+', ' ', m[0]), text) + '\n'
+    return re.sub(r'\[\n[\s\d.,-]+\]', lambda m: re.sub(r'\s+', ' ', m[0]), text) + '\n'
 
   @classmethod
   def from_json(cls, text: str) -> 'Manifest':
     """Reads `to_json`'s text.
 
     Raises:
-      ValueError: not a manifest, or one of a newer version.
+      ValueError: not a manifest, one of a newer version, or one whose numbers contradict
+        each other.
     """
-    value = json.loads(text)
+    try:
+      value = json.loads(text)
+    except RecursionError:
+      raise ValueError('manifest is nested too deeply') from None
     if not isinstance(value, dict) or value.get('manifest_version') != MANIFEST_VERSION:
       found = value.get('manifest_version') if isinstance(value, dict) else None
-      raise ValueError(f'manifest_version is {found}, expected {MANIFEST_VERSION}')
+      raise ValueError(f'manifest_version is {found!r:.40}, expected {MANIFEST_VERSION}')
     try:
-      return cls(
-        split=value['split'],
-        label_names=tuple(value['label_names']),
-        shards=tuple(
-          Shard(
-            s['file'],
-            s['sha256'],
-            tuple(s['record_bytes']),
-            tuple(s['labels']),
-            tuple(s.get('sources', ())),
-            s.get('corrected', {}),
-          )
-          for s in value['shards']
-        ),
-        skipped=tuple(Skipped(s['source'], s['reason']) for s in value['skipped']),
-        tool_version=value['tool_version'],
-        arguments=value['arguments'],
+      names = _checked_list(value['label_names'], str, 'label_names')
+      shards = _checked_list(value['shards'], dict, 'shards')
+      manifest = cls(
+        split=_checked(value['split'], str, 'split'),
+        label_names=names,
+        shards=tuple(_checked_shard(shard, len(names)) for shard in shards),
+        skipped=_checked_entries(value['skipped'], Skipped, 'skipped'),
+        tool_version=_checked(value['tool_version'], str, 'tool_version'),
+        arguments=_checked(value['arguments'], dict, 'arguments'),
       )
-    except (KeyError, TypeError) as error:
-      raise ValueError(f'manifest lacks or misuses the field {error}') from error
+    except KeyError as error:
+      raise ValueError(f'manifest lacks the field {error}') from error
+    except ValueError as error:
+      raise ValueError(f'manifest: {error}') from error
+    if value.get('records', manifest.records) != manifest.records:
+      raise ValueError(
+        f'manifest states {value["records"]!r:.40} records, its shards {manifest.records}'
+      )
+    return manifest

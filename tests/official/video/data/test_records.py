@@ -1,5 +1,6 @@
 """The record contract: TensorFlow reads our bytes, damage is found, manifests round-trip."""
 
+import dataclasses
 import io
 import json
 
@@ -163,6 +164,93 @@ def test_manifest_round_trip():
   assert again.label_names == ('a', 'é')
   assert again.shards[0].labels == (1, -1)
   assert again.skipped == (records.Skipped('bad.mp4', 'missing'),)
+
+
+def shard_with(**changes):
+  return {'shards': [json.loads(manifest().to_json())['shards'][0] | changes]}
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    (shard_with(record_bytes=[20.0, 30]), 'record_bytes of val-.*float, not int'),
+    (shard_with(record_bytes=['20', '30']), 'str, not int'),
+    (shard_with(record_bytes=[20, True]), 'bool, not int'),
+    (shard_with(record_bytes=[20, -30]), 'holds -30'),
+    (shard_with(record_bytes=[20, 10**400]), 'holds 1000'),
+    (shard_with(record_bytes=[20, 40]), 'has 50 bytes, its record_bytes say 60'),
+    (shard_with(records=3), 'has 3 records, its record_bytes say 2'),
+    (shard_with(bytes=51), 'has 51 bytes'),
+    (shard_with(labels=[1]), 'has 1 labels, its record_bytes say 2'),
+    (shard_with(labels=[1, 2]), 'labels of val-.* holds 2, expected -1 to 1'),
+    (shard_with(labels=[1, -2]), 'holds -2'),
+    (shard_with(labels=[1, '0']), 'str, not int'),
+    (shard_with(sha256=None), 'sha256 of val-'),
+    (shard_with(file=7), 'file is of type int'),
+    ({'records': 3}, 'states 3 records, its shards 2'),
+    ({'records': '2'}, "states '2' records"),
+    ({'label_names': 'ab'}, 'label_names is of type str, not list'),
+    ({'label_names': None}, 'label_names'),
+    ({'skipped': [['a', 'b']]}, 'an entry of skipped is of type list'),
+    (shard_with(notes=[{'source': 'a', 'text': 3}]), 'text in notes of val-'),
+    (shard_with(notes=3), 'notes of val-.*int, not list'),
+    (shard_with(frame_rates=3), 'frame_rates of val-.*int, not list'),
+    (shard_with(frame_rates=[30.0]), 'has 1 frame rates'),
+    (shard_with(frame_rates=[30.0, -1.0]), 'holds -1.0'),
+    (shard_with(frame_rates=[30.0, float('nan')]), 'holds nan'),
+    (shard_with(sources=[1, 2, 3]), 'has 3 sources'),
+    (shard_with(sources=[1, 2**48]), 'sources of val-'),
+    (shard_with(corrected=[]), 'corrected of val-'),
+    (shard_with(corrected={'a': 'b'}), 'str, not int'),
+    ({'arguments': []}, 'arguments'),
+  ],
+)
+def test_manifests_that_contradict_themselves_are_refused(change, message):
+  text = json.dumps(json.loads(manifest().to_json()) | change)
+  with pytest.raises(ValueError, match=f'manifest.*{message}'):
+    records.Manifest.from_json(text)
+
+
+def test_a_manifest_that_is_nested_deeply_is_refused():
+  with pytest.raises(ValueError, match='nested'):
+    records.Manifest.from_json('{"a":' + '[' * 100_000 + ']' * 100_000 + '}')
+
+
+def test_manifests_of_before_have_no_notes():
+  again = records.Manifest.from_json(manifest().to_json())
+  assert 'notes' not in manifest().to_json()
+  assert (again.notes, again.frame_rates) == ([], {})
+
+
+def test_notes_and_rates_round_trip():
+  note = records.Note('a.mp4', 'damaged frames: 1 of 9')
+  shard = dataclasses.replace(
+    manifest().shards[0], frame_rates=[29.9, 10.0], notes=[note]
+  )
+  whole = dataclasses.replace(manifest(), shards=[shard, shard])
+  again = records.Manifest.from_json(whole.to_json())
+  assert again.notes == [note, note]
+  assert again.frame_rates == {29.9: 2, 10.0: 2}
+  assert '"frame_rates": [ 29.9, 10.0 ]' in whole.to_json()
+
+
+def test_half_of_a_surrogate_pair_is_replaced():
+  clip = example_clip() | {records.TEXT_CONTENT: ['a \ud83d b', 'c\udce9']}
+  found = records.decode_record(records.encode_record(clip))[records.TEXT_CONTENT]
+  assert found == ['a \ufffd b'.encode(), b'c\xe9']
+
+
+def test_records_without_frames_are_named():
+  records.check_frames(records.encode_record(example_clip()))
+  empty = records.SequenceExample()
+  empty.feature_lists.feature_list['a'].feature.add()
+  for data, message in (
+    (b'\xff', 'is not a SequenceExample'),
+    (b'', 'it is a tf.train.Example of the keys none'),
+    (empty.SerializeToString(), "'image/encoded'; its keys are 'a'"),
+  ):
+    with pytest.raises(records.RecordError, match=message):
+      records.check_frames(data)
 
 
 @pytest.mark.parametrize(
