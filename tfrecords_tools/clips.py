@@ -1,8 +1,8 @@
 """One listed clip to one record."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from official.video.data import records
 from tfrecords_tools.annotations import retime
@@ -16,6 +16,22 @@ from tfrecords_tools.summary import Summary
 
 # Seconds that a cut file may differ from what it was cut to, and the share of its length.
 _SLACK, _SLACK_SHARE = 0.5, 0.002
+
+
+class Converted(NamedTuple):
+  """A clip that became a record.
+
+  Attributes:
+    record: to be written.
+    label: its first class id or `records.NO_LABEL`.
+    frame_rate: frames a second, of the stored frames.
+    notes: what a user may want to know about its pixels.
+  """
+
+  record: Record
+  label: int
+  frame_rate: float
+  notes: Sequence[str]
 
 
 def label_ids(clip: SourceClip, ids: Mapping[str, int]) -> list[int]:
@@ -88,7 +104,7 @@ def build_record(
   options: FrameOptions,
   store: FrameStore | None = None,
   found: Summary | None = None,
-) -> tuple[Record, int]:
+) -> Converted:
   """Decodes a clip and makes its record.
 
   Args:
@@ -98,9 +114,6 @@ def build_record(
     store: where the encoded frames are kept, as long as the record is needed; a list by
       default.
     found: where corrections are reported.
-
-  Returns:
-    The record, and its first class id or `records.NO_LABEL`.
 
   Raises:
     SourceError: the clip gives no record; the message is the reason.
@@ -124,7 +137,8 @@ def build_record(
     fields[records.LABEL_INDEX] = labels
     fields[records.LABEL_STRING] = list(clip.labels)
   record = Record(fields, frames.jpegs, frames.sizes)
-  return record, labels[0] if labels else records.NO_LABEL
+  label = labels[0] if labels else records.NO_LABEL
+  return Converted(record, label, frames.frame_rate, frames.notes)
 
 
 def media_id(record: bytes) -> str:

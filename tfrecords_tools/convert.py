@@ -41,6 +41,7 @@ from tfrecords_tools.commands import (
   number,
   printable,
   run_command,
+  say,
 )
 from tfrecords_tools.datasets import SOURCES
 from tfrecords_tools.datasets.source import Listing, SourceRequest
@@ -66,6 +67,9 @@ _SOURCE_FLAGS = (
 # Recorded where they are given only, as they came later than the first manifests.
 _LATER_FLAGS = frozenset({'frame_prefix', 'limit'})
 _REPORTED_FAILURES = 20
+# Rates that differ by more are worth a warning, with the most common ones.
+_MIXED_RATES = 1.1
+_SHOWN_RATES = 6
 # Training reads a record whole for each clip of a second or two that it draws.
 _LARGE_RECORD_BYTES = 100_000_000
 
@@ -412,22 +416,43 @@ def _large_records(manifest: records.Manifest) -> str | None:
   )
 
 
+def _mixed_rates(manifest: records.Manifest) -> str | None:
+  """A warning where a stride of frames means different times in different clips."""
+  rates = manifest.frame_rates
+  if not rates or max(rates) <= _MIXED_RATES * min(rates):
+    return None
+  common = [f'{rate:g} in {n} records' for rate, n in rates.items()][:_SHOWN_RATES]
+  more = ', ...' if len(rates) > _SHOWN_RATES else ''
+  return (
+    f'{manifest.split}: frames are stored at {min(rates):g} to {max(rates):g} a second '
+    f'({", ".join(common)}{more}), so clips of one stride have different tempi; --fps '
+    'stores all at one rate'
+  )
+
+
+def _print_entries(verb: str, entries: Sequence[tuple[str, str]]) -> None:
+  """Prints names with their reasons, or how many there are of each kind."""
+  for name, reason in entries[:_REPORTED_FAILURES]:
+    say(f'  {verb} {name}: {reason}')
+  if len(entries) > _REPORTED_FAILURES:
+    kinds = Counter(reason.partition(':')[0] for _, reason in entries)
+    say(f'  and {len(entries) - _REPORTED_FAILURES} more, listed in the manifests:')
+    for kind, count in kinds.most_common(_REPORTED_FAILURES):
+      say(f'    {count} x {kind}')
+
+
 def _report(manifests: Sequence[records.Manifest], max_failed_fraction: float) -> int:
   """Prints what was made and what was not; returns the exit code."""
   for manifest in manifests:
-    print(_describe(manifest))
+    say(_describe(manifest))
     for what, count in manifest.corrected.items():
-      print(f'  {what}: {count}')
-    if note := _large_records(manifest):
-      print(note)
-  skipped = [(m.split, entry) for m in manifests for entry in m.skipped]
-  for split, entry in skipped[:_REPORTED_FAILURES]:
-    print(printable(f'  skipped {split}/{entry.source}: {entry.reason}'))
-  if len(skipped) > _REPORTED_FAILURES:
-    reasons = Counter(entry.reason.partition(':')[0] for _, entry in skipped)
-    print(f'  and {len(skipped) - _REPORTED_FAILURES} more, listed in the manifests:')
-    for reason, count in reasons.most_common(_REPORTED_FAILURES):
-      print(printable(f'    {count} x {reason}'))
+      say(f'  {what}: {count}')
+    for note in filter(None, (_large_records(manifest), _mixed_rates(manifest))):
+      say(note)
+  skipped = [(f'{m.split}/{e.source}', e.reason) for m in manifests for e in m.skipped]
+  _print_entries('skipped', skipped)
+  notes = [(f'{m.split}/{e.source}', e.text) for m in manifests for e in m.notes]
+  _print_entries('note on', notes)
   total = sum(manifest.records for manifest in manifests) + len(skipped)
   if total and len(skipped) > max_failed_fraction * total:
     print(
@@ -465,12 +490,12 @@ def main(arguments: Sequence[str]) -> int:
     return check_source(flags)
   plans, notes = plan_conversion(flags)
   for note in notes:
-    print(printable(note))
+    say(note)
   found = _look(flags, plans)
   mended = mended_shards(plans, found, flags.num_workers)
   if all(there.manifest for there in found.values()) and not mended:
     _clean(flags, plans)
-    print(f'already complete: {flags.output_dir} holds this conversion')
+    say(f'already complete: {flags.output_dir} holds this conversion')
     written = []
   else:
     _check_runner(flags)

@@ -75,8 +75,10 @@ class ShardResult:
       ValueError, KeyError, TypeError: it is something else.
     """
     value = json.loads(text)
+    shard = value['shard']
+    notes = [records.Note(**entry) for entry in shard.get('notes', ())]
     return cls(
-      records.Shard(**value['shard']),
+      records.Shard(**{**shard, 'notes': notes}),
       [records.Skipped(**entry) for entry in value['skipped']],
     )
 
@@ -102,10 +104,14 @@ class _Made:
   Attributes:
     write: appends it to a file, framed, and returns the bytes written.
     label: its first class id or `records.NO_LABEL`.
+    frame_rate: stored frames a second, to three digits; 0 where unknown.
+    notes: what is worth knowing of its source.
   """
 
   write: Callable[[records.Writable], int]
   label: int
+  frame_rate: float
+  notes: Sequence[records.Note]
 
 
 def _converted(
@@ -118,16 +124,21 @@ def _converted(
   """The record of a clip, as long as the store holds its frames; or why there is none."""
   tell(Step(clip.name))
   try:
-    record, label = build_record(clip, task.label_ids, task.options, store, found)
+    made = build_record(clip, task.label_ids, task.options, store, found)
   except SourceError as error:
     tell(Step(clip.name, converted=False))
     return records.Skipped(clip.name, str(error))
   tell(Step(clip.name, converted=True))
-  return _Made(record.write, label)
+  return _Made(
+    made.record.write,
+    made.label,
+    float(f'{made.frame_rate:.3g}'),
+    [records.Note(clip.name, note) for note in made.notes],
+  )
 
 
 def _earlier_records(task: ShardTask) -> Iterator[tuple[bytes, int]]:
-  """Records of the earlier shard with their first class ids.
+  """Records of the earlier shard with their numbers.
 
   Raises:
     UserError: it is not the one that was written.
@@ -142,7 +153,18 @@ def _earlier_records(task: ShardTask) -> Iterator[tuple[bytes, int]]:
         'remove it, then the same command makes it again'
       )
     file.seek(0)
-    yield from zip(records.read_records(file), task.earlier.labels, strict=True)
+    for number, record in enumerate(records.read_records(file)):
+      yield record, number
+
+
+def _kept(record: bytes, number: int, earlier: records.Shard, clip: SourceClip) -> _Made:
+  """A record of the earlier shard, to be written again as it is."""
+  return _Made(
+    functools.partial(_write_whole, record),
+    earlier.labels[number],
+    earlier.frame_rates[number] if earlier.frame_rates else 0.0,
+    [note for note in earlier.notes if note.source == clip.name],
+  )
 
 
 def _write_whole(record: bytes, file: records.Writable) -> int:
@@ -159,9 +181,8 @@ def _outcomes(
   # gave one. It is the only one in memory.
   kept = next(earlier, None)
   for clip in task.clips:
-    if kept and media_id(kept[0]) == clip.media_id:
-      record, label = kept
-      yield _Made(functools.partial(_write_whole, record), label)
+    if kept and task.earlier and media_id(kept[0]) == clip.media_id:
+      yield _kept(*kept, task.earlier, clip)
       kept = next(earlier, None)
     else:
       with FrameSpool(folder) as spool:
@@ -178,7 +199,8 @@ def _write_clips(
 ) -> ShardResult:
   """Writes the records one by one, so a few frames are all that is ever in memory."""
   writer = _HashingWriter(file)
-  lengths, labels, sources, skipped = [], [], [], []
+  lengths, labels, sources, rates, skipped = [], [], [], [], []
+  notes: dict[records.Note, None] = {}
   found = Summary(task.earlier.corrected if task.earlier else {})
   for clip, outcome in zip(task.clips, _outcomes(task, tell, found), strict=True):
     if isinstance(outcome, records.Skipped):
@@ -186,13 +208,22 @@ def _write_clips(
       continue
     lengths.append(outcome.write(writer))
     labels.append(outcome.label)
+    rates.append(outcome.frame_rate)
+    notes.update(dict.fromkeys(outcome.notes))
     sources.append(records.source_number(origin_of(clip)))
   if task.earlier and task.earlier.records and not task.earlier.sources:
     # Its records are of a version that did not write them.
     sources = []
   name = os.path.basename(task.path)
   shard = records.Shard(
-    name, writer.hexdigest(), lengths, labels, sources, found.counts()
+    name,
+    writer.hexdigest(),
+    lengths,
+    labels,
+    sources,
+    found.counts(),
+    rates if any(rates) else [],
+    list(notes),
   )
   return ShardResult(shard, skipped)
 

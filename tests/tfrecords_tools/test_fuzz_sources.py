@@ -141,7 +141,7 @@ for line in sys.stdin:
   print(json.dumps(path), end=' ', flush=True)
   began = time.process_time()
   try:
-    record, _ = build_record(clip, {}, FrameOptions(fps=fps))
+    record = build_record(clip, {}, FrameOptions(fps=fps)).record
     data = b''.join(record.chunks())
     result = len(records.decode_record(data)['image/encoded'])
   except SourceError as error:
