@@ -4,11 +4,16 @@ The signature alone decides which, and nothing else is opened: an image library 
 take a frame that calls itself EPS to its interpreter.
 """
 
+from __future__ import annotations
+
 import io
 import struct
+from typing import TYPE_CHECKING
 
 import simplejpeg
-from PIL import Image
+
+if TYPE_CHECKING:
+  from PIL import Image
 
 from official.video.data import records
 
@@ -59,6 +64,8 @@ def decode_frame(data: bytes, least_side: int = 0) -> Image.Image:
   Raises:
     FrameError: as `frame_size` says, or it is damaged.
   """
+  from PIL import Image  # Takes longer to import than most commands take to run.
+
   frame_size(data)
   try:
     if data.startswith(_JPEG) and not least_side:

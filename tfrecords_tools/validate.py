@@ -161,7 +161,8 @@ def _check_regions_of(clip: Mapping[str, list], prefix: str) -> Iterator[str]:
   )
   times = [step[0] if step else -1 for step in regions.get(time_key, [])]
   bounds = [clip.get(k) for k in (records.START_TIMESTAMP, records.END_TIMESTAMP)]
-  span = bounds[1][0] - bounds[0][0] if all(bounds) else math.inf
+  begin, end = bounds
+  span = end[0] - begin[0] if begin and end else math.inf
   for step, time in enumerate(times):
     if not 0 <= time <= span:
       yield f'{time_key} {step} is {time}, the clip lasts {span} us'
@@ -318,7 +319,9 @@ class SetChecker:
 def _stray_files(record_set: RecordSet) -> Iterator[str]:
   """Files that look like the split's but are not in its manifest."""
   manifest = record_set.manifest
-  for name in storage.list_folder(record_set.folder) if manifest else ():
+  if manifest is None:
+    return
+  for name in storage.list_folder(record_set.folder):
     path = os.path.join(record_set.folder, name)
     beside = records.manifest_beside(path)
     if (
