@@ -79,8 +79,9 @@ def records(tmp_path_factory):
       return found / 'train.manifest.json', found / 'val.manifest.json'
     if views == 'siamese':
       otb.write(folder / 'sequences', [f'Thing{i}' for i in range(5)])
-      found = _convert('otb', folder, f'--path={folder / "sequences"}')
-      return found / 'test.manifest.json', found / 'test.manifest.json'
+      flags = (f'--path={folder / "sequences"}', '--short_side=0')
+      found = _convert('otb', folder, *flags)
+      return found / 'train.manifest.json', found / 'train.manifest.json'
     folder.mkdir()
     if views in ('captioned', 'questions'):
       fields = captioned.texts if views == 'captioned' else captioned.questions

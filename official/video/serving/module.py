@@ -45,7 +45,11 @@ class EncoderModule(tf.Module):
     self._zero_centering = zero_centering
     self._classifies = classifies
     self._average = average
-    self._views = views.ViewMaker(dataclasses.replace(config, num_views=0))
+    # A record is seen by one clip at least, whatever the task's own test looks at.
+    test = dataclasses.replace(
+      config, num_views=0, num_test_clips=max(1, config.num_test_clips)
+    )
+    self._views = views.ViewMaker(test)
 
   def _encode(self, clips: tf.Tensor) -> dict[str, tf.Tensor]:
     clips = normalization.normalize(clips, self._zero_centering)

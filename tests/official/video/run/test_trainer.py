@@ -11,6 +11,7 @@ import tensorflow as tf
 import tf_keras
 
 from official.video import train
+from official.video.checkpoints import origin
 from official.video.errors import UserError
 from official.video.run import journal, run_folder, trainer
 from official.video.settings import command_line, experiment
@@ -246,7 +247,7 @@ def test_a_start_is_described(data, tmp_path):
   assert set(start['manifests']) == {str(path) for path in data}
   assert all(len(digest) == 64 for digest in start['manifests'].values())
   assert start['packages']['tensorflow'] == tf.__version__
-  written = experiment.load('cvrl_pretrain_tiny', [str(tmp_path / run_folder.PARAMS)])
+  written = experiment.load('cvrl_pretrain_tiny', [str(tmp_path / origin.PARAMS)])
   assert written.as_dict() == runner.params.as_dict()
 
 
