@@ -23,7 +23,8 @@ class RegionViewMaker(views.ViewMaker):
 
   def __init__(self, config: data_config.DataConfig):
     super().__init__(config)
-    self._generator = regions.build_generator(config.regions)
+    # Of the watched config: its fields are used here.
+    self._generator = regions.build_generator(self._config.regions)
     if config.enable_tf_data_service and config.regions.generator == 'superpixels':
       raise UserError(
         "regions.generator 'superpixels' with enable_tf_data_service: superpixels are found "

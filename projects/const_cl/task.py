@@ -7,7 +7,7 @@ import tensorflow as tf
 from official.core import task_factory
 
 from official.video.errors import UserError
-from official.video.losses import info_nce
+from official.video.losses import gather, info_nce
 from official.video.tasks import pretraining
 
 from . import configs, data, losses, model
@@ -85,20 +85,20 @@ class ConstClTask(pretraining.TwoViewTask):
   def validation_outputs(self, inputs, model):
     """Embeddings, the plain view's feature, and the local terms of each sample.
 
-    The local loss is contrasted with the replica's batch, not with the training's: all
+    The local loss is contrasted within the validation batch, not the training's: all
     regions of a validation set would take gigabytes.
     """
     outputs = super().validation_outputs(inputs, model)
     valid = outputs.pop('region_valid') & inputs['valid'][:, None, None]
-    pairs = losses.directions(
-      outputs.pop('region'), outputs.pop('reconstruction'), valid, **self._local_options
-    )
+    regions = (outputs.pop('region'), outputs.pop('reconstruction'), valid)
+    whole = [gather.gather(x) for x in regions]
+    pairs = losses.directions(*whole, **self._local_options)
     terms = {
       name: tf.stack([tf.reduce_sum(getattr(d, key) * d.weight, 1) for d in pairs], 1)
       for name, key in zip(_LOCAL, ('loss', 'positive', 'negative'), strict=True)
     }
-    weight = tf.stack([tf.reduce_sum(d.weight, 1) for d in pairs], 1)
-    return outputs | terms | {'local_weight': weight}
+    terms['local_weight'] = tf.stack([tf.reduce_sum(d.weight, 1) for d in pairs], 1)
+    return outputs | {name: gather.own_rows(x, valid) for name, x in terms.items()}
 
   def validation_scalars(self, outputs):
     """The scalars, the global ones over batches of the training's size."""

@@ -2,6 +2,32 @@
 
 import tensorflow as tf
 
+# Types that every collective takes.
+_EXCHANGED = (tf.float16, tf.float32, tf.float64, tf.int32, tf.int64)
+
+
+def carrier_of(dtype: tf.DType) -> tf.DType:
+  """The type that values are exchanged in between replicas or hosts, without loss."""
+  if dtype in _EXCHANGED:
+    return dtype
+  return tf.float32 if dtype.is_floating else tf.int32
+
+
+def own_rows(whole: tf.Tensor, mine: tf.Tensor) -> tf.Tensor:
+  """This replica's part of what was computed of gathered tensors.
+
+  Args:
+    whole: rows of all replicas.
+    mine: any tensor with a row for each of this replica's samples.
+  """
+  context = tf.distribute.get_replica_context()
+  if context is None or context.num_replicas_in_sync == 1:
+    return whole
+  count = tf.shape(mine)[0]
+  begin = context.replica_id_in_sync_group * count
+  part = whole[begin : begin + count]
+  return tf.ensure_shape(part, [mine.shape[0], *whole.shape[1:]])
+
 
 def gather(tensor: tf.Tensor, axis: int = 0) -> tf.Tensor:
   """Concatenates a tensor over all replicas, in replica order, differentiably.
@@ -22,8 +48,8 @@ def gather(tensor: tf.Tensor, axis: int = 0) -> tf.Tensor:
   context = tf.distribute.get_replica_context()
   if context is None or context.num_replicas_in_sync == 1:
     return tensor
-  if tensor.dtype == tf.bool:  # Not every collective takes those.
-    return tf.cast(gather(tf.cast(tensor, tf.int32), axis), tf.bool)
+  if (carrier := carrier_of(tensor.dtype)) != tensor.dtype:
+    return tf.cast(gather(tf.cast(tensor, carrier), axis), tensor.dtype)
   whole = context.all_gather(tensor, axis)
   shape = tensor.shape.as_list()
   shape[axis] = None

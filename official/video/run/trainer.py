@@ -16,6 +16,7 @@ from official.video import files
 from official.video.checkpoints import names, restore, saved
 from official.video.data import reader, views
 from official.video.errors import UserError
+from official.video.losses import gather
 from official.video.run import controller, interrupt, run_folder
 from official.video.tasks import base
 
@@ -280,13 +281,14 @@ class VideoTrainer(base_trainer.Trainer):
     return {key: self._gathered(value) for key, value in outputs.items()}
 
   def _gathered(self, value) -> tf.Tensor:
-    """A value of all replicas; hosts exchange numbers only, so bools go as such."""
+    """A value of all replicas; not every type can be exchanged as it is."""
     # Replicas of one host come back as one object that has no type of its own.
     first = self.strategy.experimental_local_results(value)[0]
-    if first.dtype != tf.bool:
+    carrier = gather.carrier_of(first.dtype)
+    if carrier == first.dtype:
       return self.strategy.gather(value, axis=0)
-    numbers = self.strategy.run(lambda v: tf.cast(v, tf.int32), args=(value,))
-    return tf.cast(self.strategy.gather(numbers, axis=0), tf.bool)
+    numbers = self.strategy.run(lambda v: tf.cast(v, carrier), args=(value,))
+    return tf.cast(self.strategy.gather(numbers, axis=0), first.dtype)
 
   def eval_reduce(self, state=None, step_outputs=None):
     """Collects a batch's outputs; a signal ends the evaluation here."""
