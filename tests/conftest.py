@@ -5,6 +5,7 @@ import functools
 import importlib.abc
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 
@@ -12,6 +13,10 @@ import pytest
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')  # As the drivers do.
+# A shell starts what it runs in the background deaf to Ctrl-C, and so all its children:
+# tests of interrupts would wait for ever.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+  signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class _LogicalDevices(importlib.abc.MetaPathFinder):
