@@ -21,9 +21,12 @@ setuptools.setup(
   license_files=['LICENSE'],
   python_requires='>=3.11,<3.13',
   # official/__init__.py stays out: in site-packages the Model Garden's stands there.
-  packages=setuptools.find_namespace_packages(
-    include=['official.video*', 'projects*', 'tfrecords_tools*']
-  ),
+  # The methods move under `official.video`, as users have folders called projects too.
+  packages=[
+    *setuptools.find_namespace_packages(include=['official.video*', 'tfrecords_tools*']),
+    *(f'official.video.projects.{name}' for name in METHODS),
+  ],
+  package_dir={f'official.video.projects.{name}': f'projects/{name}' for name in METHODS},
   package_data={
     'official.video': ['report/*.html'],
     'official.video.projects.gvilm': ['vocab_test.txt'],
