@@ -38,7 +38,7 @@ class LabelledTask(base.VideoTask):
   def without_data(self) -> str:
     """Assumes one class where neither config nor data tell how many."""
     try:
-      assert self.num_classes
+      _ = self.num_classes
     except UserError:
       self._assumed_classes = 1
       return '1 class, as the data is not there to name them'
