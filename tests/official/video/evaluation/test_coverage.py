@@ -1,0 +1,27 @@
+"""A score says what it covers."""
+
+from official.video.evaluation import coverage
+
+
+def test_all_of_everything_needs_no_remark():
+  scores = {'accuracy': 0.7, 'evaluated': 3, 'expected': 3, 'x': 5, 'x_expected': 5}
+  assert coverage.is_complete(scores)
+  assert coverage.lines(scores) == ['evaluated 3 of 3', 'scored 5 of 5 x']
+
+
+def test_less_than_all_is_said_in_a_line_of_its_own():
+  scores = {'evaluated': 3, 'expected': 3, 'questions': 64, 'questions_expected': 90}
+  assert not coverage.is_complete(scores)
+  *counts, note = coverage.lines(scores)
+  assert counts == ['evaluated 3 of 3', 'scored 64 of 90 questions']
+  assert 'leave out questions' in note
+
+
+def test_lost_records_are_left_out_too():
+  scores = {'evaluated': 2, 'expected': 3}
+  assert not coverage.is_complete(scores)
+  assert 'leave out records' in coverage.lines(scores)[-1]
+
+
+def test_scores_that_count_nothing_are_left_alone():
+  assert coverage.counts({'accuracy': 1.0, 'loss_expected': 2}) == {}
