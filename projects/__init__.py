@@ -3,7 +3,13 @@
 Users have folders of this name too, so nothing imports it under this one.
 """
 
-raise ImportError(
+import sys
+
+_MESSAGE = (
   'the methods are imported as official.video.projects.<method>, for example '
   'python -m official.video.projects.gvilm.pictures'
 )
+if '-m' in sys.orig_argv:  # A command line of an earlier version.
+  print(f'error: {_MESSAGE}', file=sys.stderr)
+  sys.exit(2)
+raise ImportError(_MESSAGE)

@@ -58,6 +58,14 @@ def test_the_library_imports_no_project(folder):
     assert not foreign, f'{path} imports {foreign}'
 
 
+def test_the_methods_old_name_ends_in_one_line():
+  command = [sys.executable, '-m', 'projects.gvilm.pictures']
+  result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  assert result.returncode == 2
+  assert result.stderr.count('\n') == 1
+  assert 'official.video.projects.gvilm.pictures' in result.stderr
+
+
 def test_only_the_registry_loads_projects():
   for path in modules('official/video'):
     if path.name != 'methods.py':
