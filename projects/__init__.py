@@ -9,7 +9,7 @@ _MESSAGE = (
   'the methods are imported as official.video.projects.<method>, for example '
   'python -m official.video.projects.gvilm.pictures'
 )
-if '-m' in sys.orig_argv:  # A command line of an earlier version.
+if any(word.startswith('projects.') for word in sys.orig_argv):  # An earlier version's.
   print(f'error: {_MESSAGE}', file=sys.stderr)
   sys.exit(2)
 raise ImportError(_MESSAGE)
