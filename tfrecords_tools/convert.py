@@ -97,7 +97,8 @@ def _add_source_flags(parser: argparse.ArgumentParser) -> None:
     '--test_fraction',
     type=number(float, 0, 0.9),
     default=0.0,
-    help="share of each class that becomes a split 'test', where the source has one split",
+    help="share of each class that becomes a split 'test', whole videos at a time, where "
+    'the source has one split',
   )
   add(
     '--fold',

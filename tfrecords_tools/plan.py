@@ -7,14 +7,16 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from official.video.data import records
 from official.video.errors import UserError
+from tfrecords_tools.datasets.origins import origin_of
 from tfrecords_tools.datasets.rows import sorted_labels
 from tfrecords_tools.datasets.source import Listing, SourceClip, read_lines
 from tfrecords_tools.frames import FrameOptions
+from tfrecords_tools.summary import Summary
 
 CLIPS_A_SHARD = 100
 MENDED_SUFFIX = '.mended'
@@ -168,16 +170,73 @@ def limited(listing: Listing, limit: int, seed: int) -> Listing:
   return dataclasses.replace(listing, clips=clips)
 
 
+def _by_video(clips: Sequence[SourceClip]) -> list[list[SourceClip]]:
+  """The clips by the video that they show, in the order of their first ones.
+
+  Clips of one file belong together too, whatever their names say.
+  """
+  group_of: dict[tuple[str, str], list[SourceClip]] = {}
+  for clip in clips:
+    keys = ('video', origin_of(clip)), ('file', f'{clip.file}|{getattr(clip, "key", "")}')
+    known = [group_of[key] for key in keys if key in group_of]
+    group = known[0] if known else []
+    group.append(clip)
+    if len(known) == 2 and known[1] is not group:
+      group += known[1]
+      group_of |= {key: group for key, of in group_of.items() if of is known[1]}
+    group_of |= dict.fromkeys(keys, group)
+  return list({id(group): group for group in group_of.values()}.values())
+
+
+class _HoldOut:
+  """Chooses the videos that are held out, class by class."""
+
+  def __init__(self, clips: Sequence[SourceClip], fraction: float):
+    self._sizes = Counter(clip.labels for clip in clips)
+    self._wanted = {
+      labels: max(round(fraction * size), size > 1)
+      for labels, size in self._sizes.items()
+    }
+    self._held: Counter[tuple[str, ...]] = Counter()
+
+  def _fits(self, counts: Counter, most: Mapping[tuple[str, ...], int]) -> bool:
+    return all(self._held[key] + n <= most[key] for key, n in counts.items())
+
+  def choose(self, groups: Sequence[list[SourceClip]]) -> Iterator[list[SourceClip]]:
+    """Yields groups: as many as the shares hold, at least one a class if it has two."""
+    left = []
+    for group in groups:
+      counts = Counter(clip.labels for clip in group)
+      if self._fits(counts, self._wanted):
+        self._held += counts
+        yield group
+      else:
+        left.append((counts, group))
+    # Nothing is held out of a class to its last clip.
+    most = {labels: size - 1 for labels, size in self._sizes.items()}
+    for counts, group in sorted(left, key=lambda entry: len(entry[1])):
+      if any(not self._held[key] for key in counts) and self._fits(counts, most):
+        self._held += counts
+        yield group
+
+  def untouched(self) -> list[tuple[str, ...]]:
+    """Classes of several clips of which none is held out."""
+    return [key for key, n in self._wanted.items() if n and not self._held[key]]
+
+
 def hold_out(listing: Listing, fraction: float, seed: int) -> Listing:
-  """Moves a share of each class's clips into a split 'test'.
+  """Moves a share of each class's clips into a split 'test', whole videos at a time.
+
+  Clips of one video show the same people and places: a class of which all clips are of
+  one video stays, and is noted.
 
   Args:
     listing: clips of one split.
-    fraction: share that is moved, in (0, 1).
+    fraction: share that is moved, in (0, 1); less where videos don't fit into it.
     seed: of the choice, which is the same on every machine.
 
   Raises:
-    UserError: the clips are split already.
+    UserError: the clips are split already, or no video can be moved.
   """
   splits = {clip.split for clip in listing.clips}
   if len(splits) > 1 or 'test' in splits:
@@ -185,15 +244,28 @@ def hold_out(listing: Listing, fraction: float, seed: int) -> Listing:
       f'--test_fraction={fraction:g}: the source has the splits {sorted(splits)} already; '
       'drop the flag'
     )
-  seen: Counter[tuple[str, ...]] = Counter()
-  sizes = Counter(clip.labels for clip in listing.clips)
-  clips = []
-  for clip in _permuted(listing.clips, seed)[0]:
-    size = sizes[clip.labels]
-    held = seen[clip.labels] < max(round(fraction * size), size > 1)
-    seen[clip.labels] += 1
-    clips.append(dataclasses.replace(clip, split='test') if held else clip)
-  return dataclasses.replace(listing, clips=clips)
+  ordered = _permuted(listing.clips, seed)[0]
+  groups = _by_video(ordered)
+  choice = _HoldOut(ordered, fraction)
+  held = {id(clip) for group in choice.choose(groups) for clip in group}
+  found = Summary()
+  for labels in choice.untouched():
+    found.noticed(
+      'classes of which nothing is held out, as all their clips are of one video by their '
+      f'names (a list may name others, by a column {records.SOURCE_ID})',
+      '|'.join(labels) or 'unlabelled',
+    )
+  if not held:
+    raise UserError(
+      f'--test_fraction={fraction:g}: the {len(ordered)} clips are of {len(groups)} videos '
+      'by their names, and no class has two; split them in a list, by a column split, or '
+      f'name their videos there, by a column {records.SOURCE_ID}'
+    )
+  clips = [
+    dataclasses.replace(clip, split='test') if id(clip) in held else clip
+    for clip in ordered
+  ]
+  return dataclasses.replace(listing, clips=clips, notes=[*listing.notes, *found.lines()])
 
 
 def _shards(clips: Sequence[SourceClip], num_shards: int) -> list[Sequence[SourceClip]]:

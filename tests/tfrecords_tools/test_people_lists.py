@@ -731,13 +731,16 @@ def test_limit_takes_some_clips_of_each_split(small_set, tmp_path):
   assert order[0] == order[1][:2]
 
 
-def test_what_is_held_out_of_a_video_that_is_trained_on_is_noted(tmp_path, capsys):
-  touch(tmp_path, *(f'run/v_run_g01_c0{i}.avi' for i in range(9)))
+def test_videos_are_held_out_whole(tmp_path, capsys):
+  names = [f'run/v_run_g0{g}_c0{i}.avi' for g in range(1, 6) for i in range(1, 5)]
+  touch(tmp_path, *names, *(f'jump/v_jump_g01_c0{i}.avi' for i in range(1, 5)))
   flags = ['--source=folder', f'--path={tmp_path}', '--check', '--test_fraction=0.3']
   assert run_command(convert.main, flags) == 0
-  assert 'videos of which test and train both have clips: 1, such as v_run_g01' in (
-    capsys.readouterr().out
-  )
+  shown = capsys.readouterr().out
+  assert 'both have clips' not in shown
+  assert 'nothing is held out, as all their clips are of one video' in shown
+  assert 'such as jump' in shown
+  assert 'test: 4 clips' in shown and 'train: 20 clips' in shown
 
 
 @pytest.mark.parametrize(('backend', 'count'), [('none', 2), ('rules', 1)])
