@@ -22,7 +22,7 @@ from official.video.augment import normalization
 from official.video.run import trainer
 from official.video.serving import encoders
 from official.video.settings import experiment, methods
-from tests import ava, captioned, clips, otb
+from tests import ava, captioned, clips, otb, tiny
 from tfrecords_tools import convert
 
 OUTSIDE = pathlib.Path(__file__).parent / 'outside'
@@ -43,18 +43,6 @@ EACH = pytest.mark.parametrize(
   'name',
   [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES],
 )
-
-_NARROW = 'task.model.backbone: {resnet_3d: {width_multiplier: 0.125}}'
-_C3D = 'task.model.backbone: {type: c3d, c3d: {width_multiplier: 0.125}}'
-# What keeps an experiment from training in seconds, by its name without '_tiny'.
-SMALLER = {
-  'cvrl_pretrain': [_NARROW],
-  'cvrl_finetune': [_NARROW],
-  'cvrl_linear_eval': [_NARROW],
-  'moco_pretrain': [_NARROW, 'task.model.queue_size: 16'],
-  'cstp_pretrain': [_C3D, 'task.model: {predictor_dim: 16, projector_dim: 16}'],
-  'cstp_finetune': [_C3D],
-}
 
 
 def _convert(source: str, folder: pathlib.Path, *flags: str) -> pathlib.Path:
@@ -102,22 +90,9 @@ def deterministic():
 
 
 def load(name: str, records, *overrides: str):
-  """A tiny experiment on four clips a step, on data of its kind."""
-  params = experiment.load(name)
-  paths = records(params.task.train_data.views)
-  for text in (
-    *(
-      f'task.{split}: {{input_path: "{path}", global_batch_size: 4}}'
-      for split, path in zip(('train_data', 'validation_data'), paths, strict=True)
-    ),
-    'trainer: {train_steps: 2, steps_per_loop: 1, summary_interval: 1, '
-    'validation_interval: 2, checkpoint_interval: 1}',
-    'runtime.distribution_strategy: one_device',
-    *SMALLER.get(name.removesuffix('_tiny'), ()),
-    *overrides,
-  ):
-    experiment.apply_overrides(params, text, 'test')
-  return params
+  """A tiny experiment, smaller still, on data of its kind."""
+  views = experiment.load(name).task.train_data.views
+  return tiny.load(name, *records(views), *overrides)
 
 
 @pytest.fixture(scope='module')

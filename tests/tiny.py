@@ -6,50 +6,81 @@ from official.core import config_definitions as cfg
 
 from official.video.settings import experiment
 
-BACKBONE = """
-task:
-  model:
-    backbone:
-      resnet_3d: {model_id: 10, width_multiplier: 0.125}
-"""
-PROJECTION = 'task.model.head: {hidden_dim: 16, num_hidden_layers: 1, output_dim: 8}'
-# Two networks, each called twice: fewer layers are traced sooner.
-PREDICTION = (
-  'task.model: {predictor_dim: 16, projector_dim: 16, '
-  'backbone: {type: c3d, c3d: {width_multiplier: 0.125}}}'
+STEPS = (
+  'trainer: {train_steps: 2, steps_per_loop: 1, summary_interval: 1, '
+  'validation_interval: 2, checkpoint_interval: 1}'
 )
+_RESNET = 'task.model.backbone.resnet_3d: {model_id: 10, width_multiplier: 0.125}'
+_C3D = 'task.model.backbone: {type: c3d, c3d: {width_multiplier: 0.125}}'
+_VIT = """
+task.model.backbone:
+  type: video_vit
+  video_vit: {hidden_size: 16, num_layers: 2, num_heads: 2, mlp_dim: 16,
+              tubelet: [2, 8, 8], grid: [2, 4, 4], num_groups: 3,
+              grouping_layers: [1, 2]}
+"""
+_TEXT = """
+task:
+  text: {max_length: 12, noun_length: 12, vocab_file: ''}
+  model:
+    output_dim: 8
+    text: {vocab_size: 240, hidden_size: 16, num_layers: 1, num_heads: 2, mlp_dim: 16,
+           max_positions: 12}
+"""
+_PROJECTION = 'task.model.head: {hidden_dim: 16, num_hidden_layers: 1, output_dim: 8}'
+_CLASSES = 'task: {model: {num_classes: 3}, validation_data: {num_test_clips: 2}}'
 
 
-def shrink(params: cfg.ExperimentConfig, train, validation) -> cfg.ExperimentConfig:
-  """Overrides what costs time, nothing else, and sets the data."""
-  model = params.task.model
-  # Temporal overlaps are told apart from 6 frames on; a context has at least three maps.
-  long = hasattr(model, 'predictor_dim') or hasattr(model, 'local_head')
-  frames = 8 if long else 4
-  texts = [
-    BACKBONE,
-    f'task.train_data: {{input_path: "{train}", global_batch_size: 4, '
-    f'feature_shape: [{frames}, 32, 32, 3]}}',
-    f'task.validation_data: {{input_path: "{validation}", global_batch_size: 4, '
-    f'feature_shape: [{frames}, 32, 32, 3], min_image_size: 0}}',
-    'trainer: {train_steps: 2, steps_per_loop: 1, summary_interval: 1, '
-    'validation_interval: 2, checkpoint_interval: 1}',
-    'runtime.distribution_strategy: one_device',
-  ]
-  if hasattr(model, 'predictor_dim'):
-    texts.append(PREDICTION)
-  elif hasattr(model.head, 'output_dim'):
-    texts.append(PROJECTION)
-  else:
-    texts.append('task.model.num_classes: 3')
-    texts.append('task.validation_data: {num_test_clips: 2, min_image_size: 36}')
-  for text in texts:
-    experiment.apply_overrides(params, text, 'tiny')
-  return params
+def _clips(frames: int, short_side: int = 0) -> str:
+  shape = f'feature_shape: [{frames}, 32, 32, 3]'
+  return (
+    f'task: {{train_data: {{{shape}}}, '
+    f'validation_data: {{{shape}, min_image_size: {short_side}}}}}'
+  )
+
+
+_CLASSIFIER = (_RESNET, _clips(4, short_side=36), _CLASSES)
+_VIT_CLASSIFIER = (_VIT, _clips(4), _CLASSES)
+_WITH_TEXT = (_VIT, _clips(4), _TEXT)
+# What keeps an experiment from training in seconds, by '<method>_<kind>'. Temporal
+# overlaps are told apart from 6 frames on; a context has at least three maps.
+SMALLER: dict[str, tuple[str, ...]] = {
+  'cvrl_pretrain': (_RESNET, _clips(4), _PROJECTION),
+  'cvrl_finetune': _CLASSIFIER,
+  'cvrl_linear_eval': _CLASSIFIER,
+  'const_cl_pretrain': (_RESNET, _clips(8), _PROJECTION),
+  'const_cl_finetune': _CLASSIFIER,
+  'const_cl_linear_eval': _CLASSIFIER,
+  # Two networks, each called twice: fewer layers are traced sooner.
+  'cstp_pretrain': (
+    _C3D,
+    _clips(8),
+    'task.model: {predictor_dim: 16, projector_dim: 16}',
+  ),
+  'cstp_finetune': (_C3D, _clips(8, short_side=36), _CLASSES),
+  'gvilm_pretrain': _WITH_TEXT,
+  'gvilm_retrieval': _WITH_TEXT,
+  'gvilm_qa': (*_WITH_TEXT, 'task.head: {num_answers: 5, num_heads: 2, num_layers: 1}'),
+  'gvilm_finetune': _VIT_CLASSIFIER,
+  'gvilm_linear_eval': _VIT_CLASSIFIER,
+  'moco_pretrain': (_RESNET, _clips(4), _PROJECTION, 'task.model.queue_size: 16'),
+}
 
 
 def load(
-  name: str, train: pathlib.Path, validation: pathlib.Path
+  name: str, train: pathlib.Path, validation: pathlib.Path, *overrides: str
 ) -> cfg.ExperimentConfig:
-  """A registered experiment, shrunk."""
-  return shrink(experiment.load(name), train, validation)
+  """A registered experiment, shrunk, on batches of four; `overrides` come last."""
+  params = experiment.load(name)
+  for text in (
+    *(
+      f'task.{split}_data: {{input_path: "{path}", global_batch_size: 4}}'
+      for split, path in (('train', train), ('validation', validation))
+    ),
+    STEPS,
+    'runtime.distribution_strategy: one_device',
+    *next((texts for kind, texts in SMALLER.items() if name.startswith(kind)), ()),
+    *overrides,
+  ):
+    experiment.apply_overrides(params, text, 'tiny')
+  return params

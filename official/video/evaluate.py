@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> None:
     if FLAGS.saved_model
     else encoders.checkpoint_encoder(params, task, FLAGS.checkpoint)
   )
-  encoder = encoders.averaging(encoder, getattr(params.task, 'average', 'probability'))
+  encoder = encoders.averaging(encoder, task.average)
   test_config = extract.test_config(params.task.validation_data)
   train_config = dataclasses.replace(
     test_config,

@@ -8,6 +8,7 @@ import tensorflow as tf
 import tf_keras
 
 from official.video.backbones import factory, layers
+from official.video.configs import backbones
 from official.video.errors import UserError
 from official.video.heads import projection
 from official.video.models import momentum
@@ -200,7 +201,8 @@ def _mlp(
     name=name,
   )
   mlp(tf_keras.Input((size,)))
-  if getattr(config.backbone.get(), 'weight_init', 'standard') == 'reference':
+  family = config.backbone.get()
+  if isinstance(family, backbones.ConvNet) and family.weight_init == 'reference':
     _draw_as_reference(mlp)
   return mlp
 

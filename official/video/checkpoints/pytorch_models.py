@@ -15,16 +15,14 @@ def layers_of(model: encoder.VideoModel, family: str) -> dict[str, Any]:
   """A model's layers by PyTorch module.
 
   Args:
-    model: a classifier, or one of a method that has an original: it has a method
-      `pytorch_layers`.
+    model: a classifier, or one of a method that has an original.
     family: of its backbone.
 
   Raises:
     UserError: the model has no original.
   """
-  own = getattr(model, 'pytorch_layers', None)
-  if own is not None:
-    return own()
+  if own := model.pytorch_layers():
+    return own
   module = importlib.import_module(f'official.video.backbones.{family}')
   online = module.pytorch_layers(model.backbone)
   head = model.head

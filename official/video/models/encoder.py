@@ -1,6 +1,7 @@
 """The model of every task: a backbone, its pooled feature and a head."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -74,6 +75,10 @@ class VideoModel(tf_keras.Model):
     return tf.cast(
       self.head(encoded[self.endpoint if takes_map else 'feature']), tf.float32
     )
+
+  def pytorch_layers(self) -> dict[str, Any]:
+    """Layers by the modules of the method's own original; empty where it has none."""
+    return {}
 
   @property
   def serving_items(self) -> dict[str, tf_keras.layers.Layer]:

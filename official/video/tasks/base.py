@@ -69,6 +69,11 @@ class VideoTask(base_task.Task, abc.ABC):
   takes: Mapping[str, Mapping[str, Any]] = {}
   protocol: str = ''
 
+  @property
+  def average(self) -> str:
+    """What an evaluation takes the mean of over a video's views."""
+    return 'probability'
+
   @functools.cached_property
   def train_index(self) -> index.RecordIndex:
     """Records of the training data."""

@@ -30,9 +30,14 @@ class ClassificationTask(labelled.LabelledTask):
     'validation_data': {'num_test_clips': base.AtLeast(1)},
   }
 
+  @property
+  def average(self) -> str:
+    """'probability' or 'logit', as the config says."""
+    return self.task_config.average
+
   def check_data(self, training: bool) -> None:
     """Finds the data, and refuses an average that the test does not know."""
-    classification.check_average(self.task_config.average)
+    classification.check_average(self.average)
     super().check_data(training)
 
   def check_records(self, table: index.RecordIndex) -> None:
@@ -96,7 +101,7 @@ class ClassificationTask(labelled.LabelledTask):
     clips = normalization.normalize(clips, self.task_config.zero_centering)
     logits = model(clips, training=False)['output']
     logits = tf.reshape(logits, [-1, crops, self.num_classes])
-    if self.task_config.average == 'logit':
+    if self.average == 'logit':
       return {'probability': tf.nn.softmax(tf.reduce_mean(logits, 1))}
     return {'probability': tf.reduce_mean(tf.nn.softmax(logits), 1)}
 
@@ -108,7 +113,7 @@ class ClassificationTask(labelled.LabelledTask):
       [names[row] for row in outputs['record']],
       outputs['label'],
       outputs['probability'],
-      average=self.task_config.average,
+      average=self.average,
     )
     result = classification.evaluate(predictions, len(table))
     picked = np.take_along_axis(predictions.scores, predictions.labels[:, None], 1)

@@ -20,11 +20,6 @@ from tests import clips, tiny
 ROOT = pathlib.Path(__file__).parents[3]
 CONFIGS = sorted((ROOT / 'configs' / 'cstp').glob('*.yaml'))
 STEP = 'task: {model: {target_momentum: 0.5}, train_data: {augmentation: {policy: none}}}'
-NARROW = (
-  'task.model.backbone: {type: c3d, c3d: {width_multiplier: 0.125}}',
-  'task: {train_data: {feature_shape: [8, 32, 32, 3]}, '
-  'validation_data: {feature_shape: [8, 32, 32, 3]}}',
-)
 
 
 @pytest.fixture(scope='module')
@@ -36,13 +31,8 @@ def data(tmp_path_factory):
   )
 
 
-def load(name, data, overrides=''):
-  params = tiny.load(name, *data)
-  for text in NARROW:
-    experiment.apply_overrides(params, text, 'test')
-  if overrides:
-    experiment.apply_overrides(params, overrides, 'test')
-  return params
+def load(name, data, *overrides):
+  return tiny.load(name, *data, *overrides)
 
 
 def random_clips():

@@ -12,7 +12,7 @@ from official.video.projects.gvilm import pictures, retrieval
 from official.video.run import trainer
 from official.video.settings import experiment
 from official.video.temporal import detect, windows
-from tests import captioned, drivers, videos
+from tests import captioned, drivers, tiny, videos
 from tests.goldens import cases, golden, relative_error
 from tfrecords_tools import answers, convert
 
@@ -65,7 +65,7 @@ def trained(tmp_path_factory):
   """A pretraining of two steps: its parameters as an override file, and its folder."""
   folder = tmp_path_factory.mktemp('run')
   manifests = captioned.write(folder / 'records')
-  params = captioned.load('gvilm_pretrain', *manifests)
+  params = tiny.load('gvilm_pretrain', *manifests)
   path = folder / 'params.yaml'
   path.write_text(experiment.to_yaml(params))
   result = drivers.run(
@@ -198,7 +198,7 @@ def test_from_videos_to_retrieval(tmp_path):
       f'--split={split}',
     )
   paths = [tmp_path / 'records' / f'{split}.manifest.json' for split in ('train', 'test')]
-  params = captioned.load('gvilm_retrieval_msrvtt', *paths)
+  params = tiny.load('gvilm_retrieval_msrvtt', *paths)
   config = tmp_path / 'params.yaml'
   config.write_text(experiment.to_yaml(params))
   flags = ['--experiment=gvilm_retrieval_msrvtt', f'--config_file={config}']
@@ -235,7 +235,7 @@ def test_from_videos_to_answers(tmp_path):
     f'--answers={vocabulary}',
   )
   paths = [tmp_path / 'records' / f'{split}.manifest.json' for split in ('train', 'test')]
-  params = captioned.load(
+  params = tiny.load(
     'gvilm_qa_msrvtt',
     *paths,
     f'task.head: {{num_answers: 2, answers_file: "{vocabulary}"}}',
@@ -278,12 +278,7 @@ def test_from_videos_to_localization_by_any_backbone(name, tmp_path):
     f'--annotations={annotations}',
   )
   paths = [tmp_path / 'records' / f'{split}.manifest.json' for split in ('train', 'val')]
-  if name.startswith('gvilm'):
-    params = captioned.load(name, *paths, 'task.model.num_classes: 2')
-  else:
-    from tests import tiny
-
-    params = tiny.load(name, *paths)
+  params = tiny.load(name, *paths, 'task.model.num_classes: 2')
   config = tmp_path / 'params.yaml'
   config.write_text(experiment.to_yaml(params))
   flags = [f'--experiment={name}', f'--config_file={config}']

@@ -13,7 +13,7 @@ from official.video import train
 from official.video.errors import UserError
 from official.video.run import trainer
 from official.video.settings import experiment
-from tests import captioned, compiled
+from tests import captioned, compiled, tiny
 
 ROOT = pathlib.Path(__file__).parents[3]
 CONFIGS = sorted((ROOT / 'configs' / 'gvilm').glob('*.yaml'))
@@ -67,7 +67,7 @@ def batch_of(params):
 
 @pytest.mark.slow
 def test_two_replicas_update_as_one(data, mirrored):
-  params = captioned.load('gvilm_pretrain', *data)
+  params = tiny.load('gvilm_pretrain', *data)
   inputs = batch_of(params)
   alone, scalars = one_update(mirrored(1), params, inputs)
   shared, shared_scalars = one_update(mirrored(2), params, inputs)
@@ -84,10 +84,10 @@ def test_two_replicas_update_as_one(data, mirrored):
 )
 @pytest.mark.slow
 def test_levers_do_not_change_the_update(override, data, mirrored):
-  plain = captioned.load('gvilm_pretrain', *data)
+  plain = tiny.load('gvilm_pretrain', *data)
   inputs = batch_of(plain)
   expected, scalars = one_update(mirrored(1), plain, inputs)
-  lever = captioned.load('gvilm_pretrain', *data, override)
+  lever = tiny.load('gvilm_pretrain', *data, override)
   actual, other = one_update(mirrored(1), lever, inputs)
   assert np.linalg.norm(actual - expected) < 1e-3 * np.linalg.norm(expected)
   assert other == pytest.approx(scalars, rel=1e-4)
@@ -97,20 +97,20 @@ def test_levers_do_not_change_the_update(override, data, mirrored):
 @pytest.mark.parametrize('name', ['gvilm_pretrain', 'gvilm_qa_msvd'])
 def test_steps_compile_and_compute_the_same(name, data, question_data):
   compiled.assert_steps_compile(
-    captioned.load(name, *(question_data if '_qa_' in name else data))
+    tiny.load(name, *(question_data if '_qa_' in name else data))
   )
 
 
 @pytest.mark.slow
 def test_downstream_tasks_take_the_pretrained_weights(data, question_data, tmp_path):
-  runner, _ = train.run(captioned.load('gvilm_pretrain', *data), str(tmp_path / 'run'))
+  runner, _ = train.run(tiny.load('gvilm_pretrain', *data), str(tmp_path / 'run'))
   trained = runner.trainer.model
   for name, items in (
     ('gvilm_retrieval_msrvtt', ('backbone', 'text_encoder', 'head')),
     ('gvilm_qa_msrvtt', ('backbone', 'text_encoder', 'head')),
     ('gvilm_finetune_ucf101', ('backbone',)),
   ):
-    params = captioned.load(
+    params = tiny.load(
       name,
       *(question_data if '_qa_' in name else data),
       f'task.init_checkpoint: "{tmp_path / "run"}"',
@@ -126,7 +126,7 @@ def test_downstream_tasks_take_the_pretrained_weights(data, question_data, tmp_p
 
 @pytest.mark.slow
 def test_shuffled_masks_and_switches_reach_the_loss(data, mirrored):
-  plain = captioned.load('gvilm_pretrain', *data)
+  plain = tiny.load('gvilm_pretrain', *data)
   inputs = batch_of(plain)
   _, expected = one_update(mirrored(1), plain, inputs)
   for override, name in (
@@ -142,13 +142,13 @@ def test_shuffled_masks_and_switches_reach_the_loss(data, mirrored):
     ('task.model.backbone.video_vit.assignment: soft', 'grounding_loss'),
   ):
     _, scalars = one_update(
-      mirrored(1), captioned.load('gvilm_pretrain', *data, override), inputs
+      mirrored(1), tiny.load('gvilm_pretrain', *data, override), inputs
     )
     assert scalars[name] != pytest.approx(expected[name], rel=1e-5), override
 
 
 def test_weights_of_zero_leave_losses_out(data, mirrored):
-  params = captioned.load(
+  params = tiny.load(
     'gvilm_pretrain',
     *data,
     'task.losses: {grounding_weight: 0.0, temporal_weight: 0.0}',
@@ -175,7 +175,7 @@ def test_weights_of_zero_leave_losses_out(data, mirrored):
 )
 def test_settings_that_mean_nothing_are_refused(override, message, data):
   with pytest.raises(UserError, match=re.escape(message)):
-    params = captioned.load('gvilm_pretrain', *data, override)
+    params = tiny.load('gvilm_pretrain', *data, override)
     task = experiment.build_task(params)
     task.check_data(True)
     model = trainer.built(task)
@@ -192,7 +192,7 @@ def test_config_files_belong_to_their_experiments(path):
 
 
 def test_only_the_text_encoder_moves_less(data):
-  params = captioned.load('gvilm_pretrain_small', *data)
+  params = tiny.load('gvilm_pretrain_small', *data)
   task = experiment.build_task(params)
   model = trainer.built(task)
   config = params.trainer.optimizer_config

@@ -6,7 +6,7 @@ from official.video.configs import data
 from official.video.data import contexts, index, records
 from official.video.projects.gvilm import configs
 from official.video.settings import experiment
-from tests import captioned, clips
+from tests import clips, tiny
 
 
 def table_of(folder, counts, **fields):
@@ -27,7 +27,7 @@ def test_the_most_are_found_whatever_is_read_at_once(tmp_path, monkeypatch, chun
 
 def test_evaluation_takes_all_captions_there_are(tmp_path):
   path, _ = table_of(tmp_path, [1, 20])
-  params = captioned.load('gvilm_retrieval_msrvtt', path, path)
+  params = tiny.load('gvilm_retrieval_msrvtt', path, path)
   experiment.apply_overrides(params, 'task.validation_data.global_batch_size: 2', 'test')
   task = experiment.build_task(params)
   assert isinstance(params.task.validation_data, configs.CaptionedData)
