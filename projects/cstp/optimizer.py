@@ -10,7 +10,6 @@ from official.modeling.optimization import optimizer_factory
 from official.modeling.optimization.configs import learning_rate_config, optimizer_config
 
 
-@tf_keras.utils.register_keras_serializable(package='Vidgarden')
 class PyTorchSGD(tf_keras.optimizers.Optimizer):
   """SGD whose momentum holds gradients, not steps.
 
@@ -60,16 +59,7 @@ class PyTorchSGD(tf_keras.optimizers.Optimizer):
     velocity.assign(self.momentum * velocity + gradient)
     variable.assign_sub(rate * velocity)
 
-  def get_config(self):
-    """Arguments that build an equal optimizer."""
-    return super().get_config() | {
-      'learning_rate': self._serialize_hyperparameter(self._learning_rate),
-      'momentum': self.momentum,
-      'l2_decay': self.l2_decay,
-    }
 
-
-@tf_keras.utils.register_keras_serializable(package='Vidgarden')
 class EpochwiseCosine(tf_keras.optimizers.schedules.LearningRateSchedule):
   """Rises linearly over the first half of the epochs, then falls as half a cosine.
 
@@ -112,16 +102,6 @@ class EpochwiseCosine(tf_keras.optimizers.schedules.LearningRateSchedule):
     return self.min_learning_rate + share * (
       self.peak_learning_rate - self.min_learning_rate
     )
-
-  def get_config(self):
-    """Arguments that build an equal schedule."""
-    return {
-      'peak_learning_rate': self.peak_learning_rate,
-      'epochs': self.epochs,
-      'steps_per_epoch': self.steps_per_epoch,
-      'min_learning_rate': self.min_learning_rate,
-      'name': self.name,
-    }
 
 
 @dataclasses.dataclass

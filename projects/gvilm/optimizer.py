@@ -9,7 +9,6 @@ from official.modeling.optimization import optimizer_factory
 from official.modeling.optimization.configs import optimizer_config
 
 
-@tf_keras.utils.register_keras_serializable(package='Vidgarden')
 class ScaledAdamW(tf_keras.optimizers.AdamW):
   """AdamW that moves the variables of some layers by a share of the usual step.
 
@@ -50,13 +49,6 @@ class ScaledAdamW(tf_keras.optimizers.AdamW):
     before = tf.identity(variable)
     super().update_step(gradient, variable)
     variable.assign(before + self.scale * (variable - before))
-
-  def get_config(self):
-    """Arguments that build an equal optimizer."""
-    return super().get_config() | {
-      'scaled_layer': self.scaled_layer,
-      'scale': self.scale,
-    }
 
 
 @dataclasses.dataclass

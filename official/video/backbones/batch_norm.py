@@ -4,7 +4,6 @@ import tensorflow as tf
 import tf_keras
 
 
-@tf_keras.utils.register_keras_serializable(package='Vidgarden')
 class BatchNormalization(tf_keras.layers.BatchNormalization):
   """Keras' layer; on one replica the synchronized one trains in a fused operation.
 

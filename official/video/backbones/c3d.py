@@ -20,7 +20,6 @@ STAGES: tuple[dict[str, int], ...] = (
 pytorch_layers = layers.pytorch_layers
 
 
-@tf_keras.utils.register_keras_serializable(package='Vidgarden')
 class C3D(layers.VideoBackbone):
   """C3D: clips `[B, T, H, W, C]` to endpoints '1' to '5', the stages' outputs.
 

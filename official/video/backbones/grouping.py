@@ -103,7 +103,6 @@ def aggregate(assignment: tf.Tensor, values: tf.Tensor, how: str = 'mean') -> tf
   return combine(assignment, values)
 
 
-@tf_keras.utils.register_keras_serializable(package='Vidgarden')
 class GroupingBlock(tf_keras.layers.Layer):
   """Refines group tokens by the video tokens that are assigned to them.
 

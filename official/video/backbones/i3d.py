@@ -64,7 +64,6 @@ def static_padding(kernel: layers.Size, strides: layers.Size) -> layers.Padding:
   return time, height, width
 
 
-@tf_keras.utils.register_keras_serializable(package='Vidgarden')
 class I3D(layers.VideoBackbone):
   """I3D: clips `[B, T, H, W, C]` to endpoints '1' to '5', one a resolution.
 

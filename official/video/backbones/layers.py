@@ -8,7 +8,7 @@ the originals put it in front.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import tensorflow as tf
@@ -25,8 +25,6 @@ Padding = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 ONE: Size = (1, 1, 1)
 WEIGHT_INITS = ('standard', 'reference')
 
-_serializable = tf_keras.utils.register_keras_serializable(package='Vidgarden')
-
 
 def symmetric_padding(kernel: Size) -> Padding:
   """Half of the window on either side, as PyTorch nets pad."""
@@ -34,7 +32,6 @@ def symmetric_padding(kernel: Size) -> Padding:
   return (time, time), (height, height), (width, width)
 
 
-@_serializable
 class PaddedMaxPool3D(tf_keras.layers.MaxPool3D):
   """Max pooling of `[B, T, H, W, C]` padded by the dtype's lowest value."""
 
@@ -54,10 +51,6 @@ class PaddedMaxPool3D(tf_keras.layers.MaxPool3D):
     """Pads, then pools whole windows only."""
     paddings = ((0, 0), *self.pads, (0, 0))
     return super().call(tf.pad(inputs, paddings, constant_values=inputs.dtype.min))
-
-  def get_config(self) -> dict[str, Any]:
-    """Arguments that build an equal layer."""
-    return super().get_config() | {'pads': self.pads}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,8 +220,6 @@ class VideoBackbone(tf_keras.Model):
     endpoints = self.endpoints_of(clips, config, Units(config, norm))
     super().__init__(inputs=clips, outputs=endpoints, name=name or self.family)
     self._config = config
-    self._norm_activation = norm.replace()
-    self._clip_shape = tuple(clip_shape)
 
   @staticmethod
   def endpoints_of(clips: tf.Tensor, config: Any, units: Units) -> dict[str, tf.Tensor]:
@@ -262,26 +253,6 @@ class VideoBackbone(tf_keras.Model):
   def output_specs(self) -> dict[str, tf.TensorShape]:
     """Static shape `[B, T', H', W', C]` of every endpoint."""
     return {name: tensor.shape for name, tensor in self.output.items()}
-
-  def get_config(self) -> dict[str, Any]:
-    """Arguments that build an equal net, as plain values."""
-    return {
-      'config': self._config.as_dict(),
-      'norm_activation': self._norm_activation.as_dict(),
-      'clip_shape': self._clip_shape,
-      'name': self.name,
-    }
-
-  @classmethod
-  def from_config(cls, config: Mapping[str, Any], custom_objects=None) -> 'VideoBackbone':
-    """Builds the net that `get_config` described."""
-    del custom_objects
-    return cls(
-      cls.config_class(**config['config']),
-      backbones_config.NormActivation(**config['norm_activation']),
-      config['clip_shape'],
-      config['name'],
-    )
 
   @classmethod
   def from_specs(

@@ -26,7 +26,6 @@ def mid_channels(kernel: layers.Size, channels: int, filters: int) -> int:
   return max(1, parameters // (space * channels + time * filters))
 
 
-@tf_keras.utils.register_keras_serializable(package='Vidgarden')
 class R2Plus1D(layers.VideoBackbone):
   """R(2+1)D: clips `[B, T, H, W, C]` to endpoints '1' (stem) and '2' to '5' (stages).
 

@@ -27,7 +27,6 @@ BOTTLENECK_DEPTHS = (50, 101, 152, 200)
 pytorch_layers = layers.pytorch_layers
 
 
-@tf_keras.utils.register_keras_serializable(package='Vidgarden')
 class SubsamplingShortcut(tf_keras.layers.Layer):
   """Shortcut without weights: every n-th frame, row and column; new channels are 0."""
 
@@ -50,12 +49,7 @@ class SubsamplingShortcut(tf_keras.layers.Layer):
     kept = inputs[:, ::time, ::height, ::width]
     return tf.pad(kept, ((0, 0), (0, 0), (0, 0), (0, 0), (0, new)))
 
-  def get_config(self) -> dict[str, Any]:
-    """Arguments that build an equal layer."""
-    return super().get_config() | {'filters': self.filters, 'strides': self.strides}
 
-
-@tf_keras.utils.register_keras_serializable(package='Vidgarden')
 class R3D(layers.VideoBackbone):
   """R3D: clips `[B, T, H, W, C]` to endpoints '1' (stem) and '2' to '5' (stages).
 

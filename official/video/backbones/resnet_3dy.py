@@ -1,6 +1,6 @@
 """A 3D residual net whose last stage is there twice, with weights of their own."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import tensorflow as tf
 import tf_keras
@@ -24,30 +24,23 @@ class ResNet3DY(resnet_3d.ResNet3D):
   Source: arXiv 2112.05181, section 3.1.
   """
 
-  def __init__(self, *args, **kwargs):
+  def __init__(
+    self,
+    config: backbones_config.ResNet3D,
+    norm_activation: backbones_config.NormActivation,
+    clip_shape: Sequence[int | None] = (None, None, None, 3),
+    name: str = 'resnet_3dy',
+  ):
     """Builds the net; the arguments are those of `ResNet3D`."""
-    super().__init__(*args, **{'name': 'resnet_3dy'} | kwargs)
-    self.local_stage = self._stage()
+    super().__init__(config, norm_activation, clip_shape, name)
+    inputs = tf_keras.Input(self.output['4'].shape[1:], name='endpoint_4')
+    x = resnet_3d.residual_stage(inputs, 'res5_1', _LAST, config, norm_activation)
+    self.local_stage = tf_keras.Model(inputs, {LOCAL: x}, name='local_stage')
 
   @property
   def branches(self) -> dict[str, tf_keras.Model]:
     """The second stage, by the endpoint that it goes on from."""
     return {'4': self.local_stage}
-
-  def _stage(self) -> tf_keras.Model:
-    options: dict[str, Any] = dict(self._options)
-    inputs = tf_keras.Input(self.output['4'].shape[1:], name='endpoint_4')
-    names = ('activation', 'use_sync_bn', 'norm_momentum', 'norm_epsilon')
-    block = resnet_3d.stage_options(options, _LAST, options['dilated_first_block'])
-    x = resnet_3d.residual_stage(
-      inputs,
-      'res5_1',
-      options['model_id'],
-      _LAST,
-      options['width_multiplier'],
-      block | {name: options[name] for name in names},
-    )
-    return tf_keras.Model(inputs, {LOCAL: x}, name='local_stage')
 
   def call(self, inputs: tf.Tensor, training: bool | None = None, mask=None):
     """Maps clips `[B, T, H, W, C]` to the dict of endpoints."""
@@ -68,6 +61,4 @@ def build_resnet_3dy(
 ) -> ResNet3DY:
   """Builds a `ResNet3DY` from its configuration; see `factory.build_backbone`."""
   clip_shape = input_specs.shape[1:] if input_specs else (None, None, None, 3)
-  return ResNet3DY(
-    **config.as_dict(), **norm_activation.as_dict(), clip_shape=tuple(clip_shape)
-  )
+  return ResNet3DY(config, norm_activation, tuple(clip_shape))

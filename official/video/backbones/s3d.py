@@ -39,7 +39,6 @@ def pytorch_layers(backbone: tf_keras.Model) -> Mapping[str, tf_keras.layers.Lay
   }
 
 
-@tf_keras.utils.register_keras_serializable(package='Vidgarden')
 class S3D(layers.VideoBackbone):
   """S3D: clips `[B, T, H, W, C]` to endpoints '1' to '5', one a resolution.
 

@@ -210,7 +210,6 @@ class Grouped:
     return tf.concat([others, groups], 1)
 
 
-@tf_keras.utils.register_keras_serializable(package='Vidgarden')
 class VideoViT(tf_keras.Model):
   """A video transformer: clips `[B, T, H, W, C]` to endpoints `[B, T', H', W', D]`.
 

@@ -1,7 +1,5 @@
 """Heads of action localization: the actions of every box."""
 
-from typing import Any
-
 import tensorflow as tf
 import tf_keras
 
@@ -37,12 +35,12 @@ class ActionHead(tf_keras.layers.Layer):
       UserError: there is no such kind.
     """
     super().__init__(name=name, dtype='float32')
+    self._config = config.replace()
+    self.num_classes = num_classes
     if config.kind not in KINDS:
       raise UserError(
         f'task.model.head.kind {config.kind!r}: expected one of {", ".join(KINDS)}'
       )
-    self._config = config.replace()
-    self.num_classes = num_classes
     if config.kind == 'roi':
       self.classifier = classification.ClassificationHead(
         num_classes, dropout_rate=config.dropout_rate, name='classifier'
@@ -79,18 +77,3 @@ class ActionHead(tf_keras.layers.Layer):
     flat = tf.reshape(pooled, [-1, channels])
     logits = self.classifier(flat, training=training)
     return tf.reshape(logits, [-1, count, self.num_classes])
-
-  def get_config(self) -> dict[str, Any]:
-    """Arguments that build an equal head, as plain values."""
-    return {
-      'config': self._config.as_dict(),
-      'num_classes': self.num_classes,
-      'name': self.name,
-    }
-
-  @classmethod
-  def from_config(cls, config: dict[str, Any]) -> 'ActionHead':
-    """Builds the head that `get_config` described."""
-    head = heads_config.ActionHead()
-    head.override(config['config'])
-    return cls(head, config['num_classes'], config['name'])

@@ -1,7 +1,5 @@
 """The linear classifier of probes and fine-tuning."""
 
-from typing import Any
-
 import tensorflow as tf
 import tf_keras
 
@@ -11,7 +9,6 @@ from official.video.errors import UserError
 from official.video.heads import temporal_convolution
 
 
-@tf_keras.utils.register_keras_serializable(package='Vidgarden')
 class ClassificationHead(tf_keras.layers.Layer):
   """L2 normalization and batch norm if asked for, dropout, a dense layer.
 
@@ -85,15 +82,6 @@ class ClassificationHead(tf_keras.layers.Layer):
     if training and self.dropout_rate:
       x = self._drop(x)
     return self.output_dense(x)
-
-  def get_config(self) -> dict[str, Any]:
-    """Arguments that build an equal head."""
-    return super().get_config() | {
-      'num_classes': self.num_classes,
-      'normalize_input': self.normalize_input,
-      'batch_norm': self.batch_norm,
-      'dropout_rate': self.dropout_rate,
-    }
 
 
 def build_classification_head(

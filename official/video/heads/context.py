@@ -1,8 +1,5 @@
 """Regions that attend to a clip: position code, context memory and decoder."""
 
-import dataclasses
-from typing import Any
-
 import tensorflow as tf
 import tf_keras
 
@@ -47,7 +44,6 @@ class PositionCode(tf_keras.layers.Layer):
       **kwargs: of `tf_keras.layers.Layer`.
     """
     super().__init__(name=name, **kwargs)
-    self.hidden, self.units = hidden, units
     self._dense = {
       f'{kind}_{i}': tf_keras.layers.Dense(
         size, activation, name=f'{kind}_{i}', dtype='float32'
@@ -68,10 +64,6 @@ class PositionCode(tf_keras.layers.Layer):
     ):
       codes.append(self._dense[f'{kind}_2'](self._dense[f'{kind}_1'](inputs)))
     return tf.concat(codes, -1)
-
-  def get_config(self) -> dict[str, Any]:
-    """Arguments that build an equal layer."""
-    return super().get_config() | {'hidden': self.hidden, 'units': self.units}
 
 
 class _Head(tf_keras.layers.Layer):
@@ -132,8 +124,6 @@ class ContextDecoder(tf_keras.layers.Layer):
       **kwargs: of `tf_keras.layers.Layer`.
     """
     super().__init__(name=name, **kwargs | {'dtype': 'float32'})
-    self.channels, self.num_layers, self.num_heads = channels, num_layers, num_heads
-    self.norm_epsilon = norm_epsilon
     self._heads = [
       [_Head(channels, norm_epsilon, f'layer_{i}/head_{j}') for j in range(num_heads)]
       for i in range(num_layers)
@@ -163,15 +153,6 @@ class ContextDecoder(tf_keras.layers.Layer):
       attention.append(tf.stack([weights for _, weights in outputs], 1))
     return x, tf.stack(attention, 1)
 
-  def get_config(self) -> dict[str, Any]:
-    """Arguments that build an equal decoder."""
-    return super().get_config() | {
-      'channels': self.channels,
-      'num_layers': self.num_layers,
-      'num_heads': self.num_heads,
-      'norm_epsilon': self.norm_epsilon,
-    }
-
 
 class ContextHead(tf_keras.layers.Layer):
   """From maps and boxes to what the regions are in their context.
@@ -191,7 +172,6 @@ class ContextHead(tf_keras.layers.Layer):
     """
     super().__init__(name=name, dtype='float32')
     self._config = config.replace()
-    self._units = units
     self.position = PositionCode(dtype='float32') if config.position_code else None
     self.decoder = ContextDecoder(
       config.channels, config.num_layers, config.num_heads, config.norm_epsilon
@@ -239,18 +219,3 @@ class ContextHead(tf_keras.layers.Layer):
     del training
     decoded, attention = self.decoder(queries, memory, remembered)
     return self.projection(decoded), attention
-
-  def get_config(self) -> dict[str, Any]:
-    """Arguments that build an equal head, as plain values."""
-    base = super().get_config()
-    return {
-      'name': base['name'],
-      'config': dataclasses.asdict(self._config),
-      'units': self._units,
-    }
-
-  @classmethod
-  def from_config(cls, config: dict[str, Any]) -> 'ContextHead':
-    """Builds the head that `get_config` described."""
-    decoder = heads_config.ContextHead(**config['config'])
-    return cls(decoder, config['units'], config['name'])

@@ -9,7 +9,6 @@ from official.video.configs import backbones
 from official.video.configs import heads as heads_config
 
 
-@tf_keras.utils.register_keras_serializable(package='Vidgarden')
 class ProjectionHead(tf_keras.layers.Layer):
   """Hidden layers of dense, batch norm and activation, then a dense layer with bias.
 
@@ -71,20 +70,6 @@ class ProjectionHead(tf_keras.layers.Layer):
       x = getattr(self, f'dense_{i}')(x)
       x = self._activation(getattr(self, f'bn_{i}')(x, training=training))
     return self.output_dense(x)
-
-  def get_config(self) -> dict[str, Any]:
-    """Arguments that build an equal head."""
-    return super().get_config() | {
-      'hidden_dim': self.hidden_dim,
-      'num_hidden_layers': self.num_hidden_layers,
-      'output_dim': self.output_dim,
-      'use_bias': self.use_bias,
-      'normalize_input': self.normalize_input,
-      'norm_momentum': self.norm_momentum,
-      'norm_epsilon': self.norm_epsilon,
-      'use_sync_bn': self.use_sync_bn,
-      'activation': self.activation,
-    }
 
   def _dense(self, index: int) -> tf_keras.layers.Layer:
     return tf_keras.layers.Dense(

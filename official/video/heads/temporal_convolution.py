@@ -1,14 +1,11 @@
 """The convolutional classifier of I3D, which scores every window of the last map."""
 
-from typing import Any
-
 import tensorflow as tf
 import tf_keras
 
 from official.video.errors import UserError
 
 
-@tf_keras.utils.register_keras_serializable(package='Vidgarden')
 class TemporalConvolutionHead(tf_keras.layers.Layer):
   """Average pooling, a convolution through time, the mean of all positions' scores.
 
@@ -38,9 +35,7 @@ class TemporalConvolutionHead(tf_keras.layers.Layer):
       **kwargs: of `tf_keras.layers.Layer`.
     """
     super().__init__(name=name, **kwargs)
-    self.num_classes = num_classes
     self.window = tuple(window)
-    self.temporal_kernel_size = temporal_kernel_size
     self._pool = tf_keras.layers.AveragePooling3D(self.window, 1, dtype='float32')
     self.conv = tf_keras.layers.Conv3D(
       num_classes,
@@ -62,11 +57,3 @@ class TemporalConvolutionHead(tf_keras.layers.Layer):
       )
     pooled = self._pool(tf.cast(features, tf.float32))
     return tf.reduce_mean(self.conv(pooled), [1, 2, 3])
-
-  def get_config(self) -> dict[str, Any]:
-    """Arguments that build an equal head."""
-    return super().get_config() | {
-      'num_classes': self.num_classes,
-      'window': self.window,
-      'temporal_kernel_size': self.temporal_kernel_size,
-    }

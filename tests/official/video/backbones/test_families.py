@@ -102,19 +102,6 @@ def test_compiles_forward_and_gradient(family, sync):
 
 
 @every_family
-def test_config_round_trip_and_file(family, tmp_path):
-  net = narrow(family, weight_init='reference')
-  clone = type(net).from_config(net.get_config())
-  assert clone.get_config() == net.get_config()
-  clone.set_weights(net.get_weights())
-  expected = net(clips(family))['5']
-  np.testing.assert_array_equal(clone(clips(family))['5'], expected)
-  net.save(tmp_path / 'net.keras')
-  loaded = tf_keras.models.load_model(tmp_path / 'net.keras')
-  np.testing.assert_allclose(loaded(clips(family))['5'], expected, rtol=1e-5, atol=1e-6)
-
-
-@every_family
 def test_norm_options_reach_every_layer(family):
   norm = backbones_config.NormActivation()
   norm.override(

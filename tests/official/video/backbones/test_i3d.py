@@ -34,7 +34,6 @@ def test_a_window_cut_short_takes_what_there_is():
   net = backbones.build('i3d', width_multiplier=0.0625)
   x = tf.random.stateless_uniform([1, 1, 5, 4, 1], [1, 2]) - 2
   pool = net.get_layer('pool2')
-  pool = type(pool).from_config(pool.get_config())
   rows = [x[:, :, a : a + 3] for a in (0, 2, 4)]
   expected = [[tf.reduce_max(row[..., b : b + 3, :]) for b in (0, 2)] for row in rows]
   assert pool(x)[0, 0, ..., 0].numpy().tolist() == tf.stack(expected).numpy().tolist()

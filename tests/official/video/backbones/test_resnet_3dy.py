@@ -98,16 +98,3 @@ def test_recomputation_changes_nothing(stages):
     results.append([loss, *tape.gradient(loss, net.trainable_variables)])
   for one, other in zip(*results, strict=True):
     np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
-
-
-def test_config_round_trip_and_file(tmp_path):
-  net = build()
-  clone = type(net).from_config(net.get_config())
-  clone.set_weights(net.get_weights())
-  clips = tf.random.stateless_uniform([1, 4, 32, 32, 3], [1, 2])
-  np.testing.assert_array_equal(clone(clips)['5_1'], net(clips)['5_1'])
-  net.save(tmp_path / 'net.keras')
-  loaded = tf_keras.models.load_model(
-    tmp_path / 'net.keras', custom_objects={'ResNet3DY': type(net)}
-  )
-  np.testing.assert_allclose(loaded(clips)['5_1'], net(clips)['5_1'], rtol=1e-5)

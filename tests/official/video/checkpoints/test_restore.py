@@ -7,13 +7,15 @@ import tf_keras
 
 from official.video.backbones import logical_variables, resnet_3d
 from official.video.checkpoints import restore
+from official.video.configs import backbones
 from official.video.errors import UserError
 from official.video.heads.classification import ClassificationHead
 from official.video.heads.projection import ProjectionHead
 
 
 def backbone(width=0.0625, depth=10, **options) -> resnet_3d.ResNet3D:
-  return resnet_3d.ResNet3D(depth, width, **options)
+  config = backbones.ResNet3D(model_id=depth, width_multiplier=width, **options)
+  return resnet_3d.ResNet3D(config, backbones.NormActivation())
 
 
 def classifier(classes=3, channels=32) -> ClassificationHead:

@@ -45,10 +45,3 @@ def test_logits_are_float32_under_mixed_precision():
     assert head(tf.cast(FEATURES, tf.bfloat16)).dtype == tf.float32
   finally:
     tf_keras.mixed_precision.set_global_policy('float32')
-
-
-def test_config_round_trip():
-  head = ClassificationHead(7, True, 0.25)
-  clone = ClassificationHead.from_config(head.get_config())
-  assert clone.get_config() == head.get_config()
-  assert (clone.num_classes, clone.normalize_input, clone.dropout_rate) == (7, True, 0.25)

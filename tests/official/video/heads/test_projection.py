@@ -46,15 +46,6 @@ def test_input_normalization_makes_scale_irrelevant():
   assert np.abs(plain(FEATURES) - plain(10 * FEATURES)).max() > 0.1
 
 
-def test_config_round_trip():
-  head = ProjectionHead(4, 2, 3, False, True, 0.8, 1e-3, False, 'swish')
-  clone = ProjectionHead.from_config(head.get_config())
-  assert clone.get_config() == head.get_config()
-  head(FEATURES), clone(FEATURES)
-  clone.set_weights(head.get_weights())
-  np.testing.assert_array_equal(clone(FEATURES), head(FEATURES))
-
-
 def test_takes_synchronization_and_activation_of_the_backbone():
   norm = backbones.NormActivation()
   norm.override({'use_sync_bn': False, 'activation': 'swish'})
