@@ -1,13 +1,15 @@
-r"""Starts a video transformer from the weights of one for images.
+r"""Starts a video transformer from the weights of one for images, or for videos.
 
   python -m official.video.checkpoints.from_image_vit --source=vit/model.safetensors \
     --checkpoint=/vit/ckpt
 
 Reads Hugging Face's layout (.safetensors, .bin) and the original one (.npz). The patch
 kernel becomes that of a tubelet's central frame, or with --inflation=average of all frames
-alike; position codes repeat over time and are interpolated over space. Group tokens and
-grouping blocks have no counterpart and are drawn. The checkpoint holds `backbone`; name it
-by task.init_checkpoint.
+alike; position codes repeat over time and are interpolated over space. A transformer for
+videos (ViViT with joint attention, such as B/16x2), whose kernel has a time axis, is taken
+as it is, table and kernel; its layers are these, but for its GELU, which is approximated by
+tanh. Group tokens and grouping blocks have no counterpart and are drawn. The checkpoint
+holds `backbone`; name it by task.init_checkpoint.
 """
 
 from collections.abc import Callable, Sequence
@@ -71,6 +73,40 @@ def inflated_positions(table: np.ndarray, grid: Sequence[int]) -> np.ndarray:
   return np.concatenate([flat[:, :1], np.tile(flat[:, 1:], (1, grid[0], 1))], 1)
 
 
+def video_positions(table: np.ndarray, grid: Sequence[int]) -> np.ndarray:
+  """The position codes of a video transformer, as they are.
+
+  How many of them lie in time is written nowhere (3136 are 16x14x14 and 56x56), so a table
+  of another grid can't be resampled here.
+
+  Raises:
+    UserError: the codes are not those of the grid.
+  """
+  count = 1 + grid[0] * grid[1] * grid[2]
+  if table.shape[1] != count:
+    raise UserError(
+      f'--source: {table.shape[1]} position codes of a transformer for videos; a grid of '
+      f'{list(grid)} has {count}. Set --params_override=grid=[T,H,W] to the tubelets that '
+      'it was trained on; clips of other sizes are interpolated in the model'
+    )
+  return table
+
+
+def video_kernel(kernel: np.ndarray, tubelet: Sequence[int]) -> np.ndarray:
+  """The kernel [frames, H, W, C, D] of a video transformer, as it is.
+
+  Raises:
+    UserError: it is of another tubelet.
+  """
+  if kernel.shape[:3] != tuple(tubelet):
+    sizes = ','.join(map(str, kernel.shape[:3]))
+    raise UserError(
+      f'--source: tubelets of [{sizes}], not {list(tubelet)}; use '
+      f'--params_override=tubelet=[{sizes}]'
+    )
+  return kernel
+
+
 def _same(x: np.ndarray) -> np.ndarray:
   return x
 
@@ -78,11 +114,11 @@ def _same(x: np.ndarray) -> np.ndarray:
 class _Layout:
   """Where one layout keeps what; collects (variable, key, change) by name."""
 
-  def __init__(self, backbone: Any, inflation: str, prefix: str):
+  def __init__(self, backbone: Any, inflation: str, prefix: str, of_videos: bool):
     self.found: dict[str, tuple[Any, str, Callable]] = {}
     self._prefix = prefix
-    embedding, config = backbone.embedding, backbone.config
-    self.embed(embedding, config, inflation)
+    self._inflation, self._of_videos = inflation, of_videos
+    self.embed(backbone.embedding, backbone.config)
     for number, block in enumerate(backbone.blocks):
       self.block(number, block)
     self.norm(backbone.norm, self.last_norm)
@@ -112,11 +148,25 @@ class _Layout:
   def laid_out(self, kernel: np.ndarray) -> np.ndarray:
     return kernel
 
-  def embed(self, embedding, config, inflation: str) -> None:
+  def tubelet(self, kernel: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+    """The tubelets' kernel, of one with channels last."""
+    if self._of_videos:
+      return video_kernel(kernel, sizes)
+    return inflated(kernel, sizes[0], self._inflation)
+
+  def positions(self, table: np.ndarray, grid: Sequence[int]) -> np.ndarray:
+    """The position codes of a grid."""
+    return (video_positions if self._of_videos else inflated_positions)(table, grid)
+
+  def embed(self, embedding, config) -> None:
     raise NotImplementedError
 
   def block(self, number: int, block) -> None:
     raise NotImplementedError
+
+
+_PROJECTION = 'embeddings.patch_embeddings.projection.weight'
+_PREFIXES = ('', 'vit.', 'vivit.')
 
 
 class _HuggingFace(_Layout):
@@ -126,21 +176,20 @@ class _HuggingFace(_Layout):
   def laid_out(self, kernel: np.ndarray) -> np.ndarray:
     return kernel.T
 
-  def embed(self, embedding, config, inflation: str) -> None:
+  def embed(self, embedding, config) -> None:
     self.add(embedding.cls, 'embeddings.cls_token')
     self.add(
       embedding.position,
       'embeddings.position_embeddings',
-      lambda x: inflated_positions(x, config.grid),
+      lambda x: self.positions(x, config.grid),
     )
-    key = 'embeddings.patch_embeddings.projection'
-    frames = config.tubelet[0]
     self.add(
       embedding.tubelet.kernel,
-      f'{key}.weight',
-      lambda x: inflated(x.transpose(2, 3, 1, 0), frames, inflation),
+      _PROJECTION,
+      # [D, C, ...] to [..., C, D].
+      lambda x: self.tubelet(np.moveaxis(x, (1, 0), (-2, -1)), config.tubelet),
     )
-    self.add(embedding.tubelet.bias, f'{key}.bias')
+    self.add(embedding.tubelet.bias, _PROJECTION.replace('weight', 'bias'))
 
   def block(self, number: int, block) -> None:
     key = f'encoder.layer.{number}'
@@ -153,23 +202,25 @@ class _HuggingFace(_Layout):
     self.dense(block.mlp_2, f'{key}.output.dense')
 
 
+_KERNEL = 'embedding/kernel'
+
+
 class _Original(_Layout):
   scale, offset, kernel = 'scale', 'bias', 'kernel'
   separator = '/'
   last_norm = 'Transformer/encoder_norm'
 
-  def embed(self, embedding, config, inflation: str) -> None:
+  def embed(self, embedding, config) -> None:
     self.add(embedding.cls, 'cls')
     self.add(
       embedding.position,
       'Transformer/posembed_input/pos_embedding',
-      lambda x: inflated_positions(x, config.grid),
+      lambda x: self.positions(x, config.grid),
     )
-    frames = config.tubelet[0]
     self.add(
       embedding.tubelet.kernel,
-      'embedding/kernel',
-      lambda x: inflated(x, frames, inflation),
+      _KERNEL,
+      lambda x: self.tubelet(x, config.tubelet),
     )
     self.add(embedding.tubelet.bias, 'embedding/bias')
 
@@ -186,7 +237,7 @@ class _Original(_Layout):
 
 
 def load(backbone: Any, source: str, inflation: str = 'central_frame') -> list[str]:
-  """Gives a built `VideoViT` the weights of an image transformer.
+  """Gives a built `VideoViT` the weights of a transformer for images or for videos.
 
   Args:
     backbone: built.
@@ -202,12 +253,17 @@ def load(backbone: Any, source: str, inflation: str = 'central_frame') -> list[s
   from official.video.checkpoints import tensor_file
 
   tensors = tensor_file.read_tensors(source)
+  layout: type[_Layout]
   if 'Transformer/encoder_norm/scale' in tensors:
-    layout: _Layout = _Original(backbone, inflation, '')
+    layout, prefix, kernel = _Original, '', _KERNEL
   else:
-    prefix = 'vit.' if 'vit.embeddings.cls_token' in tensors else ''
-    layout = _HuggingFace(backbone, inflation, prefix)
-  return tensor_file.assign_all(layout.found, tensors, source)
+    found = [p for p in _PREFIXES if f'{p}embeddings.cls_token' in tensors]
+    layout, prefix = _HuggingFace, found[0] if found else ''
+    kernel = prefix + _PROJECTION
+  # A kernel of a tubelet has a time axis, that of a patch has none.
+  of_videos = kernel in tensors and tensors[kernel].ndim == 5
+  mapped = layout(backbone, inflation, prefix, of_videos).found
+  return tensor_file.assign_all(mapped, tensors, source)
 
 
 def main(argv: Sequence[str]) -> None:

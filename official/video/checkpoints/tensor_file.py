@@ -1,6 +1,5 @@
 """Named tensors of files of other libraries: safetensors, .npz, .pth, TensorFlow's own."""
 
-import contextlib
 import json
 import math
 import os
@@ -135,8 +134,12 @@ def assign_all(values: dict, tensors: dict[str, np.ndarray], path: str) -> list[
     )
   converted: dict[str, np.ndarray] = {}
   for name, (variable, key, change) in values.items():
-    with contextlib.suppress(ValueError):  # No reshaping makes it fit.
+    try:
       converted[name] = change(tensors[key])
+    except UserError:  # Knows better what is wrong.
+      raise
+    except ValueError:  # No reshaping makes it fit.
+      pass
     if name not in converted or tuple(variable.shape) != converted[name].shape:
       raise UserError(
         f'{path}: {key} is {list(tensors[key].shape)}, {name} is '

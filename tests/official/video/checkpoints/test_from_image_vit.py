@@ -1,3 +1,6 @@
+import json
+import struct
+
 import numpy as np
 import pytest
 
@@ -220,4 +223,63 @@ def test_positions_are_interpolated_over_space_and_checked(tmp_path):
   with pytest.raises(UserError, match='the configurations differ'):
     from_image_vit.load(before, path)
   for one, other in zip(before.get_weights(), weights, strict=True):
+    np.testing.assert_array_equal(one, other)
+
+
+def write_safetensors(path, tensors):
+  header, data = {}, b''
+  for name, value in tensors.items():
+    raw = np.ascontiguousarray(value, '<f4').tobytes()
+    offsets = [len(data), len(data) + len(raw)]
+    header[name] = {'dtype': 'F32', 'shape': value.shape, 'data_offsets': offsets}
+    data += raw
+  text = json.dumps(header).encode()
+  path.write_bytes(struct.pack('<Q', len(text)) + text + data)
+
+
+def vivit(grid, tubelet=(2, PATCH, PATCH)):
+  """ViViT's tensors in Hugging Face's layout: a tubelet's kernel, a table in time too."""
+  rng = np.random.default_rng(3)
+  named = {'vi' + key: x for key, x in hugging_face(original()).items()}
+  kernel = rng.normal(size=(D, 3, *tubelet)).astype(np.float32)
+  table = rng.normal(size=(1, 1 + np.prod(grid), D)).astype(np.float32)
+  return named | {
+    'vivit.embeddings.patch_embeddings.projection.weight': kernel,
+    'vivit.embeddings.position_embeddings': table,
+    'classifier.weight': np.zeros((400, D), np.float32),
+  }
+
+
+# 16x14x14 tubelets, as of B/16x2, are as many as 56x56; 4x2x2 as 4x4.
+@pytest.mark.parametrize('grid', [(16, 14, 14), (4, 2, 2), (2, 3, 3)])
+def test_a_transformer_for_videos_is_taken_as_it_is(grid, tmp_path):
+  tensors = vivit(grid)
+  write_safetensors(tmp_path / 'model.safetensors', tensors)
+  net = backbone(grid)
+  ignored = from_image_vit.load(net, str(tmp_path / 'model.safetensors'))
+  assert ignored == ['classifier.weight']
+  np.testing.assert_array_equal(
+    net.embedding.position, tensors['vivit.embeddings.position_embeddings']
+  )
+  kernel = tensors['vivit.embeddings.patch_embeddings.projection.weight']
+  np.testing.assert_array_equal(
+    net.embedding.tubelet.kernel, np.einsum('dcthw->thwcd', kernel)
+  )
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'grid': (4, 4, 4)}, r'17 position codes .* \[4, 4, 4\] has 65\. Set .*grid='),
+    ({'grid': (1, 4, 5)}, r'17 position codes .* has 21'),
+    ({'tubelet': (4, PATCH, PATCH)}, r'tubelets of \[2,4,4\], not \[4, 4, 4\]'),
+  ],
+)
+def test_a_table_in_time_is_never_taken_for_a_square(changes, message, tmp_path):
+  write_safetensors(tmp_path / 'a.safetensors', vivit((4, 2, 2)))
+  net = backbone(**({'grid': (4, 2, 2)} | changes))
+  weights = net.get_weights()
+  with pytest.raises(UserError, match=message):
+    from_image_vit.load(net, str(tmp_path / 'a.safetensors'))
+  for one, other in zip(net.get_weights(), weights, strict=True):
     np.testing.assert_array_equal(one, other)
