@@ -9,6 +9,7 @@ import tensorflow as tf
 import tf_keras
 from official.core import task_factory
 
+from official.video.configs import reads
 from official.video.errors import UserError
 from official.video.losses import gather
 from official.video.settings import registry
@@ -115,7 +116,10 @@ class AnswerModel(model.GvilmModel):
     """
     super().__init__(config)
     make = registry.find(HEADS, head.type, 'task.head.type')
-    self.fusion = make(head, self.text_encoder.width)
+    with reads.all_used(
+      head, 'task.head', f'type {head.type!r}', ('type', 'answers_file')
+    ) as read_head:
+      self.fusion = make(read_head, self.text_encoder.width)
     groups, width = self.backbone.output_specs['groups'][1::3]
     embedding = tf_keras.Input([config.output_dim])
     seen = {

@@ -4,11 +4,13 @@ A config has fields for all view makers, samplers and policies; most read some o
 declare which would be to say everything twice, so what is read is watched.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from official.modeling import hyperparams
+from official.video.errors import UserError
 
 Config = TypeVar('Config', bound=hyperparams.Config)
 
@@ -41,6 +43,30 @@ def watched(config: Config, reads: set[str], path: str = '') -> Config:
   copy = object.__new__(Watched)
   copy.__dict__.update(config.__dict__)
   return copy
+
+
+@contextlib.contextmanager
+def all_used(
+  config: Config, path: str, reader: str, elsewhere: Sequence[str] = ()
+) -> Iterator[Config]:
+  """Gives a config to what reads it, and refuses what is set and was not read.
+
+  Args:
+    config: as the user set it.
+    path: of the config, for messages: 'task.model.head'.
+    reader: what reads it, for messages.
+    elsewhere: fields that somebody else reads.
+
+  Raises:
+    UserError: it names the first such field, and the value that it would take.
+  """
+  reads: set[str] = set(elsewhere)
+  yield watched(config, reads)
+  for name, value, usual in changed(config, type(config)()):
+    if name not in reads:
+      raise UserError(
+        f'{path}.{name} {value!r}: {reader} does not read it; leave it {usual!r}'
+      )
 
 
 def changed(config: Any, default: Any, path: str = '') -> Iterator[tuple[str, Any, Any]]:

@@ -4,6 +4,7 @@ import tensorflow as tf
 import tf_keras
 
 from official.video.configs import heads as heads_config
+from official.video.configs import reads
 from official.video.errors import UserError
 from official.video.heads import classification, context, regions
 
@@ -32,21 +33,23 @@ class ActionHead(tf_keras.layers.Layer):
       name: of the layer.
 
     Raises:
-      UserError: there is no such kind.
+      UserError: there is no such kind, or it does not read a field that is set.
     """
     super().__init__(name=name, dtype='float32')
-    self._config = config.replace()
-    self.num_classes = num_classes
-    if config.kind not in KINDS:
+    kind = config.kind
+    if kind not in KINDS:
       raise UserError(
-        f'task.model.head.kind {config.kind!r}: expected one of {", ".join(KINDS)}'
+        f'task.model.head.kind {kind!r}: expected one of {", ".join(KINDS)}'
       )
-    if config.kind == 'roi':
-      self.classifier = classification.ClassificationHead(
-        num_classes, dropout_rate=config.dropout_rate, name='classifier'
-      )
-    else:
-      self.decoder = context.ContextHead(config.context, num_classes)
+    self.kind, self.num_classes = kind, num_classes
+    with reads.all_used(config, 'task.model.head', f'kind {kind!r}', ('kind',)) as read:
+      if kind == 'roi':
+        self._samples, self._half_pixel = read.samples, read.half_pixel_centers
+        self.classifier = classification.ClassificationHead(
+          num_classes, dropout_rate=read.dropout_rate, name='classifier'
+        )
+      else:
+        self.decoder = context.ContextHead(read.context, num_classes)
 
   def call(
     self,
@@ -59,7 +62,7 @@ class ActionHead(tf_keras.layers.Layer):
 
     With `shown` `[B, 4]`, only that part of the maps is looked at.
     """
-    if self._config.kind == 'context':
+    if self.kind == 'context':
       queries = self.decoder.regions(maps, boxes, shown)
       memory, remembered = self.decoder.memory(maps), None
       if shown is not None:
@@ -68,8 +71,8 @@ class ActionHead(tf_keras.layers.Layer):
     sampled = regions.roi_align(
       tf.reduce_mean(tf.cast(maps, tf.float32), 1),
       boxes,
-      self._config.samples,
-      self._config.half_pixel_centers,
+      self._samples,
+      self._half_pixel,
       shown,
     )
     pooled = tf.reduce_max(sampled, [2, 3])

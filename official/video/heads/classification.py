@@ -3,10 +3,12 @@
 import tensorflow as tf
 import tf_keras
 
-from official.video.configs import backbones
+from official.video.configs import backbones, reads
 from official.video.configs import heads as heads_config
 from official.video.errors import UserError
 from official.video.heads import temporal_convolution
+
+TYPES = ('linear', 'temporal_convolution')
 
 
 class ClassificationHead(tf_keras.layers.Layer):
@@ -94,16 +96,20 @@ def build_classification_head(
   Whether its batch norm is synchronized follows `norm_activation`, the backbone's.
 
   Raises:
-    UserError: there is no such type, or it does not have the options that are set.
+    UserError: there is no such type, or it does not read a field that is set.
   """
-  options = config.as_dict()
-  if options.pop('type') == 'linear':
-    synchronized = norm_activation is None or norm_activation.use_sync_bn
-    return ClassificationHead(num_classes, **options, use_sync_bn=synchronized)
-  if config.type != 'temporal_convolution' or any(options.values()):
-    given = [name for name, value in options.items() if value]
-    raise UserError(
-      f'task.model.head: type {config.type!r} with {", ".join(given) or "no options"}; '
-      "expected 'linear', or 'temporal_convolution' without options"
-    )
-  return temporal_convolution.TemporalConvolutionHead(num_classes)
+  kind, synchronized = config.type, True
+  if kind not in TYPES:
+    raise UserError(f'task.model.head.type {kind!r}: expected one of {", ".join(TYPES)}')
+  if norm_activation is not None:
+    synchronized = norm_activation.use_sync_bn
+  with reads.all_used(config, 'task.model.head', f'type {kind!r}', ('type',)) as read:
+    if kind == 'linear':
+      return ClassificationHead(
+        num_classes,
+        read.normalize_input,
+        read.dropout_rate,
+        read.batch_norm,
+        synchronized,
+      )
+    return temporal_convolution.TemporalConvolutionHead(num_classes)

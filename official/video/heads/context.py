@@ -171,7 +171,8 @@ class ContextHead(tf_keras.layers.Layer):
       name: of the layer.
     """
     super().__init__(name=name, dtype='float32')
-    self._config = config.replace()
+    self._samples, self._length = config.samples, config.context_length
+    self._half_pixel = config.half_pixel_centers is not False
     self.position = PositionCode(dtype='float32') if config.position_code else None
     self.decoder = ContextDecoder(
       config.channels, config.num_layers, config.num_heads, config.norm_epsilon
@@ -186,14 +187,11 @@ class ContextHead(tf_keras.layers.Layer):
     `shown` is as of `regions.roi_align`.
     """
     middle = features[:, regions.key_frame(features.shape[1])]
-    half_pixel_centers = self._config.half_pixel_centers is not False
-    return regions.region_means(
-      middle, boxes, self._config.samples, half_pixel_centers, shown
-    )
+    return regions.region_means(middle, boxes, self._samples, self._half_pixel, shown)
 
   def memory(self, features: tf.Tensor) -> tf.Tensor:
     """`[B, context_length * H * W, C']` of maps `[B, T, H, W, C]`."""
-    frames = context_frames(features.shape[1], self._config.context_length)
+    frames = context_frames(features.shape[1], self._length)
     kept = tf.cast(tf.gather(features, frames, axis=1), tf.float32)
     if self.position is not None:
       code = self.position(kept)
@@ -206,7 +204,7 @@ class ContextHead(tf_keras.layers.Layer):
     """Which of `memory`'s places lie in the part `[B, 4]` of the maps, bool `[B, M]`."""
     inside = regions.middles_inside(shown, *features.shape[2:4])
     flat = tf.reshape(inside, [-1, features.shape[2] * features.shape[3]])
-    return tf.tile(flat, [1, self._config.context_length])
+    return tf.tile(flat, [1, self._length])
 
   def call(
     self,

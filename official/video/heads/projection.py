@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from official.video.configs import backbones
+from official.video.configs import backbones, reads
 from official.video.configs import heads as heads_config
 
 
@@ -100,12 +100,26 @@ def build_projection_head(
 
   Returns:
     The head, not built yet.
+
+  Raises:
+    UserError: a field is set that a head of so many layers does not read.
   """
+  reader = f'a head of {config.num_hidden_layers} hidden layers'
+  with reads.all_used(config, 'task.model.head', reader) as read:
+    options = {
+      field: getattr(read, field)
+      for field in ('output_dim', 'num_hidden_layers', 'normalize_input')
+    }
+    if read.num_hidden_layers:
+      options |= {field: getattr(read, field) for field in _OF_HIDDEN_LAYERS}
   shared: dict[str, Any] = {}
   if norm_activation is not None:
     shared['use_sync_bn'] = norm_activation.use_sync_bn
     shared['activation'] = norm_activation.activation
-  return ProjectionHead(**config.as_dict(), **shared, name=name)
+  return ProjectionHead(**options, **shared, name=name)
+
+
+_OF_HIDDEN_LAYERS = ('hidden_dim', 'use_bias', 'norm_momentum', 'norm_epsilon')
 
 
 def model_garden_layout(head: ProjectionHead) -> tf.train.Checkpoint:

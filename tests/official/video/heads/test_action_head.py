@@ -13,7 +13,8 @@ BOXES = tf.constant([[[0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0]]])
 
 def head(kind, **fields):
   config = heads_config.ActionHead(kind=kind)
-  config.override(fields)
+  # Each kind is given its own.
+  config.override({k: v for k, v in fields.items() if (k == 'context') <= (kind == k)})
   return action.ActionHead(config, 3)
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from official.video import evaluate, train
 from official.video.backbones import factory
-from official.video.configs import backbones
+from official.video.configs import backbones, heads
 from official.video.errors import UserError
 from official.video.evaluation import coverage
 from official.video.evaluation import localization as metric
@@ -251,7 +251,7 @@ def test_every_backbone_goes_under_the_head(family):
   else:
     backbone.get().width_multiplier = 0.0625
   params.task.model.backbone = backbone
-  params.task.model.head.kind = 'roi'
+  params.task.model.head = heads.ActionHead(kind='roi')
   params.task.model.num_classes = 3
   params.task.train_data.feature_shape = (8, 48, 48, 3)
   task = experiment.build_task(params)
