@@ -134,6 +134,12 @@ def main(argv: Sequence[str]) -> None:
   """Runs the experiment that the flags ask for."""
   del argv
   params = command_line.load_experiment(FLAGS)
+  if 'train' in FLAGS.mode:
+    from official.video.settings import rates
+
+    note = rates.linear_note(FLAGS.experiment, FLAGS.config_file, FLAGS.params_override)
+    if note:
+      print(note)
   if FLAGS.dry_run:
     from official.video.estimate import dry_run
 

@@ -1,7 +1,9 @@
 """ConST-CL's experiments: pretraining, and the protocols it was published with.
 
 Learning rates are for the gradient of the global-mean loss, whatever the number of
-replicas; the published 40.96 is read so.
+replicas. That the public config's 40.96 is meant so is an inference: the public code sums the
+gradients of replicas, for which 40.96 would be far too much, and it is 0.32, CVRL's rate of
+the same batch, times 128.
 """
 
 import dataclasses

@@ -2,7 +2,8 @@
 
 Learning rates are for the gradient of the global-mean loss, whatever the number of
 replicas. The public code sums the replicas' gradients instead: its 0.32 on R replicas is
-0.32 * R here.
+0.32 * R here. How many there were is not published; 128 is inferred from ConST-CL's public
+config, whose 40.96 is 0.32 * 128.
 """
 
 import dataclasses
@@ -33,7 +34,7 @@ class CvrlTask(tasks.PretrainTask):
   l2_weight_decay: float = 1e-6
 
 
-# The published pretraining ran on 128 TPU cores with summed gradients; see the module.
+# Summed over replicas, of which 128 are inferred, not published; see the module.
 PRETRAIN_LEARNING_RATE = 0.32 * 128
 
 

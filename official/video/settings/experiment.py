@@ -237,6 +237,11 @@ def read_text(path: str) -> str:
     raise UserError(f'{path}: cannot be read; check the path') from error
 
 
+def is_file(params_override: str) -> bool:
+  """Whether an override names a file instead of fields."""
+  return os.path.exists(params_override)
+
+
 def load(
   experiment: str,
   config_files: Sequence[str] = (),
@@ -258,7 +263,7 @@ def load(
   for path in config_files:
     apply_overrides(params, read_text(path), path)
   if params_override:
-    if os.path.exists(params_override):
+    if is_file(params_override):
       apply_overrides(params, read_text(params_override), params_override)
     else:
       apply_overrides(params, params_override, '--params_override')
