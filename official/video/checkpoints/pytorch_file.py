@@ -192,7 +192,7 @@ def _rebuild_parameter(data: Any, *_: Any) -> Any:
 
 
 _FUNCTIONS: Mapping[str, Callable[..., Any] | None] = {
-  _ORDERED_DICT: dict,
+  _ORDERED_DICT: pytorch_pickle.mapping,
   'torch.Size': tuple,
   'torch._utils._rebuild_tensor': _rebuild_tensor,
   _REBUILD: _rebuild_tensor,

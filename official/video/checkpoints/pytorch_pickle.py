@@ -7,7 +7,7 @@ and calls functions of its caller only, by name; any other instruction or name i
 
 import pickletools
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 
@@ -122,7 +122,27 @@ class _Machine:
 
 
 def _pairs(items: list) -> dict:
-  return dict(zip(items[::2], items[1::2], strict=True))
+  return mapping(zip(items[::2], items[1::2], strict=True))
+
+
+def mapping(pairs: Iterable[tuple[Any, Any]] = ()) -> dict:
+  """A dict of pairs, whose keys are texts or numbers.
+
+  The hash of a tuple visits all that it holds as often as it holds it: 60 tuples, each of
+  the one before twice, would keep the reader busy for ever.
+
+  Raises:
+    PickleError: a key is something else.
+  """
+  made = {}
+  for key, value in pairs:
+    if not isinstance(key, _KEYS):
+      raise PickleError(f'refused: a key that is a {type(key).__name__}')
+    made[key] = value
+  return made
+
+
+_KEYS = (str, bytes, int, float, type(None))
 
 
 def _nothing(machine: _Machine, argument: Any) -> None:

@@ -244,6 +244,10 @@ def test_code_in_a_legacy_stream_is_not_executed(tmp_path):
   assert not marker.exists()
 
 
+# Sixty tuples, each of the one before twice.
+NESTED = b')' + b'q\x00h\x00\x86' * 60
+
+
 @pytest.mark.parametrize(
   'data, message',
   [
@@ -255,6 +259,11 @@ def test_code_in_a_legacy_stream_is_not_executed(tmp_path):
     (b'\x80\x02]}b.', 'refused: the state of an object'),
     (b'\x80\x02X\x01\x00\x00\x00aQ.', 'refused: a reference that is no storage'),
     (b'\x80\x04\x8c\x02o\n\x8c\x01s\x93.', 'refused: '),
+    (b'\x80\x02}' + NESTED + b'Ns.', 'refused: a key that is a tuple'),
+    (
+      b'\x80\x02ccollections\nOrderedDict\n]' + NESTED + b'N\x86a\x85R.',
+      'refused: a key that is a tuple',
+    ),
     (b'\x80\x02h\x05.', 'a damaged pickle'),
     (b'\x80\x02]}s.', 'a damaged pickle'),
     (b'\x80\x02}]Ns.', 'a damaged pickle'),
