@@ -24,14 +24,25 @@ def last_validation(run: str) -> dict:
   """
   path = os.path.join(run, 'scores.jsonl')
   try:
-    with open(path, encoding='utf-8') as file:
-      lines = [json.loads(line) for line in file if line.endswith('\n')]
+    with open(path, 'rb') as file:
+      lines = [_parsed(line) for line in file if line.endswith(b'\n')]
   except OSError as error:
     raise UserError(f'{path}: {error.strerror}; expected the folder of a run') from error
   reports = [line for line in lines if line.get('kind') == 'validation']
   if not reports:
     raise UserError(f'{path}: holds no validation yet')
+  if 'failed' in reports[-1]:
+    raise UserError(f'{path}: the last validation failed: {reports[-1]["failed"]}')
   return reports[-1]
+
+
+def _parsed(line: bytes) -> dict:
+  """A report; empty where the line is none, which a run sets aside when it goes on."""
+  try:
+    value = json.loads(line)
+  except (ValueError, RecursionError):
+    return {}
+  return value if isinstance(value, dict) else {}
 
 
 def mean_of(runs: Sequence[str], metric: str) -> tuple[list[float], float, float]:

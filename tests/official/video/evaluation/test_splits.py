@@ -26,5 +26,10 @@ def test_missing_scores_are_one_line(tmp_path, capsys):
   assert splits.main([str(tmp_path / 'none')]) == 2
   assert splits.main([run(tmp_path / 'a', 0.5), '--metric=mAP']) == 2
   assert splits.main([run(tmp_path / 'b')]) == 2
+  failed = run(tmp_path / 'c', 0.5)
+  with (tmp_path / 'c' / 'scores.jsonl').open('ab') as file:
+    file.write(b'\x00\xff\n[1]\n{"kind": "validation", "step": 9, "failed": "no disk"}\n')
+  assert splits.main([failed]) == 2
   errors = capsys.readouterr().err.splitlines()
-  assert len(errors) == 3 and all(line.startswith('error: ') for line in errors)
+  assert 'the last validation failed: no disk' in errors[-1]
+  assert len(errors) == 4 and all(line.startswith('error: ') for line in errors)
