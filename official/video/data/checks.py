@@ -44,6 +44,15 @@ def check_ranges(config: data_config.DataConfig) -> None:
       'at least 1, and 1 in evaluation',
     ),
     'max_bad_fraction': (0 <= config.max_bad_fraction <= 1, 'in [0, 1]'),
+    'prefetch_buffer_size': (
+      config.prefetch_buffer_size is None or config.prefetch_buffer_size > 0,
+      'at least 1, or null, which lets tf.data choose',
+    ),
+    'num_threads': (
+      config.num_threads is None or config.num_threads > 0,
+      'at least 1, or null, which lets tf.data choose',
+    ),
+    'min_image_size': (config.min_image_size >= 0, 'at least 0'),
     'ram_budget': (config.ram_budget is None or config.ram_budget > 0, 'positive'),
     'enable_tf_data_service': (
       not config.enable_tf_data_service

@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import os
 import re
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from official.core import config_definitions as cfg
 from official.core import exp_factory, task_factory
 from official.modeling import hyperparams
 from official.video.errors import UserError
-from official.video.settings import methods
+from official.video.settings import methods, schedule
 
 # A name and '=' at the start of the text or after a comma.
 _ASSIGNMENT = re.compile(r'(?:^|,)\s*([A-Za-z_][\w.]*)\s*=')
@@ -205,23 +206,42 @@ def _plain(value: Any) -> Any:
   return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def apply_overrides(params: cfg.ExperimentConfig, text: str, source: str) -> None:
-  """Overrides fields of an experiment; `source` names the file or flag in errors."""
+def apply_overrides(params: cfg.ExperimentConfig, text: str, source: str) -> set[str]:
+  """Overrides fields of an experiment.
+
+  Args:
+    params: changed in place.
+    text: YAML, or 'a.b=1,c.d=2'.
+    source: the file or flag that errors name.
+
+  Returns:
+    Dotted names of the fields that were set.
+  """
   overrides = parse_overrides(text, source)
   _check_fields(params, overrides, '', source)
   params.override(_tuples(params, overrides), is_strict=True)
+  return set(flat(overrides))
 
 
 def _tuples(config: Any, overrides: Mapping[str, Any]) -> dict[str, Any]:
-  """Sequences as tuples wherever the config holds one."""
+  """Sequences as tuples and integers as floats wherever the config holds such."""
+  hints = typing.get_type_hints(type(config))
   return {
     key: _tuples(getattr(config, key), value)
     if isinstance(value, Mapping) and getattr(config, key) is not None
     else tuple(value)
     if isinstance(value, list)
+    else float(value)
+    if type(value) is int and not _fits_as_integer(hints[key])
     else value
     for key, value in overrides.items()
   }
+
+
+def _fits_as_integer(hint: Any) -> bool:
+  """Whether an annotation takes an integer as what it is; a rate of 1 is one of 1.0."""
+  kinds = typing.get_args(hint) or (hint,)
+  return float not in kinds or int in kinds
 
 
 def read_text(path: str) -> str:
@@ -251,6 +271,9 @@ def load(
 ) -> cfg.ExperimentConfig:
   """The resolved experiment: registered defaults, then files in order, then overrides.
 
+  What counts steps follows `trainer.train_steps` where that was set and it was not; a line
+  on stderr says what did.
+
   Raises:
     UserError: unknown experiment or field, a value of another type, unreadable files.
   """
@@ -260,13 +283,17 @@ def load(
       f'experiment {experiment!r} is not registered; {nearest(experiment, names)}'
     )
   params = exp_factory.get_exp_config(experiment)
-  for path in config_files:
-    apply_overrides(params, read_text(path), path)
-  if params_override:
-    if is_file(params_override):
-      apply_overrides(params, read_text(params_override), params_override)
-    else:
-      apply_overrides(params, params_override, '--params_override')
+  usual_steps = params.trainer.train_steps
+  sources = [(read_text(path), path) for path in config_files]
+  if params_override and is_file(params_override):
+    sources.append((read_text(params_override), params_override))
+  elif params_override:
+    sources.append((params_override, '--params_override'))
+  chosen: set[str] = set()
+  for text, source in sources:
+    chosen |= apply_overrides(params, text, source)
+  if changed := schedule.follow(params, usual_steps, chosen):
+    print(schedule.told(changed, params.trainer.train_steps), file=sys.stderr)
   parse_gin(gin_files, gin_params)
   params.validate()
   _check_effect(params.runtime)
