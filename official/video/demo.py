@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from official.video import train
+from official.video import files, train
 from official.video.data.records import NO_LABEL
 from official.video.errors import UserError
 from official.video.settings import command_line
@@ -215,7 +215,6 @@ def save_classifier(params, pretrained: str, probe, folder: str) -> None:
   """
   import tensorflow as tf
 
-  from official.video import files
   from official.video.checkpoints import origin, restore
   from official.video.run import trainer
   from official.video.settings import experiment
@@ -458,8 +457,6 @@ def write(
 
 def save_scores(path: str, table, facts: dict[str, Any], seconds: float) -> None:
   """Writes the score table as JSON, for benchmarks."""
-  from official.video import files
-
   scores = {row.name: row.value for row in table}
   text = json.dumps({'scores': scores, 'facts': facts, 'seconds': seconds}, indent=2)
   files.write_atomically(path, (text + '\n').encode())
@@ -471,10 +468,11 @@ def main(argv: Sequence[str]) -> None:
   folder = FLAGS.output_dir
   if os.path.isdir(folder) and os.listdir(folder):
     raise UserError(f'--output_dir {folder}: not empty; name a new folder or remove it')
+  files.check_output(folder, '--output_dir')
   os.makedirs(folder, exist_ok=True)
   run(folder, FLAGS.videos)
 
 
 if __name__ == '__main__':
   define_flags()
-  command_line.run(main)
+  command_line.run_process(main)

@@ -13,11 +13,13 @@ views.
 import dataclasses
 import json
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
+from official.video import files
 from official.video.errors import UserError
 from official.video.evaluation import coverage
 from official.video.settings import command_line
@@ -49,6 +51,8 @@ def main(argv: Sequence[str]) -> None:
   if unknown:
     raise UserError(f'--protocols: unknown {unknown[0]!r}; known: {", ".join(PROTOCOLS)}')
   params = command_line.load_experiment(FLAGS)
+  if FLAGS.output_dir:
+    files.check_output(FLAGS.output_dir, '--output_dir')
   if FLAGS.dry_run:
     from official.video.estimate import dry_run
 
@@ -65,6 +69,12 @@ def main(argv: Sequence[str]) -> None:
   from official.video.settings import experiment
 
   task = experiment.build_task(params)
+  try:
+    task.check_classes()
+  except UserError as error:
+    if {'classify', 'task'} & set(FLAGS.protocols):
+      raise
+    print(f'note: {error}; the head is not looked at here', file=sys.stderr)
   if 'task' in FLAGS.protocols:
     _run_task(task)
     return
@@ -125,9 +135,10 @@ def _run_task(task) -> None:
   if FLAGS.checkpoint:
     restore.restore(model.checkpoint_items, FLAGS.checkpoint)
     found.tell()
-  if FLAGS.output_dir:
-    os.makedirs(FLAGS.output_dir, exist_ok=True)
-  scores = task.run_protocol(model, FLAGS.output_dir or '')
+  with files.storage_errors(FLAGS.output_dir or ''):
+    if FLAGS.output_dir:
+      os.makedirs(FLAGS.output_dir, exist_ok=True)
+    scores = task.run_protocol(model, FLAGS.output_dir or '')
   for name, value in scores.items():
     print(
       f'{name:24s} {value:.4f}' if isinstance(value, float) else f'{name:24s} {value}'
@@ -136,15 +147,19 @@ def _run_task(task) -> None:
     print(line)
   scores = {**scores, 'complete': coverage.is_complete(scores)}
   if FLAGS.output_dir:
-    _save_scores(scores, FLAGS.output_dir)
+    with files.storage_errors(FLAGS.output_dir):
+      _save_scores(scores, FLAGS.output_dir)
 
 
 def report(scores: dict[str, Any]) -> None:
   """Prints one line a protocol."""
+  from official.video.evaluation import protocols
+
   for protocol in PROTOCOLS:
     if protocol in scores:
       values = '  '.join(
-        f'{name} {100 * v:.1f} %' for name, v in scores[protocol].items()
+        f'{name} {100 * v:.1f} %' if name != protocols.NOT_SCORED else f'not scored, {v}'
+        for name, v in scores[protocol].items()
       )
       print(f'{protocol:10s} {values}')
   for line in coverage.lines(scores):
@@ -155,19 +170,19 @@ def save(scores: dict[str, Any], test, table, output_dir: str) -> None:
   """Writes scores.json and, from a classifier, predictions.npz."""
   from official.video.evaluation import protocols
 
-  os.makedirs(output_dir, exist_ok=True)
-  _save_scores(scores, output_dir)
-  if protocols.probabilities(test) is not None:
-    protocols.predictions(test, table).save(os.path.join(output_dir, 'predictions.npz'))
+  with files.storage_errors(output_dir):
+    os.makedirs(output_dir, exist_ok=True)
+    _save_scores(scores, output_dir)
+    if protocols.probabilities(test) is not None:
+      path = os.path.join(output_dir, 'predictions.npz')
+      protocols.predictions(test, table).save(path)
 
 
 def _save_scores(scores: dict[str, Any], output_dir: str) -> None:
-  from official.video import files
-
   text = json.dumps(scores, indent=2) + '\n'
   files.write_atomically(os.path.join(output_dir, 'scores.json'), text.encode())
 
 
 if __name__ == '__main__':
   define_flags()
-  command_line.run(main)
+  command_line.run_process(main)

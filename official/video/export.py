@@ -11,11 +11,13 @@ returns `feature` and `region`.
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags
 
+from official.video import files
 from official.video.errors import UserError
 from official.video.settings import command_line
 
@@ -49,16 +51,21 @@ def export(params, checkpoint: str, export_dir: str) -> None:
   from official.video.settings import experiment
   from official.video.version import __version__
 
+  files.check_output(export_dir, '--export_dir')
   if tf.io.gfile.isdir(export_dir) and tf.io.gfile.listdir(export_dir):
     raise UserError(f'--export_dir {export_dir}: not empty; name a new folder')
   task = experiment.build_task(params)
+  task.check_classes()
   found = task.check_origin(checkpoint, head=True)
   model = trainer.built(task)
   classifies = isinstance(params.task, tasks.ClassificationTask)
   encoder = task.serving_module(model)
   whole = classifies or encoder
   objects = model.checkpoint_items if whole else model.serving_items
-  report = restore.restore(objects, checkpoint)
+  try:
+    report = restore.restore(objects, checkpoint)
+  except restore.MissingError as error:
+    raise UserError(f'{error}{_for_a_backbone()}') from error
   found.tell()
   encoder = encoder or module.EncoderModule(
     model,
@@ -80,24 +87,46 @@ def export(params, checkpoint: str, export_dir: str) -> None:
   print(f'exported {report.path} to {export_dir}')
 
 
+def _for_a_backbone() -> str:
+  """Which experiments of the method export what holds no head."""
+  from official.video.settings import experiment
+
+  name = FLAGS.experiment if FLAGS.is_parsed() and 'experiment' in FLAGS else ''
+  method = re.split('_(?:linear_eval|finetune|localization|tracking)', name)[0]
+  others = [
+    n for n in experiment.experiment_names() if n.startswith(f'{method}_pretrain')
+  ]
+  if not others or name in others:
+    return ''
+  return f'; a backbone alone is exported by --experiment={" or ".join(others)}'
+
+
 def save_atomically(encoder, about: Mapping[str, Any], export_dir: str) -> None:
   """Saves an `EncoderModule` and assets.extra/vidgarden.json, whole or not at all."""
   import tensorflow as tf
 
   partial = export_dir.rstrip('/') + '.incomplete'
+  _remove(partial)  # Of an export that was killed; its files would be part of this one.
   try:
-    tf.saved_model.save(encoder, partial, signatures=encoder.signatures())
-    extra = os.path.join(partial, 'assets.extra')
-    tf.io.gfile.makedirs(extra)
-    with tf.io.gfile.GFile(os.path.join(extra, 'vidgarden.json'), 'w') as file:
-      file.write(json.dumps(about, indent=2) + '\n')
-    if tf.io.gfile.exists(export_dir):
-      tf.io.gfile.rmtree(export_dir)
-    tf.io.gfile.rename(partial, export_dir)
+    with files.storage_errors(export_dir):
+      tf.saved_model.save(encoder, partial, signatures=encoder.signatures())
+      extra = os.path.join(partial, 'assets.extra')
+      tf.io.gfile.makedirs(extra)
+      with tf.io.gfile.GFile(os.path.join(extra, 'vidgarden.json'), 'w') as file:
+        file.write(json.dumps(about, indent=2) + '\n')
+      if tf.io.gfile.isdir(export_dir) and not tf.io.gfile.listdir(export_dir):
+        tf.io.gfile.rmtree(export_dir)
+      tf.io.gfile.rename(partial, export_dir)
   except BaseException:
-    if tf.io.gfile.exists(partial):
-      tf.io.gfile.rmtree(partial)
+    _remove(partial)
     raise
+
+
+def _remove(partial: str) -> None:
+  import tensorflow as tf
+
+  if tf.io.gfile.exists(partial):
+    (tf.io.gfile.rmtree if tf.io.gfile.isdir(partial) else tf.io.gfile.remove)(partial)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -114,4 +143,4 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == '__main__':
   define_flags()
-  command_line.run(main)
+  command_line.run_process(main)

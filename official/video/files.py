@@ -1,9 +1,13 @@
 """Writing result files whole or not at all, here or on a remote file system."""
 
 import contextlib
+import errno
 import os
 import pathlib
+import struct
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 
 from official.video.errors import UserError
@@ -46,6 +50,49 @@ def literal(path: str | os.PathLike[str]) -> str:
   if descriptor is None or not os.path.samestat(os.fstat(descriptor), os.stat(folder)):
     descriptor = _opened[folder] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
   return f'/proc/self/fd/{descriptor}/{name}'
+
+
+# What reading a damaged .npz raises, wherever the damage is.
+NPZ_ERRORS = (
+  *(OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, SyntaxError),
+  *(RuntimeError, MemoryError, OverflowError, struct.error, zlib.error),
+  zipfile.BadZipFile,
+)
+
+
+def check_output(path: str | os.PathLike[str], flag: str, is_folder: bool = True) -> None:
+  """Looks whether a result can be written, before the work for it; makes nothing.
+
+  Args:
+    path: that will be written; its folders need not exist. A remote one is not looked at.
+    flag: that named it, for the message.
+    is_folder: whether it is a folder for files, else a file.
+
+  Raises:
+    UserError: something else is there, or its file system is full or read-only.
+  """
+  path = os.fspath(path)
+  if is_remote(path):
+    return
+  place = os.path.abspath(path)
+  if os.path.lexists(place) and os.path.isdir(place) != is_folder:
+    found, wanted = ('a file', 'folder') if is_folder else ('a folder', 'file')
+    raise UserError(f'{flag} {path}: is {found}; name a {wanted}')
+  if not is_folder:
+    place = os.path.dirname(place)
+  while not os.path.lexists(place):
+    place = os.path.dirname(place)
+  reason = None
+  if not os.path.isdir(place):
+    reason = f'{place} is no folder'
+  elif os.statvfs(place).f_flag & os.ST_RDONLY:
+    reason = os.strerror(errno.EROFS)
+  elif not os.access(place, os.W_OK | os.X_OK):
+    reason = os.strerror(errno.EACCES)
+  elif not os.statvfs(place).f_bavail:
+    reason = os.strerror(errno.ENOSPC)
+  if reason:
+    raise UserError(f"{flag} {path}: can't be written: {reason}; name another place")
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:

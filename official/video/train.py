@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
+from official.video import files
 from official.video.errors import UserError
 from official.video.settings import command_line
 
@@ -36,6 +37,11 @@ def define_flags() -> None:
     'Use only operations whose results do not depend on timing: the same command then '
     'gives the same weights, bit for bit, however often it is stopped. Slower on GPUs.',
   )
+  flags.DEFINE_bool(
+    'stop_at_failed_validation',
+    False,
+    'End the run where a validation fails; by default that is said, and training goes on.',
+  )
 
 
 def check_replicas(params, strategy) -> None:
@@ -56,6 +62,7 @@ def run(
   mode: str = 'train_and_eval',
   *,
   deterministic: bool = False,
+  stop_at_failed_validation: bool = False,
   strategy=None,
 ):
   """Runs a resolved experiment: what the driver, the demo, tests and benchmarks share.
@@ -66,6 +73,7 @@ def run(
     mode: one of `MODES`.
     deterministic: whether TensorFlow may use only operations whose results do not depend
       on timing; it stays so for the process.
+    stop_at_failed_validation: whether a validation that fails ends the run.
     strategy: of distribution; that of `params.runtime` by default.
 
   Returns:
@@ -76,10 +84,14 @@ def run(
   """
   import tf_keras
 
-  from official.video.run import run_folder, trainer
-  from official.video.settings import experiment
+  from official.video.run import data_service, run_folder, trainer
+  from official.video.settings import experiment, ranges, schedule
 
+  ranges.check(params, mode)
   run_folder.check(model_dir, mode)
+  if 'train' in mode:
+    files.check_output(model_dir, '--model_dir')
+    run_folder.check_resumed(model_dir, params)
   # Before anything runs: weights begin the same, also where no checkpoint was reached.
   tf_keras.utils.set_random_seed(params.task.train_data.seed)
   if deterministic:
@@ -89,8 +101,16 @@ def run(
   strategy = strategy or command_line.strategy_of(params)
   check_replicas(params, strategy)
   check_compilation(params, strategy)
+  if 'train' in mode:
+    schedule.check_intervals(params.trainer)
+    print(f'learning rate {schedule.check(params.trainer).describe()}')
+  if 'train' in mode and params.task.train_data.enable_tf_data_service:
+    data_service.check(params.task.train_data.tf_data_service_address)
   task = experiment.build_task(params, model_dir)
   task.check_data('train' in mode)
+  task.check_classes()
+  if 'eval' in mode:
+    check_best_metric(params.trainer, task)
   runner = trainer.ExperimentRunner(
     distribution_strategy=strategy,
     task=task,
@@ -98,6 +118,7 @@ def run(
     params=params,
     model_dir=model_dir,
     deterministic=deterministic,
+    stop_at_failed_validation=stop_at_failed_validation,
   )
   return runner, runner.run()
 
@@ -109,6 +130,24 @@ def check_compilation(params, strategy) -> None:
     raise UserError(
       f'runtime.enable_xla true on {replicas} replicas: TensorFlow compiles the step of one '
       'device only, or of TPUs; set it to false, or runtime.num_gpus to 1'
+    )
+
+
+def check_best_metric(config, task) -> None:
+  """Raises `UserError` where the best checkpoint goes by a score that there is not."""
+  name, folder = (
+    config.best_checkpoint_eval_metric,
+    config.best_checkpoint_export_subdir,
+  )
+  if bool(name) != bool(folder):
+    raise UserError(
+      f'trainer.best_checkpoint_export_subdir {folder!r} with '
+      f'trainer.best_checkpoint_eval_metric {name!r}: set both, or none'
+    )
+  if name and task.score_names and name not in task.score_names:
+    raise UserError(
+      f'trainer.best_checkpoint_eval_metric {name!r}: is no score of this task; known: '
+      + ', '.join(task.score_names)
     )
 
 
@@ -148,9 +187,15 @@ def main(argv: Sequence[str]) -> None:
   if FLAGS.profile_input:
     _profile_input(params)
     return
-  run(params, FLAGS.model_dir, FLAGS.mode, deterministic=FLAGS.deterministic)
+  run(
+    params,
+    FLAGS.model_dir,
+    FLAGS.mode,
+    deterministic=FLAGS.deterministic,
+    stop_at_failed_validation=FLAGS.stop_at_failed_validation,
+  )
 
 
 if __name__ == '__main__':
   define_flags()
-  command_line.run(main)
+  command_line.run_process(main)

@@ -76,6 +76,12 @@ class CstpTask(pretraining.PretrainTask):
       'feature': self.feature(inputs, model),
     }
 
+  @property
+  def score_names(self) -> tuple[str, ...]:
+    """See the base."""
+    balanced = (f'{task}_balanced_accuracy' for task in losses.TASKS)
+    return (*super().score_names, *balanced)
+
   def validation_scalars(self, outputs):
     """Means over all samples, the loss that they make, and balanced accuracies."""
     return super().validation_scalars(outputs) | {

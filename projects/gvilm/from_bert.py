@@ -162,4 +162,4 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == '__main__':
   define_flags()
-  command_line.run(main)
+  command_line.run_process(main)

@@ -171,6 +171,11 @@ class QuestionTask(base.TextTask):
     name: {'views': configs.QUESTIONS} for name in ('train_data', 'validation_data')
   }
 
+  @property
+  def score_names(self) -> tuple[str, ...]:
+    """See the base."""
+    return ('accuracy', 'answers_in_vocabulary')
+
   def check_data(self, training: bool) -> None:
     """Finds the data, and reads the answers."""
     config = self.task_config

@@ -5,6 +5,12 @@ import numpy as np
 from official.video.evaluation import retrieval
 
 KS = (1, 5, 10)
+# What `score` gives.
+NAMES = tuple(
+  f'{way}_{measure}'
+  for way in ('text_to_video', 'video_to_text')
+  for measure in (*(f'R@{k}' for k in KS), 'MedR', 'MeanR')
+)
 # How ranks are counted; part of every result, as numbers of other protocols do not
 # compare.
 PROTOCOL = (

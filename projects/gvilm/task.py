@@ -46,6 +46,11 @@ class GvilmTask(base.TextTask, pretraining.PretrainTask):
       names += ['temporal_loss', 'temporal_accuracy', 'temporal_margin']
     return tuple(names)
 
+  @property
+  def score_names(self) -> tuple[str, ...]:
+    """See the base."""
+    return (*super().score_names, *retrieval.NAMES)
+
   def check_data(self, training: bool) -> None:
     """Finds the data, and refuses settings that contradict each other."""
     config = self.task_config

@@ -28,6 +28,10 @@ _SLOT = '/.OPTIMIZER_SLOT/'
 _COUNTERS = frozenset({'save_counter'})
 
 
+class MissingError(UserError):
+  """A checkpoint holds none of a whole object that was asked for."""
+
+
 @dataclasses.dataclass(frozen=True)
 class RestoreReport:
   """What a restore did.
@@ -197,6 +201,8 @@ def find_checkpoint(path: str) -> str:
     state = (
       'is no TensorFlow checkpoint' if tf.io.gfile.exists(path) else 'does not exist'
     )
+    if what := _archive(path):
+      raise UserError(f'checkpoint {path}: is {what}')
     raise UserError(
       f'checkpoint {path}: {state} (no {os.path.basename(prefix)}.index); expected a '
       "checkpoint's prefix such as model_dir/ckpt-1000, or a folder of checkpoints"
@@ -208,6 +214,33 @@ def find_checkpoint(path: str) -> str:
       "model_dir of a finished run, or a checkpoint's prefix"
     )
   return latest
+
+
+def _archive(path: str) -> str:
+  """What to do with a file that holds a checkpoint of another form; '' for any other."""
+  if not tf.io.gfile.exists(path):
+    return ''
+  with tf.io.gfile.GFile(path, 'rb') as file:
+    head = file.read(512)
+  programs = [program for magic, program in _PACKED.items() if head.startswith(magic)]
+  program = (*programs, 'tar xf' if head[257:262] == b'ustar' else '')[0]
+  if os.path.splitext(path)[1] in ('.pt', '.pth', '.pyth'):
+    return (
+      "no TensorFlow checkpoint, but PyTorch's; convert it with python -m "
+      'official.video.checkpoints.from_pytorch'
+    )
+  return program and (
+    f"packed; unpack it ({program}) and name the folder, or the checkpoint's prefix in it"
+  )
+
+
+_PACKED = {
+  b'\x1f\x8b': 'tar xf, or gunzip',
+  b'PK\x03\x04': 'unzip',
+  b'BZh': 'tar xf, or bunzip2',
+  b'\xfd7zXZ\x00': 'tar xf, or unxz',
+  b'(\xb5/\xfd': 'zstd -d',
+}
 
 
 def _matched(
@@ -312,7 +345,7 @@ def _logical_names(obj: Any) -> dict[int, str]:
 
 def _require(checkpoint: _Checkpoint, name: str, matches: Sequence[_Match]) -> None:
   if name not in checkpoint.children[0]:
-    raise UserError(
+    raise MissingError(
       f"checkpoint {checkpoint.path}: holds no '{name}', but {_holdings(checkpoint)}; "
       f'give a checkpoint that was written with {name}='
     )

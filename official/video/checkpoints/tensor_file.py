@@ -7,6 +7,7 @@ import struct
 
 import numpy as np
 
+from official.video import files
 from official.video.errors import UserError
 
 # Longest header that is read; the largest public models stay far below it.
@@ -93,10 +94,10 @@ def _read_npz(path: str) -> dict[str, np.ndarray]:
   try:
     with np.load(path, allow_pickle=False) as stored:
       return {name: _widened(stored[name]) for name in stored.files}
-  except OSError as error:
-    raise UserError(f'{path}: can not be read; expected a .npz file') from error
-  except ValueError as error:
-    raise UserError(f'{path}: {error}') from error
+  except files.NPZ_ERRORS as error:
+    raise UserError(
+      f'{path}: can not be read ({error}); expected a whole .npz file of plain arrays'
+    ) from error
 
 
 def _read_checkpoint(path: str) -> dict[str, np.ndarray]:

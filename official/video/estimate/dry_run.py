@@ -8,7 +8,7 @@ from official.video.data import index
 from official.video.errors import UserError
 from official.video.estimate import cost
 from official.video.run import trainer
-from official.video.settings import experiment
+from official.video.settings import experiment, ranges, schedule
 
 
 def describe_data(config) -> str:
@@ -25,6 +25,15 @@ def describe_data(config) -> str:
     f'{len(table)} records in {len(table.files)} files, {gigabytes:.2f} GB, '
     f'{len(table.label_names)} classes{skipped}'
   )
+
+
+def _wrong_classes(task) -> list[str]:
+  """A line where head and data disagree on the number of classes."""
+  try:
+    task.check_classes()
+  except UserError as error:
+    return [f'classes          error: {error}']
+  return []
 
 
 def step_cost(task, model) -> cost.Estimate:
@@ -57,9 +66,15 @@ def describe(params, mode: str) -> str:
     params: resolved experiment.
     mode: what the driver would do.
   """
+  ranges.check(params, mode)
+  trains = 'train' in mode
+  if trains:
+    schedule.check_intervals(params.trainer)
+    rate = schedule.check(params.trainer).describe()
   task = experiment.build_task(params)
   assumed = task.without_data()
   model = trainer.built(task)
+  initial = task.check_initial(model) if trains else ''
   data, parts = params.task.train_data, params.task.micro_batches
   weights = sum(math.prod(v.shape) for v in model.trainable_variables)
   total = sum(math.prod(v.shape) for v in model.variables)
@@ -74,6 +89,7 @@ def describe(params, mode: str) -> str:
     [
       experiment.to_yaml(params),
       f'mode             {mode}',
+      *([f'learning rate    {rate}'] if trains else []),
       f'parameters       {total:,} ({weights:,} trainable; backbone {backbone:,}'
       f'{f"; with {assumed}" if assumed else ""})',
       f'forward pass     {estimate.flops / 1e9:.3g} GFLOPs a sample: {views} of {shape} '
@@ -81,6 +97,8 @@ def describe(params, mode: str) -> str:
       + (f'; not counted: {uncounted}' if uncounted else ''),
       f'training memory  about {gigabytes:.1f} GB for {samples} samples on one device '
       f'(float32; remat: {params.task.model.remat}, micro_batches: {parts})',
+      *([f'initial weights  {initial}'] if initial else []),
+      *_wrong_classes(task),
       f'training data    {describe_data(params.task.train_data)}',
       f'validation data  {describe_data(params.task.validation_data)}',
     ]

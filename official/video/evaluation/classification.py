@@ -4,7 +4,6 @@ import dataclasses
 import io
 import json
 import os
-import zipfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -117,14 +116,7 @@ class Predictions:
           arrays['scores'],
           tuple(arrays['class_names'].tolist()),
         )
-    except (
-      OSError,
-      EOFError,
-      ValueError,
-      TypeError,
-      KeyError,
-      zipfile.BadZipFile,
-    ) as error:
+    except files.NPZ_ERRORS as error:
       raise UserError(
         f'{path}: not a predictions file ({error}); expected the .npz file that an '
         'evaluation saved'

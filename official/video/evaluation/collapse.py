@@ -4,6 +4,9 @@ import numpy as np
 
 from official.video.evaluation import knn
 
+# What `collapse_measures` gives of embeddings alone.
+MEASURES = ('embedding_std', 'embedding_std_ideal', 'effective_rank', 'uniformity')
+
 
 def _matrix(embeddings: np.ndarray) -> np.ndarray:
   embeddings = np.asarray(embeddings, np.float64)

@@ -8,6 +8,8 @@ import numpy as np
 from official.video.errors import UserError
 from official.video.evaluation import baselines, classification, knn, retrieval
 
+# In a protocol's place of the scores: why it has none.
+NOT_SCORED = 'not_scored'
 FEATURES = ('knn', 'retrieval', 'linear', 'classify')
 
 
@@ -44,8 +46,7 @@ def score(protocols: Sequence[str], train, test, table, train_table) -> dict[str
     )
     scores['retrieval'] = {f'R@{k}': value for k, value in recalls.items()}
   if 'linear' in protocols:
-    probe = baselines.linear_probe(train.feature, train.labels, test.feature, test.labels)
-    scores['linear'] = {'top1': probe.top1}
+    scores['linear'] = _linear(train, test)
   if 'classify' in protocols:
     result = classification.evaluate(predictions(test, table), table.names())
     scores['classify'] = {
@@ -53,6 +54,17 @@ def score(protocols: Sequence[str], train, test, table, train_table) -> dict[str
       'mean_class_accuracy': result.mean_class_accuracy,
     }
   return scores
+
+
+def _linear(train, test) -> dict[str, Any]:
+  """The linear probe's score, or why these clips give it nothing to choose among."""
+  sizes = np.unique(train.labels, return_counts=True)[1]
+  if len(sizes) < 2:
+    return {NOT_SCORED: '1 class'}
+  if sizes.max() < 2:
+    return {NOT_SCORED: 'no class has 2 training clips'}
+  probe = baselines.linear_probe(train.feature, train.labels, test.feature, test.labels)
+  return {'top1': probe.top1}
 
 
 def predictions(test, table):

@@ -6,6 +6,7 @@ as if it had not been.
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -28,8 +29,9 @@ class VideoController(orbit.Controller):
   """Orbit's controller with loops that end at fixed steps.
 
   Reports stand at multiples of `steps_per_loop` and of the validation interval, wherever
-  the run was started; checkpoints follow the first report after each multiple of
-  `checkpoint_interval`. A signal ends the loop after its step and saves a checkpoint.
+  the run was started; checkpoints and summaries follow the first report after each
+  multiple of their intervals, of which 0 is never. A signal ends the loop after its step
+  and saves a checkpoint.
   """
 
   def __init__(
@@ -39,6 +41,7 @@ class VideoController(orbit.Controller):
     model_dir: str,
     stop: interrupt.Interrupt,
     start: str | None,
+    stop_at_failed_validation: bool = False,
     **kwargs,
   ):
     """Initializes the controller and restores the latest checkpoint.
@@ -48,12 +51,14 @@ class VideoController(orbit.Controller):
       model_dir: the run's folder, the same for every worker.
       stop: tells of signals.
       start: the checkpoint to start from; None to begin anew.
+      stop_at_failed_validation: whether a validation that fails ends the run.
       **kwargs: of `orbit.Controller`.
     """
     self._config = config
     self._model_dir = model_dir
     self._stop = stop
     self._start = start
+    self._stop_at_failed_validation = stop_at_failed_validation
     self._folder: run_folder.RunFolder | None = None
     self._journal: journal.Journal | None = None
     self._recoveries = 0
@@ -92,8 +97,7 @@ class VideoController(orbit.Controller):
     while self.step < steps:
       before = self.step
       self._train_loop(_next_multiple(before, self.steps_per_loop, steps))
-      interval = self._config.checkpoint_interval
-      if self.step // interval > before // interval:
+      if _passed(before, self.step, self._config.checkpoint_interval):
         self.save_checkpoint()
     if checkpoint_at_completion:
       self.save_checkpoint()
@@ -101,16 +105,53 @@ class VideoController(orbit.Controller):
   def train_and_evaluate(
     self, train_steps: int, eval_steps: int = -1, eval_interval: int | None = None
   ) -> dict[str, Any] | None:
-    """Trains, and evaluates at every multiple of `eval_interval` and at the end."""
+    """Trains, and evaluates at every multiple of `eval_interval` and at the end.
+
+    A checkpoint stands before each evaluation.
+    """
     interval = eval_interval or train_steps
     output = None
     if self._evaluation_is_due(interval, train_steps):
-      output = self.evaluate(eval_steps)
+      output = self.validate(eval_steps)
     while self.step < train_steps:
-      self.train(_next_multiple(self.step, interval, train_steps), False)
-      output = self.evaluate(eval_steps)
-    self.save_checkpoint()
+      self.train(_next_multiple(self.step, interval, train_steps))
+      output = self.validate(eval_steps)
     return output
+
+  def validate(self, steps: int = -1) -> dict[str, Any] | None:
+    """Evaluates what was trained, once its checkpoint stands.
+
+    A validation that fails is reported and kept in the journal; training goes on, and a
+    run that is started again at this step makes up for it. With several workers it ends
+    the run, because the others would wait for this one.
+
+    Returns:
+      The scores; None where it failed.
+    """
+    goes_on = not self._stop_at_failed_validation and self._alone
+    if self._alone:
+      self._stop.nothing_to_lose = True
+    try:
+      return self.evaluate(steps)
+    except Exception as error:
+      if not goes_on:
+        raise
+      reason = _reason(error)
+      logging.info('validation failed', exc_info=True)
+      print(
+        f'validation at step {self.step} failed: {reason}; the checkpoint of this step '
+        'stands, --stop_at_failed_validation ends the run here',
+        file=sys.stderr,
+      )
+      if self._journal:
+        self._journal.write('validation', self.step, {journal.FAILED: reason})
+      return None
+    finally:
+      self._stop.nothing_to_lose = False
+
+  @property
+  def _alone(self) -> bool:
+    return not self.strategy.extended._in_multi_worker_mode()
 
   def evaluate(self, steps: int = -1) -> dict[str, Any] | None:
     """Evaluates, and keeps the scores."""
@@ -165,13 +206,15 @@ class VideoController(orbit.Controller):
 
   def _train_loop(self, until: int) -> None:
     """Runs steps until a report is due, and makes it."""
+    before = self.step
     with self.summary_manager.summary_writer().as_default():
       output = self.trainer.train(tf.constant(until - self.step, tf.int32))
     if self.trainer.failed_step >= 0:
       self._recover(f'step {self.trainer.failed_step}: {self.trainer.failure()}')
       return
     if self.step == until:
-      self._report(tf.nest.map_structure(orbit.utils.get_value, output))
+      summarize = _passed(before, until, self._config.summary_interval)
+      self._report(tf.nest.map_structure(orbit.utils.get_value, output), summarize)
     self.trainer.check_damage()
     if self.trainer.stop_agreed():
       self.save_checkpoint()
@@ -179,7 +222,7 @@ class VideoController(orbit.Controller):
       # The signal may have come to another worker.
       raise interrupt.Stopped(self._stop.number or signal.SIGTERM)
 
-  def _report(self, output: dict[str, Any]) -> None:
+  def _report(self, output: dict[str, Any], summarize: bool) -> None:
     loss, bound = output['training_loss'], self._config.loss_upper_bound
     if loss > bound and self.step >= self._config.recovery_begin_steps:
       self._recover(f'training loss {loss:g} is above trainer.loss_upper_bound {bound:g}')
@@ -190,8 +233,9 @@ class VideoController(orbit.Controller):
       action(output)
     output['steps_per_second'] = self.step_timer.steps_per_second()
     print(_line(self.step, output))
-    self.summary_manager.write_summaries(output)
-    self.summary_manager.flush()
+    if summarize:
+      self.summary_manager.write_summaries(output)
+      self.summary_manager.flush()
 
   def _recover(self, reason: str) -> None:
     """Goes back to the last checkpoint if that is allowed, else stops.
@@ -215,6 +259,17 @@ class VideoController(orbit.Controller):
     if self._journal:
       self._journal.truncate(self.step)
     logging.warning('%s; goes on from %s', reason, os.path.basename(path))
+
+
+def _reason(error: Exception) -> str:
+  """An error in one line; its kind too, where nobody wrote it for users."""
+  text = ' '.join(str(error).split())[:500]
+  return text if isinstance(error, UserError) else f'{type(error).__name__}: {text}'
+
+
+def _passed(before: int, step: int, interval: int) -> bool:
+  """Whether a multiple of an interval was reached after `before`; never of 0."""
+  return bool(interval) and step // interval > before // interval
 
 
 def _line(step: int, output: Mapping[str, Any]) -> str:

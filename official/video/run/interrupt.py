@@ -1,14 +1,19 @@
-"""Noticing SIGTERM and Ctrl-C inside a training loop that runs in the graph."""
+"""Noticing SIGTERM, SIGHUP and Ctrl-C inside a training loop that runs in the graph."""
 
+import contextlib
 import os
 import signal
 import sys
 import threading
+import time
 from types import TracebackType
+from typing import NoReturn
 
 import tensorflow as tf
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# Who stops a job may signal the process and its group: within this time that is once.
+_ONCE_SECONDS = 1.0
 
 
 class Stopped(SystemExit):
@@ -19,7 +24,7 @@ class Stopped(SystemExit):
 
 
 class Interrupt:
-  """While entered, turns the first signal into `requested`; a second one ends at once.
+  """While entered, turns the first signal into `requested`; a later one ends at once.
 
   Python runs signal handlers between bytecodes of the main thread, which sees none while
   TensorFlow runs a loop of a thousand steps. The wake-up file descriptor is written by the
@@ -28,12 +33,15 @@ class Interrupt:
   Attributes:
     requested: bool variable on the host; read it inside or outside a `tf.function`.
     number: of the signal that came; 0 before.
+    nothing_to_lose: whether a signal may end the process at once, as everything that was
+      computed is saved; set by whoever knows.
   """
 
   def __init__(self):
     with tf.device('/cpu:0'):
       self.requested = tf.Variable(False, trainable=False, name='stop_requested')
     self.number = 0
+    self.nothing_to_lose = False
 
   def __enter__(self) -> 'Interrupt':
     if threading.current_thread() is not threading.main_thread():
@@ -41,7 +49,10 @@ class Interrupt:
     self._read, self._write = os.pipe()
     os.set_blocking(self._write, False)
     self._handlers = {
-      number: signal.signal(number, lambda *_: None) for number in SIGNALS
+      number: signal.signal(number, lambda *_: None)
+      for number in SIGNALS
+      # Of what `nohup` started.
+      if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
     }
     self._descriptor = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
     self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -65,12 +76,25 @@ class Interrupt:
     del self._thread
 
   def _watch(self) -> None:
+    came = 0.0
     while received := os.read(self._read, 1):
       if received[0] not in SIGNALS:
         continue
+      if self.number and time.monotonic() - came < _ONCE_SECONDS:
+        continue
       if self.number:
-        os._exit(128 + received[0])
-      self.number = received[0]
+        _end(128 + received[0])
+      self.number, came = received[0], time.monotonic()
       name = signal.Signals(self.number).name
+      if self.nothing_to_lose:
+        print(f'{name}: all that was trained is saved', file=sys.stderr)
+        _end(128 + self.number)
       print(f'{name}: stopping after this step; once more ends at once', file=sys.stderr)
       self.requested.assign(True)
+
+
+def _end(code: int) -> NoReturn:
+  with contextlib.suppress(OSError, ValueError):
+    sys.stdout.flush()
+    sys.stderr.flush()
+  os._exit(code)

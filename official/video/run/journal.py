@@ -21,20 +21,65 @@ STARTS = 'starts.jsonl'
 PACKAGES = ('tensorflow', 'tf-keras', 'tf-models-official', 'numpy', 'vidgarden')
 
 
-def _read_lines(path: str) -> list[dict[str, Any]]:
-  if not tf.io.gfile.exists(path):
-    return []
-  with tf.io.gfile.GFile(path, 'r') as file:
-    lines = file.read().splitlines()
+# Why a validation gave no scores.
+FAILED = 'failed'
+# What stands in a file of lines and is none of ours is put into one of this suffix.
+ASIDE = '.set_aside'
+
+
+def _parsed(line: bytes, fields: Mapping[str, type]) -> dict[str, Any] | None:
+  """A line's object; None where it is not one with these fields."""
   try:
-    return [json.loads(line) for line in lines]
-  except json.JSONDecodeError:  # A run that was killed while it wrote the last line.
-    return [json.loads(line) for line in lines[:-1]]
+    value = json.loads(line)
+  except (ValueError, RecursionError):
+    return None
+  fits = isinstance(value, dict) and all(
+    type(value.get(name)) is kind for name, kind in fields.items()
+  )
+  return value if fits else None
+
+
+def _read_lines(
+  path: str, fields: Mapping[str, type] = {}
+) -> tuple[list[dict[str, Any]], list[tuple[int, bytes]]]:
+  """The objects of a file of lines; and number and content of lines that are none.
+
+  A last line without its end, of a run that was killed while it wrote, is dropped.
+  """
+  if not tf.io.gfile.exists(path):
+    return [], []
+  with tf.io.gfile.GFile(path, 'rb') as file:
+    lines = file.read().split(b'\n')
+  values = [_parsed(line, fields) for line in lines]
+  foreign = [
+    (number, line)
+    for number, (line, value) in enumerate(zip(lines, values, strict=True), 1)
+    if value is None and line.strip() and number < len(lines)
+  ]
+  return [value for value in values if value is not None], foreign
+
+
+def _set_aside(path: str, foreign: Sequence[tuple[int, bytes]]) -> None:
+  """Keeps foreign lines in a file beside, and names them on stderr."""
+  if not foreign:
+    return
+  with tf.io.gfile.GFile(path + ASIDE, 'ab') as file:
+    file.write(b''.join(line + b'\n' for _, line in foreign))
+  numbers = ', '.join(str(number) for number, _ in foreign[:5])
+  more = f' and {len(foreign) - 5} more' if len(foreign) > 5 else ''
+  print(
+    f'note: {path}: line {numbers}{more}: not written by a run; set aside in '
+    f'{os.path.basename(path)}{ASIDE}',
+    file=sys.stderr,
+  )
 
 
 def _write_lines(path: str, lines: Sequence[Mapping[str, Any]]) -> None:
   text = ''.join(json.dumps(line) + '\n' for line in lines)
   files.write_atomically(path, text.encode())
+
+
+_REPORT = {'kind': str, 'step': int}
 
 
 class Journal:
@@ -46,11 +91,18 @@ class Journal:
 
   def __init__(self, model_dir: str):
     self._path = os.path.join(model_dir, SCORES)
-    self._written = {(line['kind'], line['step']) for line in _read_lines(self._path)}
+    lines, _ = _read_lines(self._path, _REPORT)
+    self._written = {(line['kind'], line['step']) for line in lines if FAILED not in line}
 
   def truncate(self, step: int) -> None:
-    """Forgets what was reported after a step."""
-    lines = [line for line in _read_lines(self._path) if line['step'] <= step]
+    """Forgets what was reported after a step, and a validation that failed at it."""
+    lines, foreign = _read_lines(self._path, _REPORT)
+    _set_aside(self._path, foreign)
+    lines = [
+      line
+      for line in lines
+      if line['step'] < step or (line['step'] == step and FAILED not in line)
+    ]
     self._written = {(line['kind'], line['step']) for line in lines}
     _write_lines(self._path, lines)
 
@@ -97,6 +149,8 @@ def _manifest_hashes(input_path: str) -> dict[str, str]:
       if path.endswith('.json'):
         with tf.io.gfile.GFile(path, 'rb') as file:
           hashes[path] = hashlib.sha256(file.read()).hexdigest()
+      else:  # Files without a manifest are as long as their records make them.
+        hashes[path] = f'{tf.io.gfile.stat(path).length} bytes'
   return hashes
 
 
@@ -130,4 +184,12 @@ def describe_start(
 def write_start(model_dir: str, start: Mapping[str, Any]) -> None:
   """Adds a line for this start to the run's folder."""
   path = os.path.join(model_dir, STARTS)
-  _write_lines(path, [*_read_lines(path), start])
+  lines, foreign = _read_lines(path)
+  _set_aside(path, foreign)
+  _write_lines(path, [*lines, start])
+
+
+def last_start(model_dir: str) -> dict[str, Any]:
+  """What `write_start` wrote last; empty where it wrote nothing."""
+  lines, _ = _read_lines(os.path.join(model_dir, STARTS))
+  return lines[-1] if lines else {}

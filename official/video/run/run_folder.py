@@ -33,6 +33,36 @@ def check(model_dir: str, mode: str) -> None:
     raise UserError(f'--model_dir {model_dir}: holds no checkpoint to evaluate')
 
 
+def check_resumed(model_dir: str, params: Any) -> None:
+  """Refuses to go on from a checkpoint without what another optimizer keeps in it.
+
+  TensorFlow would let it begin at zero and say nothing; a moving average of weights that
+  begins at zero is no net.
+
+  Raises:
+    UserError: the run's optimizer is another, or its moving average was switched on or off.
+  """
+  path = os.path.join(model_dir, origin.PARAMS)
+  if not saved.newest(model_dir) or not tf.io.gfile.exists(path):
+    return
+  before = experiment.flat(experiment.parse_overrides(experiment.read_text(path), path))
+  after = experiment.flat(params.as_dict())
+  ema = 'trainer.optimizer_config.ema'
+  averaged = [any(name.startswith(f'{ema}.') for name in of) for of in (before, after)]
+  kind = 'trainer.optimizer_config.optimizer.type'
+  if averaged[0] != averaged[1]:
+    was, now = ('on' if on else 'off' for on in averaged)
+    changed = f'{ema} is {now} and was {was}'
+  elif before.get(kind, after[kind]) != after[kind]:
+    changed = f'{kind} is {after[kind]!r} and was {before[kind]!r}'
+  else:
+    return
+  raise UserError(
+    f'--model_dir {model_dir}: {changed} in this run, whose checkpoint holds nothing to go '
+    f'on with; set it back, or begin a new run with task.init_checkpoint={model_dir}'
+  )
+
+
 class RunFolder:
   """A run's folder while the run writes to it; no second run can.
 
@@ -106,6 +136,9 @@ class RunFolder:
       deterministic: whether TensorFlow's operations were made deterministic.
       remembered: texts of the task by file name.
     """
+    start = journal.describe_start(params, step, replicas, deterministic)
+    if step:
+      self._check_data(start, deterministic)
     self._tell_changes(params)
     for name in tf.io.gfile.listdir(self.path):
       # What TensorFlow was writing of a checkpoint when the run was killed.
@@ -121,12 +154,36 @@ class RunFolder:
     }
     for name, text in texts.items():
       files.write_atomically(os.path.join(self.path, name), text.encode())
-    journal.write_start(
-      self.path, journal.describe_start(params, step, replicas, deterministic)
-    )
+    journal.write_start(self.path, start)
     run_journal = journal.Journal(self.path)
     run_journal.truncate(step)
     return run_journal
+
+  def _check_data(self, start: Mapping[str, Any], deterministic: bool) -> None:
+    """Names data and gin bindings that changed since the run was started last.
+
+    Raises:
+      UserError: they did, and the run is to be what an unbroken one is.
+    """
+    last = journal.last_start(self.path).get('manifests')
+    last = last if isinstance(last, dict) else {}
+    changed = [
+      f'{path}: is not what it was when the run was last started'
+      for path, digest in start['manifests'].items()
+      if last.get(path, digest) != digest
+    ]
+    gin_path = os.path.join(self.path, 'config.gin')
+    if tf.io.gfile.exists(gin_path):
+      with tf.io.gfile.GFile(gin_path, 'rb') as file:
+        if file.read() != gin.config_str().encode():
+          changed.append(f'{gin_path}: the gin bindings are others now')
+    if changed and deterministic:
+      raise UserError(
+        f'{"; ".join(changed)}; --deterministic goes on only as an unbroken run would: '
+        'put it back, begin a new run, or leave the flag out'
+      )
+    for line in changed:
+      print(f'note: {line}', file=sys.stderr)
 
   def _tell_changes(self, params: Any) -> None:
     """Names the fields that a resumed run changes, on stderr."""

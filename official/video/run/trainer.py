@@ -1,5 +1,6 @@
 """The orbit trainer of every task, and the runner that drives it through its modes."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -7,17 +8,19 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import gin
 import orbit
 import tensorflow as tf
 import tf_keras
 
 from official.core import base_trainer, config_definitions, train_lib, train_utils
+from official.modeling import optimization
 from official.video import files
 from official.video.checkpoints import names, restore, saved
 from official.video.data import reader, views
 from official.video.errors import UserError
 from official.video.losses import gather
-from official.video.run import controller, interrupt, run_folder
+from official.video.run import agreement, controller, data_service, interrupt, run_folder
 from official.video.tasks import base
 
 
@@ -69,6 +72,7 @@ class VideoTrainer(base_trainer.Trainer):
     self._train_loop_fn: Callable | None = None
     self._train_iter: Iterator | None = None
     self._eval_iter: Iterator | None = None
+    self._averaged = False
     with tf.device('/cpu:0'):
       self._failed_step = tf.Variable(-1, trainable=False, dtype=tf.int64)
       # Batches passed over by recoveries: the input is this far ahead of the step.
@@ -127,8 +131,12 @@ class VideoTrainer(base_trainer.Trainer):
       for place in tf.range(first, first + min(batch, _NAMED), dtype=tf.int64)
     ]
     more = f' and {batch - _NAMED} more' if batch > _NAMED else ''
-    return 'the loss or a gradient is not finite; records ' + (
-      ', '.join(names[row] for row in rows) + more
+    rate = self.optimizer.learning_rate
+    rate = float(rate(self.global_step) if callable(rate) else rate)
+    return (
+      f'the loss or a gradient is not finite, at a learning rate of {rate:.3g}; records '
+      + ', '.join(names[row] for row in rows)
+      + more
     )
 
   def train_loop_begin(self) -> None:
@@ -149,8 +157,19 @@ class VideoTrainer(base_trainer.Trainer):
       self._train_loop_fn = self.create_train_loop_fn()
     if self._train_iter is None:
       self._train_iter = iter(self.train_dataset)
-    self._train_loop_fn(self._train_iter, num_steps)
+    if hasattr(self._train_loop_fn, 'get_concrete_function'):
+      self._stop.nothing_to_lose = False  # A loop in the graph does not say so.
+    with self._watched_service():
+      self._train_loop_fn(self._train_iter, num_steps)
     return self.train_loop_end() if self.global_step.numpy() == until else None
+
+  def _watched_service(self) -> contextlib.AbstractContextManager:
+    config = self.config.task.train_data
+    if not config.enable_tf_data_service:
+      return contextlib.nullcontext()
+    return data_service.watched(
+      config.tf_data_service_address, lambda: int(self.global_step.numpy())
+    )
 
   def create_train_loop_fn(self):
     """A loop of steps that ends early when a signal came or a step failed."""
@@ -171,6 +190,7 @@ class VideoTrainer(base_trainer.Trainer):
         for _ in range(int(num_steps)):
           if goes_on():
             step(iterator)
+            self._stop.nothing_to_lose = False
 
       return python_loop
 
@@ -270,7 +290,21 @@ class VideoTrainer(base_trainer.Trainer):
     finally:
       if not at_the_end:
         self._eval_iter = None
+      if self._averaged:  # It ended in between: training goes on with its own weights.
+        self._averaged = False
+        self.optimizer.swap_weights()
     return output
+
+  def eval_begin(self) -> None:
+    """Resets the metrics, and takes averaged weights where there are some."""
+    super().eval_begin()
+    self._averaged = isinstance(self.optimizer, optimization.ExponentialMovingAverage)
+
+  def eval_end(self, aggregated_logs=None) -> dict[str, Any]:
+    """Scores what was collected, and gives the weights back."""
+    logs = super().eval_end(aggregated_logs)
+    self._averaged = False
+    return logs
 
   @tf.autograph.experimental.do_not_convert
   def eval_step(self, iterator) -> Mapping[str, tf.Tensor]:
@@ -313,15 +347,23 @@ def built(task: base.VideoTask) -> tf_keras.Model:
 class ExperimentRunner(train_lib.OrbitExperimentRunner):
   """Runs an experiment in one of the Model Garden's modes."""
 
-  def __init__(self, *, deterministic: bool = False, **kwargs):
+  def __init__(
+    self,
+    *,
+    deterministic: bool = False,
+    stop_at_failed_validation: bool = False,
+    **kwargs,
+  ):
     """Builds everything and restores the latest checkpoint; nothing is written.
 
     Args:
       deterministic: whether TensorFlow's operations were made deterministic; noted.
+      stop_at_failed_validation: whether a validation that fails ends the run.
       **kwargs: of the Model Garden's runner.
     """
     self._stop = interrupt.Interrupt()
     self._deterministic = deterministic
+    self._stop_at_failed_validation = stop_at_failed_validation
     super().__init__(**kwargs)
 
   def _build_trainer(self, task, train: bool, evaluate: bool) -> VideoTrainer:
@@ -368,6 +410,7 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
       steps_per_loop=config.steps_per_loop,
       checkpoint_manager=self.checkpoint_manager,
       start=self._start,
+      stop_at_failed_validation=self._stop_at_failed_validation,
       summary_dir=os.path.join(summaries, 'train'),
       eval_summary_dir=os.path.join(summaries, config.validation_summary_subdir),
       eval_actions=train_lib.actions.get_eval_actions(
@@ -386,6 +429,8 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
     owned = run_folder.RunFolder(self.model_dir) if writes else None
     try:
       with self._stop, files.storage_errors(self.model_dir):
+        if self.strategy.extended._in_multi_worker_mode():
+          self._check_workers()
         if owned:
           self._begin(owned)
         return self._run()
@@ -403,6 +448,16 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
       if not self.strategy.extended.should_checkpoint:
         shutil.rmtree(self.checkpoint_manager.directory, ignore_errors=True)
       self.trainer.end_input()
+
+  def _check_workers(self) -> None:
+    task = self.trainer.task
+    tables = {}
+    if 'train' in self._mode:
+      tables['task.train_data'] = task.train_index
+    if 'eval' in self._mode:
+      tables['task.validation_data'] = task.validation_index
+    found = agreement.facts(self.params, tables, gin.config_str())
+    agreement.check(self.strategy, found | {'--mode': self._mode})
 
   def _begin(self, owned: run_folder.RunFolder) -> None:
     step, last = self.controller.step, self.params.trainer.train_steps
@@ -423,9 +478,13 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
     trainer = self.params.trainer
     control: controller.VideoController = self.controller
     with self.strategy.scope():
+      # Until the first step was taken, of which the tracing takes long.
+      self._stop.nothing_to_lose = not self.strategy.extended._in_multi_worker_mode()
       if self._mode in ('train', 'train_and_post_eval'):
         control.train(steps=trainer.train_steps)
-      if self._mode in ('eval', 'train_and_post_eval'):
+      if self._mode == 'train_and_post_eval':
+        return control.validate(steps=trainer.validation_steps) or {}
+      if self._mode == 'eval':
         return control.evaluate(steps=trainer.validation_steps) or {}
       if self._mode == 'train_and_eval':
         return (

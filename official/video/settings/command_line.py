@@ -1,8 +1,16 @@
 """What the drivers share: flags, one-line errors, the distribution strategy."""
 
+import contextlib
+import fcntl
+import glob
 import os
+import shutil
+import signal
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
@@ -14,6 +22,8 @@ os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')
 # TensorFlow's own lines below errors would bury ours.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
+# Of a process's temporary folder, and of the file in it that the process holds locked.
+_TEMPORARY, _LOCK = 'vidgarden_process_', 'lock'
 _HELP = frozenset({'--help', '-help', '-h', '--helpshort', '--helpfull'})
 
 
@@ -142,6 +152,60 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     app.run(guarded, flags_parser=lambda argv: flags.FLAGS(list(argv)))
   except flags.Error as error:
     _fail(' '.join(str(error).split()))
+
+
+def run_process(main: Callable[[Sequence[str]], None]) -> NoReturn:
+  """`run`, and the end of the process as soon as it is done.
+
+  What is written is written by then. An interpreter that ends would wait for threads of
+  TensorFlow's input, which may take a minute. A worker of several ends the usual way: its
+  peers are told so.
+  """
+  code: Any = 0
+  folder = _own_temporary_folder()
+  try:
+    run(main)
+  except SystemExit as stop:
+    code = stop.code
+  except KeyboardInterrupt:
+    print('interrupted', file=sys.stderr)
+    code = 128 + signal.SIGINT
+  except BaseException:
+    traceback.print_exc()
+    code = 1
+  shutil.rmtree(folder, ignore_errors=True)
+  if 'TF_CONFIG' in os.environ:
+    sys.exit(code)
+  if isinstance(code, str):
+    print(code, file=sys.stderr)
+  logging.flush()
+  for stream in (sys.stdout, sys.stderr):
+    try:
+      stream.flush()
+    except (OSError, ValueError):  # Nobody listens any more.
+      code = code or 1
+  os._exit(code if isinstance(code, int) else int(bool(code)))
+
+
+def _own_temporary_folder() -> str:
+  """Makes this process's temporary files in a folder of their own; returns it.
+
+  TensorFlow leaves files in a process that does not come to its own end. Folders of such
+  processes, whose lock nobody holds any more, are cleared away.
+  """
+  for old in glob.glob(
+    os.path.join(glob.escape(tempfile.gettempdir()), f'{_TEMPORARY}*')
+  ):
+    with contextlib.suppress(OSError), open(os.path.join(old, _LOCK), 'rb') as lock:
+      if os.fstat(lock.fileno()).st_uid == os.getuid():
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(old, ignore_errors=True)
+  folder = tempfile.mkdtemp(prefix=_TEMPORARY)
+  held = os.open(os.path.join(folder, 'new'), os.O_CREAT | os.O_RDWR, 0o600)
+  fcntl.flock(held, fcntl.LOCK_EX)  # Held until the process ends, however it does.
+  os.rename(os.path.join(folder, 'new'), os.path.join(folder, _LOCK))
+  tempfile.tempdir = folder
+  return folder
 
 
 def _help(main: Callable[[Sequence[str]], None]) -> str:

@@ -84,6 +84,11 @@ class VideoTask(base_task.Task, abc.ABC):
     """Records of the validation data."""
     return index.load_index(self.task_config.validation_data)
 
+  @property
+  def score_names(self) -> tuple[str, ...]:
+    """What `score` gives that a best checkpoint may go by; empty where nobody knows."""
+    return ()
+
   def check_data(self, training: bool) -> None:
     """Finds the data before any work is done.
 
@@ -119,8 +124,27 @@ class VideoTask(base_task.Task, abc.ABC):
         f'{batch} on {replicas} replicas; use a divisor of {batch // replicas}'
       )
 
+  def check_initial(self, model: encoder.VideoModel) -> str:
+    """Looks whether `initialize` would find what it reads, and reads nothing.
+
+    Returns:
+      A line about it; '' without `init_checkpoint`.
+
+    Raises:
+      UserError: it would not.
+    """
+    path = self.task_config.init_checkpoint
+    if not path:
+      return ''
+    self.check_origin(path)
+    restore.check({'backbone': model.backbone}, path)
+    return f'the backbone of {restore.find_checkpoint(path)}'
+
   def check_records(self, table: index.RecordIndex) -> None:
     """Raises `UserError` where records do not fit the task; by default all do."""
+
+  def check_classes(self) -> None:
+    """Raises `UserError` where the head has another number of classes than the data."""
 
   def build_inputs(
     self,
@@ -363,6 +387,10 @@ class VideoTask(base_task.Task, abc.ABC):
     dataset = self.build_inputs(self.task_config.validation_data)
     for batch in reader.each_batch(dataset):
       state = self.aggregate_logs(state or None, step(batch))
+    return self._joined(state)
+
+  def _joined(self, state: Mapping[str, list]) -> dict[str, np.ndarray]:
+    """All samples' outputs, of those of batches."""
     outputs = {key: np.concatenate(value) for key, value in state.items()}
     if not outputs or not len(outputs['record']):
       raise UserError(
@@ -447,4 +475,4 @@ class VideoTask(base_task.Task, abc.ABC):
   def reduce_aggregated_logs(self, aggregated_logs, global_step=None):
     """Scores the whole evaluation."""
     del global_step
-    return self.score({key: np.concatenate(v) for key, v in aggregated_logs.items()})
+    return self.score(self._joined(aggregated_logs))

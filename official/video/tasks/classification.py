@@ -35,6 +35,11 @@ class ClassificationTask(labelled.LabelledTask):
     """'probability' or 'logit', as the config says."""
     return self.task_config.average
 
+  @property
+  def score_names(self) -> tuple[str, ...]:
+    """See the base."""
+    return ('accuracy', 'top_5_accuracy', 'mean_class_accuracy', 'cross_entropy')
+
   def check_data(self, training: bool) -> None:
     """Finds the data, and refuses an average that the test does not know."""
     classification.check_average(self.average)

@@ -35,6 +35,30 @@ class LabelledTask(base.VideoTask):
       return self.train_index.label_names
     return self.validation_index.label_names
 
+  def check_classes(self) -> None:
+    """Refuses a head whose classes are not as many as the data names.
+
+    Data that can't be read is left to whoever reads it.
+    """
+    classes = self.task_config.model.num_classes
+    for name, index in (
+      ('train_data', 'train_index'),
+      ('validation_data', 'validation_index'),
+    ):
+      data = getattr(self.task_config, name)
+      if not classes or not (data.input_path or data.tfds_name):
+        continue
+      try:
+        names = getattr(self, index).label_names
+      except UserError:
+        continue
+      if names and len(names) != classes:
+        raise UserError(
+          f'task.model.num_classes {classes}: task.{name} '
+          f'{data.input_path or data.tfds_name} names {len(names)} classes; set it to '
+          f'{len(names)}, or to 0, which takes them from the data'
+        )
+
   def without_data(self) -> str:
     """Assumes one class where neither config nor data tell how many."""
     try:

@@ -79,6 +79,11 @@ class LocalizationTask(labelled.LabelledTask):
     'validation_data': {'views': key_frames.VIEWS, 'num_views': 0, 'num_test_clips': 1},
   }
 
+  @property
+  def score_names(self) -> tuple[str, ...]:
+    """See the base."""
+    return ('frame_map_ground_truth', 'frame_map_detected')
+
   def check_records(self, table: index.RecordIndex) -> None:
     """Raises `UserError` where the data names more classes than the head has."""
     if len(table.label_names) > self.num_classes:

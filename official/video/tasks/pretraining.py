@@ -37,6 +37,11 @@ class PretrainTask(base.VideoTask):
     'validation_data': {'num_views': 2, 'num_test_clips': 1},
   }
 
+  @property
+  def score_names(self) -> tuple[str, ...]:
+    """See the base."""
+    return ('loss', *self.scalar_names, *collapse.MEASURES, 'knn_accuracy')
+
   def normalized(self, clips: tf.Tensor) -> tf.Tensor:
     """Pixels as the model takes them."""
     return normalization.normalize(clips, self.task_config.zero_centering)
@@ -57,7 +62,8 @@ class PretrainTask(base.VideoTask):
   def score(self, outputs):
     """Loss and its scalars on validation, kNN accuracy, measures of collapse."""
     scores = self.validation_scalars(outputs)
-    scores |= collapse.collapse_measures(outputs['feature'])
+    if len(outputs['feature']) > 1:  # One clip fills no space.
+      scores |= collapse.collapse_measures(outputs['feature'])
     labels, online = outputs['label'], self.task_config.online_knn
     videos = self.source_videos(outputs['record'])
     if len(np.unique(videos)) > 1 and labels.min() >= 0:

@@ -26,6 +26,11 @@ class TrackingTask(base.VideoTask):
   takes = {name: {'views': siamese.VIEWS} for name in ('train_data', 'validation_data')}
   protocol = 'one pass from the first box; means over the sequences'
 
+  @property
+  def score_names(self) -> tuple[str, ...]:
+    """See the base."""
+    return ('loss', 'accuracy')
+
   def check_data(self, training: bool) -> None:
     """Finds the data, and refuses an unknown normalization; see `VideoTask.check_data`."""
     name = self.task_config.normalization

@@ -69,6 +69,8 @@ def main(argv: Sequence[str]) -> None:
   del argv
   if not FLAGS.predictions and not (FLAGS.train_features and FLAGS.test_features):
     raise UserError('give --train_features and --test_features, or --predictions')
+  if FLAGS.output_dir:
+    files.check_output(FLAGS.output_dir, '--output_dir')
   videos = activitynet.read_videos(FLAGS.annotations, FLAGS.test_subset)
   if FLAGS.output_dir:
     os.makedirs(FLAGS.output_dir, exist_ok=True)
@@ -262,4 +264,4 @@ def _report(
 
 if __name__ == '__main__':
   define_flags()
-  command_line.run(main)
+  command_line.run_process(main)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import h5py
 import numpy as np
 
+from official.video import files
 from official.video.errors import UserError
 from official.video.temporal.activitynet import Video
 
@@ -189,7 +190,7 @@ def _of_windows(path: str) -> tuple[dict[str, _Stored], int]:
   try:
     with np.load(path, allow_pickle=False) as file:
       features, names, durations = (file[field] for field in VideoFeatures._fields)
-  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+  except files.NPZ_ERRORS as error:
     raise UserError(
       f'{path}: holds no features of official.video.temporal.windows'
     ) from error

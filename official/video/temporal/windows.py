@@ -235,6 +235,7 @@ def main(argv: Sequence[str]) -> None:
   params = command_line.load_experiment(FLAGS)
   if bool(FLAGS.checkpoint) == bool(FLAGS.saved_model):
     raise UserError('give one of --checkpoint and --saved_model')
+  files.check_output(FLAGS.output, '--output', is_folder=False)
   from official.video.serving import encoders
   from official.video.settings import experiment
 
@@ -258,4 +259,4 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == '__main__':
   define_flags()
-  command_line.run(main)
+  command_line.run_process(main)

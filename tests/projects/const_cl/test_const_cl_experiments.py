@@ -224,7 +224,7 @@ def test_a_run_that_goes_on_ends_bit_for_bit_as_an_unbroken_one(
 ):
   overrides = 'trainer: {train_steps: %d, checkpoint_interval: 1, validation_interval: 4}'
   ended = {}
-  for name, steps in (('whole', [4]), ('parts', [1, 3, 4])):
+  for name, steps in (('whole', [4]), ('parts', [2, 3, 4])):
     for until in steps:
       tf_keras.utils.set_random_seed(1)
       params = load('const_cl_pretrain_tiny', data, overrides % until)

@@ -282,3 +282,21 @@ def test_misuse(saved):
     restore.restore({'head': ClassificationHead(3)}, saved)
   with pytest.raises(ValueError, match=r"required \['head'\] are not among"):
     restore.restore({'backbone': backbone()}, saved, required=['head'])
+
+
+@pytest.mark.parametrize(
+  ('name', 'content', 'message'),
+  [
+    ('ckpt.tar.gz', b'\x1f\x8b\x08', 'packed; unpack it .tar xf, or gunzip. and name'),
+    ('ckpt.zip', b'PK\x03\x04', 'packed; unpack it .unzip.'),
+    ('ckpt.tar', bytes(257) + b'ustar' + bytes(250), 'packed; unpack it .tar xf.'),
+    ('ckpt.tar.xz', b'\xfd7zXZ\x00', 'unxz'),
+    ('model.pth', b'PK\x03\x04', "PyTorch's; convert it with .*from_pytorch"),
+    ('notes.txt', b'text', 'is no TensorFlow checkpoint'),
+    ('empty', b'', 'is no TensorFlow checkpoint'),
+  ],
+)
+def test_files_of_other_forms_say_what_to_do(tmp_path, name, content, message):
+  (tmp_path / name).write_bytes(content)
+  with pytest.raises(UserError, match=message):
+    restore.find_checkpoint(str(tmp_path / name))

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import tensorflow as tf
@@ -25,6 +27,47 @@ def test_a_loop_in_the_graph_sees_the_signal():
     send(signal.SIGTERM, 0.2)
     assert int(endless()[0]) > 0
     assert stop.number == signal.SIGTERM
+
+
+ENDS = """
+import os, signal, sys, time
+from official.video.run import interrupt
+with interrupt.Interrupt() as stop:
+  stop.nothing_to_lose = sys.argv[1] == 'saved'
+  for number, pause in zip(sys.argv[2::2], sys.argv[3::2]):
+    os.kill(os.getpid(), int(number))
+    time.sleep(float(pause))
+  print('requested', bool(stop.requested.numpy()), stop.number, flush=True)
+"""
+TERM, INT, HUP = (str(int(number)) for number in interrupt.SIGNALS)
+
+
+def test_how_a_process_ends_by_signals():
+  """By one with all saved, by two apart; not by one, nor by two that are meant as one."""
+  cases = {
+    ('saved', HUP, '9'): (129, 'SIGHUP: all that was trained is saved'),
+    ('work', TERM, '1.2', INT, '9'): (130, 'once more ends at once'),
+    ('work', TERM, '0.005', TERM, '0.2'): (0, 'stopping after this step'),
+  }
+  started = {
+    arguments: subprocess.Popen(
+      [sys.executable, '-c', ENDS, *arguments], stderr=-1, stdout=-1, text=True
+    )
+    for arguments in cases
+  }
+  for arguments, (code, text) in cases.items():
+    out, err = started[arguments].communicate(timeout=120)
+    assert started[arguments].returncode == code and text in err, (arguments, err)
+    assert out == ('' if code else f'requested True {TERM}\n')
+
+
+def test_a_hang_up_that_is_ignored_stays_so():
+  before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  try:
+    with interrupt.Interrupt():
+      assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+  finally:
+    signal.signal(signal.SIGHUP, before)
 
 
 def test_the_handlers_are_put_back():

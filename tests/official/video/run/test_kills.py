@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 
-from tests import clips
+from tests import clips, processes
 
 pytestmark = pytest.mark.slow
 STEPS = 60
@@ -65,9 +65,9 @@ def command(data, model_dir, *flags: str, **overrides) -> list[str]:
   ]
 
 
-def start(arguments: list[str], log: pathlib.Path) -> subprocess.Popen:
+def start(arguments: list[str], log: pathlib.Path, **variables) -> subprocess.Popen:
   root = pathlib.Path(__file__).parents[4]
-  environment = os.environ | {'TF_CPP_MIN_LOG_LEVEL': '3'}
+  environment = os.environ | {'TF_CPP_MIN_LOG_LEVEL': '3'} | variables
   with log.open('a') as file:
     return subprocess.Popen(
       arguments, cwd=root, env=environment, stdout=file, stderr=subprocess.STDOUT
@@ -138,6 +138,69 @@ def test_twenty_kills_at_random_moments(data, tmp_path):
   assert ends[-signal.SIGKILL] > 2 and ends[143] > 2, ends
   finish(start(command(data, broken), log), log)
   assert_same_run(whole, broken)
+
+
+SLOW = """
+import time
+from official.video.tasks import pretraining
+def score(self, outputs):
+  print('scoring', flush=True)
+  time.sleep(600)
+pretraining.PretrainTask.score = score
+"""
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_during_a_validation_loses_nothing(data, tmp_path, number):
+  (tmp_path / 'slow_score.py').write_text(SLOW)
+  (tmp_path / 'temporary').mkdir()
+  log, run = tmp_path / 'log', tmp_path / 'run'
+  arguments = command(data, run, '--import=slow_score', trainer__checkpoint_interval=1000)
+  variables = {'PYTHONPATH': str(tmp_path), 'TMPDIR': str(tmp_path / 'temporary')}
+  process = start(arguments, log, **variables)
+  assert processes.wait_until(lambda: 'scoring' in log.read_text(), 240)
+  process.send_signal(number)
+  begun = time.monotonic()
+  assert process.wait(60) == 128 + number, log.read_text()[-3000:]
+  assert time.monotonic() - begun < 10
+  assert (run / 'ckpt-20.index').exists()
+  assert 'all that was trained is saved' in log.read_text()
+
+
+def test_a_run_ends_soon_after_its_last_line(data, tmp_path):
+  log = tmp_path / 'log'
+  (tmp_path / 'temporary').mkdir()
+  arguments = command(data, tmp_path / 'run', trainer__train_steps=20)
+  process = start(arguments, log, TMPDIR=str(tmp_path / 'temporary'))
+  done = tmp_path / 'run' / 'scores.jsonl'
+  assert processes.wait_until(lambda: done.exists() and 'valid' in done.read_text(), 240)
+  assert process.wait(20) == 0, log.read_text()[-3000:]
+  assert not list((tmp_path / 'temporary').iterdir())
+
+
+def test_workers_that_were_told_different_things_do_not_train(data, tmp_path):
+  hosts = ','.join(f'localhost:{port}' for port in free_ports(2))
+  logs = [tmp_path / f'log.{index}' for index in range(2)]
+  pair = [
+    start(
+      command(
+        data,
+        tmp_path / 'run',
+        runtime__distribution_strategy='multi_worker_mirrored',
+        runtime__worker_hosts=hosts,
+        runtime__task_index=index,
+        trainer__loss_upper_bound=10.0 + index,
+      ),
+      logs[index],
+    )
+    for index in range(2)
+  ]
+  assert [process.wait(240) for process in pair] == [2, 2]
+  for log in logs:
+    assert 'error: the workers of this run differ in trainer.loss_upper_bound;' in (
+      log.read_text()
+    )
+  assert not list((tmp_path / 'run').glob('ckpt*'))
 
 
 def free_ports(count: int) -> list[int]:

@@ -30,7 +30,7 @@ def data(tmp_path_factory):
   )
 
 
-def make(data, model_dir, *overrides, mode='train', strategy=None):
+def make(data, model_dir, *overrides, mode='train', strategy=None, **options):
   params = tiny.load('cvrl_pretrain_tiny', *data)
   texts = (
     f'task: {{train_data: {{{PLAIN}}}, validation_data: {{{PLAIN}}}}}',
@@ -46,6 +46,7 @@ def make(data, model_dir, *overrides, mode='train', strategy=None):
     mode=mode,
     params=params,
     model_dir=str(model_dir),
+    **options,
   )
 
 
@@ -283,3 +284,149 @@ def test_xla_on_several_replicas_is_refused_before_any_work(data, tmp_path, mirr
   with pytest.raises(UserError, match=r'runtime\.enable_xla true on 2 replicas'):
     train.run(params, str(tmp_path / 'run'), strategy=mirrored(2))
   assert not (tmp_path / 'run').exists()
+
+
+OFTEN = 'trainer: {train_steps: 4, steps_per_loop: 2, summary_interval: 2, '
+OFTEN += 'validation_interval: 2, checkpoint_interval: 100}'
+
+
+def fail_first(runner, error: Exception) -> None:
+  """Makes the first validation fail when it scores."""
+  task = runner.trainer.task
+  score, errors = task.score, [error]
+
+  def scores(outputs):
+    if errors:
+      raise errors.pop()
+    return score(outputs)
+
+  task.score = scores
+
+
+def lines_of(folder: pathlib.Path) -> list[dict]:
+  return [json.loads(line) for line in (folder / journal.SCORES).read_text().splitlines()]
+
+
+def test_a_validation_that_fails_is_told_and_made_up_for(data, tmp_path, capsys):
+  whole = make(data, tmp_path / 'whole', OFTEN, mode='train_and_eval')
+  expected = whole.run()
+  run = tmp_path / 'run'
+  runner = make(data, run, OFTEN, mode='train_and_eval')
+  fail_first(runner, ValueError('two\nlines'))
+  assert runner.run() == expected
+  line = capsys.readouterr().err.splitlines()[-1]
+  assert line.startswith('validation at step 2 failed: ValueError: two lines; the check')
+  assert {path.stem for path in run.glob('*.index')} == {'ckpt-2', 'ckpt-4'}
+  kinds = [(x['kind'], x['step'], x.get('failed')) for x in lines_of(run)]
+  assert kinds[1] == ('validation', 2, 'ValueError: two lines')
+  assert kinds[3] == ('validation', 4, None)
+  # Asked to end there, it does; started again at that step, it validates first.
+  other = tmp_path / 'other'
+  runner = make(data, other, OFTEN, mode='train_and_eval', stop_at_failed_validation=True)
+  fail_first(runner, UserError('no disk'))
+  with pytest.raises(UserError, match='no disk'):
+    runner.run()
+  assert runner.controller.step == 2 and (other / 'ckpt-2.index').exists()
+  assert make(data, other, OFTEN, mode='train_and_eval').run() == expected
+  assert lines_of(other) == lines_of(tmp_path / 'whole')
+
+
+def test_averaged_weights_are_given_back_by_a_validation_that_fails(data, tmp_path):
+  averaged = 'trainer.optimizer_config.ema: {average_decay: 0.5, dynamic_decay: false}'
+  overrides = OFTEN, averaged
+  whole = make(data, tmp_path / 'whole', *overrides, mode='train_and_eval')
+  whole.run()
+  runner = make(data, tmp_path / 'run', *overrides, mode='train_and_eval')
+  fail_first(runner, ValueError('no'))
+  runner.run()
+  for mine, other in zip(
+    runner.trainer.model.variables, whole.trainer.model.variables, strict=True
+  ):
+    np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_is_lost_until_a_step_was_taken(data, tmp_path):
+  runner = make(data, tmp_path, OFTEN, mode='train_and_eval')
+  seen = []
+  task, stop = runner.trainer.task, runner._stop
+  forward, score = task.forward, task.score
+  task.forward = lambda *args: seen.append(stop.nothing_to_lose) or forward(*args)
+  task.score = lambda outputs: seen.append(stop.nothing_to_lose) or score(outputs)
+  step = runner.controller._report
+  runner.controller._report = lambda *args: (
+    seen.append(stop.nothing_to_lose) or step(*args)
+  )
+  runner.run()
+  # Traced for training, a report, traced for validation and scored, and so on.
+  assert seen == [True, False, True, True, False, True]
+
+
+def test_foreign_lines_are_set_aside(tmp_path, capsys):
+  book = journal.Journal(str(tmp_path))
+  book.write('train', 2, {'loss': 1.0})
+  foreign = [
+    b'\x00\xff',
+    b'[1]',
+    b'{"kind": "train"}',
+    b'[' * 100_000,
+    b'{"kind": 1, "st',
+  ]
+  with (tmp_path / journal.SCORES).open('ab') as file:
+    file.write(b'\n'.join(foreign[:-1]) + b'\n\n{"kind": "train", "step": 4}\n')
+    file.write(foreign[-1])  # Cut off in its middle.
+  book = journal.Journal(str(tmp_path))
+  assert book.has('train', 2) and book.has('train', 4)
+  book.truncate(4)
+  assert [line['step'] for line in lines_of(tmp_path)] == [2, 4]
+  kept = (tmp_path / (journal.SCORES + journal.ASIDE)).read_bytes()
+  assert kept == b'\n'.join(foreign[:-1]) + b'\n'
+  assert 'line 2, 3, 4, 5: not written by a run' in capsys.readouterr().err
+  (tmp_path / journal.STARTS).write_bytes(b'\xff\n{"step": 3}\n')
+  journal.write_start(str(tmp_path), {'step': 5})
+  assert journal.last_start(str(tmp_path)) == {'step': 5}
+  starts = (tmp_path / journal.STARTS).read_text().splitlines()
+  assert [json.loads(line)['step'] for line in starts] == [3, 5]
+
+
+def test_data_that_changed_is_told_or_refused(tmp_path, capsys):
+  data = [
+    clips.write_split(tmp_path / 'records', split, LABELS) for split in ('train', 'test')
+  ]
+  run = tmp_path / 'run'
+  make(data, run, 'trainer.train_steps=1').run()
+  capsys.readouterr()
+  data[0].write_text(
+    data[0].read_text().replace('"b"', '"c"', 1).replace('"c"', '"b"', 2)
+  )
+  data[0].write_text(data[0].read_text() + '\n')
+  before = {path: path.read_bytes() for path in run.rglob('*') if path.is_file()}
+  runner = make(data, run, 'trainer.train_steps=2', deterministic=True)
+  with pytest.raises(UserError, match=r'train\.manifest\.json: is not what it was'):
+    runner.run()
+  assert before == {p: p.read_bytes() for p in run.rglob('*') if p.is_file()}
+  make(data, run, 'trainer.train_steps=2').run()
+  assert f'note: {data[0]}: is not what it was when' in capsys.readouterr().err
+  make(data, run, 'trainer.train_steps=3', deterministic=True).run()
+  assert 'is not what it was' not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ('override', 'message'),
+  [
+    ('trainer.optimizer_config.ema: {}', 'ema is on and was off'),
+    ('trainer.optimizer_config.optimizer.type: rmsprop', "type is 'rmsprop' and was"),
+  ],
+)
+def test_an_optimizer_that_the_checkpoint_does_not_hold_is_refused(
+  data, tmp_path, override, message
+):
+  (tmp_path / 'ckpt-1.index').touch()
+  (tmp_path / 'ckpt-1.data-00000-of-00001').touch()
+  params = tiny.load('cvrl_pretrain_tiny', *data)
+  (tmp_path / origin.PARAMS).write_text(experiment.to_yaml(params))
+  run_folder.check_resumed(str(tmp_path), params)
+  experiment.apply_overrides(params, override, 'test')
+  with pytest.raises(UserError, match=message):
+    run_folder.check_resumed(str(tmp_path), params)
+  (tmp_path / 'ckpt-1.index').unlink()
+  run_folder.check_resumed(str(tmp_path), params)

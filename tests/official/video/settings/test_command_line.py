@@ -1,3 +1,5 @@
+import fcntl
+import os
 import pathlib
 import subprocess
 import sys
@@ -215,6 +217,75 @@ def test_a_run_of_another_model_is_not_resumed(tmp_path, settings):
   assert listing(run) == before
 
 
+def test_a_dry_run_looks_at_the_initial_checkpoint(tmp_path, settings, checkpoint):
+  base = (
+    '--experiment=cvrl_finetune_tiny',
+    f'--config_file={settings("cvrl_finetune_tiny")}',
+    '--dry_run',
+  )
+  packed = tmp_path / 'weights.tar.gz'
+  packed.write_bytes(b'\x1f\x8b\x08')
+  for path, message in (
+    ('/nope', 'does not exist'),
+    (packed, 'packed; unpack it'),
+    (tmp_path, 'the folder holds no checkpoint'),
+  ):
+    override = f'--params_override=task.init_checkpoint={path}'
+    assert message in fails(train, *base, override)
+  override = f'--params_override=task.init_checkpoint={checkpoint}'
+  assert 'do not match' in fails(train, *base, f'{override},{WIDER}')
+  text = drivers.run(train, *base, override).stdout
+  assert f'initial weights  the backbone of {checkpoint}' in text
+  assert 'learning rate    0 at step 0, peaks at ' in text
+
+
+def test_classes_that_the_data_does_not_have_are_refused(tmp_path, settings, checkpoint):
+  name = 'cvrl_linear_eval_tiny'
+  base = f'--experiment={name}', f'--config_file={settings(name)}'
+  more = '--params_override=task.model.num_classes=5'
+  message = 'names 3 classes; set it to 3, or to 0, which takes them from the data'
+  line = train_fails(tmp_path, *base[1:], more, name=name)
+  assert 'task.model.num_classes 5: task.train_data ' in line and message in line
+  weights = f'--checkpoint={checkpoint}'
+  assert message in fails(evaluate, *base, more, weights, '--protocols=classify')
+  assert message in fails(evaluate, *base, more, weights, '--protocols=task')
+  assert message in fails(export, *base, more, weights, f'--export_dir={tmp_path / "x"}')
+  for driver, flags in (
+    (train, ['--model_dir=x']),
+    (evaluate, [weights]),
+    (export, [weights, '--export_dir=x']),
+  ):
+    text = drivers.run(driver, *base, more, '--dry_run', *flags).stdout
+    assert 'classes          error: task.model.num_classes 5' in text
+  assert not list(tmp_path.iterdir())
+
+
+def test_the_best_checkpoint_goes_by_a_score_that_there_is(tmp_path, settings):
+  config = f'--config_file={settings("cvrl_pretrain_tiny")}'
+  best = '--params_override=trainer.best_checkpoint_export_subdir=best'
+  metric = 'trainer.best_checkpoint_eval_metric'
+  line = train_fails(tmp_path, config, f'{best},{metric}=knn_acuracy')
+  assert f"{metric} 'knn_acuracy': is no score" in line and ', knn_accuracy' in line
+  assert 'set both, or none' in train_fails(tmp_path, config, best)
+  assert 'set both, or none' in train_fails(
+    tmp_path, config, f'--params_override={metric}=loss'
+  )
+
+
+def test_a_schedule_that_trains_nothing_leaves_no_run(tmp_path, settings):
+  config = f'--config_file={settings("cvrl_pretrain_tiny")}'
+  cosine = 'trainer.optimizer_config.learning_rate.cosine'
+  for override, message in (
+    (f'{cosine}.initial_learning_rate=0', 'is 0 in each of the 2 steps'),
+    ('trainer.summary_interval=3,trainer.steps_per_loop=2', 'is no multiple of'),
+    ('trainer.checkpoint_interval=-1', 'trainer.checkpoint_interval -1: expected'),
+  ):
+    assert message in train_fails(tmp_path, config, f'--params_override={override}')
+    dry = f'--config_file={settings("cvrl_pretrain_tiny")}', '--dry_run'
+    name = '--experiment=cvrl_pretrain_tiny'
+    assert message in fails(train, name, *dry, f'--params_override={override}')
+
+
 def test_a_folder_that_is_no_run_is_not_written(tmp_path, settings):
   config = f'--config_file={settings("cvrl_pretrain_tiny")}'
   (tmp_path / 'run').mkdir()
@@ -235,6 +306,11 @@ def test_mistakes_of_evaluate(tmp_path, settings, checkpoint):
   )
   exactly = 'give exactly one of --checkpoint, --saved_model and --random_weights'
   assert exactly in fails(*base)
+  file = tmp_path / 'file'
+  file.write_text('')
+  line = fails(*base, f'--checkpoint={checkpoint}', f'--output_dir={file}')
+  assert f'--output_dir {file}: is a file; name a folder' in line
+  file.unlink()
   assert exactly in fails(*base, f'--checkpoint={checkpoint}', '--saved_model=x')
   line = fails(*base, f'--checkpoint={checkpoint}', '--protocols=knn,svm')
   assert "unknown 'svm'; known: knn" in line
@@ -273,7 +349,87 @@ def test_mistakes_of_export(tmp_path, settings, checkpoint):
   wide = f'--params_override={WIDER}'
   new = f'--export_dir={tmp_path / "new"}'
   assert 'do not match' in fails(*base, f'--checkpoint={checkpoint}', new, wide)
+  for path in (full / 'kept', full / 'kept' / 'below'):
+    line = fails(*base, f'--checkpoint={checkpoint}', f'--export_dir={path}')
+    assert f'--export_dir {path}: ' in line
   assert [path.name for path in tmp_path.rglob('*')] == ['full', 'kept']
+
+
+def test_a_backbone_alone_is_another_experiments(tmp_path, settings, data):
+  name = 'cvrl_linear_eval_tiny'
+  model = trainer.built(experiment.build_task(tiny.load(name, *data)))
+  path = tf.train.Checkpoint(backbone=model.backbone).save(str(tmp_path / 'ckpt'))
+  line = fails(
+    export,
+    f'--experiment={name}',
+    f'--config_file={settings(name)}',
+    f'--checkpoint={path}',
+    f'--export_dir={tmp_path / "new"}',
+  )
+  assert "holds no 'head'" in line
+  assert '; a backbone alone is exported by --experiment=cvrl_pretrain_' in line
+
+
+def test_an_export_holds_nothing_of_one_that_was_killed(tmp_path, settings, checkpoint):
+  left = tmp_path / 'model.incomplete' / 'assets.extra'
+  left.mkdir(parents=True)
+  (left / 'old').write_text('')
+  result = drivers.run(
+    export,
+    '--experiment=cvrl_pretrain_tiny',
+    f'--config_file={settings("cvrl_pretrain_tiny")}',
+    f'--checkpoint={checkpoint}',
+    f'--export_dir={tmp_path / "model"}',
+  )
+  assert result.code == 0, result.stderr
+  assert [path.name for path in tmp_path.iterdir()] == ['model']
+  assert not (tmp_path / 'model' / 'assets.extra' / 'old').exists()
+
+
+ENDS = """
+import sys, tempfile, threading, time
+from official.video.errors import UserError
+from official.video.settings import command_line
+error = eval(sys.argv.pop())
+def main(argv):
+  threading.Thread(target=time.sleep, args=(600,)).start()
+  tempfile.mkstemp()
+  print('written')
+  if error:
+    raise error
+command_line.run_process(main)
+"""
+
+
+@pytest.mark.parametrize(
+  ('error', 'code', 'text'),
+  [
+    ('None', 0, ''),
+    ('UserError("wrong")', 2, 'error: wrong'),
+    ('SystemExit(143)', 143, ''),
+    ('KeyboardInterrupt()', 130, 'interrupted'),
+    ('KeyError("bug")', 1, "KeyError: 'bug'"),
+  ],
+)
+def test_a_process_ends_though_threads_do_not(error, code, text, tmp_path):
+  left, mine = tmp_path / 'vidgarden_process_left', tmp_path / 'vidgarden_process_mine'
+  for folder in (left, mine):
+    folder.mkdir()
+    (folder / 'lock').touch()
+  command = [sys.executable, '-c', ENDS, error]
+  with (mine / 'lock').open() as lock:  # Of a process that runs.
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    done = subprocess.run(
+      command,
+      cwd=ROOT,
+      env=os.environ | {'TMPDIR': str(tmp_path)},
+      capture_output=True,
+      text=True,
+      timeout=60,
+    )
+  assert list(tmp_path.iterdir()) == [mine]
+  assert (done.returncode, done.stdout) == (code, 'written\n'), done.stderr
+  assert done.stderr.strip().endswith(text)
 
 
 def test_damaged_records_are_one_line(data, tmp_path, settings):
