@@ -25,13 +25,23 @@ def _problem(address: str) -> str:
   return ''
 
 
-def check(address: str) -> None:
-  """Raises `UserError` where no dispatcher answers."""
-  if problem := _problem(address):
-    raise UserError(
-      f'task.train_data.tf_data_service_address {address}: nobody answers ({problem}); '
-      'start the dispatcher first'
-    )
+def check(address: str, seconds: float = GONE_SECONDS) -> None:
+  """Waits for a dispatcher, which may start together with the run.
+
+  Raises:
+    UserError: none answers within that time.
+  """
+  begun, told = time.monotonic(), False
+  while problem := _problem(address):
+    if time.monotonic() - begun >= seconds:
+      raise UserError(
+        f'task.train_data.tf_data_service_address {address}: nobody answers ({problem}) '
+        f'in {seconds:g} s; start the dispatcher'
+      )
+    if not told:
+      print(f'waiting for the tf.data service at {address}', file=sys.stderr)
+    told = True
+    time.sleep(min(1.0, seconds / 4))
 
 
 @contextlib.contextmanager

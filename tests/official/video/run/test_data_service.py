@@ -18,7 +18,20 @@ def test_a_dispatcher_that_does_not_answer_is_named():
   server.close()
   for wrong in (address, 'grpc://127.0.0.1', 'grpc://127.0.0.1:99999', 'grpc://:'):
     with pytest.raises(UserError, match=f'{wrong}: nobody answers'):
-      data_service.check(wrong)
+      data_service.check(wrong, 0)
+
+
+def test_a_dispatcher_that_starts_late_is_waited_for(capsys):
+  server, address = listener()
+  port = server.getsockname()[1]
+  server.close()
+  late: list[socket.socket] = []
+  threading.Timer(
+    0.3, lambda: late.append(socket.create_server(('127.0.0.1', port)))
+  ).start()
+  data_service.check(address, 20)
+  late[0].close()
+  assert capsys.readouterr().err == f'waiting for the tf.data service at {address}\n'
 
 
 def ended(address: str, progress) -> bool:
