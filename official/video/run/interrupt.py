@@ -11,6 +11,8 @@ from typing import NoReturn
 
 import tensorflow as tf
 
+from official.video.settings import command_line
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # Who stops a job may signal the process and its group: within this time that is once.
 _ONCE_SECONDS = 1.0
@@ -33,8 +35,8 @@ class Interrupt:
   Attributes:
     requested: bool variable on the host; read it inside or outside a `tf.function`.
     number: of the signal that came; 0 before.
-    nothing_to_lose: whether a signal may end the process at once, as everything that was
-      computed is saved; set by whoever knows.
+    nothing_to_lose: whether a signal may end a driver's process at once, as everything
+      that was computed is saved; set by whoever knows.
   """
 
   def __init__(self):
@@ -86,7 +88,7 @@ class Interrupt:
         _end(128 + received[0])
       self.number, came = received[0], time.monotonic()
       name = signal.Signals(self.number).name
-      if self.nothing_to_lose:
+      if self.nothing_to_lose and command_line.owns_process:
         print(f'{name}: all that was trained is saved', file=sys.stderr)
         _end(128 + self.number)
       print(f'{name}: stopping after this step; once more ends at once', file=sys.stderr)

@@ -24,6 +24,8 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
 # Of a process's temporary folder, and of the file in it that the process holds locked.
 _TEMPORARY, _LOCK = 'vidgarden_process_', 'lock'
+# Whether this process is a driver's, and may be ended at once: a notebook's may not.
+owns_process = False
 _HELP = frozenset({'--help', '-help', '-h', '--helpshort', '--helpfull'})
 
 
@@ -161,6 +163,8 @@ def run_process(main: Callable[[Sequence[str]], None]) -> NoReturn:
   TensorFlow's input, which may take a minute. A worker of several ends the usual way: its
   peers are told so.
   """
+  global owns_process
+  owns_process = True
   code: Any = 0
   folder = _own_temporary_folder()
   try:

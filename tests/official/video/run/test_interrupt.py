@@ -32,8 +32,10 @@ def test_a_loop_in_the_graph_sees_the_signal():
 ENDS = """
 import os, signal, sys, time
 from official.video.run import interrupt
+from official.video.settings import command_line
+command_line.owns_process = sys.argv[1] != 'notebook'
 with interrupt.Interrupt() as stop:
-  stop.nothing_to_lose = sys.argv[1] == 'saved'
+  stop.nothing_to_lose = sys.argv[1] != 'work'
   for number, pause in zip(sys.argv[2::2], sys.argv[3::2]):
     os.kill(os.getpid(), int(number))
     time.sleep(float(pause))
@@ -47,6 +49,7 @@ def test_how_a_process_ends_by_signals():
   cases = {
     ('saved', HUP, '9'): (129, 'SIGHUP: all that was trained is saved'),
     ('work', TERM, '1.2', INT, '9'): (130, 'once more ends at once'),
+    ('notebook', TERM, '0.2'): (0, 'stopping after this step'),
     ('work', TERM, '0.005', TERM, '0.2'): (0, 'stopping after this step'),
   }
   started = {
