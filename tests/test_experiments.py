@@ -28,6 +28,7 @@ from tfrecords_tools import convert
 OUTSIDE = pathlib.Path(__file__).parent / 'outside'
 # Keys and shapes in the checkpoints of version 1.0.0.
 OLD_KEYS = pathlib.Path(__file__).parent / 'data' / 'checkpoint_keys.json.gz'
+OLD = json.loads(gzip.decompress(OLD_KEYS.read_bytes()))
 
 
 def _names() -> list[str]:
@@ -177,9 +178,8 @@ def test_is_exported_and_reloaded(name, unbroken, records, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', [name for name in NAMES if 'moco' not in name])
+@pytest.mark.parametrize('name', OLD)
 def test_checkpoints_of_the_first_version_fit(name, records, tmp_path):
-  old = json.loads(gzip.decompress(OLD_KEYS.read_bytes()))
   params = experiment.load(name)
   if 'num_classes' in params.task.model.as_dict():
     params.task.model.num_classes = 3
@@ -188,7 +188,9 @@ def test_checkpoints_of_the_first_version_fit(name, records, tmp_path):
   path = made.checkpoint.save(str(tmp_path / 'ckpt'))
   shapes = tf.train.load_checkpoint(path).get_variable_to_shape_map()
   shapes.pop('_CHECKPOINTABLE_OBJECT_GRAPH')
-  assert shapes == {key: shape for key, (shape, _) in old[name].items()}
+  # What came later begins anew where a checkpoint does not hold it.
+  shapes = {key: x for key, x in shapes.items() if not key.startswith('clips_wrapped/')}
+  assert shapes == {key: shape for key, (shape, _) in OLD[name].items()}
 
 
 def test_a_strangers_method_is_listed():

@@ -81,6 +81,7 @@ def export(params, checkpoint: str, export_dir: str) -> None:
     'zero_centering': params.task.zero_centering,
     'feature_shape': list(params.task.validation_data.feature_shape),
     'temporal_stride': params.task.validation_data.temporal_stride,
+    'frame_rate': found.frame_rate or task.frame_rate,
     'version': __version__,
   }
   save_atomically(encoder, about, export_dir)

@@ -64,7 +64,7 @@ class RegionViewMaker(views.ViewMaker):
         for i, k in enumerate(keys)
       ]
       boxes.append([self._generator(s, config.regions.count) for s in shown])
-    return self.coloured(clips, keys) | {
+    return self.coloured(clips, keys, indices) | {
       'regions': _stacked(boxes, 0),
       'region_valid': _stacked(boxes, 1),
     }

@@ -436,7 +436,7 @@ class PretextViewMaker(views.ViewMaker):
     ]
     windows = tf.stack([s.windows for s in spatial], axis=1)
     clips = self._shown(frames, pair.indices, windows, turns, keys)
-    return self.coloured(clips, keys) | {
+    return self.coloured(clips, keys, pair.indices) | {
       'spatial_label': tf.stack([s.spatial for s in spatial]),
       'temporal_label': tf.repeat(pair.temporal[None], repeats),
       'playback_label': tf.repeat(pair.playback[None], repeats),

@@ -133,9 +133,11 @@ class CaptionedViewMaker(views.ViewMaker):
       **{name: value[None] for name, value in text.items()},
     }
 
-  def test_views(self, frames: tf.Tensor, clip: tf.Tensor) -> tf.Tensor:
-    """[F] encoded frames to the crops of a test clip that spans the whole video."""
-    return uniform_views(self._config, frames, clip)
+  def test_indices(self, num_frames: tf.Tensor, clip: tf.Tensor) -> tf.Tensor:
+    """[T] frames of a test clip that spans the whole video, evenly spread."""
+    count = max(1, self._config.num_test_clips)
+    steps = self._config.feature_shape[0]
+    return samplers.uniform_indices(num_frames, steps, count)[clip]
 
   def _text(
     self,
@@ -168,17 +170,6 @@ class CaptionedViewMaker(views.ViewMaker):
       'noun_id': tf.strings.to_hash_bucket_strong(ids, 2**62, [1, 2]),
     }
     return made if key is None else made | {'sample_key': key}
-
-
-def uniform_views(
-  config: configs.CaptionedData, frames: tf.Tensor, clip: tf.Tensor
-) -> tf.Tensor:
-  """Crops `[C, T, H, W, 3]` uint8 of a test clip of evenly spread frames."""
-  num_steps = config.feature_shape[0]
-  indices = samplers.uniform_indices(
-    tf.size(frames), num_steps, max(1, config.num_test_clips)
-  )
-  return views.test_crops(tf.gather(frames, indices[clip]), config)
 
 
 def _captions(clip: Mapping[str, tf.Tensor]) -> tf.Tensor:
@@ -246,8 +237,7 @@ class QuestionViewMaker(CaptionedViewMaker):
     """
     questions, answers = self._pairs(clip)
     count = self._num_texts
-    return {
-      'test_views': self.test_views(clip['frames'], number)[None],
+    return views.ViewMaker.test_sample(self, clip, number) | {
       'questions': _padded(questions, count, '')[None],
       'answers': _padded(answers, count, -1)[None],
       'question_valid': (tf.range(count) < tf.size(questions))[None],

@@ -21,6 +21,11 @@ from official.video.errors import UserError
 PARAMS = 'params.yaml'
 # Label names in the order of their ids, JSON.
 LABELS = 'labels.json'
+# Stored frames a second of the training data, JSON.
+FRAMES = 'frames.json'
+
+# Rates that differ by less are taken for one: 30 and 29.97, 24 and 23.976.
+_SAME_RATE = 0.01
 
 # Backbones whose common stages are one net.
 _RELATED = ({'resnet_3d', 'resnet_3dy'},)
@@ -65,6 +70,12 @@ class Origin:
     text = self.remembered(LABELS)
     return None if text is None else json.loads(text)
 
+  @property
+  def frame_rate(self) -> float | None:
+    """Stored frames a second of the run's training data; None where it does not tell."""
+    text = self.remembered(FRAMES)
+    return None if text is None else float(json.loads(text)['frame_rate'])
+
 
 def of(checkpoint: str) -> Origin:
   """The origin of a checkpoint's prefix, or of the folder of a run.
@@ -107,7 +118,7 @@ def _read(path: str) -> Mapping[str, Any]:
   return params
 
 
-def check(task_config: Any, checkpoint: str) -> Origin:
+def check(task_config: Any, checkpoint: str, frame_rate: float | None = None) -> Origin:
   """Compares a task's config with that of a checkpoint's run.
 
   What makes another function of the same weights is refused; what is a matter of protocol
@@ -116,6 +127,7 @@ def check(task_config: Any, checkpoint: str) -> Origin:
   Args:
     task_config: of the task that reads the checkpoint.
     checkpoint: prefix or folder.
+    frame_rate: stored frames a second of the data at hand, where they are known.
 
   Returns:
     The origin, with notes to tell.
@@ -126,7 +138,10 @@ def check(task_config: Any, checkpoint: str) -> Origin:
   origin = of(checkpoint)
   mine = task_config.as_dict()
   if origin.task is None:
-    note = f'{checkpoint}: no {PARAMS} tells how it was trained; assumed: {_facts(mine)}'
+    rate = f' at {frame_rate:g} frames a second' if frame_rate else ''
+    note = (
+      f'{checkpoint}: no {PARAMS} tells how it was trained; assumed: {_facts(mine)}{rate}'
+    )
     return dataclasses.replace(origin, notes=(note,))
   notes = []
   for field, here, there, refused in _differences(mine, origin.task):
@@ -136,7 +151,24 @@ def check(task_config: Any, checkpoint: str) -> Origin:
         f'another function; use --params_override={field}={_written(there)}'
       )
     notes.append(f'{checkpoint}: was trained with {field} {there!r}; here {here!r}')
+  notes += _rate_notes(origin, checkpoint, mine, frame_rate)
   return dataclasses.replace(origin, notes=tuple(notes))
+
+
+def _rate_notes(
+  origin: Origin, checkpoint: str, mine: Mapping[str, Any], rate: float | None
+) -> Iterator[str]:
+  """How fast time goes by in the clips of the run and of the data at hand."""
+  known = origin.frame_rate
+  if not known or not rate or abs(known - rate) <= _SAME_RATE * max(known, rate):
+    return
+  assert origin.task is not None
+  there, here = (
+    f'frames stored at {frames:g} a second, of which clips take '
+    f'{frames / task["train_data"]["temporal_stride"]:.3g}'
+    for frames, task in ((known, origin.task), (rate, mine))
+  )
+  yield f'{checkpoint}: was trained on {there}; here {here}'
 
 
 def check_labels(origin: Origin, names: Sequence[str], source: str) -> None:

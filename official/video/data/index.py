@@ -7,7 +7,8 @@ resuming, sharding and padding need no state.
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -212,6 +213,32 @@ def _index_of_files(files: Sequence[str]) -> RecordIndex:
   whole = _index_of_manifest(path)
   wanted = [i for i, file in enumerate(whole.files) if file in set(files)]
   return whole.take(np.flatnonzero(np.isin(whole.file_id, wanted)))
+
+
+def frame_rate(config: data_config.DataConfig) -> float | None:
+  """Stored frames a second of most records of a data config, to three digits.
+
+  Only manifests are read; None where there is none, or none tells.
+  """
+  rates: Counter[float] = Counter()
+  for path in sorted(set(_manifests(config.input_path))):
+    try:
+      rates.update(_read_manifest(path).frame_rates)
+    except (UserError, tf.errors.OpError):
+      # Who reads the data says what is wrong with it.
+      return None
+  return rates.most_common(1)[0][0] if rates else None
+
+
+def _manifests(input_path: str) -> Iterator[str]:
+  for pattern in filter(None, (part.strip() for part in input_path.split(','))):
+    if tf.io.gfile.isdir(pattern):
+      pattern = os.path.join(pattern, '*' + records.MANIFEST_SUFFIX)
+    for path in tf.io.gfile.glob(pattern):
+      if not path.endswith(records.MANIFEST_SUFFIX):
+        path = records.manifest_beside(path) or ''
+      if path and tf.io.gfile.exists(path):
+        yield path
 
 
 def _index_of_tfds(config: data_config.DataConfig) -> RecordIndex:

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from official.video.augment import geometric
 from official.video.configs import data as data_config
-from official.video.data import decoding, records, views
+from official.video.data import decoding, records, samplers, views
 from official.video.errors import UserError
 from official.video.heads.regions import key_frame
 
@@ -149,16 +149,15 @@ class KeyFrameViewMaker(views.ViewMaker):
         'the frame; set whole_frame to true'
       )
 
-  def _frames(self, clip: Mapping[str, tf.Tensor]) -> tf.Tensor:
-    """The encoded frames of the clip about the key frame."""
+  def _indices(self, clip: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """[T] frames of the clip about the key frame."""
     config = self._config
     steps, stride = config.feature_shape[0], config.temporal_stride
     stamps = clip[records.IMAGE_TIMESTAMP].flat_values
     time = _middle_step(clip[records.REGION_TIMESTAMP])[0]
     middle = tf.argmin(tf.abs(stamps - time), output_type=tf.int32)
     indices = middle + stride * (tf.range(steps) - key_frame(steps))
-    last = tf.size(clip['frames']) - 1
-    return tf.gather(clip['frames'], tf.clip_by_value(indices, 0, last))
+    return tf.clip_by_value(indices, 0, tf.size(clip['frames']) - 1)
 
   def _boxes(self, clip: Mapping[str, tf.Tensor], prefix: str = '') -> tf.Tensor:
     return tf.stack([_middle_step(clip[prefix + key]) for key in _SIDES], -1)
@@ -177,8 +176,8 @@ class KeyFrameViewMaker(views.ViewMaker):
       'box_labels' int64 [R, N, MAX_LABELS], and 'boxes_cut' int32 [R], how many boxes of
       the key frame had no place.
     """
-    config, frames = self._config, self._frames(clip)
-    keys = self.repeat_keys(key)
+    config, indices = self._config, self._indices(clip)
+    frames, keys = tf.gather(clip['frames'], indices), self.repeat_keys(key)
     windows, flips = self.placements(frames, keys)
     shown = self.decoded(frames, tf.range(config.feature_shape[0])[None], windows, flips)
     made = self._labelled(clip)
@@ -190,7 +189,7 @@ class KeyFrameViewMaker(views.ViewMaker):
       )
       boxes.append(moved)
       valid.append(made.valid & inside)
-    return self.coloured(shown, keys) | {
+    return self.coloured(shown, keys, indices[None]) | {
       'boxes': tf.stack(boxes),
       'box_valid': tf.stack(valid),
       'box_labels': tf.repeat(made.labels[None], len(keys), 0),
@@ -212,7 +211,8 @@ class KeyFrameViewMaker(views.ViewMaker):
       shares of the view.
     """
     del number
-    config, frames = self._config, self._frames(clip)
+    config, indices = self._config, self._indices(clip)
+    frames = tf.gather(clip['frames'], indices)
     size = decoding.frame_size(frames)
     window = views.test_windows(*size, config)[0]
 
@@ -227,6 +227,7 @@ class KeyFrameViewMaker(views.ViewMaker):
     ranked = tf.concat([tf.gather(scores, order), tf.fill([count + 1], -1.0)], 0)
     sample = {
       'test_views': views.test_crops(frames, config),
+      'wrapped': samplers.begin_anew(indices),
       'shown': in_view(tf.constant([0.0, 0.0, 1.0, 1.0])),
       'boxes': in_view(annotated.boxes),
       'box_valid': annotated.valid,

@@ -253,6 +253,14 @@ def clip_indices(
   return tf.math.floormod(indices, tf.cast(num_frames, tf.int32))
 
 
+def begin_anew(indices: tf.Tensor) -> tf.Tensor:
+  """Whether any of the clips `[..., T]` shows a frame again, its video being too short.
+
+  Its frames then don't follow one another: they repeat, or go on at the beginning.
+  """
+  return tf.reduce_any(indices[..., 1:] <= indices[..., :-1])
+
+
 @gin.configurable
 class IntervalSampler:
   """CVRL's pairs of clips with a random gap; see `interval_starts` for the arguments.

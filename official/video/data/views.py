@@ -147,9 +147,14 @@ class ViewMaker:
       number: of the test clip.
 
     Returns:
-      'test_views' [1, C, T, H, W, 3] uint8; every tensor has a first axis of 1.
+      'test_views' [1, C, T, H, W, 3] uint8 and 'wrapped' [1] bool, see
+      `samplers.begin_anew`; every tensor has a first axis of 1.
     """
-    return {'test_views': self.test_views(clip['frames'], number)[None]}
+    indices = self.test_indices(tf.size(clip['frames']), number)
+    return {
+      'test_views': self.test_views(clip['frames'], number)[None],
+      'wrapped': samplers.begin_anew(indices)[None],
+    }
 
   def training_views(
     self, frames: tf.Tensor, key: tf.Tensor, may_flip: bool | tf.Tensor = True
@@ -166,36 +171,48 @@ class ViewMaker:
 
     Returns:
       'views' [R, V, T, H, W, 3]: float32 in [0, 1], or uint8 before the photometric
-      policy where that runs on the device, which then needs 'view_key' int32 [R, 2].
+      policy where that runs on the device, which then needs 'view_key' int32 [R, 2];
+      'wrapped' [R] bool, see `samplers.begin_anew`.
     """
     indices = self.frame_indices(tf.size(frames), key)
     keys = self.repeat_keys(key)
     windows, flips = self.placements(frames, keys)
-    return self.coloured(self.decoded(frames, indices, windows, flips & may_flip), keys)
+    clips = self.decoded(frames, indices, windows, flips & may_flip)
+    return self.coloured(clips, keys, indices)
 
   def repeat_keys(self, key: tf.Tensor) -> list[tf.Tensor]:
     """The key of each repeat of a decoded clip."""
     repeats = range(1, self._config.clips_per_decode)
     return [key] + [draws.fold(key, f'repeat/{i}') for i in repeats]
 
-  def coloured(self, clips: tf.Tensor, keys: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
+  def coloured(
+    self,
+    clips: tf.Tensor,
+    keys: Sequence[tf.Tensor],
+    indices: tf.Tensor | None = None,
+  ) -> dict[str, tf.Tensor]:
     """Runs the photometric policy, or leaves it to the device.
 
     Args:
       clips: uint8 [R, V, T, H, W, 3].
       keys: of each repeat, int32 [2].
+      indices: of the clips' frames, [V, T].
 
     Returns:
-      'views', and 'view_key' where the device needs it; see `training_views`.
+      'views', 'view_key' where the device needs it, and 'wrapped' of given indices; see
+      `training_views`.
     """
+    made = {}
+    if indices is not None:
+      made['wrapped'] = tf.repeat(samplers.begin_anew(indices)[None], len(keys))
     if augments_on_device(self._config):
-      return {'views': clips, 'view_key': tf.stack(keys)}
+      return made | {'views': clips, 'view_key': tf.stack(keys)}
     views = [
       self._policy(clips[repeat, view], draws.fold(key, view), view)
       for repeat, key in enumerate(keys)
       for view in range(clips.shape[1])
     ]
-    return {'views': tf.reshape(tf.stack(views), clips.shape)}
+    return made | {'views': tf.reshape(tf.stack(views), clips.shape)}
 
   def placements(
     self, frames: tf.Tensor, keys: Sequence[tf.Tensor]
@@ -264,18 +281,19 @@ class ViewMaker:
 
   def test_views(self, frames: tf.Tensor, clip: tf.Tensor) -> tf.Tensor:
     """[F] encoded frames to the crops of one test clip, [C, T, H, W, 3] uint8."""
+    indices = self.test_indices(tf.size(frames), clip)
+    return test_crops(tf.gather(frames, indices), self._config)
+
+  def test_indices(self, num_frames: tf.Tensor, clip: tf.Tensor) -> tf.Tensor:
+    """[T] int32: which frames a test clip takes of so many."""
     config = self._config
-    num_steps = config.feature_shape[0]
-    num_frames = tf.size(frames)
-    sizes = num_frames, num_steps, config.temporal_stride
+    sizes = num_frames, config.feature_shape[0], config.temporal_stride
     if config.test_clip_step:
-      indices = samplers.stepped_test_indices(
+      return samplers.stepped_test_indices(
         *sizes, config.num_test_clips, config.test_clip_step
       )[clip]
-    else:
-      starts = samplers.test_starts(*sizes, config.num_test_clips)
-      indices = samplers.clip_indices(starts[clip][None], *sizes[1:], num_frames)[0]
-    return test_crops(tf.gather(frames, indices), config)
+    starts = samplers.test_starts(*sizes, config.num_test_clips)
+    return samplers.clip_indices(starts[clip][None], *sizes[1:], num_frames)[0]
 
 
 def test_crops(frames: tf.Tensor, config: data_config.DataConfig) -> tf.Tensor:

@@ -79,6 +79,8 @@ class VideoTrainer(base_trainer.Trainer):
       self._skipped = tf.Variable(0, trainable=False, dtype=tf.int64)
     if train:
       self._bad_records = tf_keras.metrics.Sum('bad_records', tf.float32)
+      # Share of the clips that show frames again, their videos being too short.
+      self._wrapped = tf_keras.metrics.Mean('clips_wrapped', tf.float32)
       self._restored_metrics = tf.Module()
       self._restored_metrics.all = [
         *self.train_metrics,
@@ -87,6 +89,7 @@ class VideoTrainer(base_trainer.Trainer):
       ]
       self.checkpoint.reports = self._restored_metrics
       self.checkpoint.skipped_batches = self._skipped
+      self.checkpoint.clips_wrapped = self._wrapped
 
   def _validation_input(self, config, task: base.VideoTask):
     """The batches of one evaluation after the other."""
@@ -218,6 +221,8 @@ class VideoTrainer(base_trainer.Trainer):
       if config.enable_xla and config.num_gpus > 0:
         run = tf.function(run, jit_compile=True)
       self._bad_records.update_state(inputs['bad'])
+      if 'wrapped' in inputs:
+        self._wrapped.update_state(inputs['wrapped'])
       logs = run(
         inputs, model=self.model, optimizer=self.optimizer, metrics=self.train_metrics
       )
@@ -235,7 +240,12 @@ class VideoTrainer(base_trainer.Trainer):
 
   def train_loop_end(self) -> dict[str, Any]:
     """Means over the loop, and how many records had to be replaced so far."""
-    return super().train_loop_end() | {'bad_records': self._bad_records.result()}
+    logs = super().train_loop_end() | {'bad_records': self._bad_records.result()}
+    # Not all views tell.
+    if self._wrapped.count.numpy() > 0:
+      logs[self._wrapped.name] = self._wrapped.result()
+      self._wrapped.reset_states()
+    return logs
 
   def end_input(self) -> None:
     """Ends the reading of data; what is run after it begins anew at its own step."""

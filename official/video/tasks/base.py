@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import functools
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
@@ -181,11 +182,19 @@ class VideoTask(base_task.Task, abc.ABC):
       head: whether the head is read too, so that its classes have to be the data's.
     """
     del head
-    return origin.check(self.task_config, checkpoint)
+    return origin.check(self.task_config, checkpoint, self.frame_rate)
+
+  @property
+  def frame_rate(self) -> float | None:
+    """Stored frames a second of the data at hand; None where they are not known."""
+    data, validation = self.task_config.train_data, self.task_config.validation_data
+    named = data.input_path or data.tfds_name
+    return index.frame_rate(data if named else validation)
 
   def remembered(self) -> dict[str, str]:
     """Texts, by file name, that a run keeps so that its checkpoints can be understood."""
-    return {}
+    rate = self.frame_rate
+    return {} if rate is None else {origin.FRAMES: json.dumps({'frame_rate': rate})}
 
   def training_spec(self) -> dict[str, tf.TensorSpec]:
     """What a global training batch holds, without any data."""
@@ -374,7 +383,7 @@ class VideoTask(base_task.Task, abc.ABC):
     if folder:
       self.save_predictions(outputs, folder)
     counted = {'protocol': self.protocol} if self.protocol else {}
-    return {**counted, **self.score(outputs)}
+    return {**counted, **self.scores(outputs)}
 
   def validation_results(self, model: encoder.VideoModel) -> dict[str, np.ndarray]:
     """What `validation_step` gives for all valid samples.
@@ -461,7 +470,8 @@ class VideoTask(base_task.Task, abc.ABC):
     """Outputs of one validation batch with 'record', 'label' and 'valid' of its samples."""
     del metrics
     inputs = self.prepare(inputs, self.task_config.validation_data)
-    passed = {key: inputs[key] for key in ('record', 'label', 'valid')}
+    names = ('record', 'label', 'valid', 'wrapped')
+    passed = {key: inputs[key] for key in names if key in inputs}
     return self.validation_outputs(inputs, model) | passed
 
   def aggregate_logs(self, state=None, step_logs=None):
@@ -475,4 +485,13 @@ class VideoTask(base_task.Task, abc.ABC):
   def reduce_aggregated_logs(self, aggregated_logs, global_step=None):
     """Scores the whole evaluation."""
     del global_step
-    return self.score(self._joined(aggregated_logs))
+    return self.scores(self._joined(aggregated_logs))
+
+  def scores(self, outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """As `score`, with the share of the clips that showed frames again, if there are any.
+
+    Their videos are shorter than the clips.
+    """
+    wrapped = outputs.get('wrapped')
+    share = {} if wrapped is None else {'clips_wrapped': float(np.mean(wrapped))}
+    return {**self.score(outputs), **share}

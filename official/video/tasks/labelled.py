@@ -71,7 +71,8 @@ class LabelledTask(base.VideoTask):
   def remembered(self) -> dict[str, str]:
     """The class names, so that a classifier's numbers keep their meaning."""
     names = list(self.label_names())
-    return {origin.LABELS: json.dumps(names, indent=0)} if names else {}
+    labels = {origin.LABELS: json.dumps(names, indent=0)} if names else {}
+    return super().remembered() | labels
 
   def check_origin(self, checkpoint: str, head: bool = False) -> origin.Origin:
     """As every task's; with the head, classes of another order are refused too."""

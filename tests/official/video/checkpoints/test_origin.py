@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from official.video.checkpoints import origin
+from official.video.data import records
 from official.video.errors import UserError
 from official.video.run import run_folder
 from official.video.settings import experiment
@@ -165,6 +166,50 @@ def test_a_foreign_checkpoint_is_read_with_what_is_assumed(tmp_path, capsys):
   assert note.count('\n') == 1
   assert 'assumed: pixels in [0, 1], resnet_3d, spatial_strides [1,2,2,2]' in note
   assert 'clips of 32x224x224 of stride 2' in note
+
+
+def stored(folder: pathlib.Path, *rates: float) -> str:
+  """A manifest of records whose frames are stored at such rates."""
+  sizes = [100] * len(rates)
+  shard = records.Shard(
+    records.shard_name('train', 0, 1), '0' * 64, sizes, [0] * len(rates), (), {}, rates
+  )
+  folder.mkdir(exist_ok=True)
+  path = folder / records.manifest_name('train')
+  manifest = records.Manifest(split='train', label_names=['a'], shards=[shard])
+  path.write_text(manifest.to_json())
+  return str(path)
+
+
+def remembering(folder: pathlib.Path, data: str) -> str:
+  """A run's folder that keeps what its task remembers of the data."""
+  setting = f'task.train_data: {{input_path: "{data}", temporal_stride: 2}}'
+  written(folder, 'cvrl_pretrain_tiny', setting)
+  params = experiment.load('cvrl_pretrain_tiny')
+  experiment.apply_overrides(params, setting, 'test')
+  for name, text in experiment.build_task(params).remembered().items():
+    (folder / name).write_text(text)
+  return str(folder)
+
+
+def test_other_frame_rates_are_told(tmp_path, capsys):
+  run = remembering(tmp_path / 'run', stored(tmp_path / 'slow', 25.0, 25.0, 50.0))
+  for number, (rate, told) in enumerate([(30.0, True), (25.0, False), (25.1, False)]):
+    data = stored(tmp_path / f'data{number}', rate)
+    for path in (data, str(pathlib.Path(data).parent)):
+      setting = f'task.train_data: {{input_path: "{path}", temporal_stride: 5}}'
+      check(run, 'cvrl_pretrain_tiny', setting).tell()
+      notes = capsys.readouterr().err
+      assert 'temporal_stride 2; here 5' in notes
+      assert ('25 a second, of which clips take 12.5; here frames' in notes) is told
+      assert ('30 a second, of which clips take 6' in notes) is told
+  # Where the one or the other does not tell, there is nothing to compare.
+  unknown = stored(tmp_path / 'unknown', 0.0)
+  check(run, 'cvrl_pretrain_tiny', f'task.train_data.input_path: "{unknown}"').tell()
+  assert 'a second' not in capsys.readouterr().err
+  other = str(tmp_path / 'foreign' / 'ckpt')
+  check(other, 'cvrl_pretrain_tiny', f'task.train_data.input_path: "{data}"').tell()
+  assert 'at 25.1 frames a second' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('text', ['task: [', 'a: 1', '\x00', '- x'])

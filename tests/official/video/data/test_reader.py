@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from official.video.configs import data as data_config
-from official.video.data import index, reader, views
+from official.video.data import index, reader, records, views
 from official.video.errors import UserError
 from tests import clips
 
@@ -54,6 +54,25 @@ def test_views_show_the_record_that_the_batch_names(manifest):
     red = np.rint(batch['views'][..., 0].mean((1, 2, 3, 4)) * 255 / 8)
     assert red.tolist() == batch['record'].tolist()
     assert batch['label'].tolist() == [LABELS[r] for r in batch['record']]
+
+
+def test_clips_of_videos_that_are_too_short_are_marked(tmp_path):
+  lengths = [40, 7, 6, 3, 1]  # Four frames of stride 2 take 7.
+
+  def fields(row):
+    values = clips.clip(row, 0, lengths[row])
+    return {key: values[key] for key in (records.IMAGE_ENCODED, records.IMAGE_TIMESTAMP)}
+
+  data = clips.write_split(tmp_path, 'train', [0] * 5, fields=fields)
+  sampler = data_config.Sampler(name='random')
+  training = config(data, global_batch_size=5, num_views=1, sampler=sampler)
+  test = evaluation(data, global_batch_size=5, num_test_clips=2)
+  stepped = evaluation(data, global_batch_size=5, num_test_clips=2, test_clip_step=40)
+  for made in (training, test, stepped):
+    for batch in batches(made, 1):
+      kept = batch['valid']
+      short = [lengths[row] < 7 for row in batch['record'][kept]]
+      assert batch['wrapped'][kept].tolist() == short and True in short
 
 
 def test_frames_of_a_view_are_one_stride_apart(manifest):

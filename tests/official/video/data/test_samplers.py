@@ -195,6 +195,17 @@ def test_named_indices():
   ]
 
 
+def test_clips_that_show_frames_again_are_known():
+  found = [
+    bool(samplers.begin_anew(tf.constant(indices)))
+    for indices in ([0, 2, 4], [0, 2, 1], [0, 0, 1], [5, 6, 7], [[0, 1], [3, 2]], [4])
+  ]
+  assert found == [False, True, True, False, True, False]
+  for frames, wraps in ((7, False), (6, True), (1, True)):
+    indices = samplers.clip_indices(tf.constant([0]), 4, 2, frames)
+    assert bool(samplers.begin_anew(indices)) == wraps
+
+
 def test_a_clip_beyond_the_end_goes_on_at_the_beginning():
   assert samplers.clip_indices(tf.constant([8]), 4, 1, 10).numpy().tolist() == [
     [8, 9, 0, 1]

@@ -1,10 +1,13 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
 
+from official.video import train
+from official.video.data import records
 from official.video.errors import UserError
 from official.video.models import encoder
 from official.video.run import trainer
@@ -120,6 +123,39 @@ def test_linear_evaluation_trains_the_classifier_only(data):
   for old, new in zip(before, model.backbone.variables, strict=True):
     np.testing.assert_array_equal(new.numpy(), old, err_msg=new.name)
   assert not np.array_equal(model.head.trainable_variables[0].numpy(), kernel)
+
+
+def test_scores_and_reports_say_how_many_clips_began_anew(data, tmp_path):
+  # Four frames of stride 2 take 7; a third of the test and a half of the training is shorter.
+  def short(rows):
+    def fields(row):
+      values = clips.clip(row, 0, 6 if row in rows else 7)
+      return {
+        key: values[key] for key in (records.IMAGE_ENCODED, records.IMAGE_TIMESTAMP)
+      }
+
+    return fields
+
+  labels = [0, 1, 2, 0, 1, 2]
+  manifests = [
+    clips.write_split(tmp_path, split, labels, fields=short(rows))
+    for split, rows in (('train', (0, 2, 3)), ('test', (1, 4)))
+  ]
+  params = tiny.load('cvrl_finetune_tiny', *manifests)
+  for text in (
+    'task.train_data.global_batch_size: 6',
+    'trainer: {steps_per_loop: 2, summary_interval: 2}',
+  ):
+    experiment.apply_overrides(params, text, 'test')
+  runner, scores = train.run(params, str(tmp_path / 'run'))
+  assert scores['clips_wrapped'] == pytest.approx(1 / 3)
+  lines = [
+    json.loads(line) for line in (tmp_path / 'run/scores.jsonl').read_text().splitlines()
+  ]
+  # Every epoch of one step takes all records.
+  assert [x['clips_wrapped'] for x in lines] == pytest.approx([1 / 2, 1 / 3])
+  task = runner.trainer.task
+  assert task.run_protocol(runner.trainer.model)['clips_wrapped'] == pytest.approx(1 / 3)
 
 
 def test_a_label_outside_the_head_is_refused_before_any_work(data):
