@@ -364,6 +364,32 @@ def action_recognition(dataset: str, freeze: bool) -> cfg.ExperimentConfig:
   return cfg.ExperimentConfig(task=task, trainer=trainer(steps, 20, optimization))
 
 
+# Key frames of AVA's training list, about.
+AVA_FRAMES = 184_465
+# Alike in training and in the test, for the position codes stretch over the view: a frame
+# of 16:9 at a short side of 216 fills it.
+AVA_SHAPE, AVA_SHORT_SIDE = (32, 224, 384, 3), 216
+
+
+def localization(frames: int = AVA_FRAMES, batch: int = 64) -> cfg.ExperimentConfig:
+  """Action localization: RoI features of the last tubelets, all weights trained.
+
+  Detector, clip length and schedule of the published row are not known; 10 epochs of
+  AdamW are what transformers of this size usually take.
+  """
+  epoch = protocols.steps_of(frames, batch, 1)
+  steps = 10 * epoch
+  experiment = protocols.localization(steps, batch, epoch)
+  task = experiment.task
+  task.zero_centering = True
+  task.model.backbone, task.model.endpoint = _video_vit(), 'tokens'
+  task.train_data.augmentation.short_side_range = (224, 280)
+  _shape(task.train_data, batch, AVA_SHAPE)
+  _shape(task.validation_data, batch, AVA_SHAPE, AVA_SHORT_SIDE)
+  experiment.trainer = trainer(steps, epoch, small(1e-4, steps, text_scale=1.0))
+  return experiment
+
+
 # --- Tiny experiments: minutes on two CPU cores ---------------------------------------
 
 TINY_SHAPE = (8, 48, 48, 3)
@@ -440,6 +466,20 @@ def tiny_action_recognition(freeze: bool) -> cfg.ExperimentConfig:
   return _shrink(action_recognition('ucf101', freeze), 64, 300, 2e-2 if freeze else 5e-4)
 
 
+def tiny_localization() -> cfg.ExperimentConfig:
+  """Localization of the tiny video encoder."""
+  experiment = _shrink(localization(), 32, 300, 5e-4)
+  task = experiment.task
+  for config in (task.train_data, task.validation_data):
+    config.feature_shape = (8, 48, 80, 3)
+    config.regions.count = 4
+  task.train_data.augmentation = data.Augmentation(
+    policy='none', short_side_range=(48, 60)
+  )
+  task.validation_data.min_image_size = 45
+  return experiment
+
+
 protocols.experiments(
   'gvilm',
   pretrain={
@@ -455,6 +495,7 @@ protocols.experiments(
     'tiny': tiny_question_answering,
     **{name: functools.partial(question_answering, name) for name in QUESTION_SETS},
   },
+  localization={'tiny': tiny_localization, 'ava': localization},
   **{
     kind: {
       'tiny': functools.partial(tiny_action_recognition, freeze),
