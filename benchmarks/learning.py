@@ -33,6 +33,7 @@ class Method(NamedTuple):
     module: the program that runs one seed and writes scores.json.
     steps: of pretraining.
     gains: by name, the two scores whose difference it is.
+    flags: of the program.
   """
 
   title: str
@@ -40,6 +41,7 @@ class Method(NamedTuple):
   module: str
   steps: int
   gains: Mapping[str, tuple[str, str]]
+  flags: Sequence[str] = ()
 
 
 METHODS = {
@@ -74,6 +76,19 @@ METHODS = {
         'both, as the reference, spatial',
       ),
     },
+  ),
+  'cstp_control': Method(
+    'Learning, CSTP: are clips compared?',
+    'learning_cstp_control',
+    'benchmarks.cstp_learning',
+    500,
+    {
+      'what the other video takes from the spatial overlap, points': (
+        'both, spatial',
+        'both, spatial, second clip of another video',
+      ),
+    },
+    ('--only=both',),
   ),
   'const_cl': Method(
     'Learning, ConST-CL',
@@ -124,7 +139,7 @@ def run_seed(
   mine = cores.get()
   try:
     subprocess.run(
-      [*command, f'--seed={seed}', f'--steps={steps}'],
+      [*command, f'--seed={seed}', f'--steps={steps}', *method.flags],
       check=True,
       preexec_fn=lambda: os.sched_setaffinity(0, mine),
     )

@@ -2,11 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from benchmarks import cstp_learning, learning, report
 from official.video.configs import data as data_config
 from official.video.data import checks, index
+from official.video.run import trainer
 from official.video.settings import experiment
 from tests import clips
 
@@ -53,3 +55,23 @@ def test_every_run_of_cstp_can_be_built(name, tmp_path):
     assert isinstance(config, data_config.DataConfig)
   assert list(params.task.losses.weights) == cstp_learning.WEIGHTS[name]
   experiment.build_task(params)
+
+
+def test_the_control_parts_the_pairs_and_keeps_their_labels(tmp_path):
+  labels = [i % 3 for i in range(cstp_learning.BATCH)]
+  manifests = [str(clips.write_split(tmp_path, s, labels)) for s in ('train', 'test')]
+  params = cstp_learning.pretraining(cstp_learning.BOTH, manifests, 0, 20)
+  for text in (
+    'task.model: {predictor_dim: 8, projector_dim: 8}',
+    'task.model.backbone: {type: c3d, c3d: {width_multiplier: 0.125}}',
+  ):
+    experiment.apply_overrides(params, text, 'test')
+  task = experiment.build_task(params)
+  batch = next(iter(task.build_inputs(params.task.validation_data)))
+  parted = cstp_learning.parted(batch)
+  old, new = batch['views'].numpy(), parted['views'].numpy()
+  np.testing.assert_array_equal(new[:, 0], old[:, 0])
+  np.testing.assert_array_equal(new[1:, 1], old[:-1, 1])
+  np.testing.assert_array_equal(parted['spatial_label'], batch['spatial_label'])
+  score = cstp_learning.control(task, trainer.built(task))
+  assert 0 <= score <= 100
