@@ -78,7 +78,7 @@ def test_the_tools_share_the_record_contract_alone():
     for name in imports(path):
       assert not within(name, 'tensorflow', 'tf_keras', 'tensorflow_datasets'), path
       if within(name, 'official'):
-        allowed = ('official.video.data.records', 'official.video.errors.UserError')
+        allowed = ('official.video.data.records', 'official.video.errors')
         named = name.startswith('official.video') and name.split('.')[-1] in shared
         assert named or within(name, *allowed, 'official.video.version'), (path, name)
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TextIO
 
-from official.video.errors import UserError
+from official.video.errors import UserError, printable
 
 EXIT_OK = 0
 EXIT_PROBLEMS = 1
@@ -22,6 +22,17 @@ class Parser(argparse.ArgumentParser):
     super().__init__(
       formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options
     )
+
+  def parse_args(self, args=None, namespace=None):
+    """As argparse does, but what begins with a dash and is there is a file, no flag."""
+    args = sys.argv[1:] if args is None else args
+    return super().parse_args([self._path_or_flag(arg) for arg in args], namespace)
+
+  def _path_or_flag(self, argument: str) -> str:
+    flag = argument.partition('=')[0] in self._option_string_actions
+    if argument.startswith('-') and not flag and os.path.lexists(argument):
+      return os.path.join(os.curdir, argument)
+    return argument
 
   def error(self, message: str) -> NoReturn:
     """Raises `UserError` in place of printing the usage."""
@@ -50,13 +61,6 @@ def describe_os_error(error: OSError) -> str:
   """One line for a full disk, a read-only folder and the like."""
   where = f'{error.filename}: ' if error.filename else ''
   return f'{where}{error.strerror or error}'
-
-
-def printable(text: str) -> str:
-  """Text of strangers for a terminal: what would steer it, or is no text, is escaped."""
-  return ''.join(
-    c if c.isprintable() else c.encode('unicode_escape').decode() for c in text
-  )
 
 
 def say(line: str, file: TextIO | None = None) -> None:

@@ -52,6 +52,8 @@ from tfrecords_tools.pipeline import LOCAL_RUNNER, run_tasks
 from tfrecords_tools.plan import (
   ShardTask,
   SplitPlan,
+  check_names,
+  check_splits,
   hold_out,
   label_names,
   limited,
@@ -133,7 +135,11 @@ def _add_source_flags(parser: argparse.ArgumentParser) -> None:
     type=number(int, 1),
     help='clips of each split at most, chosen by --seed; for a first look at all of it',
   )
-  add('--label_map', help='class names by id, one a line; default the sorted names')
+  add(
+    '--label_map',
+    help='class names by id, one a line, also with numbers, or JSON; default the sorted '
+    'names',
+  )
 
 
 def _add_output_flags(parser: argparse.ArgumentParser) -> None:
@@ -287,7 +293,9 @@ def list_source(flags: argparse.Namespace) -> tuple[Listing, list[str]]:
     flags.frame_prefix,
   )
   listing = examine(SOURCES[flags.source].list_clips(request))
+  check_splits(listing)
   names = label_names(listing, flags.label_map)
+  listing = check_names(listing, names, flags.label_map)
   if flags.limit:
     listing = limited(listing, flags.limit, flags.seed)
   if not flags.check:

@@ -4,14 +4,16 @@ import collections
 import dataclasses
 import itertools
 import math
-import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from official.video.data import records
 from official.video.errors import UserError
+from tfrecords_tools.datasets.files import RealFiles
 from tfrecords_tools.datasets.origins import origin_of
+from tfrecords_tools.datasets.rows import split_of_name
 from tfrecords_tools.datasets.source import Listing, SourceClip
 from tfrecords_tools.summary import Summary
 
@@ -26,6 +28,7 @@ def examine(listing: Listing) -> Listing:
   clips = [_with_sound_texts(clip, found) for clip in listing.clips]
   clips = _without_shared_excerpts(_without_repeats(clips, found))
   _note_twins(clips, found)
+  _note_splits(clips, found)
   _note_overlaps(clips, found)
   _note_labels(clips, found)
   return dataclasses.replace(listing, clips=clips, notes=[*listing.notes, *found.lines()])
@@ -74,6 +77,11 @@ def _file_name(value: str) -> str:
   return re.sub('[\ud800-\udc7f\udd00-\udfff]', '\N{REPLACEMENT CHARACTER}', value)
 
 
+def _composed(value: str) -> str:
+  """A name in one of the two forms that Unicode has for letters with marks."""
+  return unicodedata.normalize('NFC', value)
+
+
 def _class_name(value: str) -> str:
   """A name whose bytes are no UTF-8, read as Latin-1."""
   return _mended(re.sub('[\udc80-\udcff]', lambda m: chr(ord(m[0]) - 0xDC00), value))
@@ -92,9 +100,12 @@ def _with_sound_texts(clip: SourceClip, found: Summary) -> SourceClip:
     name: _sound(getattr(clip, name), _file_name)
     for name in ('path', 'media_id', 'origin')
   }
-  changes['labels'] = tuple(_sound(label, _class_name) for label in clip.labels)
+  labels = tuple(_sound(label, _class_name) for label in clip.labels)
+  changes['labels'] = tuple(map(_composed, labels))
   changes['fields'] = {key: _sound(value, _mended) for key, value in clip.fields.items()}
-  if changes['labels'] != clip.labels:
+  if changes['labels'] != labels:
+    found.corrected('class names with letters in pieces (Unicode NFD), composed', place)
+  if labels != clip.labels:
     found.corrected('class names that are no UTF-8, read as Latin-1', place)
   if changes['fields'] != clip.fields:
     found.corrected('texts with half characters, replaced', place)
@@ -194,8 +205,9 @@ def _shared(clips: Iterable[SourceClip]) -> Iterator[tuple[SourceClip, SourceCli
 
 def _by_file(clips: Iterable[SourceClip]) -> list[list[SourceClip]]:
   files: dict[tuple[str, str], list[SourceClip]] = collections.defaultdict(list)
+  real = RealFiles()
   for clip in clips:
-    files[os.path.normpath(clip.file), getattr(clip, 'key', '')].append(clip)
+    files[real(clip.file), getattr(clip, 'key', '')].append(clip)
   return list(files.values())
 
 
@@ -226,6 +238,36 @@ def _note_overlaps(clips: Sequence[SourceClip], found: Summary) -> None:
       found.noticed(f'videos of which {" and ".join(pair)} both have clips', origin)
 
 
+# Between several labels, in the lists of others.
+_JOINTS = re.compile(r'[;,/+&]')
+_NO_NAMES = frozenset({'none', 'unknown', '?', 'n/a', 'na', 'unlabeled', 'unlabelled'})
+
+
+def _note_names(names: Sequence[str], found: Summary) -> None:
+  """Notes names that may stand for several classes, or for none."""
+  known = set(names)
+  for name in names:
+    parts = [part.strip() for part in _JOINTS.split(name)]
+    if len(parts) > 1 and known & set(parts):
+      found.noticed(
+        'classes whose names join those of others (several labels have | between them)',
+        name,
+      )
+    if name.casefold() in _NO_NAMES and len(names) > 1:
+      found.noticed(
+        'classes whose names may mean that there is none (such cells are to be empty)',
+        name,
+      )
+
+
+def _note_splits(clips: Sequence[SourceClip], found: Summary) -> None:
+  splits = {clip.split for clip in clips}
+  odd = sorted(split for split in splits if split_of_name(split) is None)
+  # A list with none of the usual names has its own.
+  if odd and len(odd) < len(splits):
+    found.noticed('splits called otherwise than train, val and test', odd[0], len(odd))
+
+
 def _note_labels(clips: Sequence[SourceClip], found: Summary) -> None:
   several = [clip for clip in clips if len(clip.labels) > 1]
   if several:
@@ -239,9 +281,11 @@ def _note_labels(clips: Sequence[SourceClip], found: Summary) -> None:
     for clip in unlabelled:
       found.noticed('clips without a label, beside labelled ones', clip.name)
   names = sorted({name for clip in clips for name in clip.labels})
+  _note_names(names, found)
   alike = collections.defaultdict(list)
   for name in names:
-    alike[name.casefold().replace('_', ' ')].append(name)
+    plain = unicodedata.normalize('NFKC', name).casefold()
+    alike[' '.join(re.split(r'[\s_-]+', plain.strip(' .')))].append(name)
   for group in alike.values():
     if len(group) > 1:
       found.noticed('classes whose names are almost the same', ' and '.join(group))

@@ -143,16 +143,14 @@ def _describe_key(key: str, values: list) -> tuple[str, str, str, str, str]:
   nested = bool(values) and isinstance(values[0], list)
   leaves = list(itertools.chain.from_iterable(values)) if nested else values
   try:
-    field = records.field_of(key)
-    dtype, meaning = field.dtype, field.meaning
+    dtype = records.field_of(key).dtype
   except KeyError:
     names = {bytes: 'bytes', int: 'int64', float: 'float'}
     dtype = names[type(leaves[0])] if leaves else '?'
-    meaning = 'not in the contract'
   count = f'{len(values)} steps' if nested else str(len(values))
   if nested and len(leaves) != len(values):
     count += f', {len(leaves)} values'
-  return key, dtype, count, meaning, _shown(leaves[0]) if leaves else ''
+  return key, dtype, count, records.meaning_of(key), _shown(leaves[0]) if leaves else ''
 
 
 def key_table(clip: Mapping[str, list]) -> list[str]:

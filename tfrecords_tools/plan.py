@@ -12,9 +12,10 @@ from typing import Any
 
 from official.video.data import records
 from official.video.errors import UserError
+from tfrecords_tools.datasets.files import RealFiles
 from tfrecords_tools.datasets.origins import origin_of
 from tfrecords_tools.datasets.rows import sorted_labels
-from tfrecords_tools.datasets.source import Listing, SourceClip, read_lines
+from tfrecords_tools.datasets.source import Listing, SourceClip, read_json, read_lines
 from tfrecords_tools.frames import FrameOptions
 from tfrecords_tools.summary import Summary
 
@@ -88,15 +89,93 @@ class SplitPlan:
     return sum(len(task.clips) for task in self.tasks)
 
 
+# `<id> <name>` and `<name> <id>`, as sets and frameworks write their lists.
+_NUMBERED_NAME = re.compile(r'(?P<id>\d+)\s*[\s,;:=]\s*(?P<name>\S.*)', re.ASCII)
+_NAME_NUMBERED = re.compile(r'(?P<name>.*[^\s,;:=])[\s,;:=]+(?P<id>\d+)', re.ASCII)
+
+
+def _by_id(lines: Sequence[str]) -> list[str] | None:
+  """Names of lines that number them, by number; None where not all do, each once."""
+  for rows in (lines, lines[1:]):  # The first may be a header.
+    for pattern in (_NUMBERED_NAME, _NAME_NUMBERED):
+      found = [pattern.fullmatch(line.strip()) for line in rows]
+      numbered = {int(match['id']): match['name'] for match in found if match}
+      first = min(numbered, default=0)
+      if len(numbered) == len(rows) > 0 and first in (0, 1):
+        ids = sorted(numbered)
+        if ids == list(range(first, first + len(ids))):
+          return [numbered[i] for i in ids]
+  return None
+
+
+def _names_of_json(path: str) -> list[str]:
+  """Names of a JSON list, or of an object of names and ids, either way round."""
+  value = read_json(path)
+  if isinstance(value, dict):
+    pairs = [f'{key} {entry}' for key, entry in value.items()]
+    value = _by_id(pairs) if all(map(_is_plain, value.values())) else None
+  if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+    raise UserError(
+      f'--label_map={path}: expected a list of class names, or an object of names and '
+      'ids that begin at 0 or 1'
+    )
+  return value
+
+
+def _is_plain(value: Any) -> bool:
+  return isinstance(value, (str, int)) and not isinstance(value, bool)
+
+
 def read_label_map(path: str) -> list[str]:
-  """Class names by id, one a line; raises `UserError` for a name that stands twice."""
-  names = read_lines(path)
+  """Class names by id: one a line, with or without numbers, or JSON.
+
+  Raises:
+    UserError: the file can't be read, or a name stands twice.
+  """
+  if path.lower().endswith('.json'):
+    names = _names_of_json(path)
+  else:
+    lines = read_lines(path)
+    names = _by_id(lines) or list(lines)
   if not names:
     raise UserError(f'--label_map={path}: is empty, expected a class name a line')
   repeated = [name for name, count in Counter(names).items() if count > 1]
   if repeated:
     raise UserError(f'--label_map={path}: names {repeated[0]!r} twice')
   return names
+
+
+def check_names(listing: Listing, names: Sequence[str], label_map: str | None) -> Listing:
+  """The listing, with a note of the clips whose labels are not among the names.
+
+  Raises:
+    UserError: none of the labels is.
+  """
+  lacking = [clip for clip in listing.clips if set(clip.labels) - set(names)]
+  if not label_map or not lacking:
+    return listing
+  unknown = sorted({name for clip in lacking for name in clip.labels} - set(names))
+  if not any(set(clip.labels) & set(names) for clip in listing.clips):
+    raise UserError(
+      f'--label_map={label_map}: has none of the labels, such as {unknown[0]!r}, but '
+      f'{", ".join(map(repr, names[:3]))}'
+    )
+  found = Summary()
+  found.noticed(
+    f'clips whose labels --label_map lacks, such as {unknown[0]!r}',
+    lacking[0].name,
+    len(lacking),
+  )
+  return dataclasses.replace(listing, notes=[*listing.notes, *found.lines()])
+
+
+def check_splits(listing: Listing) -> None:
+  """Raises `UserError` where a split has a name that files can't have."""
+  for split in sorted({clip.split for clip in listing.clips}):
+    if not _SPLIT_NAME.fullmatch(split):
+      raise UserError(
+        f'split {split!r}: expected letters, digits, dots, dashes and underscores'
+      )
 
 
 def label_names(listing: Listing, label_map: str | None) -> list[str]:
@@ -176,8 +255,12 @@ def _by_video(clips: Sequence[SourceClip]) -> list[list[SourceClip]]:
   Clips of one file belong together too, whatever their names say.
   """
   group_of: dict[tuple[str, str], list[SourceClip]] = {}
+  real = RealFiles()
   for clip in clips:
-    keys = ('video', origin_of(clip)), ('file', f'{clip.file}|{getattr(clip, "key", "")}')
+    keys = (
+      ('video', origin_of(clip)),
+      ('file', f'{real(clip.file)}|{getattr(clip, "key", "")}'),
+    )
     known = [group_of[key] for key in keys if key in group_of]
     group = known[0] if known else []
     group.append(clip)
@@ -308,12 +391,9 @@ def make_plan(
     UserError: a split has a name that files can't have.
   """
   ids = {name: index for index, name in enumerate(names)}
+  check_splits(listing)
   plans = []
   for split in sorted({clip.split for clip in listing.clips}):
-    if not _SPLIT_NAME.fullmatch(split):
-      raise UserError(
-        f'split {split!r}: expected letters, digits, dots, dashes and underscores'
-      )
     clips, digest = _permuted([c for c in listing.clips if c.split == split], seed)
     count = count_shards(len(clips), num_shards)
     tasks = [

@@ -61,7 +61,7 @@ def check_types(clip: Mapping[str, list]) -> Iterator[str]:
   for key, field in records.FIELDS.items():
     values = clip.get(key, [])
     nested = bool(values) and isinstance(values[0], list)
-    if values and nested != field.per_step:
+    if values and nested != field.per_step and not (nested and key in records.LISTED):
       yield f'{key} is a {"feature list" if nested else "context feature"}, not the other'
       continue
     leaves = list(itertools.chain.from_iterable(values)) if nested else values

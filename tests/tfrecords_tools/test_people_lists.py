@@ -17,7 +17,7 @@ from tests.tfrecords_tools.test_stored_frames import jpegs
 from tests.videos import numbered_frame, write_video
 from tfrecords_tools import convert, validate
 from tfrecords_tools.commands import run_command
-from tfrecords_tools.plan import label_names
+from tfrecords_tools.plan import label_names, read_label_map
 
 
 def table(tmp_path, text, name='list.csv', **request):
@@ -185,6 +185,7 @@ def test_columns_that_are_taken_or_only_alike_are_noted(tmp_path):
     f"{place}: takes the column 'video' for path",
     f"{place}: takes the column 'class' for label",
     f"{place}: has no column caption; call 'sentence' so if it is that",
+    f'{place}: columns that are only kept, as extra/<name>: action',
   ]
   (clip,) = listing.clips
   assert clip.labels == ('run',)
@@ -767,3 +768,157 @@ def test_request_of_a_limit_is_a_number(capsys):
   flags = ['--source=csv', '--path=x', '--output_dir=y', '--limit=0']
   assert run_command(convert.main, flags) == 2
   assert '--limit' in capsys.readouterr().err
+
+
+# --- What looks like something else ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  ('cell', 'found'),
+  [
+    ("\"('run', 'jump')\"", ('run', 'jump')),
+    ('"{\'run\'}"', ('run',)),
+    ('[1 2]', ('1', '2')),
+    ("['run' 'jump']", ('run', 'jump')),
+    ('(odd)', ('(odd)',)),
+    ('{x', ('{x',)),
+  ],
+)
+def test_lists_in_label_cells_as_libraries_write_them(tmp_path, cell, found):
+  assert labels(table(tmp_path, f'path,label\na.mp4,{cell}\n')) == [found]
+
+
+def test_columns_that_are_only_kept_are_named(tmp_path):
+  listing = table(tmp_path, 'path,run,is_train,start_ms\na.mp4,1,True,5\n')
+  assert listing.notes == [
+    f'{tmp_path}/list.csv: columns that are only kept, as extra/<name>: is_train, run, '
+    'start_ms'
+  ]
+
+
+def test_times_of_subtitles(tmp_path):
+  listing = table(tmp_path, 'path,start,end\na.mp4,"00:01:00,500","01:01,25"\n')
+  assert [(clip.start, clip.end) for clip in listing.clips] == [(60.5, 61.25)]
+
+
+def test_paths_of_addresses(tmp_path):
+  touch(tmp_path, 'a b.mp4', '100%25.mp4')
+  text = f'path\nfile://{tmp_path}/a%20b.mp4\na%20b.mp4\n100%25.mp4\n'
+  found = [os.path.basename(clip.file) for clip in table(tmp_path, text).clips]
+  assert found == ['a b.mp4', 'a b.mp4', '100%25.mp4']
+
+
+@pytest.mark.parametrize(
+  ('name', 'split'),
+  [
+    ('Train Set', 'train'),
+    ('testset', 'test'),
+    ('val_split', 'val'),
+    ('test_data', 'test'),
+    ('training_videos', 'train'),
+    ('dataset', 'dataset'),
+    ('test1', 'test1'),
+  ],
+)
+def test_words_behind_the_names_of_splits(tmp_path, name, split):
+  listing = table(tmp_path, f'path,split\na.mp4,{name}\n')
+  assert [clip.split for clip in listing.clips] == [split]
+
+
+def checked(tmp_path, capsys, *flags):
+  code = run_command(convert.main, [*flags, '--check'])
+  captured = capsys.readouterr()
+  return code, captured.out + captured.err
+
+
+def csv_flags(tmp_path, text):
+  (tmp_path / 'list.csv').write_text(text)
+  return '--source=csv', f'--path={tmp_path}/list.csv'
+
+
+@pytest.mark.parametrize(
+  ('text', 'note'),
+  [
+    ('a.mp4,run;jump\nb.mp4,run\n', 'join those of others (several labels have | betw'),
+    ('a.mp4,"run, jump"\nb.mp4,jump\n', 'join those of others'),
+    ('a.mp4,unknown\nb.mp4,run\n', 'may mean that there is none'),
+    ('a.mp4,run fast\nb.mp4,Run_Fast\n', 'almost the same'),
+    ('a.mp4,run\nb.mp4,run.\n', 'almost the same'),
+  ],
+)
+def test_names_of_classes_that_look_wrong_are_noted(tmp_path, capsys, text, note):
+  touch(tmp_path, 'a.mp4', 'b.mp4')
+  code, shown = checked(tmp_path, capsys, *csv_flags(tmp_path, f'path,label\n{text}'))
+  assert code == 0 and note in shown
+
+
+def test_letters_in_pieces_are_one_class(tmp_path, capsys):
+  nfc, nfd = 'Übung', 'U\u0308bung'
+  touch(tmp_path, f'train/{nfc}/a.mp4', f'test/{nfd}/b.mp4', 'train/run/c.mp4')
+  code, shown = checked(tmp_path, capsys, '--source=folder', f'--path={tmp_path}')
+  assert code == 0 and f'  {nfc}: test 1, train 1' in shown
+  assert '(Unicode NFD), composed: 1, such as test/' in shown
+
+
+def test_splits_with_other_names_are_noted(tmp_path, capsys):
+  touch(tmp_path, 'a.mp4', 'b.mp4')
+  flags = csv_flags(tmp_path, 'path,split\na.mp4,train\nb.mp4,0\n')
+  code, shown = checked(tmp_path, capsys, *flags)
+  assert code == 0
+  assert 'splits called otherwise than train, val and test: 1, such as 0' in shown
+  flags = csv_flags(tmp_path, 'path,split\na.mp4,train\nb.mp4,my test\n')
+  code, shown = checked(tmp_path, capsys, *flags)
+  assert code == 2 and "split 'my test': expected letters" in shown
+
+
+def test_folders_of_systems_are_no_classes(tmp_path):
+  touch(tmp_path, 'run/a.mp4', '__MACOSX/run/a.mp4', '@eaDir/a.mp4')
+  assert [clip.path for clip in list_clips('folder', tmp_path).clips] == ['run/a.mp4']
+
+
+def test_links_to_a_file_of_another_split_are_noted(tmp_path, capsys):
+  touch(tmp_path, 'train/run/a.mp4', 'train/jump/c.mp4', 'test/run/d.mp4')
+  os.symlink(tmp_path / 'train/run/a.mp4', tmp_path / 'test/run/b.mp4')
+  code, shown = checked(tmp_path, capsys, '--source=folder', f'--path={tmp_path}')
+  assert code == 0 and 'clips that test and train share: 1' in shown
+
+
+@pytest.mark.parametrize(
+  ('name', 'text'),
+  [
+    ('map.txt', 'run\njump\n'),
+    ('map.txt', '0 run\n1 jump\n'),
+    ('map.txt', '2 jump\n1 run\n'),
+    ('map.txt', 'jump 1\nrun 0\n'),
+    ('map.txt', 'run: 0\njump: 1\n'),
+    ('map.csv', 'id,name\n0,run\n1,jump\n'),
+    ('map.json', '["run", "jump"]'),
+    ('map.json', '{"jump": 1, "run": 0}'),
+    ('map.json', '{"0": "run", "1": "jump"}'),
+  ],
+)
+def test_label_maps_of_people(tmp_path, capsys, name, text):
+  touch(tmp_path, 'a.mp4', 'b.mp4')
+  (tmp_path / name).write_text(text)
+  flags = csv_flags(tmp_path, 'path,label\na.mp4,run\nb.mp4,jump\n')
+  code, shown = checked(tmp_path, capsys, *flags, f'--label_map={tmp_path}/{name}')
+  assert code == 0, shown
+  assert shown.index('  run: train 1') < shown.index('  jump: train 1')
+
+
+@pytest.mark.parametrize('text', ['100 metres\nrun 5\n', '0 run\n2 jump\n', '5k\n10k\n'])
+def test_names_with_numbers_stay_names(tmp_path, text):
+  (tmp_path / 'map.txt').write_text(text)
+  assert read_label_map(str(tmp_path / 'map.txt')) == text.splitlines()
+
+
+def test_label_maps_that_lack_labels(tmp_path, capsys):
+  touch(tmp_path, 'a.mp4', 'b.mp4')
+  (tmp_path / 'map.txt').write_text('run\nwave\n')
+  flags = csv_flags(tmp_path, 'path,label\na.mp4,run\nb.mp4,jump\n')
+  code, shown = checked(tmp_path, capsys, *flags, f'--label_map={tmp_path}/map.txt')
+  assert code == 0
+  assert "clips whose labels --label_map lacks, such as 'jump': 1, such as b.mp4" in shown
+  flags = csv_flags(tmp_path, 'path,label\na.mp4,0\nb.mp4,1\n')
+  code, shown = checked(tmp_path, capsys, *flags, f'--label_map={tmp_path}/map.txt')
+  assert code == 2 and "has none of the labels, such as '0', but 'run', 'wave'" in shown

@@ -233,6 +233,13 @@ def minimal(frames):
   return example.SerializeToString()
 
 
+def all_in_one_step():
+  example = records.SequenceExample()
+  step = example.feature_lists.feature_list[records.IMAGE_ENCODED].feature.add()
+  step.bytes_list.value.extend([NOISE, NOISE])
+  return example.SerializeToString()
+
+
 def tf_train_example():
   """A `tf.train.Example`, whose features stand where a record has its context."""
   example = records.SequenceExample()
@@ -275,12 +282,27 @@ def test_records_without_a_manifest(tmp_path, capsys):
   assert text == '3 records read in 2 files without a manifest: no problem\n'
 
 
+def test_captions_of_other_writers_are_known(tmp_path, capsys):
+  example = records.SequenceExample.FromString(minimal([NOISE]))
+  example.context.feature['clip/label/text'].bytes_list.value.append(b'run')
+  example.context.feature['caption/string'].bytes_list.value.append(b'a run')
+  lists = example.feature_lists.feature_list
+  lists[records.TEXT_CONTENT].feature.add().bytes_list.value.append(b'a run')
+  path = write_foreign(tmp_path / 'a.tfrecord', example.SerializeToString())
+  assert problems(path, capsys) == []
+  assert run_command(inspect.main, [str(path)]) == 0
+  shown = capsys.readouterr().out
+  assert 'read as clip/label/string: class names' in shown
+  assert 'read as text/content: captions' in shown
+
+
 @pytest.mark.parametrize(
   'example, message',
   [
     (tf_train_example(), "lacks the feature list 'image/encoded'; it is a tf.train."),
     (b'\xff\xff', 'is not a SequenceExample'),
     (minimal([]), "lacks the feature list 'image/encoded'"),
+    (all_in_one_step(), "holds 2 values at step 0 of 'image/encoded'; expected a frame"),
     (minimal([EPS]), "frame 0 is not a readable JPEG or PNG: it begins with b'%!PS'"),
     (minimal([NOISE, huge_png()]), 'frame 1 is 20000x20000, expected 1 to 67108864 pix'),
     (minimal([huge_jpeg()]), 'frame 0 is 20000x20000, expected 1 to 67108864 pixels'),

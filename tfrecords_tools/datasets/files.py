@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import urllib.parse
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
@@ -32,6 +33,11 @@ def _other_names(name: str) -> Iterator[str]:
     yield name
   if match := _TITLED.fullmatch(name):
     yield match[1]
+
+
+def _of_url(listed: str) -> str:
+  """The path that a file:// address, or one with %20 for a blank, means."""
+  return urllib.parse.unquote(listed.removeprefix('file://'), errors='surrogateescape')
 
 
 class VideoFiles:
@@ -148,8 +154,9 @@ class ListedFiles:
     for called in (name, os.path.splitext(name)[0]):
       if called.casefold() in others:
         return self._other(listed, os.path.join(folder, others[called.casefold()]))
-    if '\\' in listed and self.has(listed.replace('\\', '/')):
-      return self._other(listed, os.path.join(self._root, listed.replace('\\', '/')))
+    for other in (listed.replace('\\', '/'), _of_url(listed)):
+      if other != listed and self.has(other):
+        return self._other(listed, os.path.join(self._root, other))
     if self._anywhere and (elsewhere := self._elsewhere(listed)):
       return self._other(listed, os.path.join(self._root, elsewhere))
     return path
@@ -179,3 +186,21 @@ class ListedFiles:
     self._all = self._all or VideoFiles(self._root)
     folder, name = os.path.split(listed)
     return self._all.find(os.path.splitext(name)[0], folder.split(os.sep))
+
+
+class RealFiles:
+  """Where files really are, with one look at each folder: some are on slow networks."""
+
+  def __init__(self):
+    self._folders: dict[str, tuple[str, frozenset[str]]] = {}
+
+  def __call__(self, file: str) -> str:
+    """The path of a file without links on the way."""
+    folder, name = os.path.split(os.path.normpath(file))
+    if folder not in self._folders:
+      links: list[str] = []
+      with contextlib.suppress(OSError, ValueError), os.scandir(folder or '.') as entries:
+        links = [entry.name for entry in entries if entry.is_symlink()]
+      self._folders[folder] = os.path.realpath(folder), frozenset(links)
+    real, among = self._folders[folder]
+    return os.path.realpath(file) if name in among else os.path.join(real, name)

@@ -18,10 +18,17 @@ from tfrecords_tools.datasets.source import (
 from tfrecords_tools.summary import Summary
 
 DEFAULT_SPLIT = 'train'
+# Folders that systems make beside people's own, some with copies of the files in them.
+_OF_SYSTEMS = frozenset(
+  {'__MACOSX', '@eaDir', '#recycle', '$RECYCLE.BIN', 'System Volume Information'}
+)
 
 
 def walk_files(root: str) -> Iterator[str]:
-  """Yields files below `root`, relative to it, sorted; hidden ones are left out."""
+  """Yields files below `root`, relative to it, sorted; hidden ones are left out.
+
+  So are those of folders that a system made.
+  """
   seen = set()
   for folder, folders, files in os.walk(root, followlinks=True):
     # A link to a folder above would otherwise be walked for ever.
@@ -29,7 +36,9 @@ def walk_files(root: str) -> Iterator[str]:
       folders.clear()
       continue
     seen.add(real)
-    folders[:] = sorted(name for name in folders if not name.startswith('.'))
+    folders[:] = sorted(
+      name for name in folders if not name.startswith('.') and name not in _OF_SYSTEMS
+    )
     for name in sorted(files):
       if not name.startswith('.'):
         yield os.path.relpath(os.path.join(folder, name), root)

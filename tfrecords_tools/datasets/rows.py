@@ -22,9 +22,14 @@ _LONGEST_CELL = 1 << 27
 # What spreadsheets and pandas write where a label is missing, and what sets without
 # labels for their test split write.
 _NO_LABEL = frozenset({'', '-1', '-1.0', 'nan', '<na>', 'null', '#n/a'})
-_TIMECODE = re.compile(r'(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d*)?)', re.ASCII)
+_TIMECODE = re.compile(r'(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:[.,]\d*)?)', re.ASCII)
 _NUMBER = re.compile(r'[+-]?\d+(\.\d*)?', re.ASCII)
 _SEVERAL = '|'
+# A list of texts or of numbers as numpy writes it, without commas.
+_ENTRY = r"""'[^']*'|"[^"]*"|[-+]?\d+(?:\.\d*)?"""
+_SPACED = re.compile(rf'\[\s*(?:{_ENTRY})(?:\s+(?:{_ENTRY}))+\s*\]')
+# What may follow the name of a split.
+_SPLIT_WORD = re.compile(r'[\s_-]*(?:set|split|data|videos?)')
 _SPLITS = {
   **dict.fromkeys(('train', 'training', 'trn'), 'train'),
   **dict.fromkeys(('val', 'dev'), 'val'),
@@ -70,7 +75,11 @@ LABEL = Column(
 
 def split_of_name(name: str) -> str | None:
   """The split that a usual name of one means, whatever its capitals; None for others."""
-  return _SPLITS.get(name.strip().casefold())
+  plain = name.strip().casefold()
+  end = _SPLIT_WORD.search(plain)
+  return _SPLITS.get(plain) or (
+    _SPLITS.get(plain[: end.start()]) if end and end.end() == len(plain) else None
+  )
 
 
 def split_of_cell(cell: str, found: Summary, where: object) -> str:
@@ -89,22 +98,25 @@ def _is_none(value: Any) -> bool:
 
 
 def _list_of_text(text: str) -> Any:
-  """A list as JSON or as Python, and so pandas, writes it; other texts as they are."""
+  """A list as JSON, Python, pandas or numpy write it; other texts as they are."""
+  if _SPACED.fullmatch(text.strip()):
+    return [entry.strip('\'"') for entry in re.findall(_ENTRY, text)]
   with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
     value = ast.literal_eval(text.strip())
-    return value if isinstance(value, list) else text
+    if isinstance(value, (list, tuple, set)):
+      return sorted(value, key=str) if isinstance(value, set) else list(value)
   return text
 
 
 def labels_of_cell(value: Any, found: Summary, where: object) -> tuple[str, ...]:
   """Class names of a row: a text, a number, or a list of both.
 
-  Several in a text stand with | between them, or as a list of JSON or Python.
+  Several in a text stand with | between them, or as a list of JSON, Python or numpy.
 
   Raises:
     UserError: it is something else.
   """
-  if isinstance(value, str) and value.strip().startswith('['):
+  if isinstance(value, str) and value.strip().startswith(('[', '(', '{')):
     value = _list_of_text(value)
   values = value if isinstance(value, list) else [value]
   if any(isinstance(v, (bool, dict, list)) for v in values):
@@ -141,7 +153,13 @@ def seconds_of_cell(where: object, column: str, value: Any) -> float | None:
   if value is None or (isinstance(value, str) and not value.strip()):
     return None
   if isinstance(value, str) and (match := _TIMECODE.fullmatch(value.strip())):
-    return int(match[1] or 0) * 3600 + int(match[2]) * 60 + float(match[3])
+    return (
+      int(match[1] or 0) * 3600
+      + int(match[2]) * 60
+      + float(
+        match[3].replace(',', '.')  # As subtitles write it.
+      )
+    )
   try:
     seconds = float(value)
   except (TypeError, ValueError):

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from official.video.data import records
@@ -39,7 +39,17 @@ _ALIASES = {records.LABEL_STRING: 'label', records.MEDIA_ID: 'media_id'}
 _PATH = Column(
   'path',
   ('video_path', 'file_path', 'filepath', 'video_file', 'filename', 'file_name', 'video'),
-  ('file', 'name', 'clip', 'video_name', 'video_id', 'id', 'url'),
+  (
+    'file',
+    'name',
+    'clip',
+    'video_name',
+    'video_id',
+    'youtube_id',
+    'clip_id',
+    'id',
+    'url',
+  ),
   strip=False,
 )
 _CAPTION = Column(
@@ -55,6 +65,7 @@ _SHORT = {'caption': records.TEXT_CONTENT, 'noun_phrases': records.TEXT_NOUN_PHR
 _WRITTEN_BY_US = frozenset(
   {records.DATA_PATH, records.START_TIMESTAMP, records.END_TIMESTAMP, records.LABEL_INDEX}
 )
+_SHOWN_COLUMNS = 8
 Rows = Callable[[str, Summary], Iterator[tuple[Place, Mapping[str, Any]]]]
 
 
@@ -168,6 +179,22 @@ def _jsonl_rows(path: str, found: Summary) -> Iterator[tuple[Place, dict[str, An
       yield where, Header(path, list(row), (*_COLUMNS, _CAPTION), found).row(row.values())
 
 
+def _note_unread(clips: Sequence[SourceClip], path: str, found: Summary) -> None:
+  """Notes the columns that no clip is made by, as they may be meant to."""
+  extra = {key for clip in clips for key in clip.fields if key not in records.FIELDS}
+  names = sorted(key.removeprefix(records.EXTRA_PREFIX) for key in extra)
+  said = '\n'.join(found.lines())
+  names = [name for name in names if f'call {name!r} so' not in said]
+  if names:
+    more = (
+      f' and {len(names) - _SHOWN_COLUMNS} more' if len(names) > _SHOWN_COLUMNS else ''
+    )
+    found.note(
+      f'{path}: columns that are only kept, as {records.EXTRA_PREFIX}<name>: '
+      f'{", ".join(names[:_SHOWN_COLUMNS])}{more}'
+    )
+
+
 class Table:
   """A list with a row a clip; `rows` reads one of the formats."""
 
@@ -195,6 +222,7 @@ class Table:
       raise UserError(f'--path={path}: is not UTF-8 text: {error}') from error
     if not clips:
       raise UserError(f'--path={path}: lists no clip')
+    _note_unread(clips, path, found)
     return Listing(clips, notes=found.lines())
 
 

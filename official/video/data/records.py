@@ -121,11 +121,31 @@ FIELDS: Mapping[str, Field] = {
 }
 
 
+# Keys by which DMVR writes what a context key holds; read where that is not there.
+SYNONYMS: Mapping[str, Sequence[str]] = {
+  LABEL_STRING: ('clip/label/text',),
+  TEXT_CONTENT: ('caption/string',),
+}
+# Context keys that MediaSequence writes as feature lists, which are read too.
+LISTED = frozenset({TEXT_CONTENT})
+
+
 def field_of(key: str) -> Field:
   """The contract's field for `key`; raises `KeyError` for a key outside it."""
   if key.startswith(EXTRA_PREFIX):
     return Field('bytes', False, False, 'extra column of the source list')
   return FIELDS[key]
+
+
+def meaning_of(key: str) -> str:
+  """What a key of anybody's record holds, as far as it is read."""
+  for own, others in SYNONYMS.items():
+    if key in others:
+      return f'read as {own}: {FIELDS[own].meaning}'
+  try:
+    return field_of(key).meaning
+  except KeyError:
+    return 'not in the contract'
 
 
 # --- SequenceExample without TensorFlow -----------------------------------------------
@@ -269,7 +289,13 @@ def check_frames(serialized: bytes) -> None:
     example = SequenceExample.FromString(serialized)
   except DecodeError:
     raise RecordError('is not a SequenceExample') from None
-  if example.feature_lists.feature_list[IMAGE_ENCODED].feature:
+  if steps := example.feature_lists.feature_list[IMAGE_ENCODED].feature:
+    for number, step in enumerate(steps):
+      if (count := len(step.bytes_list.value)) > 1:
+        raise RecordError(
+          f'holds {count} values at step {number} of {IMAGE_ENCODED!r}; expected a frame '
+          'a step'
+        )
     return
   lists = set(example.feature_lists.feature_list) - {IMAGE_ENCODED}
   keys = sorted({*lists, *example.context.feature})
@@ -349,7 +375,7 @@ def _wrong_header(header: bytes, index: int) -> RecordError:
       return RecordError(f'is compressed ({name}); decompress it first')
   if len(header) < _HEADER.size:
     return RecordError(f'record {index}: cut inside its header')
-  first = '; is it a TFRecord file?' if index == 0 else ''
+  first = f'; is it a TFRecord file? It begins with {header!r}' if index == 0 else ''
   return RecordError(f'record {index}: checksum of the length is wrong{first}')
 
 
@@ -508,6 +534,12 @@ def _check_bounds(values: Sequence[float], least: int, end: int, what: str) -> N
       raise ValueError(f'{what} holds {value!r:.40}, expected {least} to {end - 1}')
 
 
+def _check_unique(values: Sequence[str], what: str) -> None:
+  repeated = next((value for value, n in Counter(values).items() if n > 1), None)
+  if repeated is not None:
+    raise ValueError(f'{what} holds {repeated!r:.40} twice')
+
+
 def _checked_entries(value: Any, kind: type, what: str) -> tuple:
   """Dataclasses of texts, such as `Skipped`."""
   names = [field.name for field in dataclasses.fields(kind)]
@@ -520,6 +552,10 @@ def _checked_entries(value: Any, kind: type, what: str) -> tuple:
 def _checked_shard(value: Mapping[str, Any], num_classes: int) -> Shard:
   """A shard of a manifest, refused where its numbers can't be true."""
   name = _checked(value['file'], str, 'file')
+  if not name or os.path.basename(name) != name:
+    raise ValueError(
+      f'file is {name!r:.40}, expected a name in the folder of the manifest'
+    )
 
   def lists(key: str, kind: type, least: int, end: int) -> tuple:
     entries = _checked_list(value.get(key, []), kind, f'{key} of {name}')
@@ -625,6 +661,7 @@ class Manifest:
     try:
       names = _checked_list(value['label_names'], str, 'label_names')
       shards = _checked_list(value['shards'], dict, 'shards')
+      _check_unique(names, 'label_names')
       manifest = cls(
         split=_checked(value['split'], str, 'split'),
         label_names=names,
@@ -633,6 +670,7 @@ class Manifest:
         tool_version=_checked(value['tool_version'], str, 'tool_version'),
         arguments=_checked(value['arguments'], dict, 'arguments'),
       )
+      _check_unique([shard.file for shard in manifest.shards], 'shards')
     except KeyError as error:
       raise ValueError(f'manifest lacks the field {error}') from error
     except ValueError as error:

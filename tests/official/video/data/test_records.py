@@ -203,6 +203,10 @@ def shard_with(**changes):
     (shard_with(corrected=[]), 'corrected of val-'),
     (shard_with(corrected={'a': 'b'}), 'str, not int'),
     ({'arguments': []}, 'arguments'),
+    (shard_with(file='../elsewhere.tfrecord'), 'expected a name in the folder'),
+    (shard_with(file=''), 'expected a name in the folder'),
+    ({'label_names': ['a', 'b', 'a']}, "label_names holds 'a' twice"),
+    ({'shards': shard_with()['shards'] * 2}, 'shards holds .* twice'),
   ],
 )
 def test_manifests_that_contradict_themselves_are_refused(change, message):
@@ -227,7 +231,8 @@ def test_notes_and_rates_round_trip():
   shard = dataclasses.replace(
     manifest().shards[0], frame_rates=[29.9, 10.0], notes=[note]
   )
-  whole = dataclasses.replace(manifest(), shards=[shard, shard])
+  other = dataclasses.replace(shard, file='val-00001-of-00002.tfrecord')
+  whole = dataclasses.replace(manifest(), shards=[shard, other])
   again = records.Manifest.from_json(whole.to_json())
   assert again.notes == [note, note]
   assert again.frame_rates == {29.9: 2, 10.0: 2}
