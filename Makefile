@@ -9,6 +9,10 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # The machine's own certificates, as pip uses them: some networks have others than uv's.
 export UV_SYSTEM_CERTS ?= 1
 
+# What the shell is to see is handed over as it was given: neither reads quotes or dollars in it.
+export VIDEOS_ := $(value VIDEOS)
+export DEMO_ := $(value DEMO)
+
 .PHONY: setup demo test test-slow test-goldens mutants lint bench lock wheel-check clean
 
 setup: $(VENV)/.ready
@@ -21,7 +25,7 @@ $(VENV)/.ready: requirements.lock
 	@touch $@
 
 demo: setup ## VIDEOS=<folder of class folders> runs on your own videos; SEED, DEMO (output)
-	$(BIN)/python -m official.video.demo --output_dir=$(DEMO) $(if $(VIDEOS),--videos=$(VIDEOS)) $(if $(SEED),--seed=$(SEED)) $(DEMO_FLAGS)
+	$(BIN)/python -m official.video.demo --output_dir="$$DEMO_" $(if $(VIDEOS_),--videos="$$VIDEOS_") $(if $(SEED),--seed=$(SEED)) $(DEMO_FLAGS)
 
 test: setup
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"

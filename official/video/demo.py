@@ -125,11 +125,22 @@ def check_records(manifests: Sequence[str]) -> int:
 
 
 def _test_split(videos: str) -> str | None:
-  """The split folder that is tested on; None where there are class folders only."""
-  folders = set(os.listdir(videos))
-  if 'train' not in folders:
+  """The split that is tested on; None where there are class folders only."""
+  from tfrecords_tools.datasets import folder
+  from tfrecords_tools.datasets.source import SourceRequest
+
+  clips = folder.SOURCE.list_clips(SourceRequest(videos)).clips
+  splits = {clip.split for clip in clips}
+  if splits == {folder.DEFAULT_SPLIT}:
     return None
-  return next((n for n in ('test', 'val', 'validation', 'valid') if n in folders), None)
+  names = ('test', 'val', 'validation', 'valid', 'validate')
+  test = next((name for name in names if name in splits), None)
+  if folder.DEFAULT_SPLIT not in splits or test is None:
+    raise UserError(
+      f'--videos {videos}: has the splits {", ".join(sorted(splits))}; expected train and '
+      'test, or class folders only'
+    )
+  return test
 
 
 def _params(name: str, manifests: Sequence[str], **overrides: Any):
@@ -138,8 +149,9 @@ def _params(name: str, manifests: Sequence[str], **overrides: Any):
 
   params = experiment.load(name)
   values = {
-    'task.train_data.input_path': manifests[0],
-    'task.validation_data.input_path': manifests[1],
+    # JSON's texts are YAML's, whatever they hold.
+    'task.train_data.input_path': json.dumps(manifests[0]),
+    'task.validation_data.input_path': json.dumps(manifests[1]),
     'task.train_data.seed': FLAGS.seed,
     'task.validation_data.seed': FLAGS.seed,
     'runtime.distribution_strategy': 'one_device',

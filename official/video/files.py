@@ -1,14 +1,20 @@
-"""Writing result files whole or not at all, here or on a remote file system."""
+"""Paths as people write them, and writing result files whole or not at all.
+
+A path is bytes: what exists is meant by its name, whatever characters that holds.
+"""
 
 import contextlib
 import errno
+import glob
+import itertools
 import os
 import pathlib
+import re
 import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from official.video.errors import UserError
 
@@ -18,9 +24,22 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
   return '://' in os.fspath(path)
 
 
-# Folders opened by `literal`: their descriptors are the names that TensorFlow is given.
+# Folders opened here: their descriptors are the names that TensorFlow is given.
 _opened: dict[str, int] = {}
+# In the name of one path, and on either side of it; each costs a look at the disk for
+# each path of a list.
+_MOST_COMMAS = 7
+_MOST_BLANKS = 2
 _PATTERN = frozenset('*?[]{}\\')
+
+
+def _is_text(path: str) -> bool:
+  """Whether UTF-8 can write it; Python marks the bytes of other names by surrogates."""
+  try:
+    path.encode()
+  except UnicodeEncodeError:
+    return False
+  return True
 
 
 def literal(path: str | os.PathLike[str]) -> str:
@@ -34,22 +53,118 @@ def literal(path: str | os.PathLike[str]) -> str:
     path: a file, a checkpoint's prefix or a folder; it need not exist, its folder must.
 
   Raises:
-    UserError: the system has no names for descriptors.
+    UserError: the system has no names for descriptors, or the file's own name is none.
   """
   path = os.fspath(path)
-  if is_remote(path) or not _PATTERN & set(path):
+  if is_remote(path) or (not _PATTERN & set(path) and _is_text(path)):
     return path
-  folder, name = os.path.split(os.path.abspath(path))
-  if not os.path.isdir('/proc/self/fd') or _PATTERN & set(name):
-    wrong = sorted(_PATTERN & set(path))[0]
-    raise UserError(
-      f'{path}: TensorFlow takes {wrong!r} for a pattern; rename the file or its folder'
+  return _through_descriptor(path, lambda part: not _PATTERN & set(part))
+
+
+def encodable(path: str | os.PathLike[str], make: bool = False) -> str:
+  """As `literal`, but for paths whose bytes are no UTF-8 only: TensorFlow writes no other.
+
+  Args:
+    path: see there.
+    make: whether such a path is a folder, to be made where there is none.
+
+  Raises:
+    UserError: as there.
+  """
+  path = os.fspath(path)
+  if is_remote(path) or _is_text(path):
+    return path
+  if make:
+    with contextlib.suppress(OSError):  # Said by who writes to it.
+      os.makedirs(path, exist_ok=True)
+  return _through_descriptor(path, lambda part: True)
+
+
+def _through_descriptor(path: str, fits: Callable[[str], bool]) -> str:
+  folder, rest = os.path.abspath(path), ''
+  while not os.path.isdir(folder):
+    folder, name = os.path.split(folder)
+    rest = os.path.join(name, rest) if rest else name
+  if not os.path.isdir('/proc/self/fd') or not (fits(rest) and _is_text(rest)):
+    wrong = next((repr(c) for c in sorted(_PATTERN & set(path))), '')
+    reason = (
+      f'takes {wrong} for a pattern' if _is_text(path) else 'reads UTF-8 names only'
     )
+    raise UserError(f'{path}: TensorFlow {reason}; rename the file or its folder')
   descriptor = _opened.get(folder)
   # A folder of the same name may have taken its place.
   if descriptor is None or not os.path.samestat(os.fstat(descriptor), os.stat(folder)):
     descriptor = _opened[folder] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-  return f'/proc/self/fd/{descriptor}/{name}'
+  return f'/proc/self/fd/{descriptor}' + (f'/{rest}' if rest else '')
+
+
+def shown(text: str) -> str:
+  """A text in which folders have their own names again; see `literal`."""
+  names = {str(descriptor): folder for folder, descriptor in _opened.items()}
+  return re.sub(r'/proc/self/fd/(\d+)', lambda match: names.get(match[1], match[0]), text)
+
+
+def matches(path: str) -> list[str]:
+  """The files or folders that a path or a pattern names, sorted.
+
+  What exists is taken by its name, and so are the folders in front of a pattern, whatever
+  characters they hold. Nothing is found by a path that is not there.
+  """
+  if is_remote(path):
+    import tensorflow as tf
+
+    return sorted(tf.io.gfile.glob(path))
+  if os.path.exists(path):
+    return [path]
+  there, rest = path, ''
+  while there and not os.path.exists(there):
+    head, name = os.path.split(there)
+    if head == there:
+      break
+    there, rest = head, os.path.join(name, rest) if rest else name
+  pattern = os.path.join(glob.escape(there), rest)
+  return sorted(glob.glob(pattern, include_hidden=True))
+
+
+def _trimmed(text: str) -> list[str]:
+  """A text without some of the blanks around it, those with most of them first."""
+  before = len(text) - len(text.lstrip())
+  after = len(text.rstrip()) if text.strip() else len(text)
+  begins = [*range(min(before, _MOST_BLANKS) + 1), before]
+  ends = [*range(len(text), max(after, len(text) - _MOST_BLANKS) - 1, -1), after]
+  pairs = sorted(itertools.product(begins, ends), key=lambda p: p[0] - p[1])
+  return list(dict.fromkeys(text[begin:end] for begin, end in pairs))
+
+
+def split_paths(text: str) -> list[str]:
+  """The paths and patterns of a list with commas.
+
+  A comma belongs to a path where one that holds it is there, the longest first. Blanks
+  around a path that are no part of it are dropped.
+  """
+  parts = text.split(',')
+  found, begin = [], 0
+  while begin < len(parts):
+    last = min(len(parts), begin + _MOST_COMMAS + 1)
+    joined = [','.join(parts[begin:end]) for end in range(last, begin, -1)]
+    names = [name for part in joined for name in _trimmed(part)]
+    known = (name for name in names if name and not is_remote(name) and _is_named(name))
+    path = next(known, parts[begin].strip())
+    if path:
+      found.append(path)
+    begin += path.count(',') + 1
+  return found
+
+
+def is_there(text: str) -> bool:
+  """Whether a text names local files: a path, a pattern, a checkpoint, or a list of them."""
+  paths = split_paths(text)
+  return bool(paths) and all(not is_remote(path) and _is_named(path) for path in paths)
+
+
+def _is_named(path: str) -> bool:
+  """Whether something is there; a checkpoint's prefix is only part of its files' names."""
+  return bool(matches(path)) or os.path.exists(f'{path}.index')
 
 
 # What reading a damaged .npz raises, wherever the damage is.

@@ -88,6 +88,8 @@ def run(
   from official.video.settings import experiment, ranges, schedule
 
   ranges.check(params, mode)
+  if model_dir:
+    model_dir = files.encodable(model_dir, make='train' in mode)
   run_folder.check(model_dir, mode)
   if 'train' in mode:
     files.check_output(model_dir, '--model_dir')

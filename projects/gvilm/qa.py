@@ -9,6 +9,7 @@ import tensorflow as tf
 import tf_keras
 from official.core import task_factory
 
+from official.video import files
 from official.video.configs import reads
 from official.video.errors import UserError
 from official.video.losses import gather
@@ -193,7 +194,7 @@ class QuestionTask(base.TextTask):
     if not head.answers_file:
       return [str(i) for i in range(head.num_answers)]
     try:
-      with tf.io.gfile.GFile(head.answers_file) as file:
+      with tf.io.gfile.GFile(files.encodable(head.answers_file)) as file:
         names = [line.rstrip('\r\n') for line in file if line.strip()]
     except tf.errors.OpError as error:
       raise UserError(

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tf_keras
 from official.nlp.modeling import networks
 
+from official.video import files
 from official.video.errors import UserError
 from official.video.settings import registry
 
@@ -28,7 +29,7 @@ def read_vocabulary(path: str = '') -> tuple[str, ...]:
   """
   path = path or os.fspath(TEST_VOCABULARY)
   try:
-    with tf.io.gfile.GFile(path) as file:
+    with tf.io.gfile.GFile(files.encodable(path)) as file:
       pieces = tuple(line.rstrip('\r\n') for line in file)
   except (tf.errors.OpError, UnicodeDecodeError) as error:
     raise UserError(f'task.text.vocab_file {path}: can not be read') from error

@@ -16,6 +16,7 @@ from typing import Any
 import tensorflow as tf
 import yaml
 
+from official.video import files
 from official.video.errors import UserError
 
 PARAMS = 'params.yaml'
@@ -54,7 +55,7 @@ class Origin:
   def tell(self) -> None:
     """Prints the notes on stderr; once the checkpoint has been read."""
     for note in self.notes:
-      print(f'note: {note}', file=sys.stderr)
+      print(f'note: {files.shown(note)}', file=sys.stderr)
 
   def remembered(self, name: str) -> str | None:
     """Text that the run's task left in its folder; None where it left none."""
@@ -85,6 +86,7 @@ def of(checkpoint: str) -> Origin:
   Raises:
     UserError: the run's config can't be read.
   """
+  checkpoint = files.encodable(checkpoint)
   folder = checkpoint if tf.io.gfile.isdir(checkpoint) else os.path.dirname(checkpoint)
   for place in (folder, os.path.dirname(folder.rstrip('/'))):
     path = os.path.join(place, PARAMS)

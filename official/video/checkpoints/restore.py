@@ -193,7 +193,7 @@ def find_checkpoint(path: str) -> str:
   Raises:
     UserError: if there is none, or the folder leaves the choice open.
   """
-  path = os.fspath(path)
+  path = files.encodable(path)
   prefix = path.removesuffix('.index').split('.data-')[0]
   if tf.io.gfile.exists(prefix + '.index'):
     return prefix
@@ -201,7 +201,7 @@ def find_checkpoint(path: str) -> str:
     state = (
       'is no TensorFlow checkpoint' if tf.io.gfile.exists(path) else 'does not exist'
     )
-    if what := _archive(path):
+    if what := _other_kind(path) or _archive(path):
       raise UserError(f'checkpoint {path}: is {what}')
     raise UserError(
       f'checkpoint {path}: {state} (no {os.path.basename(prefix)}.index); expected a '
@@ -214,6 +214,47 @@ def find_checkpoint(path: str) -> str:
       "model_dir of a finished run, or a checkpoint's prefix"
     )
   return latest
+
+
+_IN_ITS_MODEL = (
+  'build the model that they are of, call its load_weights({path!r}), then '
+  'tf.train.Checkpoint(model=model).write({prefix!r})'
+)
+_OF_MODEL = (
+  'convert it: tf.train.Checkpoint(model=tf_keras.models.load_model({path!r}))'
+  '.write({prefix!r})'
+)
+
+
+def _other_kind(path: str) -> str:
+  """What to do with a file of another library's weights; '' for any other."""
+  if not tf.io.gfile.exists(path):
+    return ''
+  with tf.io.gfile.GFile(path, 'rb') as file:
+    begin = file.read(512)
+  prefix = os.path.splitext(path)[0] + '-ckpt'
+  if begin.startswith(b'\x89HDF\r\n\x1a\n'):
+    way = _OF_MODEL if _has_architecture(path) else _IN_ITS_MODEL
+    return f"Keras' (HDF5); {way.format(path=path, prefix=prefix)}"
+  if begin.startswith(b'PK\x03\x04') and path.lower().endswith('.keras'):
+    return f"Keras'; {_OF_MODEL.format(path=path, prefix=prefix)}"
+  if b'"dtype":' in begin[8:]:
+    return (
+      'no TensorFlow checkpoint, but safetensors; convert it with python -m '
+      'official.video.checkpoints.from_image_vit'
+    )
+  return ''
+
+
+def _has_architecture(path: str) -> bool:
+  """Whether an HDF5 file holds a model, not its weights alone."""
+  import h5py
+
+  try:
+    with h5py.File(path) as file:
+      return 'model_config' in file.attrs
+  except OSError:
+    return False
 
 
 def _archive(path: str) -> str:
@@ -247,7 +288,10 @@ def _matched(
   objects: Mapping[str, Any], path: str, required: Sequence[str]
 ) -> tuple[_Checkpoint, dict[str, list[_Match]]]:
   checkpoint = _Checkpoint(path)
-  matches = {name: _match(checkpoint, name, obj) for name, obj in objects.items()}
+  roots = _roots(checkpoint, objects, required)
+  matches = {
+    name: _match(checkpoint, name, obj, roots.get(name)) for name, obj in objects.items()
+  }
   for name in required:
     _require(checkpoint, name, matches[name])
   return checkpoint, matches
@@ -274,13 +318,77 @@ def _restore(
   )
 
 
-def _match(checkpoint: _Checkpoint, name: str, obj: Any) -> list[_Match]:
-  """Walks an object and the checkpoint's node of that name side by side."""
+def _roots(
+  checkpoint: _Checkpoint, objects: Mapping[str, Any], required: Sequence[str]
+) -> dict[str, int]:
+  """The checkpoint's nodes that stand for the objects.
+
+  Those of their names or, in a checkpoint with none of these names (one of a whole model,
+  or of `save_weights`), the nodes that fit the required objects in every variable.
+
+  Raises:
+    UserError: several nodes fit, of which none is known to be the one.
+  """
+  named = checkpoint.children[0]
+  roots = {name: named[name] for name in objects if name in named}
+  if roots:
+    return roots
+  for name in required:
+    found = _fitting(checkpoint, objects[name])
+    if len(found) > 1:
+      raise UserError(
+        f'checkpoint {checkpoint.path}: holds {len(found)} objects that fit {name!r}: '
+        f'{_some([path or "the root" for path in found.values()])}; write the one that is '
+        f'meant as tf.train.Checkpoint({name}=...)'
+      )
+    for node, place in found.items():
+      roots[name] = node
+      print(
+        f'note: {files.shown(checkpoint.path)}: has no {name!r}; took '
+        f'{place or "its root"}, which fits in every variable',
+        file=sys.stderr,
+      )
+  return roots
+
+
+def _fitting(checkpoint: _Checkpoint, obj: Any) -> dict[int, str]:
+  """Nodes below the root that fit an object in every variable, with their paths."""
+  variables = _variables(obj).values()
+  found: dict[int, str] = {}
+  seen_keys = set()
+  queue, seen = collections.deque([(0, '')]), set()
+  while queue:
+    node, path = queue.popleft()
+    if node in seen:
+      continue
+    seen.add(node)
+    keys = _keys(checkpoint, node, obj)
+    own = [keys.get(id(variable), '') for variable in variables]
+    fits = all(
+      checkpoint.shapes.get(key) == tuple(variable.shape)
+      for key, variable in zip(own, variables, strict=True)
+    )
+    # One object may hang in the tree under wrappers that all lead to its variables.
+    if fits and tuple(own) not in seen_keys:
+      seen_keys.add(tuple(own))
+      found[node] = path
+    queue.extend(
+      (child, f'{path}/{name}' if path else name)
+      for name, child in checkpoint.children[node].items()
+      if name != 'optimizer'
+    )
+  return found
+
+
+def _match(
+  checkpoint: _Checkpoint, name: str, obj: Any, root: int | None
+) -> list[_Match]:
+  """Walks an object and the checkpoint's node that stands for it side by side."""
   variables = _variables(obj)
   if not variables:
     raise ValueError(f'{name} has no variables yet; build it before restoring it')
   logical = _logical_names(obj)
-  keys = _keys(checkpoint, checkpoint.children[0].get(name), obj)
+  keys = _keys(checkpoint, root, obj)
   return [
     _Match(
       f'{name}/{logical.get(id(variable), fallback)}',
@@ -344,7 +452,7 @@ def _logical_names(obj: Any) -> dict[int, str]:
 
 
 def _require(checkpoint: _Checkpoint, name: str, matches: Sequence[_Match]) -> None:
-  if name not in checkpoint.children[0]:
+  if name not in checkpoint.children[0] and not any(match.key for match in matches):
     raise MissingError(
       f"checkpoint {checkpoint.path}: holds no '{name}', but {_holdings(checkpoint)}; "
       f'give a checkpoint that was written with {name}='
@@ -398,5 +506,5 @@ def _short(key: str) -> str:
 
 
 def _tell(report: RestoreReport) -> RestoreReport:
-  print(report.summary(), file=sys.stderr, flush=True)
+  print(files.shown(report.summary()), file=sys.stderr, flush=True)
   return report

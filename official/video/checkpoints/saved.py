@@ -116,7 +116,8 @@ def latest(folder: str) -> str | None:
     if not reason:
       if reasons:
         print(
-          f'note: {folder}: {"; ".join(reasons)}; goes on from {name}', file=sys.stderr
+          f'note: {files.shown(folder)}: {"; ".join(reasons)}; goes on from {name}',
+          file=sys.stderr,
         )
       return prefix
     reasons.append(f'{name}: {reason}')

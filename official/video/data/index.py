@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
+from official.video import files
 from official.video.configs import data as data_config
 from official.video.data import records
 from official.video.errors import UserError
@@ -182,24 +183,38 @@ def _join(parts: Sequence[RecordIndex]) -> RecordIndex:
   )
 
 
-def _index_of_pattern(pattern: str) -> list[RecordIndex]:
-  if tf.io.gfile.isdir(pattern):
-    manifests = tf.io.gfile.glob(os.path.join(pattern, '*' + records.MANIFEST_SUFFIX))
-    if len(manifests) != 1:
-      example = min(
-        manifests, default=os.path.join(pattern, records.manifest_name('train'))
-      )
-      raise UserError(
-        f'input_path {pattern!r}: a folder with {len(manifests)} manifests, expected 1; '
-        f'name one, for example {example}'
-      )
-    return [_index_of_manifest(manifests[0])]
-  files = sorted(tf.io.gfile.glob(pattern))
-  if not files:
-    raise UserError(f'input_path {pattern!r}: no file matches; check the path or pattern')
-  parts = [_index_of_manifest(f) for f in files if f.endswith(records.MANIFEST_SUFFIX)]
-  files = [f for f in files if not f.endswith(records.MANIFEST_SUFFIX)]
-  return parts + ([_index_of_files(files)] if files else [])
+def _manifest_in(folder: str, shown: str) -> str:
+  """The only manifest in a folder; `shown` is what the user called it."""
+  names = sorted(tf.io.gfile.listdir(folder))
+  names = [name for name in names if name.endswith(records.MANIFEST_SUFFIX)]
+  if len(names) != 1:
+    example = os.path.join(shown, min(names, default=records.manifest_name('train')))
+    raise UserError(
+      f'input_path {shown!r}: a folder with {len(names)} manifests, expected 1; '
+      f'name one, for example {example}'
+    )
+  return os.path.join(folder, names[0])
+
+
+def input_files(path: str) -> list[str]:
+  """The manifests and record files that a part of an `input_path` names.
+
+  Raises:
+    UserError: nothing is there, or a folder leaves open which manifest is meant.
+  """
+  found = [files.encodable(name) for name in files.matches(path)]
+  if not found:
+    raise UserError(f'input_path {path!r}: no file matches; check the path or pattern')
+  if len(found) == 1 and tf.io.gfile.isdir(found[0]):
+    return [_manifest_in(found[0], path)]
+  return found
+
+
+def _index_of_path(path: str) -> list[RecordIndex]:
+  found = input_files(path)
+  parts = [_index_of_manifest(f) for f in found if f.endswith(records.MANIFEST_SUFFIX)]
+  found = [f for f in found if not f.endswith(records.MANIFEST_SUFFIX)]
+  return parts + ([_index_of_files(found)] if found else [])
 
 
 def _index_of_files(files: Sequence[str]) -> RecordIndex:
@@ -253,7 +268,8 @@ def _index_of_tfds(config: data_config.DataConfig) -> RecordIndex:
     for file, (start, stop) in enumerate(ranges)
     for rows in [np.flatnonzero(whole.file_id == file)]
   ]
-  return whole.take(np.concatenate(keep))
+  names = tfds.label_names(config.tfds_name, config.tfds_data_dir)
+  return dataclasses.replace(whole.take(np.concatenate(keep)), label_names=names)
 
 
 def label_subset(index: RecordIndex, fraction: float, seed: int) -> RecordIndex:
@@ -289,8 +305,10 @@ def load_index(config: data_config.DataConfig) -> RecordIndex:
   if config.tfds_name:
     index = _index_of_tfds(config)
   else:
-    patterns = [p.strip() for p in config.input_path.split(',')]
-    index = _join([part for p in patterns if p for part in _index_of_pattern(p)])
+    paths = files.split_paths(config.input_path)
+    if not paths:
+      raise UserError(f'input_path {config.input_path!r}: names no path')
+    index = _join([part for path in paths for part in _index_of_path(path)])
   if not len(index):
     raise UserError(f'{config.input_path or config.tfds_name}: holds no records')
   if config.label_fraction < 1:

@@ -51,6 +51,14 @@ def record_files(
   )
 
 
+def label_names(name: str, data_dir: str) -> tuple[str, ...]:
+  """Class names of a set by id; empty where it numbers its classes only, or has none."""
+  features = _builder(name, data_dir).info.features
+  names = getattr(features['label'], 'names', ()) if 'label' in features else ()
+  # Without a list of names TFDS calls them '0', '1', ...
+  return () if all(n == str(i) for i, n in enumerate(names)) else tuple(names)
+
+
 def example_parser(
   name: str, data_dir: str
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:

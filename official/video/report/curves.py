@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 
+from official.video import files
 from official.video.errors import UserError
 
 
@@ -31,7 +32,7 @@ def read_scalars(
   from tensorboard.backend.event_processing import event_file_loader, io_wrapper
   from tensorboard.compat import tf
 
-  path = os.fspath(folder)
+  path = files.encodable(folder)
   if not tf.io.gfile.isdir(path):
     raise UserError(
       f'{path}: no such folder, expected one with TensorBoard event files, such as '

@@ -1,5 +1,6 @@
 """What a run was and what it scored, in its folder, for people and programs."""
 
+import contextlib
 import datetime
 import hashlib
 import importlib.metadata
@@ -15,6 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from official.video import files
+from official.video.data import index
+from official.video.errors import UserError
 
 SCORES = 'scores.jsonl'
 STARTS = 'starts.jsonl'
@@ -141,16 +144,18 @@ def _version(package: str) -> str | None:
 
 
 def _manifest_hashes(input_path: str) -> dict[str, str]:
-  hashes = {}
-  for pattern in filter(None, (part.strip() for part in input_path.split(','))):
-    inside = os.path.join(pattern, '*.manifest.json')
-    matches = tf.io.gfile.glob(inside if tf.io.gfile.isdir(pattern) else pattern)
-    for path in matches:
-      if path.endswith('.json'):
-        with tf.io.gfile.GFile(path, 'rb') as file:
-          hashes[path] = hashlib.sha256(file.read()).hexdigest()
-      else:  # Files without a manifest are as long as their records make them.
-        hashes[path] = f'{tf.io.gfile.stat(path).length} bytes'
+  hashes: dict[str, str] = {}
+  found: list[str] = []
+  for part in files.split_paths(input_path):
+    # What is missing is said by who reads it.
+    with contextlib.suppress(UserError):
+      found += index.input_files(part)
+  for path in found:
+    if path.endswith('.json'):
+      with tf.io.gfile.GFile(path, 'rb') as file:
+        hashes[files.shown(path)] = hashlib.sha256(file.read()).hexdigest()
+    else:  # Files without a manifest are as long as their records make them.
+      hashes[files.shown(path)] = f'{tf.io.gfile.stat(path).length} bytes'
   return hashes
 
 

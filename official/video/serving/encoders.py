@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from official.video import files
 from official.video.augment import normalization
 from official.video.checkpoints import restore
 from official.video.configs import tasks
@@ -50,7 +51,7 @@ def saved_model_encoder(path: str) -> Callable:
     UserError: the folder holds none, or one without that signature.
   """
   try:
-    loaded = tf.saved_model.load(path)
+    loaded = tf.saved_model.load(files.encodable(path))
   except OSError as error:
     raise UserError(
       f'--saved_model {path}: holds no SavedModel; export one first'

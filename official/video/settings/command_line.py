@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import glob
+import io
 import os
 import shutil
 import signal
@@ -14,7 +15,8 @@ from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
-from official.video.errors import UserError
+from official.video import files
+from official.video.errors import UserError, printable
 
 # The Model Garden runs on tf_keras. Without this, TensorFlow also imports Keras 3, and that
 # scikit-learn: seconds before a run's first step, for nothing.
@@ -147,6 +149,9 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     except UserError as error:
       _fail(str(error))
 
+  # Names of files need not be UTF-8; stderr shows their bytes by itself.
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(errors='backslashreplace')
   if _HELP & set(sys.argv[1:]):
     print(_help(main))
     sys.exit(0)
@@ -226,5 +231,5 @@ def _help(main: Callable[[Sequence[str]], None]) -> str:
 
 
 def _fail(message: str) -> None:
-  print(f'error: {message}', file=sys.stderr)
+  print(f'error: {printable(files.shown(message))}', file=sys.stderr)
   sys.exit(2)

@@ -18,6 +18,7 @@ import yaml
 from official.core import config_definitions as cfg
 from official.core import exp_factory, task_factory
 from official.modeling import hyperparams
+from official.video import files
 from official.video.errors import UserError
 from official.video.settings import methods, schedule
 
@@ -77,14 +78,20 @@ def _is_model_gardens(module: str) -> bool:
   return module.startswith('official.') and not module.startswith('official.video.')
 
 
-def parse_overrides(text: str, source: str) -> Mapping[str, Any]:
+def parse_overrides(text: str, source: str, config: Any = None) -> Mapping[str, Any]:
   """Reads a YAML mapping, nested or with dotted keys, or 'a.b=1,c.d=2'.
+
+  Args:
+    text: what to read.
+    source: names the file or flag in errors.
+    config: whose fields they are. With it, the value of a text field that names a file
+      or a checkpoint which is there is taken by the letter, whatever YAML makes of it.
 
   Raises:
     UserError: not a mapping, or not YAML.
   """
   if _ASSIGNMENT.match(text):
-    return _nest(_assignments(text, source), source)
+    return _nest(_assignments(text, source, config), source)
   value = _parse_yaml(text, source)
   if value is None:
     return {}
@@ -104,15 +111,43 @@ def _parse_yaml(text: str, source: str) -> Any:
     raise UserError(f'{source}: not readable as YAML: {where}') from error
 
 
-def _assignments(text: str, source: str) -> dict[str, Any]:
+def _assignments(text: str, source: str, config: Any) -> dict[str, Any]:
   """Values by dotted name; a comma belongs to the value unless a name and '=' follow."""
   starts = list(_ASSIGNMENT.finditer(text))
   ends = [match.start() for match in starts[1:]] + [len(text)]
-  texts = {m[1]: text[m.end() : end].strip() for m, end in zip(starts, ends, strict=True)}
-  return {
-    name: _parse_yaml(value, f'{source}: {name}') if value else ''
-    for name, value in texts.items()
-  }
+  values: dict[str, Any] = {}
+  position = -1
+  for match in starts:
+    if match.start() < position:
+      continue  # A name and '=' within a path.
+    following = [end for end in ends if end > match.start()]
+    name = match[1]
+    position, path = _path_at(text, match.end(), following, _hint(config, name))
+    value = text[match.end() : position].strip()
+    if path is None and value:
+      path = _parse_yaml(value, f'{source}: {name}')
+    values[name] = value if path is None and not value else path
+  return values
+
+
+def _path_at(
+  text: str, begin: int, ends: Sequence[int], hint: Any
+) -> tuple[int, str | None]:
+  """Where a value ends, and the value if it is one of a text field that names files."""
+  for end in reversed(ends) if hint is not None and _fits('', hint) else ():
+    if files.is_there(text[begin:end]):
+      return end, ','.join(files.split_paths(text[begin:end]))
+  return ends[0], None
+
+
+def _hint(config: Any, name: str) -> Any:
+  """The annotation of a field by its dotted name; None where there is no such field."""
+  hint: Any = None
+  for part in name.split('.'):
+    if config is None or part not in (hints := typing.get_type_hints(type(config))):
+      return None
+    hint, config = hints[part], _group(getattr(config, part, None), hints[part])
+  return hint
 
 
 def _nest(value: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -217,7 +252,7 @@ def apply_overrides(params: cfg.ExperimentConfig, text: str, source: str) -> set
   Returns:
     Dotted names of the fields that were set.
   """
-  overrides = parse_overrides(text, source)
+  overrides = parse_overrides(text, source, params)
   _check_fields(params, overrides, '', source)
   params.override(_tuples(params, overrides), is_strict=True)
   return set(flat(overrides))
@@ -251,7 +286,7 @@ def read_text(path: str) -> str:
     UserError: it can't be read.
   """
   try:
-    with tf.io.gfile.GFile(path, 'r') as file:
+    with tf.io.gfile.GFile(files.encodable(path), 'r') as file:
       return file.read()
   except (tf.errors.OpError, UnicodeDecodeError) as error:
     raise UserError(f'{path}: cannot be read; check the path') from error
@@ -319,7 +354,7 @@ def _check_effect(runtime: cfg.RuntimeConfig) -> None:
       )
 
 
-def parse_gin(files: Sequence[str], bindings: Sequence[str]) -> None:
+def parse_gin(gin_files: Sequence[str], bindings: Sequence[str]) -> None:
   """Parses gin files and bindings.
 
   Raises:
@@ -328,7 +363,7 @@ def parse_gin(files: Sequence[str], bindings: Sequence[str]) -> None:
   try:
     with gin.unlock_config():
       gin.parse_config_files_and_bindings(
-        list(files), list(bindings), finalize_config=False
+        list(gin_files), list(bindings), finalize_config=False
       )
   except (ValueError, SyntaxError, OSError, AttributeError, TypeError) as error:
     message = ' '.join(str(error).split())

@@ -125,6 +125,10 @@ def truth(prepared, split):
   return [(e['video'].numpy(), int(e['label'])) for e in dataset]
 
 
+def test_the_names_of_the_classes_are_those_of_tfds(prepared):
+  assert index.load_index(config(prepared)).label_names == ('run', 'jump', 'sit')
+
+
 @pytest.mark.parametrize('split', ['train', 'train[:50%]', 'train[7:]', 'test'])
 def test_a_split_of_tfds_is_read(prepared, split):
   expected = truth(prepared, split)

@@ -191,7 +191,63 @@ def test_a_checkpoint_without_the_object_says_what_it_holds(source, tmp_path):
   path = tf.train.Checkpoint(net=source, step=tf.Variable(1)).save(tmp_path / 'ckpt')
   message = rf"holds no 'backbone', but net \({len(source.variables)} variables\), step"
   with pytest.raises(UserError, match=message):
-    restore.restore_backbone(backbone(), path)
+    restore.restore_backbone(backbone(width=0.125), path)
+
+
+def whole_model(net) -> tf_keras.Model:
+  clips = tf_keras.Input([4, 16, 16, 3])
+  x = tf_keras.layers.GlobalAveragePooling3D()(net(clips)['5'])
+  return tf_keras.Model(clips, tf_keras.layers.Dense(3, name='classes')(x))
+
+
+def test_backbones_inside_of_whole_models_are_found(source, tmp_path, capsys):
+  model = whole_model(source)
+  optimizer = tf_keras.optimizers.legacy.SGD(0.0, momentum=0.9)
+  optimizer.apply_gradients([(tf.zeros_like(v), v) for v in model.trainable_variables])
+  inside = tf.train.Checkpoint(model=model, optimizer=optimizer).write(tmp_path / 'model')
+  model.save_weights(str(tmp_path / 'whole'))
+  source.save_weights(str(tmp_path / 'own'))
+  places = {
+    inside: 'model/layer_with_weights-0',
+    str(tmp_path / 'whole'): 'layer_with_weights-0',
+    str(tmp_path / 'own'): 'its root',
+  }
+  for path, place in places.items():
+    net = backbone()
+    restore.restore_backbone(net, path)
+    assert_equal(values(net), values(source))
+    note = f"{path}: has no 'backbone'; took {place}, which fits in every variable"
+    assert note in capsys.readouterr().err
+
+
+def test_one_of_several_that_fit_is_not_guessed(source, tmp_path):
+  path = tf.train.Checkpoint(online=source, target=backbone()).write(tmp_path / 'two')
+  net = backbone()
+  before = values(net)
+  with pytest.raises(UserError, match=r"2 objects that fit 'backbone': .*online.*target"):
+    restore.restore_backbone(net, path)
+  assert_equal(values(net), before)
+
+
+def test_other_kinds_of_files_are_told_with_the_way(source, tmp_path):
+  source.save_weights(str(tmp_path / 'a.h5'))
+  tf_keras.Sequential([tf_keras.layers.Dense(1, input_shape=[2])]).save(tmp_path / 'b.h5')
+  tf_keras.Sequential([tf_keras.layers.Dense(1, input_shape=[2])]).save(
+    tmp_path / 'c.keras'
+  )
+  header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+  (tmp_path / 'd.safetensors').write_bytes(
+    len(header).to_bytes(8, 'little') + header + b'1234'
+  )
+  for name, message in {
+    'a.h5': r"is Keras' \(HDF5\); build .* load_weights\(.*a\.h5.*\.write",
+    'b.h5': r"is Keras' \(HDF5\); convert it: .*load_model\(.*b\.h5",
+    'c.keras': r"is Keras'; convert it: .*load_model\(",
+    'd.safetensors': r'safetensors; convert it with .*from_image_vit',
+  }.items():
+    with pytest.raises(UserError, match=message) as caught:
+      restore.find_checkpoint(tmp_path / name)
+    assert '\n' not in str(caught.value)
 
 
 def test_projection_head_restores(tmp_path):
