@@ -78,6 +78,12 @@ def main(argv: Sequence[str]) -> None:
   if 'task' in FLAGS.protocols:
     _run_task(task)
     return
+  if task.multi_label:
+    raise UserError(
+      f'--protocols={",".join(FLAGS.protocols)} with task.multi_label: they score one '
+      'label a clip; use --protocols=task, or set task.multi_label to false for those of '
+      'the features by the first label'
+    )
   task.check_data('classify' not in FLAGS.protocols or len(FLAGS.protocols) > 1)
   encoder = (
     encoders.saved_model_encoder(FLAGS.saved_model)

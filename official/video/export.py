@@ -52,8 +52,9 @@ def export(params, checkpoint: str, export_dir: str) -> None:
   from official.video.version import __version__
 
   files.check_output(export_dir, '--export_dir')
+  shown, export_dir = export_dir, files.encodable(export_dir)
   if tf.io.gfile.isdir(export_dir) and tf.io.gfile.listdir(export_dir):
-    raise UserError(f'--export_dir {export_dir}: not empty; name a new folder')
+    raise UserError(f'--export_dir {shown}: not empty; name a new folder')
   task = experiment.build_task(params)
   task.check_classes()
   found = task.check_origin(checkpoint, head=True)
@@ -72,12 +73,14 @@ def export(params, checkpoint: str, export_dir: str) -> None:
     params.task.validation_data,
     params.task.zero_centering,
     classifies,
-    params.task.average if classifies else 'probability',
+    task.average,
+    task.multi_label,
   )
   about = {
     'experiment': FLAGS.experiment if FLAGS.is_parsed() and 'experiment' in FLAGS else '',
-    'checkpoint': report.path,
+    'checkpoint': files.shown(report.path),
     'label_names': list(task.label_names()) if classifies else [],
+    'multi_label': task.multi_label,
     'zero_centering': params.task.zero_centering,
     'feature_shape': list(params.task.validation_data.feature_shape),
     'temporal_stride': params.task.validation_data.temporal_stride,
@@ -85,7 +88,7 @@ def export(params, checkpoint: str, export_dir: str) -> None:
     'version': __version__,
   }
   save_atomically(encoder, about, export_dir)
-  print(f'exported {report.path} to {export_dir}')
+  print(f'exported {files.shown(report.path)} to {shown}')
 
 
 def _for_a_backbone() -> str:

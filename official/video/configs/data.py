@@ -75,7 +75,7 @@ class DataConfig(hyperparams.Config):
 
   Attributes:
     input_path: records: a manifest, a folder that holds one, a file pattern, or several
-      of these separated by commas.
+      of these separated by commas. What is there by its name is no pattern and no list.
     tfds_name: name of a TensorFlow Datasets video set to read instead.
     tfds_split: its split, such as 'train' or 'test[:10%]'.
     tfds_data_dir: folder of the prepared TFDS set; empty for TFDS's default.
@@ -103,6 +103,8 @@ class DataConfig(hyperparams.Config):
       where the view is too small for that; with 0, as large as fits.
     resize: the filter that frames are scaled with, in training and test: 'bilinear'
       (without antialiasing), 'bilinear_antialias' or 'bicubic_antialias' (PIL's filters).
+    num_labels: labels of a clip that a batch has room for, beside its first one; a task
+      that takes several sets it.
     label_fraction: share of each class's records that is used, the same ones for a seed.
     seed: of the order and of every draw.
     prefetch_buffer_size: batches prepared ahead; None lets tf.data choose.
@@ -139,6 +141,7 @@ class DataConfig(hyperparams.Config):
   min_image_size: int = 0
   whole_frame: bool = False
   resize: str = 'bilinear'
+  num_labels: int = 0
   label_fraction: float = 1.0
   seed: int = 0
   prefetch_buffer_size: int | None = None

@@ -109,11 +109,14 @@ class ClassificationTask(VideoTask):
     label_smoothing: share of the target spread over all classes.
     average: what the test takes the mean of over a video's views: 'probability' or
       'logit'.
+    multi_label: a clip may have several classes, or none: a sigmoid a class takes the
+      place of the softmax, and mean average precision is scored.
   """
 
   model: ClassifierModel = dataclasses.field(default_factory=ClassifierModel)
   label_smoothing: float = 0.0
   average: str = 'probability'
+  multi_label: bool = False
 
 
 @dataclasses.dataclass

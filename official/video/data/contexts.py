@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from official.video.data import index
+from official.video.data import index, records
 
 # A record begins with its context, and that with texts and numbers: kilobytes.
 _CHUNK = 1 << 16
@@ -41,18 +41,33 @@ def _context(file, offset: int, size: int) -> tf.train.Features:
 
 def contexts(table: index.RecordIndex) -> Iterator[tf.train.Features]:
   """The contexts of all records that can be read, in the index's order."""
+  for _, context in _rows(table):
+    yield context
+
+
+def _rows(table: index.RecordIndex) -> Iterator[tuple[int, tf.train.Features]]:
   number, file = -1, None
   for row in range(len(table)):
     if table.file_id[row] != number:
       number = table.file_id[row]
       file = tf.io.gfile.GFile(table.files[number], 'rb')
     try:
-      yield _context(file, int(table.offset[row]), int(table.size[row]))
+      yield row, _context(file, int(table.offset[row]), int(table.size[row]))
     except (tf.errors.OpError, IndexError, ValueError):
       continue  # Named where its turn comes.
     except Exception as error:
       if type(error).__name__ != 'DecodeError':
         raise
+
+
+def label_range(table: index.RecordIndex) -> tuple[int, int]:
+  """The largest number of labels that a record has, and the highest of their ids."""
+  most, highest = 0, records.NO_LABEL
+  for context in contexts(table):
+    labels = context.feature[records.LABEL_INDEX].int64_list.value
+    most = max(most, len(labels))
+    highest = max(highest, *labels, records.NO_LABEL)
+  return most, highest
 
 
 def most_values(table: index.RecordIndex, key: str) -> int:
@@ -63,9 +78,32 @@ def most_values(table: index.RecordIndex, key: str) -> int:
     key: of the record contract.
   """
   most = 0
-  for context in contexts(table):
-    feature = context.feature.get(key)
-    if feature is not None:
-      kind = feature.WhichOneof('kind')
-      most = max(most, len(getattr(feature, kind).value) if kind else 0)
+  for row, context in _rows(table):
+    counts = [
+      _num_values(context.feature[name])
+      for name in (key, *records.SYNONYMS.get(key, ()))
+      if name in context.feature
+    ]
+    # Records of ours all have a path.
+    if (
+      not any(counts)
+      and key in records.LISTED
+      and (records.DATA_PATH not in context.feature)
+    ):
+      counts.append(_num_listed(table, row, key))
+    most = max(most, *counts, 0)
   return most
+
+
+def _num_values(feature: tf.train.Feature) -> int:
+  kind = feature.WhichOneof('kind')
+  return len(getattr(feature, kind).value) if kind else 0
+
+
+def _num_listed(table: index.RecordIndex, row: int, key: str) -> int:
+  """How many values the feature list of a record has, which is read whole."""
+  with tf.io.gfile.GFile(table.files[table.file_id[row]], 'rb') as file:
+    file.seek(int(table.offset[row]) + _HEADER_BYTES)
+    data = file.read(int(table.size[row]) - _FRAMING_BYTES)
+  lists = tf.train.SequenceExample.FromString(data).feature_lists.feature_list
+  return sum(map(_num_values, lists[key].feature)) if key in lists else 0

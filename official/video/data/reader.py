@@ -104,30 +104,61 @@ def parse_record(serialized: tf.Tensor, fields: Sequence[str] = ()) -> Sample:
   Returns:
     'frames' [F] encoded frames, 'label' [] first class id, and under each key its values:
     [N] for a context key; for a per-step key a ragged tensor with a row a step, without
-    rows where the record lacks it.
+    rows where the record lacks it. What other writers call so is taken for it.
   """
   contract = {key: records.field_of(key) for key in fields}
   types = {key: tf.io.VarLenFeature(_DTYPES[f.dtype]) for key, f in contract.items()}
   of_steps = {key for key, field in contract.items() if field.per_step}
+  named = {key: (key, *records.SYNONYMS.get(key, ())) for key in types.keys() - of_steps}
   context, steps = tf.io.parse_single_sequence_example(
     serialized,
     context_features={
       records.LABEL_INDEX: tf.io.VarLenFeature(tf.int64),
-      **{key: types[key] for key in fields if key not in of_steps},
+      **{name: types[key] for key, names in named.items() for name in names},
     },
     sequence_features={
       records.IMAGE_ENCODED: tf.io.FixedLenSequenceFeature([], tf.string),
       **{key: types[key] for key in of_steps},
+      **{key: types[key] for key in named.keys() & records.LISTED},
     },
   )
+
+  def value(key: str) -> tf.Tensor:
+    found = [context[name].values for name in named[key]]
+    return _first_filled(
+      [*found, *([steps[key].values] if key in records.LISTED else [])]
+    )
+
   labels = tf.concat([context[records.LABEL_INDEX].values, [records.NO_LABEL]], 0)
   more = {
-    key: tf.RaggedTensor.from_sparse(steps[key])
-    if key in of_steps
-    else context[key].values
+    key: tf.RaggedTensor.from_sparse(steps[key]) if key in of_steps else value(key)
     for key in fields
   }
   return {'frames': steps[records.IMAGE_ENCODED], 'label': labels[0], **more}
+
+
+def _fields(maker: views.ViewMaker, config: data_config.DataConfig) -> Sequence[str]:
+  """Keys of the contract that samples are made of beside frames and first label."""
+  labels = (records.LABEL_INDEX,) if config.num_labels else ()
+  return tuple(dict.fromkeys((*maker.fields, *labels)))
+
+
+def _labels(clip: Sample, config: data_config.DataConfig) -> Sample:
+  """'labels' [num_labels] int64 of a clip, padded; nothing where none are asked for."""
+  size = config.num_labels
+  if not size:
+    return {}
+  padding = tf.fill([size], tf.constant(records.NO_LABEL, tf.int64))
+  padded = tf.concat([clip[records.LABEL_INDEX], padding], 0)[:size]
+  return {'labels': tf.ensure_shape(padded, [size])}
+
+
+def _first_filled(values: Sequence[tf.Tensor]) -> tf.Tensor:
+  """The first of some [N] tensors that has a value; the last one where none has."""
+  *others, last = values
+  for value in others[::-1]:
+    last = tf.cond(tf.size(value) > 0, lambda v=value: v, lambda v=last: v)
+  return last
 
 
 def num_places(config: data_config.DataConfig, num_records: int) -> int:
@@ -156,6 +187,11 @@ class SampleMaker:
     self._offset = tf.constant(table.offset)
     self._size = tf.constant(table.size)
     self.views = views.build_view_maker(config)
+    if config.tfds_name and config.num_labels:
+      raise UserError(
+        f'tfds_name {config.tfds_name!r}: its clips have one label each; convert the data '
+        'to train on several, and set input_path'
+      )
     if config.tfds_name and self.views.fields:
       raise UserError(
         f'tfds_name {config.tfds_name!r}: views {config.views!r} read '
@@ -167,7 +203,7 @@ class SampleMaker:
     self._parse = (
       tfds.example_parser(config.tfds_name, config.tfds_data_dir)
       if config.tfds_name
-      else functools.partial(parse_record, fields=self.views.fields)
+      else functools.partial(parse_record, fields=_fields(self.views, config))
     )
 
   def position(self, place: tf.Tensor) -> Position:
@@ -201,7 +237,9 @@ class SampleMaker:
       made |= test_sample
       valid &= present
     once = {'label': clip['label'], 'record': position.row, 'valid': valid}
-    repeated = {k: tf.repeat(v[None], config.clips_per_decode) for k, v in once.items()}
+    once |= _labels(clip, config)
+    repeats = config.clips_per_decode
+    repeated = {k: tf.repeat(v[None], repeats, axis=0) for k, v in once.items()}
     return made | repeated
 
   def _test_sample(self, clip: Sample, number: tf.Tensor) -> tuple[Sample, tf.Tensor]:
@@ -355,12 +393,15 @@ def training_spec(config: data_config.DataConfig) -> dict[str, tf.TensorSpec]:
   def sample(serialized: tf.Tensor, key: tf.Tensor) -> Sample:
     return maker.training_sample(parse_record(serialized, maker.fields), key)
 
+  labels = {'labels': [config.num_labels]} if config.num_labels else {}
+
   traced = tf.function(sample, autograph=False).get_concrete_function(
     tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int32)
   )
   batch = config.global_batch_size
   return {
     'label': tf.TensorSpec([batch], tf.int64),
+    **{n: tf.TensorSpec([batch, *shape], tf.int64) for n, shape in labels.items()},
     **{
       name: tf.TensorSpec([batch, *spec.shape[1:]], spec.dtype)
       for name, spec in traced.structured_outputs.items()
@@ -385,7 +426,8 @@ def build_dataset(
   Returns:
     Batches of the per-replica size: 'views' [B, V, T, H, W, 3] float32 in [0, 1] (or
     uint8, with 'view_key' int32 [B, 2]; see `views.augment_on_device`), 'test_views'
-    [B, C, T, H, W, 3] uint8, 'label' [B] int64, 'record' [B] int64 row of the index,
+    [B, C, T, H, W, 3] uint8, 'label' [B] int64, with `num_labels` 'labels' [B, num_labels]
+    int64, -1 where a clip has fewer, 'record' [B] int64 row of the index,
     'valid' [B] bool, 'bad' [B] int32 records that failed for the place, and what else the
     view maker gives. From a tf.data
     service the batches are the same, in the order in which its workers finish them.

@@ -29,6 +29,7 @@ class EncoderModule(tf.Module):
     zero_centering: bool,
     classifies: bool,
     average: str = 'probability',
+    multi_label: bool = False,
   ):
     """Initializes the module.
 
@@ -38,6 +39,7 @@ class EncoderModule(tf.Module):
       zero_centering: the normalization that the model was trained with.
       classifies: the head's output are logits.
       average: what of them is averaged over a record's views; see `ClassificationTask`.
+      multi_label: a probability is of its class alone; see there.
     """
     super().__init__(name='encoder')
     self._model = model
@@ -45,6 +47,7 @@ class EncoderModule(tf.Module):
     self._zero_centering = zero_centering
     self._classifies = classifies
     self._average = average
+    self._multi_label = multi_label
     # A record is seen by one clip at least, whatever the task's own test looks at.
     test = dataclasses.replace(
       config, num_views=0, num_test_clips=max(1, config.num_test_clips)
@@ -57,7 +60,8 @@ class EncoderModule(tf.Module):
     maps = {name: value for name, value in encoded.items() if name != 'feature'}
     result = {f'endpoint_{name}': value for name, value in maps.items()}
     if self._classifies:
-      result['probability'] = tf.nn.softmax(self._model.output_of(encoded))
+      activation = tf.sigmoid if self._multi_label else tf.nn.softmax
+      result['probability'] = activation(self._model.output_of(encoded))
     return result | {'feature': encoded['feature']}
 
   def clips(self, clips: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -154,7 +158,11 @@ class EncoderModule(tf.Module):
       scores = outputs['probability']
       if self._average == 'logit':
         logs = tf.math.log(tf.maximum(scores, _TINY))
-        means['probability'] = tf.nn.softmax(mean(logs))
+        if self._multi_label:
+          logs -= tf.math.log(tf.maximum(1 - scores, _TINY))
+          means['probability'] = tf.sigmoid(mean(logs))
+        else:
+          means['probability'] = tf.nn.softmax(mean(logs))
       else:
         means['probability'] = mean(scores)
     return means

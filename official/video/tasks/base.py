@@ -75,6 +75,11 @@ class VideoTask(base_task.Task, abc.ABC):
     """What an evaluation takes the mean of over a video's views."""
     return 'probability'
 
+  @property
+  def multi_label(self) -> bool:
+    """Whether a clip may have several classes."""
+    return False
+
   @functools.cached_property
   def train_index(self) -> index.RecordIndex:
     """Records of the training data."""

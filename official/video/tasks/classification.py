@@ -1,15 +1,23 @@
 """Linear evaluation and fine-tuning, tested on several views a video."""
 
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping
+
 import numpy as np
 import tensorflow as tf
 
 from official.core import task_factory
 from official.video.augment import normalization
 from official.video.backbones import factory
+from official.video.checkpoints import origin
+from official.video.configs import data as data_config
 from official.video.configs import tasks as task_config
-from official.video.data import index
+from official.video.data import contexts, index, reader
 from official.video.errors import UserError
 from official.video.evaluation import classification
+from official.video.evaluation import multi_label as several
 from official.video.heads import classification as classification_head
 from official.video.models import encoder
 from official.video.tasks import base, labelled
@@ -17,7 +25,9 @@ from official.video.tasks import base, labelled
 
 @task_factory.register_task_cls(task_config.ClassificationTask)
 class ClassificationTask(labelled.LabelledTask):
-  """Softmax classification of videos over a frozen or a trained backbone.
+  """Classification of videos over a frozen or a trained backbone.
+
+  A video has one class or, with `multi_label`, as many as its record names.
 
   Testing averages the class probabilities (or logits, see `average`) over all test clips
   and crops of a video; a step holds one test clip a video, so memory does not grow with
@@ -38,7 +48,14 @@ class ClassificationTask(labelled.LabelledTask):
   @property
   def score_names(self) -> tuple[str, ...]:
     """See the base."""
+    if self.multi_label:
+      return ('map', 'accuracy', 'cross_entropy')
     return ('accuracy', 'top_5_accuracy', 'mean_class_accuracy', 'cross_entropy')
+
+  @property
+  def multi_label(self) -> bool:
+    """Whether a clip may have several classes, as the config says."""
+    return self.task_config.multi_label
 
   def check_data(self, training: bool) -> None:
     """Finds the data, and refuses an average that the test does not know."""
@@ -47,10 +64,14 @@ class ClassificationTask(labelled.LabelledTask):
 
   def check_records(self, table: index.RecordIndex) -> None:
     """Raises `UserError` where a label is missing or outside the head."""
-    if table.labels is None:
+    if self.multi_label:
+      most, high = self._label_range(table)
+      unlabelled = not most  # A clip may have none of the classes; all of them may not.
+    elif table.labels is None:
       return
-    low, high = int(table.labels.min()), int(table.labels.max())
-    if low < 0:
+    else:
+      unlabelled, high = int(table.labels.min()) < 0, int(table.labels.max())
+    if unlabelled:
       raise UserError(
         f'{table.files[0]}: holds clips without a label; convert the data with labels'
       )
@@ -59,6 +80,48 @@ class ClassificationTask(labelled.LabelledTask):
         f'{table.files[0]}: label {high} is outside task.model.num_classes '
         f'{self.num_classes}; set it to at least {high + 1}'
       )
+
+  def _label_range(self, table: index.RecordIndex) -> tuple[int, int]:
+    """Most labels of a record and the highest of all, looked up once a table."""
+    if id(table) not in self._ranges:
+      self._ranges[id(table)] = contexts.label_range(table)
+    return self._ranges[id(table)]
+
+  @functools.cached_property
+  def _ranges(self) -> dict[int, tuple[int, int]]:
+    return {}
+
+  def build_inputs(
+    self,
+    params: data_config.DataConfig,
+    input_context: tf.distribute.InputContext | None = None,
+    start_step: int = 0,
+  ) -> tf.data.Dataset:
+    """As every task's; with `multi_label` batches hold all labels of their clips."""
+    if self.multi_label:
+      table = self.train_index if params.is_training else self.validation_index
+      params = self._with_labels(params, self._label_range(table)[0])
+    return super().build_inputs(params, input_context, start_step)
+
+  def _with_labels(self, params: data_config.DataConfig, most: int):
+    return dataclasses.replace(params, num_labels=max(1, most, params.num_labels))
+
+  def training_spec(self) -> dict[str, tf.TensorSpec]:
+    """What a global training batch holds, without any data."""
+    if not self.multi_label:
+      return super().training_spec()
+    return reader.training_spec(self._with_labels(self.task_config.train_data, 1))
+
+  def check_origin(self, checkpoint: str, head: bool = False) -> origin.Origin:
+    """As every task's; a head over one label is none over several, and the other way."""
+    found = super().check_origin(checkpoint, head)
+    mine = self.multi_label
+    if head and found.task and bool(found.task.get('multi_label')) != mine:
+      raise UserError(
+        f'{checkpoint}: its classifier was trained with task.multi_label {not mine}, here '
+        f'it is {mine}; use --params_override=task.multi_label={str(not mine).lower()}'
+      )
+    return found
 
   def build_model(self) -> encoder.VideoModel:
     """Backbone under the classifier."""
@@ -80,7 +143,9 @@ class ClassificationTask(labelled.LabelledTask):
     return {'output': model(clips, training=training)['output']}
 
   def terms(self, outputs, inputs):
-    """Cross entropy and whether the class is right, of each sample."""
+    """Cross entropy and whether the likeliest class is right, of each sample."""
+    if self.multi_label:
+      return self._multi_label_terms(outputs['output'], inputs['labels'])
     logits, labels = outputs['output'], inputs['label']
     with tf.control_dependencies([self._assert_labels(labels)]):
       target = tf.one_hot(labels, self.num_classes)
@@ -90,6 +155,23 @@ class ClassificationTask(labelled.LabelledTask):
     return {
       'loss': tf.nn.softmax_cross_entropy_with_logits(target, logits),
       'accuracy': tf.cast(hits, tf.float32),
+    }
+
+  def _multi_label_terms(self, logits: tf.Tensor, labels: tf.Tensor):
+    """Mean over the classes of binary cross entropy [B], and hits at 1.
+
+    Args:
+      logits: [B, K].
+      labels: [B, L], -1 being none.
+    """
+    with tf.control_dependencies([self._assert_labels(tf.maximum(labels, 0))]):
+      found = tf.reduce_max(tf.one_hot(labels, self.num_classes), 1)
+    spread = self.task_config.label_smoothing
+    target = found * (1 - spread) + spread / 2
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(target, logits)
+    return {
+      'loss': tf.reduce_mean(losses, -1),
+      'accuracy': tf.gather(found, tf.argmax(logits, -1), axis=1, batch_dims=1),
     }
 
   def _assert_labels(self, labels: tf.Tensor) -> tf.Operation:
@@ -106,13 +188,22 @@ class ClassificationTask(labelled.LabelledTask):
     clips = normalization.normalize(clips, self.task_config.zero_centering)
     logits = model(clips, training=False)['output']
     logits = tf.reshape(logits, [-1, crops, self.num_classes])
+    labels = {'labels': inputs['labels']} if self.multi_label else {}
+    activation = tf.sigmoid if self.multi_label else tf.nn.softmax
     if self.average == 'logit':
-      return {'probability': tf.nn.softmax(tf.reduce_mean(logits, 1))}
-    return {'probability': tf.reduce_mean(tf.nn.softmax(logits), 1)}
+      return labels | {'probability': activation(tf.reduce_mean(logits, 1))}
+    return labels | {'probability': tf.reduce_mean(activation(logits), 1)}
 
   def score(self, outputs):
-    """Top-1, top-5, mean class accuracy and cross entropy of the averaged views."""
+    """Top-1, top-5, mean class accuracy and cross entropy of the averaged views.
+
+    With `multi_label` see `evaluation.multi_label`.
+    """
     table = self.validation_index
+    if self.multi_label:
+      found = self._multi_label_predictions(outputs)
+      scores = several.evaluate(found.targets, found.scores)
+      return scores | {'evaluated': len(found.names), 'expected': len(table)}
     names = table.names()
     predictions = classification.average_views(
       [names[row] for row in outputs['record']],
@@ -129,3 +220,17 @@ class ClassificationTask(labelled.LabelledTask):
       'evaluated': result.evaluated,
       'expected': result.expected,
     } | {f'top_{k}_accuracy': share for k, share in result.topk.items() if k > 1}
+
+  def _multi_label_predictions(
+    self, outputs: Mapping[str, np.ndarray]
+  ) -> several.Predictions:
+    table = self.validation_index
+    return several.named(table.names(), outputs, self.average, table.label_names)
+
+  def save_predictions(self, outputs: Mapping[str, np.ndarray], folder: str) -> list[str]:
+    """Writes predictions.npz of a `multi_label` evaluation; `classify` writes the other."""
+    if not self.multi_label:
+      return []
+    path = os.path.join(folder, 'predictions.npz')
+    self._multi_label_predictions(outputs).save(path)
+    return [path]

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from official.video.configs import data as data_config
-from official.video.data import index, reader, records, views
+from official.video.data import contexts, index, reader, records, views
 from official.video.errors import UserError
 from tests import clips
 
@@ -411,3 +411,55 @@ def test_threads_and_memory_are_those_asked_for(manifest):
   assert asked.autotune.ram_budget == 3 << 29
   assert options().threading.private_threadpool_size is None
   assert options().autotune.ram_budget is None
+
+
+def foreign(context, lists):
+  """A record as other libraries write it: bytes by key."""
+  example = records.SequenceExample()
+  for key, values in context.items():
+    kind = 'int64_list' if isinstance(values[0], int) else 'bytes_list'
+    getattr(example.context.feature[key], kind).value.extend(values)
+  for key, values in lists.items():
+    for value in values:
+      example.feature_lists.feature_list[key].feature.add().bytes_list.value.append(value)
+  return example.SerializeToString()
+
+
+FRAME = {records.IMAGE_ENCODED: [b'a frame', b'another']}
+FOREIGN = {
+  'dmvr': (
+    {
+      records.LABEL_INDEX: [3],
+      'clip/label/text': [b'run'],
+      'caption/string': [b'x', b'y'],
+    },
+    FRAME,
+  ),
+  'media_sequence': (
+    {records.LABEL_INDEX: [3], records.LABEL_STRING: [b'run']},
+    FRAME | {records.TEXT_CONTENT: [b'x', b'y']},
+  ),
+  'ours': (
+    {records.LABEL_INDEX: [3], records.LABEL_STRING: [b'run'], 'caption/string': [b'z']}
+    | {records.TEXT_CONTENT: [b'x', b'y']},
+    FRAME,
+  ),
+}
+
+
+@pytest.mark.parametrize('writer', FOREIGN)
+def test_keys_of_other_writers_are_read(writer, tmp_path):
+  serialized = foreign(*FOREIGN[writer])
+  fields = (records.TEXT_CONTENT, records.LABEL_STRING, records.TEXT_NOUN_PHRASES)
+  for parse in (reader.parse_record, tf.function(reader.parse_record)):
+    clip = parse(tf.constant(serialized), fields)
+    assert clip['label'].numpy() == 3
+    assert clip[records.TEXT_CONTENT].numpy().tolist() == [b'x', b'y']
+    assert clip[records.LABEL_STRING].numpy().tolist() == [b'run']
+    assert clip[records.TEXT_NOUN_PHRASES].shape == [0]
+  path = tmp_path / 'a.tfrecord'
+  with path.open('wb') as file:
+    records.write_record(file, serialized)
+  table = index.load_index(data_config.DataConfig(input_path=str(path)))
+  assert contexts.most_values(table, records.TEXT_CONTENT) == 2
+  assert contexts.label_range(table) == (1, 3)
