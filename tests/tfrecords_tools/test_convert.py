@@ -414,7 +414,9 @@ def test_every_flag_reaches_the_plan(tmp_path, monkeypatch):
       fields = {records.TEXT_CONTENT: ['a red car.']}
       return Listing(
         [
-          SourceClip(f'{label}{i}', '', 'train', f'{label}{i}', (label,), fields=fields)
+          SourceClip(
+            f'{label}{i}', f'/{label}{i}', 'train', f'{label}{i}', (label,), fields=fields
+          )
           for label in 'ab'
           for i in range(20)
         ]
