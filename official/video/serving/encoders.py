@@ -51,7 +51,7 @@ def saved_model_encoder(path: str) -> Callable:
     UserError: the folder holds none, or one without that signature.
   """
   try:
-    loaded = tf.saved_model.load(files.encodable(path))
+    loaded = tf.saved_model.load(files.literal(path))
   except OSError as error:
     raise UserError(
       f'--saved_model {path}: holds no SavedModel; export one first'
