@@ -38,8 +38,13 @@ def _environment(path: str) -> Any:
       if not os.path.exists(path):
         raise _StoreError('does not exist')
       try:
+        # As bytes: a name that is no UTF-8 is one all the same.
         environment = lmdb.open(
-          path, subdir=os.path.isdir(path), readonly=True, lock=False, readahead=False
+          os.fsencode(path),
+          subdir=os.path.isdir(path),
+          readonly=True,
+          lock=False,
+          readahead=False,
         )
       except (lmdb.Error, OSError) as error:
         raise _StoreError(f'is not a readable LMDB: {error}') from error

@@ -1,5 +1,7 @@
 """Frame folders and LMDBs of JPEGs: listed, read and converted, whole or named as bad."""
 
+import os
+
 import lmdb
 import msgpack
 import numpy as np
@@ -38,7 +40,7 @@ def write_folder(folder, count, first=1, name='{:05d}.jpg'):
 
 def write_store(path, videos, order=None, **options):
   """Writes an LMDB; `videos` are lists of JPEGs, or bytes as they are, by name."""
-  environment = lmdb.open(str(path), map_size=1 << 24, **options)
+  environment = lmdb.open(os.fsencode(path), map_size=1 << 24, **options)
   with environment.begin(write=True) as transaction:
     for index, value in enumerate(videos.values()):
       packed = value if isinstance(value, bytes) else msgpack.packb(value)
@@ -377,7 +379,7 @@ def test_frame_folders_are_converted(folders, capsys):
 
 def test_stores_are_converted(folders, capsys):
   videos = {name: jpegs(count) for name, count in VIDEOS.items()}
-  store = write_store(folders / 'store.lmdb', videos)
+  store = write_store(folders / os.fsdecode(b'st\xe9re [1].lmdb'), videos)
   output = folders / 'records'
   lists = folders / 'lists'
   code = run(
