@@ -266,7 +266,7 @@ NESTED = b')' + b'q\x00h\x00\x86' * 60
     ),
     (b'\x80\x02h\x05.', 'a damaged pickle'),
     (b'\x80\x02]}s.', 'a damaged pickle'),
-    (b'\x80\x02}]Ns.', 'a damaged pickle'),
+    (b'\x80\x02}]Ns.', 'refused: a key that is a list'),
     (b'\x80\x02.', 'a damaged pickle'),
     (b'\x80\x02N', 'a damaged pickle'),
     (b'\x80\x02\x8d' + b'\xff' * 8 + b'.', 'a damaged pickle'),
