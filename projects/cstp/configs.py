@@ -189,7 +189,7 @@ def finetune(published: Finetuning, epochs: int, batch: int = 60) -> cfg.Experim
   their logits.
 
   The published rate falls by 10 whenever the validation loss has rested; here it falls
-  after 60 % and 80 % of the steps.
+  after 60 % and 80 % of the steps, unless `learning_rate.type` is 'plateau'.
   """
   steps, rate = epochs * published.steps_per_epoch, published.learning_rate
   schedule = {

@@ -1,13 +1,17 @@
-"""SGD and its schedule as CSTP was trained: PyTorch's form, rates that change by epoch."""
+"""SGD and its schedules as CSTP was trained: PyTorch's form, rates by epoch or by score."""
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
 from official.modeling import optimization
 from official.modeling.optimization import optimizer_factory
 from official.modeling.optimization.configs import learning_rate_config, optimizer_config
+
+from official.video.errors import UserError
 
 
 class PyTorchSGD(tf_keras.optimizers.Optimizer):
@@ -104,6 +108,103 @@ class EpochwiseCosine(tf_keras.optimizers.schedules.LearningRateSchedule):
     )
 
 
+class Plateau(tf_keras.optimizers.schedules.LearningRateSchedule):
+  """Falls whenever the score of validation has not improved for long.
+
+  As PyTorch's ReduceLROnPlateau: after more than `patience` validations in a row without
+  a score that is better by the share `threshold`, the rate is multiplied by `factor`.
+  The trainer hands it each validation's scores (`heed`) and keeps `state` in the
+  checkpoint.
+
+  Attributes:
+    state: rate, best score, validations in a row that were no better, and the step of
+      the last validation that was heeded, or -1.
+  """
+
+  def __init__(
+    self,
+    initial_learning_rate: float,
+    factor: float = 0.1,
+    patience: int = 10,
+    threshold: float = 1e-4,
+    min_learning_rate: float = 0.0,
+    metric: str = 'cross_entropy',
+    higher_is_better: bool = False,
+    name: str = 'Plateau',
+  ):
+    """Initializes the schedule.
+
+    Args:
+      initial_learning_rate: until the first fall.
+      factor: of a fall.
+      patience: validations in a row that may be no better.
+      threshold: share of the best score that a better one differs by, at least.
+      min_learning_rate: where the falling ends.
+      metric: name of the score.
+      higher_is_better: whether the score is to rise.
+      name: of the schedule.
+
+    Raises:
+      UserError: the factor makes no fall.
+    """
+    if not 0 < factor < 1:
+      raise UserError(f'{_PLATEAU}.factor {factor}: expected more than 0 and less than 1')
+    self.initial_learning_rate = initial_learning_rate
+    self.factor = factor
+    self.patience = patience
+    self.threshold = threshold
+    self.min_learning_rate = min_learning_rate
+    self.metric = metric
+    self.higher_is_better = higher_is_better
+    self.name = name
+    worst = -math.inf if higher_is_better else math.inf
+    self.state = tf.Module()
+    with tf.init_scope():
+      self.state.rate = tf.Variable(initial_learning_rate, trainable=False)
+      self.state.best = tf.Variable(worst, trainable=False, dtype=tf.float64)
+      self.state.waited = tf.Variable(0, trainable=False, dtype=tf.int64)
+      self.state.heeded = tf.Variable(-1, trainable=False, dtype=tf.int64)
+
+  def __call__(self, step) -> tf.Tensor:
+    """The rate of now, float32; only validations change it."""
+    del step
+    return tf.convert_to_tensor(self.state.rate)
+
+  def heed(self, step: int, scores: Mapping[str, Any]) -> None:
+    """Takes note of the validation at a step.
+
+    Raises:
+      UserError: the score is not among the scores.
+    """
+    if self.metric not in scores:
+      raise UserError(
+        f'{_PLATEAU}.metric {self.metric!r}: the validation gives '
+        f'{", ".join(sorted(scores))}'
+      )
+    score, state = float(scores[self.metric]), self.state
+    if self._is_better(score, float(state.best.numpy())):
+      state.best.assign(score)
+      state.waited.assign(0)
+    else:
+      state.waited.assign_add(1)
+    if state.waited.numpy() > self.patience:
+      state.rate.assign(max(float(state.rate.numpy()) * self.factor, self._least))
+      state.waited.assign(0)
+    state.heeded.assign(step)
+
+  @property
+  def _least(self) -> float:
+    return min(self.min_learning_rate, self.initial_learning_rate)
+
+  def _is_better(self, score: float, best: float) -> bool:
+    if self.higher_is_better:
+      return score > best * (1 + self.threshold)
+    return score < best * (1 - self.threshold)
+
+
+_PLATEAU = 'trainer.optimizer_config.learning_rate.plateau'
+
+
 @dataclasses.dataclass
 class PyTorchSGDConfig(optimizer_config.BaseOptimizerConfig):
   """Configures `PyTorchSGD`.
@@ -148,16 +249,41 @@ class EpochwiseCosineConfig(learning_rate_config.base_config.Config):
 
 
 @dataclasses.dataclass
+class PlateauConfig(learning_rate_config.base_config.Config):
+  """Configures `Plateau`.
+
+  Attributes:
+    initial_learning_rate: until the first fall.
+    factor: of a fall.
+    patience: validations in a row that may be no better.
+    threshold: share of the best score that a better one differs by, at least.
+    min_learning_rate: where the falling ends.
+    metric: name of the validation's score.
+    higher_is_better: whether the score is to rise.
+  """
+
+  initial_learning_rate: float = 0.02
+  factor: float = 0.1
+  patience: int = 10
+  threshold: float = 1e-4
+  min_learning_rate: float = 0.0
+  metric: str = 'cross_entropy'
+  higher_is_better: bool = False
+
+
+@dataclasses.dataclass
 class LearningRateConfig(optimization.LrConfig):
-  """The Model Garden's schedules and `EpochwiseCosine`.
+  """The Model Garden's schedules, `EpochwiseCosine` and `Plateau`.
 
   Attributes:
     epochwise_cosine: the schedule of CSTP's pretraining.
+    plateau: that of the published fine-tuning.
   """
 
   epochwise_cosine: EpochwiseCosineConfig = dataclasses.field(
     default_factory=EpochwiseCosineConfig
   )
+  plateau: PlateauConfig = dataclasses.field(default_factory=PlateauConfig)
 
 
 @dataclasses.dataclass
@@ -180,6 +306,7 @@ def _register() -> None:
     for legacy in (True, False):
       optimization.register_optimizer_cls('pytorch_sgd', PyTorchSGD, legacy)
   optimizer_factory.LR_CLS['epochwise_cosine'] = EpochwiseCosine
+  optimizer_factory.LR_CLS['plateau'] = Plateau
 
 
 _register()

@@ -112,10 +112,17 @@ class VideoController(orbit.Controller):
     interval = eval_interval or train_steps
     output = None
     if self._evaluation_is_due(interval, train_steps):
-      output = self.validate(eval_steps)
+      output = self._validate_and_heed(eval_steps)
     while self.step < train_steps:
       self.train(_next_multiple(self.step, interval, train_steps))
-      output = self.validate(eval_steps)
+      output = self._validate_and_heed(eval_steps)
+    return output
+
+  def _validate_and_heed(self, steps: int) -> dict[str, Any] | None:
+    """Validates, and lets a learning rate that follows the scores know them."""
+    output = self.validate(steps)
+    if output is not None:
+      self.trainer.heed(self.step, output)
     return output
 
   def validate(self, steps: int = -1) -> dict[str, Any] | None:
@@ -202,6 +209,9 @@ class VideoController(orbit.Controller):
     step = self.step
     if not step or (step % interval and step != last):
       return False
+    # A checkpoint of this step was written before its evaluation.
+    if not self.trainer.has_heeded(step):
+      return True
     return not journal.Journal(self._model_dir).has('validation', step)
 
   def _train_loop(self, until: int) -> None:

@@ -113,6 +113,13 @@ class Journal:
     """Whether there is a report of a kind, 'train' or 'validation', at a step."""
     return (kind, step) in self._written
 
+  def scores(self, kind: str, name: str) -> dict[int, float]:
+    """One score of all reports of a kind, by step."""
+    lines, _ = _read_lines(self._path, _REPORT)
+    return {
+      line['step']: line[name] for line in lines if line['kind'] == kind and name in line
+    }
+
   def write(self, kind: str, step: int, scores: Mapping[str, Any] | None) -> None:
     """Adds a report, unless there is one of its kind and step."""
     if self.has(kind, step):

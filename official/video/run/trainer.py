@@ -20,7 +20,14 @@ from official.video.checkpoints import names, restore, saved
 from official.video.data import reader, views
 from official.video.errors import UserError
 from official.video.losses import gather
-from official.video.run import agreement, controller, data_service, interrupt, run_folder
+from official.video.run import (
+  agreement,
+  best,
+  controller,
+  data_service,
+  interrupt,
+  run_folder,
+)
 from official.video.tasks import base
 
 
@@ -90,6 +97,11 @@ class VideoTrainer(base_trainer.Trainer):
       self.checkpoint.reports = self._restored_metrics
       self.checkpoint.skipped_batches = self._skipped
       self.checkpoint.clips_wrapped = self._wrapped
+    # A schedule that follows the scores of validation, with a state of its own.
+    schedule = _schedule_of(optimizer)
+    self._heeding = schedule if hasattr(schedule, 'heed') else None
+    if train and self._heeding:
+      self.checkpoint.schedule = self._heeding.state
 
   def _validation_input(self, config, task: base.VideoTask):
     """The batches of one evaluation after the other."""
@@ -122,6 +134,20 @@ class VideoTrainer(base_trainer.Trainer):
     self._skipped.assign(failed + 1 - int(self.global_step.numpy()))
     self._failed_step.assign(-1)
     self._train_dataset = _Later()
+
+  @property
+  def follows_scores(self) -> bool:
+    """Whether the learning rate depends on what validation scores."""
+    return self._heeding is not None
+
+  def heed(self, step: int, scores: Mapping[str, Any]) -> None:
+    """Hands a validation's scores to a learning rate that follows them."""
+    if self._heeding:
+      self._heeding.heed(step, scores)
+
+  def has_heeded(self, step: int) -> bool:
+    """Whether the learning rate knows the scores of a step; true where it needs none."""
+    return self._heeding is None or int(self._heeding.state.heeded.numpy()) >= step
 
   def failure(self) -> str:
     """Why the failed step failed, and the records of its batch."""
@@ -345,6 +371,14 @@ class VideoTrainer(base_trainer.Trainer):
 _NAMED = 16
 
 
+def _schedule_of(optimizer) -> Any:
+  """What an optimizer of either kind of Keras takes its learning rate from."""
+  inner = getattr(optimizer, 'inner_optimizer', optimizer)
+  if isinstance(inner, tf_keras.optimizers.legacy.Optimizer):
+    return inner._hyper.get('learning_rate')
+  return getattr(inner, '_learning_rate', None)
+
+
 @tf.autograph.experimental.do_not_convert  # Keras would rewrite each layer's call.
 def built(task: base.VideoTask) -> tf_keras.Model:
   """The task's model with its variables created, from a symbolic clip: nothing is run."""
@@ -378,7 +412,7 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
 
   def _build_trainer(self, task, train: bool, evaluate: bool) -> VideoTrainer:
     with self.strategy.scope():
-      return VideoTrainer(
+      made = VideoTrainer(
         self.params,
         task,
         train,
@@ -386,6 +420,21 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
         self._build_best_checkpoint_exporter(),
         self._stop,
       )
+    if made.follows_scores and train and self._mode != 'train_and_eval':
+      kind = self.params.trainer.optimizer_config.learning_rate.type
+      raise UserError(
+        f'trainer.optimizer_config.learning_rate.type {kind!r}: follows the scores of '
+        f'validations between the steps; use --mode=train_and_eval, not {self._mode}'
+      )
+    return made
+
+  def _build_best_checkpoint_exporter(self) -> best.BestCheckpoint | None:
+    """Keeps the best checkpoint, where the config names a folder for it."""
+    # What evaluates a finished run may do it on other data.
+    if self._mode == 'eval':
+      return None
+    writes = self.strategy.extended.should_checkpoint
+    return best.of_config(self.params.trainer, self.model_dir, writes)
 
   def _maybe_build_checkpoint_manager(self) -> saved.Checkpoints:
     """Refuses a run whose checkpoint is of another model before the trainer reads it."""

@@ -1,10 +1,13 @@
 """PyTorch's SGD and the published schedule, against the reference's numbers."""
 
+import math
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from official.modeling import optimization
 
+from official.video.errors import UserError
 from official.video.projects.cstp import optimizer
 from tests import goldens
 
@@ -87,3 +90,31 @@ def test_is_configured_like_the_model_gardens():
   assert isinstance(sgd, optimizer.PyTorchSGD)
   assert sgd.global_clipnorm == 18.0 and sgd.l2_decay == 5e-4
   assert float(sgd.learning_rate) == pytest.approx(1e-5)
+
+
+def test_the_plateau_by_hand():
+  schedule = optimizer.Plateau(0.2, factor=0.5, patience=1, min_learning_rate=0.04)
+  rates = []
+  # Better by more than a ten thousandth counts; once or twice no better is too often.
+  for step, loss in enumerate(
+    [1.0, 0.99995, 0.9, 0.9, 0.95, math.nan, 0.9, 0.8, 1, 1, 1]
+  ):
+    schedule.heed(step, {'cross_entropy': loss})
+    rates.append(float(schedule(0)))
+  expected = [0.2, 0.2, 0.2, 0.2, 0.1, 0.1, 0.05, 0.05, 0.05, 0.04, 0.04]
+  np.testing.assert_allclose(rates, expected, rtol=1e-6)
+  assert int(schedule.state.heeded) == 10
+  rising = optimizer.Plateau(0.2, patience=0, metric='accuracy', higher_is_better=True)
+  for step, (accuracy, rate) in enumerate([(0.5, 0.2), (0.6, 0.2), (0.6, 0.02)]):
+    rising.heed(step, {'accuracy': accuracy})
+    assert float(rising(0)) == pytest.approx(rate)
+
+
+def test_the_plateau_names_what_it_misses():
+  schedule = optimizer.Plateau(0.1, metric='loss')
+  with pytest.raises(
+    UserError, match=r"plateau\.metric 'loss': .* gives accuracy, recall"
+  ):
+    schedule.heed(1, {'recall': 0.1, 'accuracy': 0.5})
+  with pytest.raises(UserError, match=r'plateau\.factor 1\.0: expected more than 0'):
+    optimizer.Plateau(0.1, factor=1.0)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import types
 
 import numpy as np
@@ -93,7 +94,9 @@ def state(of: trainer.VideoTrainer) -> dict[str, np.ndarray]:
   found = {f'{i}: {v.name}': v.numpy() for i, v in enumerate(model.variables)}
   if not isinstance(optimizer, tf_keras.optimizers.legacy.Optimizer):
     found |= {f'optimizer {i}': v.numpy() for i, v in enumerate(optimizer.variables)}
-    return found
+    # What follows the scores of validation has a state of its own.
+    schedule = getattr(of.checkpoint, 'schedule', tf.Module())
+    return found | {f'schedule {i}': v.numpy() for i, v in enumerate(schedule.variables)}
   for slot in optimizer.get_slot_names():
     for i, variable in enumerate(model.trainable_variables):
       found[f'{i}: {slot}'] = optimizer.get_slot(variable, slot).numpy()
@@ -214,3 +217,68 @@ def test_reports_after_the_checkpoint_are_made_again(data, tmp_path, unbroken):
     file.write(json.dumps(late) + '\n')
   run(*CVRL, data, tmp_path)
   assert scores(tmp_path) == scores(folder)
+
+
+def follows(metric: str, higher: str, patience: int) -> tuple[str, str]:
+  """A run whose rate and whose best checkpoint follow a score of each validation."""
+  return (
+    'cstp_finetune_tiny',
+    'trainer: {validation_interval: 1, best_checkpoint_export_subdir: best, '
+    f'best_checkpoint_eval_metric: {metric}, best_checkpoint_metric_comp: {higher}, '
+    'optimizer_config: {learning_rate: {type: plateau, plateau: {patience: '
+    f'{patience}, threshold: 0.2, metric: {metric}, initial_learning_rate: 0.05, '
+    f'higher_is_better: {str(higher == "higher").lower()}}}}}}}}}',
+  )
+
+
+FOLLOWS = follows('cross_entropy', 'lower', 1)
+
+
+def kept_best(folder: pathlib.Path) -> tuple[dict, list[str]]:
+  """The note on a run's best checkpoint, and the checkpoints beside it."""
+  note = json.loads((folder / 'best' / 'best.json').read_text())
+  return note, sorted(path.stem for path in (folder / 'best').glob('*.index'))
+
+
+def check_follower(resumed, folder, whole, whole_folder):
+  expected, actual = state(whole), state(resumed)
+  assert sum(key.startswith('schedule') for key in expected) == 4
+  assert expected.keys() == actual.keys()
+  for key, value in expected.items():
+    np.testing.assert_array_equal(actual[key], value, err_msg=key)
+  assert scores(folder) == scores(whole_folder)
+  assert kept_best(folder) == kept_best(whole_folder)
+
+
+def test_a_rate_that_follows_scores_goes_on_bit_for_bit(data, tmp_path, unbroken):
+  whole, _, folder = unbroken(*FOLLOWS)
+  lines = [line for line in scores(folder) if line['kind'] == 'validation']
+  assert [line['step'] for line in lines] == [1, 2, 3, 4, 5, 6]
+  # PyTorch's rule, written down once more.
+  rate, best, waited = 0.05, np.inf, 0
+  for line in lines:
+    better = line['cross_entropy'] < best * 0.8
+    best, waited = (line['cross_entropy'], 0) if better else (best, waited + 1)
+    rate, waited = (rate * 0.1, 0) if waited > 1 else (rate, waited)
+  assert rate < 0.05
+  assert float(whole.checkpoint.schedule.rate) == pytest.approx(rate)
+  assert whole.optimizer._current_learning_rate.numpy() > 0
+  lowest = min(lines, key=lambda line: line['cross_entropy'])
+  expected = {name: lowest[name] for name in ('step', 'cross_entropy')}
+  assert kept_best(folder) == (expected, [f'ckpt-{lowest["step"]}'])
+  run(*FOLLOWS, data, tmp_path, stop_at=4)
+  resumed, _ = run(*FOLLOWS, data, tmp_path)
+  check_follower(resumed, tmp_path, whole, folder)
+
+
+@pytest.mark.parametrize('last', [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_killed_after_an_evaluation_it_makes_up_for_it(data, tmp_path, unbroken, last):
+  """The checkpoint of a step lies there before the step's evaluation."""
+  whole, _, folder = unbroken(*FOLLOWS)
+  shutil.copytree(folder, tmp_path / 'run')
+  for path in (tmp_path / 'run').glob('ckpt-*'):
+    if int(path.name.split('-')[1].split('.')[0]) > last:
+      path.unlink()
+  resumed, taken = run(*FOLLOWS, data, tmp_path / 'run')
+  assert len(taken) == STEPS - last
+  check_follower(resumed, tmp_path / 'run', whole, folder)
