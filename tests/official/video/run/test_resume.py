@@ -250,6 +250,7 @@ def check_follower(resumed, folder, whole, whole_folder):
   assert kept_best(folder) == kept_best(whole_folder)
 
 
+@pytest.mark.slow
 def test_a_rate_that_follows_scores_goes_on_bit_for_bit(data, tmp_path, unbroken):
   whole, _, folder = unbroken(*FOLLOWS)
   lines = [line for line in scores(folder) if line['kind'] == 'validation']
@@ -271,7 +272,8 @@ def test_a_rate_that_follows_scores_goes_on_bit_for_bit(data, tmp_path, unbroken
   check_follower(resumed, tmp_path, whole, folder)
 
 
-@pytest.mark.parametrize('last', [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('last', [2, 4])
 def test_killed_after_an_evaluation_it_makes_up_for_it(data, tmp_path, unbroken, last):
   """The checkpoint of a step lies there before the step's evaluation."""
   whole, _, folder = unbroken(*FOLLOWS)
