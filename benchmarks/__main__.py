@@ -11,19 +11,7 @@ import pathlib
 import sys
 import tempfile
 
-from benchmarks import harness
-
-# In the order of the README; each is a module with `benchmark(options)`.
-BENCHMARKS = (
-  'input',
-  'scaling',
-  'train_step',
-  'memory',
-  'startup',
-  'evaluation',
-  'export_latency',
-  'conversion',
-)
+from benchmarks import harness, report
 
 
 def chosen(only: str) -> list[str]:
@@ -32,9 +20,9 @@ def chosen(only: str) -> list[str]:
   Raises:
     SystemExit: a name is unknown.
   """
-  names = only.split(',') if only else list(BENCHMARKS)
-  if unknown := sorted(set(names) - set(BENCHMARKS)):
-    sys.exit(f'--only: unknown {unknown[0]!r}; known: {", ".join(BENCHMARKS)}')
+  names = only.split(',') if only else list(report.BENCHMARKS)
+  if unknown := sorted(set(names) - set(report.BENCHMARKS)):
+    sys.exit(f'--only: unknown {unknown[0]!r}; known: {", ".join(report.BENCHMARKS)}')
   return names
 
 

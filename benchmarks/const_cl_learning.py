@@ -9,16 +9,15 @@ video, and what a linear classifier of region features tells of the objects' act
 scores.json, and report.html with pictures of regions.
 """
 
-import argparse
 import dataclasses
 import json
-import os
 import pathlib
-import platform
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+
+from benchmarks import seed as benchmark
 
 LOCAL, GLOBAL, RANDOM = 'local and global', 'global alone', 'random weights'
 WEIGHTS = {LOCAL: (1.0, 0.5), GLOBAL: (1.0, 0.0)}
@@ -39,20 +38,6 @@ REGIONS = '{generator: tracks, count: 2}'
 VIEWS = f'{{regions: {REGIONS}, augmentation: {{policy: none}}}}'
 
 
-class Sizes(NamedTuple):
-  """What a run costs.
-
-  Attributes:
-    steps: of each pretraining.
-    train: training videos.
-    test: test videos.
-  """
-
-  steps: int
-  train: int
-  test: int
-
-
 @dataclasses.dataclass(frozen=True)
 class Objects:
   """Features of objects.
@@ -70,7 +55,7 @@ class Objects:
   videos: np.ndarray
 
 
-def make_records(folder: pathlib.Path, seed: int, sizes: Sizes) -> list[str]:
+def make_records(folder: pathlib.Path, seed: int, sizes: benchmark.Sizes) -> list[str]:
   """Renders videos of two objects and converts them with boxes; returns the manifests."""
   from official.video import demo
 
@@ -335,7 +320,7 @@ def pictures(pairs: dict[str, dict[str, np.ndarray]], length: int, count: int = 
   return found
 
 
-def run(folder: pathlib.Path, seed: int, sizes: Sizes) -> None:
+def run(folder: pathlib.Path, seed: int, sizes: benchmark.Sizes) -> None:
   """Writes scores.json and report.html into the folder."""
   start = time.monotonic()
   manifests = make_records(folder, seed, sizes)
@@ -382,12 +367,8 @@ def save(
   )
 
 
-def facts(sizes: Sizes) -> dict[str, Any]:
+def facts(sizes: benchmark.Sizes) -> dict[str, Any]:
   """What the scores hold for."""
-  import tensorflow as tf
-
-  from official.video.version import __version__
-
   return {
     'about': 'Each object meets itself in the other view (`losses.same_order`). Region '
     'retrieval: each object of a test clip, sought among all objects of other clips of the '
@@ -401,23 +382,13 @@ def facts(sizes: Sizes) -> dict[str, Any]:
     'data': f'{sizes.train} training and {sizes.test} test videos of two objects, 12 '
     'actions',
     'budget': f'{sizes.steps} steps of {BATCH} videos',
-    'machine': f'{platform.machine()}, {os.cpu_count()} cores',
-    'versions': f'vidgarden {__version__}, TensorFlow {tf.__version__}',
-  }
+  } | benchmark.here()
 
 
 def main() -> None:
   """The command line."""
-  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-  parser.add_argument('--output_dir', type=pathlib.Path, required=True)
-  parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--steps', type=int, default=600, help='of each pretraining')
-  parser.add_argument('--train_videos', type=int, default=960)
-  parser.add_argument('--test_videos', type=int, default=160)
-  arguments = parser.parse_args()
-  arguments.output_dir.mkdir(parents=True)
-  sizes = Sizes(arguments.steps, arguments.train_videos, arguments.test_videos)
-  run(arguments.output_dir, arguments.seed, sizes)
+  usual = benchmark.Sizes(600, 960, 160)
+  run(*benchmark.begin(benchmark.flags(__doc__, usual).parse_args()))
 
 
 if __name__ == '__main__':

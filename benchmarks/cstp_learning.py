@@ -7,12 +7,11 @@ both on views made as CSTP's published code makes them; scores the pretext tasks
 probes, beside the same net with random weights. `benchmarks.learning` runs the seeds.
 """
 
-import argparse
-import os
 import pathlib
-import platform
 import time
-from typing import Any, NamedTuple
+from typing import Any
+
+from benchmarks import seed as benchmark
 
 TASKS = ('spatial', 'temporal', 'playback', 'rotation')
 CHANCE = {'spatial': 20.0, 'temporal': 20.0, 'playback': 25.0, 'rotation': 25.0}
@@ -53,21 +52,9 @@ NET = f'task.model.backbone: {BACKBONE}'
 HEADS = 'task.model: {projector_dim: 128, predictor_dim: 128, hidden_heads: true}'
 
 
-class Sizes(NamedTuple):
-  """What a run costs.
-
-  Attributes:
-    steps: of each pretraining.
-    train: training videos.
-    test: test videos.
-  """
-
-  steps: int
-  train: int
-  test: int
-
-
-def make_records(folder: pathlib.Path, seed: int, sizes: Sizes, *more: str) -> list[str]:
+def make_records(
+  folder: pathlib.Path, seed: int, sizes: benchmark.Sizes, *more: str
+) -> list[str]:
   """Renders the videos and converts them; returns the manifests."""
   from official.video import demo
 
@@ -200,7 +187,7 @@ def probes(manifests: list[str], seed: int, runs: dict[str, str | None]) -> dict
   return scores
 
 
-def run(folder: pathlib.Path, seed: int, sizes: Sizes, only: list[str]) -> None:
+def run(folder: pathlib.Path, seed: int, sizes: benchmark.Sizes, only: list[str]) -> None:
   """Writes scores.json into the folder."""
   from official.video import demo
   from official.video.report import html
@@ -228,12 +215,8 @@ def run(folder: pathlib.Path, seed: int, sizes: Sizes, only: list[str]) -> None:
   print(f'seed {seed}, {seconds:.0f} s')
 
 
-def facts(sizes: Sizes) -> dict[str, Any]:
+def facts(sizes: benchmark.Sizes) -> dict[str, Any]:
   """What the scores hold for."""
-  import tensorflow as tf
-
-  from official.video.version import __version__
-
   return {
     'about': 'Each pretraining is of the same length on the same videos; pretext scores are '
     'balanced accuracies on test videos, each run on views as it was trained with; chance '
@@ -246,24 +229,15 @@ def facts(sizes: Sizes) -> dict[str, Any]:
     'data': f'{sizes.train} training and {sizes.test} test videos, 12 classes, under light '
     'from above',
     'budget': f'{sizes.steps} steps of {BATCH} videos',
-    'machine': f'{platform.machine()}, {os.cpu_count()} cores',
-    'versions': f'vidgarden {__version__}, TensorFlow {tf.__version__}',
-  }
+  } | benchmark.here()
 
 
 def main() -> None:
   """The command line."""
-  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-  parser.add_argument('--output_dir', type=pathlib.Path, required=True)
-  parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--steps', type=int, default=500, help='of each pretraining')
-  parser.add_argument('--train_videos', type=int, default=480)
-  parser.add_argument('--test_videos', type=int, default=240)
+  parser = benchmark.flags(__doc__, benchmark.Sizes(500, 480, 240))
   parser.add_argument('--only', default=':'.join(WEIGHTS), help='runs, separated by :')
   arguments = parser.parse_args()
-  arguments.output_dir.mkdir(parents=True)
-  sizes = Sizes(arguments.steps, arguments.train_videos, arguments.test_videos)
-  run(arguments.output_dir, arguments.seed, sizes, arguments.only.split(':'))
+  run(*benchmark.begin(arguments), arguments.only.split(':'))
 
 
 if __name__ == '__main__':

@@ -16,15 +16,15 @@ of objects that training did not show together:
 `benchmarks.learning` runs the seeds.
 """
 
-import argparse
 import json
 import os
 import pathlib
-import platform
 import time
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from benchmarks import seed as benchmark
 
 COLORS = {
   'red': (220, 40, 40),
@@ -55,20 +55,6 @@ RUNS = {
   ALL: '',
   CONTRAST: 'task.losses: {temporal_weight: 0.0, grounding_weight: 0.0}',
 }
-
-
-class Sizes(NamedTuple):
-  """What a seed costs.
-
-  Attributes:
-    steps: of a training.
-    train: training videos.
-    test: test videos.
-  """
-
-  steps: int
-  train: int
-  test: int
 
 
 class Thing(NamedTuple):
@@ -229,7 +215,7 @@ def pointing(task, model, shown: list) -> dict[str, float]:
   return {'pointing': float(np.mean(hits)), 'pointing_chance': float(np.mean(chances))}
 
 
-def run(folder: pathlib.Path, seed: int, sizes: Sizes) -> None:
+def run(folder: pathlib.Path, seed: int, sizes: benchmark.Sizes) -> None:
   """All trainings of one seed; writes scores.json into the folder."""
   import tf_keras
 
@@ -276,12 +262,8 @@ def scores_of(found: dict[str, dict[str, float]]) -> dict[str, float]:
   }
 
 
-def facts(sizes: Sizes) -> dict[str, Any]:
+def facts(sizes: benchmark.Sizes) -> dict[str, Any]:
   """What the scores hold for."""
-  import tensorflow as tf
-
-  from official.video.version import __version__
-
   return {
     'about': 'Does text teach regions and time? Trained from scratch on captions that name '
     'two moving objects; tested on pairs that training did not show together. Grouping: '
@@ -293,24 +275,14 @@ def facts(sizes: Sizes) -> dict[str, Any]:
     'clips': 'x'.join(map(str, CLIP)),
     'data': f'{sizes.train} training and {sizes.test} test videos',
     'budget': f'{sizes.steps} steps of {BATCH} videos',
-    'machine': f'{platform.machine()}, {os.cpu_count()} cores',
-    'versions': f'vidgarden {__version__}, TensorFlow {tf.__version__}',
-  }
+  } | benchmark.here()
 
 
 def main() -> None:
   """The command line."""
   os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')
-  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-  parser.add_argument('--output_dir', type=pathlib.Path, required=True)
-  parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--steps', type=int, default=1200, help='of a training')
-  parser.add_argument('--train_videos', type=int, default=960)
-  parser.add_argument('--test_videos', type=int, default=90)
-  arguments = parser.parse_args()
-  arguments.output_dir.mkdir(parents=True)
-  sizes = Sizes(arguments.steps, arguments.train_videos, arguments.test_videos)
-  run(arguments.output_dir, arguments.seed, sizes)
+  usual = benchmark.Sizes(1200, 960, 90)
+  run(*benchmark.begin(benchmark.flags(__doc__, usual).parse_args()))
 
 
 if __name__ == '__main__':

@@ -52,9 +52,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from benchmarks import report
+
 Run = Callable[[], Mapping[str, float]]
 
-RESULTS = pathlib.Path(__file__).parent / 'results'
 REPOSITORY = pathlib.Path(__file__).parent.parent
 _PACKAGES = (
   'tensorflow',
@@ -498,8 +499,6 @@ def run(
   Returns:
     The document that was kept.
   """
-  from benchmarks import report
-
   rounds = arguments.rounds or (1 if arguments.quick else 5)
   with contextlib.ExitStack() as stack:
     folder = arguments.data_dir or stack.enter_context(
@@ -516,7 +515,7 @@ def run(
     document = result(benchmark, options, command, measure(benchmark, rounds))
     document['machine'] = before
   print('\n' + report.section(document))
-  results = arguments.results_dir or ('' if arguments.quick else str(RESULTS))
+  results = arguments.results_dir or ('' if arguments.quick else str(report.RESULTS))
   if results:
     report.keep(benchmark.name, document, pathlib.Path(results))
   return document

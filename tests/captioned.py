@@ -37,7 +37,4 @@ def questions(row: int) -> dict:
 
 def write(folder: pathlib.Path, fields=texts) -> tuple[pathlib.Path, pathlib.Path]:
   """Manifests of 8 training and 6 test records."""
-  return (
-    clips.write_split(folder, 'train', [0, 1, 2, 0, 1, 2, 0, 1], fields=fields),
-    clips.write_split(folder, 'test', [0, 1, 2, 0, 1, 2], fields=fields),
-  )
+  return clips.write_splits(folder, fields=fields)

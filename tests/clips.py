@@ -2,7 +2,7 @@
 
 import hashlib
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import simplejpeg
@@ -77,3 +77,29 @@ def write_split(
   manifest = folder / records.manifest_name(split)
   manifest.write_text(records.Manifest(split, label_names, shards).to_json())
   return manifest
+
+
+def write_splits(
+  folder: pathlib.Path,
+  train: Sequence[int] = (0, 1, 2, 0, 1, 2, 0, 1),
+  test: Sequence[int] = (0, 1, 2, 0, 1, 2),
+  **options,
+) -> tuple[pathlib.Path, pathlib.Path]:
+  """The manifests of a training and a test split; `options` are of `write_split`."""
+  return (
+    write_split(folder, 'train', list(train), **options),
+    write_split(folder, 'test', list(test), **options),
+  )
+
+
+def read_split(folder: pathlib.Path, split: str) -> tuple[records.Manifest, dict]:
+  """A split's manifest and, by their names, the values of its records."""
+  text = (folder / records.manifest_name(split)).read_text()
+  manifest = records.Manifest.from_json(text)
+  clips = {}
+  for shard in manifest.shards:
+    with open(folder / shard.file, 'rb') as file:
+      for data in records.read_records(file):
+        found = records.decode_record(data)
+        clips[found[records.MEDIA_ID][0].decode()] = found
+  return manifest, clips

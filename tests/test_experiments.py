@@ -75,10 +75,7 @@ def records(tmp_path_factory):
     if views in ('captioned', 'questions'):
       fields = captioned.texts if views == 'captioned' else captioned.questions
       return captioned.write(folder, fields)
-    return (
-      clips.write_split(folder, 'train', [0, 1, 2, 0, 1, 2, 0, 1]),
-      clips.write_split(folder, 'test', [0, 1, 2, 0, 1, 2]),
-    )
+    return clips.write_splits(folder)
 
   return make
 

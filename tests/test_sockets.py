@@ -9,7 +9,7 @@ import pytest
 
 from official.video.data import records
 from tests import clips, processes
-from tests.videos import write_video
+from tests.videos import write_classes
 
 ROOT = pathlib.Path(__file__).parents[1]
 FNAPI_RUNNER = 'apache_beam.runners.portability.fn_api_runner.FnApiRunner'
@@ -61,10 +61,7 @@ def run(module, *arguments, code=0, **options):
 def videos(tmp_path_factory):
   """Six videos of two classes, and one that is none."""
   root = tmp_path_factory.mktemp('videos')
-  for index in range(6):
-    path = root / 'ab'[index % 2] / f'v{index}.mp4'
-    path.parent.mkdir(exist_ok=True)
-    write_video(path, num_frames=90, size=(320, 240))
+  write_classes(root, 6, num_frames=90, size=(320, 240))
   (root / 'a' / 'broken.mp4').write_text('no video')
   return root
 

@@ -11,6 +11,12 @@ STEPS = (
   'validation_interval: 2, checkpoint_interval: 1}'
 )
 _RESNET = 'task.model.backbone.resnet_3d: {model_id: 10, width_multiplier: 0.125}'
+# At 32 pixels its last maps are still 4 x 4 regions large.
+_FINE = (
+  'task.model.backbone.KIND: {model_id: 10, width_multiplier: 0.125, '
+  'stem_conv_temporal_stride: 1, temporal_strides: [1, 1, 1, 1], '
+  'spatial_strides: [1, 2, 1, 1]}'
+)
 _C3D = 'task.model.backbone: {type: c3d, c3d: {width_multiplier: 0.125}}'
 _VIT = """
 task.model.backbone:
@@ -39,18 +45,27 @@ def _clips(frames: int, short_side: int = 0) -> str:
   )
 
 
+_CONTEXT = (
+  'task.model.local_head: {context_length: 3, channels: 8, num_layers: 2, num_heads: 2}'
+)
 _CLASSIFIER = (_RESNET, _clips(4, short_side=36), _CLASSES)
+_FINE_CLASSIFIER = (_FINE.replace('KIND', 'resnet_3d'), _clips(4), _CLASSES)
 _VIT_CLASSIFIER = (_VIT, _clips(4), _CLASSES)
 _WITH_TEXT = (_VIT, _clips(4), _TEXT)
 # What keeps an experiment from training in seconds, by '<method>_<kind>'. Temporal
-# overlaps are told apart from 6 frames on; a context has at least three maps.
+# overlaps are told apart from 6 frames on; a context has three maps.
 SMALLER: dict[str, tuple[str, ...]] = {
   'cvrl_pretrain': (_RESNET, _clips(4), _PROJECTION),
   'cvrl_finetune': _CLASSIFIER,
   'cvrl_linear_eval': _CLASSIFIER,
-  'const_cl_pretrain': (_RESNET, _clips(8), _PROJECTION),
-  'const_cl_finetune': _CLASSIFIER,
-  'const_cl_linear_eval': _CLASSIFIER,
+  'const_cl_pretrain': (
+    _FINE.replace('KIND', 'resnet_3dy'),
+    _clips(4),
+    _PROJECTION,
+    _CONTEXT,
+  ),
+  'const_cl_finetune': _FINE_CLASSIFIER,
+  'const_cl_linear_eval': _FINE_CLASSIFIER,
   # Two networks, each called twice: fewer layers are traced sooner.
   'cstp_pretrain': (
     _C3D,

@@ -91,6 +91,15 @@ def write_video(
   return str(path)
 
 
+def write_classes(folder: pathlib.Path, count: int, **options) -> pathlib.Path:
+  """Videos of two classes in turn, `a/v0.mp4`, `b/v1.mp4`; returns the folder."""
+  for index in range(count):
+    path = folder / 'ab'[index % 2] / f'v{index}.mp4'
+    path.parent.mkdir(exist_ok=True)
+    write_video(path, **options)
+  return folder
+
+
 def write_sound(path: str | pathlib.Path, seconds: float = 1.0) -> str:
   """Encodes a file with a sound track only."""
   with av.open(str(path), 'w') as file:

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import TextIO
@@ -81,21 +80,15 @@ def _count_finished(tasks: Sequence[ShardTask], bar: ProgressBar) -> list[ShardT
 @contextlib.contextmanager
 def finished_shards_shown(tasks: Sequence[ShardTask], bar: ProgressBar) -> Iterator[None]:
   """Shows which shards appear while the context lasts, whoever writes them, anywhere."""
-  ended = threading.Event()
+  left = tasks
 
-  def watch() -> None:
-    left, pause = tasks, _POLL_SECONDS
-    while not ended.wait(pause):
-      began = time.monotonic()
-      # Only for show: the conversion goes on without it.
-      with contextlib.suppress(OSError):
-        left = _count_finished(left, bar)
-      pause = max(_POLL_SECONDS, (time.monotonic() - began) / _POLL_SHARE)
+  def look() -> float:
+    nonlocal left
+    began = time.monotonic()
+    # Only for show: the conversion goes on without it.
+    with contextlib.suppress(OSError):
+      left = _count_finished(left, bar)
+    return max(_POLL_SECONDS, (time.monotonic() - began) / _POLL_SHARE)
 
-  thread = threading.Thread(target=watch, daemon=True)
-  thread.start()
-  try:
+  with storage.repeatedly(look, _POLL_SECONDS):
     yield
-  finally:
-    ended.set()
-    thread.join()

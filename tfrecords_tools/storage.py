@@ -16,7 +16,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, cast
 
 from official.video.errors import UserError
@@ -279,27 +279,47 @@ def _remote_lock(path: str) -> Iterator[None]:
   if time.time() - _read_remote_lock(path).get('renewed', 0) < _VOID_SECONDS:
     raise Locked
   owner = f'{socket.gethostname()} {os.getpid()} {secrets.token_hex(6)}'
-  ended = threading.Event()
 
   def renew():
     content = json.dumps({'owner': owner, 'renewed': time.time()})
     with whole_file(path) as file:
       file.write(content.encode())
 
-  def keep():
-    while not ended.wait(_RENEW_SECONDS):
-      # The next time may work; a conversion goes on meanwhile.
-      with contextlib.suppress(UserError):
-        renew()
+  def keep() -> float:
+    # The next time may work; a conversion goes on meanwhile.
+    with contextlib.suppress(UserError):
+      renew()
+    return _RENEW_SECONDS
 
   renew()
   if _read_remote_lock(path).get('owner') != owner:
     raise Locked
-  thread = threading.Thread(target=keep, daemon=True)
+  try:
+    with repeatedly(keep, _RENEW_SECONDS):
+      yield
+  finally:
+    remove(path)
+
+
+@contextlib.contextmanager
+def repeatedly(work: Callable[[], float], seconds: float) -> Iterator[None]:
+  """Calls `work` in a thread again and again while the context lasts.
+
+  Args:
+    work: returns the seconds until its next call.
+    seconds: until its first.
+  """
+  ended = threading.Event()
+
+  def run() -> None:
+    pause = seconds
+    while not ended.wait(pause):
+      pause = work()
+
+  thread = threading.Thread(target=run, daemon=True)
   thread.start()
   try:
     yield
   finally:
     ended.set()
     thread.join()
-    remove(path)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 import tensorflow as tf
+import tf_keras
 
 Foldable: TypeAlias = int | str | tf.Tensor
 
@@ -85,6 +86,27 @@ def integer(key: tf.Tensor, name: str, maxval: int | tf.Tensor) -> tf.Tensor:
 def permutation(key: tf.Tensor, name: str, n: int) -> tf.Tensor:
   """Draws an int32 [n] permutation of 0 .. n-1."""
   return tf.argsort(_bits(key, name, [n]), stable=True)
+
+
+def step_counter(layer: tf_keras.layers.Layer, name: str) -> tf.Variable:
+  """Adds a weight that keys a layer's draws of the step; who draws adds 1 to it.
+
+  It starts at a number of its own, so that equal layers draw differently, and is in
+  checkpoints, so that a run that goes on draws what it would have drawn.
+  """
+  return layer.add_weight(
+    name=name,
+    dtype=tf.int64,
+    initializer=lambda shape, dtype: tf.random.uniform(shape, 0, 2**62, dtype),
+    trainable=False,
+    aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+  )
+
+
+def replica() -> tf.Tensor:
+  """The number of this replica, a scalar int64: replicas share counters, not draws."""
+  context = tf.distribute.get_replica_context()
+  return tf.cast(context.replica_id_in_sync_group, tf.int64)
 
 
 def _bits(

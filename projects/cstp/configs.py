@@ -126,20 +126,6 @@ def _optimization(
   )
 
 
-def trainer(
-  steps: int, report_every: int, optimization: optimizer.OptimizationConfig
-) -> cfg.TrainerConfig:
-  """Trainer that reports every so many steps and validates ten times."""
-  return cfg.TrainerConfig(
-    train_steps=steps,
-    steps_per_loop=report_every,
-    summary_interval=report_every,
-    checkpoint_interval=-(-200 // report_every) * report_every,
-    validation_interval=max(1, steps // (10 * report_every)) * report_every,
-    optimizer_config=optimization,
-  )
-
-
 def views(batch: int, training: bool) -> data.DataConfig:
   """Pairs of labelled views; in validation with one plain clip."""
   return data.DataConfig(
@@ -174,10 +160,10 @@ def pretrain(published: Pretraining, epochs: int) -> cfg.ExperimentConfig:
       train_data=views(published.batch, True),
       validation_data=views(published.batch, False),
     ),
-    trainer=trainer(
+    trainer=protocols.trainer_of(
+      _optimization(schedule, clip=18.0),
       epochs * published.steps_per_epoch,
       published.steps_per_epoch,
-      _optimization(schedule, clip=18.0),
     ),
   )
 
@@ -233,7 +219,9 @@ def finetune(published: Finetuning, epochs: int, batch: int = 60) -> cfg.Experim
         min_image_size=SHORT_SIDE,
       ),
     ),
-    trainer=trainer(steps, published.steps_per_epoch, _optimization(schedule)),
+    trainer=protocols.trainer_of(
+      _optimization(schedule), steps, published.steps_per_epoch
+    ),
   )
 
 

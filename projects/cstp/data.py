@@ -15,6 +15,7 @@ from official.video import draws
 from official.video.augment import policies
 from official.video.configs import data as data_config
 from official.video.data import decoding, samplers, views
+from official.video.data.samplers import Scalar
 from official.video.errors import UserError
 
 from . import augment
@@ -82,7 +83,7 @@ def _uniform_below(key: tf.Tensor, name: str, count: int, limit: tf.Tensor) -> t
 
 def temporal_pair(
   key: tf.Tensor,
-  num_frames: samplers.Scalar,
+  num_frames: Scalar,
   num_steps: int,
   stride: int = 1,
   reference_compatible: bool = False,
@@ -166,8 +167,8 @@ def _sizes(
 
 def spatial_pair(
   key: tf.Tensor,
-  height: samplers.Scalar,
-  width: samplers.Scalar,
+  height: Scalar,
+  width: Scalar,
   area_range: Sequence[float] = (0.2, 1.0),
   aspect_range: Sequence[float] = (3 / 4, 4 / 3),
 ) -> SpatialPair:
@@ -332,7 +333,7 @@ class PretextSampler:
     self.reference_store = reference_store
 
   def pair(
-    self, key: tf.Tensor, num_frames: samplers.Scalar, num_steps: int, stride: int
+    self, key: tf.Tensor, num_frames: Scalar, num_steps: int, stride: int
   ) -> TemporalPair:
     """The frames with their labels."""
     return temporal_pair(
@@ -345,12 +346,7 @@ class PretextSampler:
     )
 
   def __call__(
-    self,
-    key: tf.Tensor,
-    num_frames: samplers.Scalar,
-    num_steps: int,
-    stride: int,
-    num_views: int,
+    self, key: tf.Tensor, num_frames: Scalar, num_steps: int, stride: int, num_views: int
   ) -> tf.Tensor:
     """[2, T] int32 frame indices."""
     del num_views
@@ -365,12 +361,7 @@ class FittingOrRepeatedSampler:
   """
 
   def __call__(
-    self,
-    key: tf.Tensor,
-    num_frames: samplers.Scalar,
-    num_steps: int,
-    stride: int,
-    num_views: int,
+    self, key: tf.Tensor, num_frames: Scalar, num_steps: int, stride: int, num_views: int
   ) -> tf.Tensor:
     """[V, T] int32 frame indices, the same for every view."""
     fitting = num_frames - (num_steps - 1) * stride

@@ -250,20 +250,6 @@ def small(rate: float, steps: int, warmup_share: float = 0.05, text_scale: float
   return optimizer.OptimizationConfig({'optimizer': settings, **schedule})
 
 
-def trainer(
-  steps: int, report_every: int, optimization: optimizer.OptimizationConfig
-) -> cfg.TrainerConfig:
-  """Trainer that reports every so many steps and validates ten times."""
-  return cfg.TrainerConfig(
-    train_steps=steps,
-    steps_per_loop=report_every,
-    summary_interval=report_every,
-    checkpoint_interval=-(-200 // report_every) * report_every,
-    validation_interval=max(1, steps // (10 * report_every)) * report_every,
-    optimizer_config=optimization,
-  )
-
-
 # --- Experiments ----------------------------------------------------------------------
 
 CLIP_SHAPE = (32, 224, 224, 3)
@@ -299,7 +285,9 @@ def pretrain(preset: str = 'paper', batch: int = 1024) -> cfg.ExperimentConfig:
   _shape(task.validation_data, 64)
   steps = PAIRS * 10 // batch
   optimization = paper(0.1, steps) if preset == 'paper' else small(1e-4, steps)
-  return cfg.ExperimentConfig(task=task, trainer=trainer(steps, 100, optimization))
+  return cfg.ExperimentConfig(
+    task=task, trainer=protocols.trainer_of(optimization, steps, 100)
+  )
 
 
 def retrieval(dataset: str, batch: int = 128) -> cfg.ExperimentConfig:
@@ -317,7 +305,9 @@ def retrieval(dataset: str, batch: int = 128) -> cfg.ExperimentConfig:
     task.text.max_length = PARAGRAPH_LENGTH
   steps = pairs * epochs // batch
   optimization = small(rate, steps, text_scale=1.0)
-  return cfg.ExperimentConfig(task=task, trainer=trainer(steps, 100, optimization))
+  return cfg.ExperimentConfig(
+    task=task, trainer=protocols.trainer_of(optimization, steps, 100)
+  )
 
 
 def question_answering(dataset: str, batch: int = 96) -> cfg.ExperimentConfig:
@@ -330,7 +320,8 @@ def question_answering(dataset: str, batch: int = 96) -> cfg.ExperimentConfig:
   # An epoch of the videos meets one question of each; there are about 24 a video.
   steps = videos * 24 * epochs // batch
   return cfg.ExperimentConfig(
-    task=task, trainer=trainer(steps, 100, small(5e-5, steps, text_scale=1.0))
+    task=task,
+    trainer=protocols.trainer_of(small(5e-5, steps, text_scale=1.0), steps, 100),
   )
 
 
@@ -361,7 +352,9 @@ def action_recognition(dataset: str, freeze: bool) -> cfg.ExperimentConfig:
   _shape(task.train_data, batch)
   _shape(task.validation_data, 16, short=224)
   optimization = paper(0.5 if freeze else 0.01, steps)
-  return cfg.ExperimentConfig(task=task, trainer=trainer(steps, 20, optimization))
+  return cfg.ExperimentConfig(
+    task=task, trainer=protocols.trainer_of(optimization, steps, 20)
+  )
 
 
 # Key frames of AVA's training list, about.
@@ -386,7 +379,9 @@ def localization(frames: int = AVA_FRAMES, batch: int = 64) -> cfg.ExperimentCon
   task.train_data.augmentation.short_side_range = (224, 280)
   _shape(task.train_data, batch, AVA_SHAPE)
   _shape(task.validation_data, batch, AVA_SHAPE, AVA_SHORT_SIDE)
-  experiment.trainer = trainer(steps, epoch, small(1e-4, steps, text_scale=1.0))
+  experiment.trainer = protocols.trainer_of(
+    small(1e-4, steps, text_scale=1.0), steps, epoch
+  )
   return experiment
 
 
@@ -440,7 +435,9 @@ def _shrink(experiment: cfg.ExperimentConfig, batch: int, steps: int, rate: floa
     if config.num_views:
       config.augmentation.area_range = (0.7, 1.0)
       config.augmentation.aspect_range = (0.8, 1.25)
-  experiment.trainer = trainer(steps, min(50, steps), small(rate, steps, text_scale=1.0))
+  experiment.trainer = protocols.trainer_of(
+    small(rate, steps, text_scale=1.0), steps, min(50, steps)
+  )
   return experiment
 
 

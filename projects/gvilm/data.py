@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from official.video import draws
 from official.video.data import records, samplers, views
+from official.video.data.samplers import Scalar
 from official.video.errors import UserError
 
 from . import configs
@@ -47,12 +48,7 @@ class SegmentSampler:
   """One random frame of each of T equal segments of the whole video, for every view."""
 
   def __call__(
-    self,
-    key: tf.Tensor,
-    num_frames: samplers.Scalar,
-    num_steps: int,
-    stride: int,
-    num_views: int,
+    self, key: tf.Tensor, num_frames: Scalar, num_steps: int, stride: int, num_views: int
   ) -> tf.Tensor:
     """[V, T] int32 frame indices; the stride is the video's length over T."""
     del stride

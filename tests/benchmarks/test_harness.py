@@ -137,7 +137,7 @@ def test_a_result_survives_json_and_makes_the_readme(tmp_path):
 
 
 def test_the_kept_results_are_what_the_readme_says():
-  assert report.README.read_text() == report.readme(harness.RESULTS)
+  assert report.README.read_text() == report.readme(report.RESULTS)
 
 
 def test_the_machine_is_described_without_host_or_folder():
@@ -222,7 +222,7 @@ def test_peak_memory_is_the_processs_own():
   assert len(ballast) and 250 < float(done.stdout) < 350
 
 
-@pytest.mark.parametrize('name', suite.BENCHMARKS)
+@pytest.mark.parametrize('name', report.BENCHMARKS)
 def test_every_benchmark_is_there(name):
   assert callable(importlib.import_module(f'benchmarks.{name}').benchmark)
 

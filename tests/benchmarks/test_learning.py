@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import cstp_learning, learning, report
+from benchmarks import cstp_learning, methods, report
 from official.video.configs import data as data_config
 from official.video.data import checks, index
 from official.video.run import trainer
@@ -29,11 +29,11 @@ def scores(method, base):
   }
 
 
-@pytest.mark.parametrize('name', learning.METHODS)
+@pytest.mark.parametrize('name', methods.METHODS)
 def test_table_and_section(name, tmp_path):
-  method = learning.METHODS[name]
+  method = methods.METHODS[name]
   runs = {str(seed): scores(method, 10.0 * seed) for seed in range(3)}
-  text = learning.table({int(seed): run for seed, run in runs.items()}, method)
+  text = methods.table({int(seed): run for seed, run in runs.items()}, method)
   title, (more, less) = next(iter(method.gains.items()))
   gain = runs['0']['scores'][more] - runs['0']['scores'][less]
   assert f'| {title} | {gain:.1f} | {gain:.1f} |' in text

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from official.video.data import records
-from tests.videos import write_video
+from tests.videos import write_classes
 
 ROOT = pathlib.Path(__file__).parents[2]
 RUNNER = '--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner'
@@ -26,12 +26,7 @@ needs_beam = pytest.mark.skipif(
 
 @pytest.fixture(scope='module')
 def videos(tmp_path_factory):
-  root = tmp_path_factory.mktemp('videos')
-  for index in range(4):
-    path = root / 'ab'[index % 2] / f'v{index}.mp4'
-    path.parent.mkdir(exist_ok=True)
-    write_video(path, num_frames=8)
-  return root
+  return write_classes(tmp_path_factory.mktemp('videos'), 4, num_frames=8)
 
 
 @pytest.fixture

@@ -532,18 +532,14 @@ def longer(tmp_path_factory):
   return root
 
 
+def _flags(folder, output):
+  paths = f'--path={folder}', f'--output_dir={output}'
+  return '--source=folder', *paths, '--num_shards=6', '--short_side=181'
+
+
 def _start(folder, output, workers, **environment):
   return subprocess.Popen(
-    command(
-      '--source=folder',
-      '--path',
-      folder,
-      '--output_dir',
-      output,
-      '--num_shards=6',
-      '--short_side=181',
-      f'--num_workers={workers}',
-    ),
+    command(*_flags(folder, output), f'--num_workers={workers}'),
     cwd=REPOSITORY,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
@@ -556,18 +552,7 @@ def _start(folder, output, workers, **environment):
 @pytest.fixture(scope='module')
 def unbroken(longer, tmp_path_factory):
   output = tmp_path_factory.mktemp('unbroken')
-  assert (
-    run_here(
-      '--source=folder',
-      '--path',
-      longer,
-      '--output_dir',
-      output,
-      '--num_shards=6',
-      '--short_side=181',
-    )
-    == 0
-  )
+  assert run_here(*_flags(longer, output)) == 0
   return contents(output)
 
 
@@ -603,18 +588,7 @@ def test_a_killed_worker_is_reported_and_the_rest_goes_on(longer, unbroken, tmp_
   )
   assert not list(output.glob('*.tmp'))
   assert processes.all_end(others)
-  assert (
-    run_here(
-      '--source=folder',
-      '--path',
-      longer,
-      '--output_dir',
-      output,
-      '--num_shards=6',
-      '--short_side=181',
-    )
-    == 0
-  )
+  assert run_here(*_flags(longer, output)) == 0
   assert contents(output) == unbroken
 
 

@@ -6,6 +6,7 @@ import pytest
 import simplejpeg
 
 from official.video.data import records
+from tests.clips import read_split
 from tests.tfrecords_tools import test_sources
 from tests.tfrecords_tools.test_ava_lists import MAP
 from tests.videos import frame_number, write_video
@@ -71,15 +72,7 @@ def converted(output, source, videos, lists, *flags):
   arguments += [f'--output_dir={output}', '--num_workers=1', '--noun_phrases=none']
   code = run_command(convert.main, [*arguments, '--max_failed_fraction=1', *flags])
   assert code == 0
-  text = (output / 'train.manifest.json').read_text()
-  manifest = records.Manifest.from_json(text)
-  clips = {}
-  for shard in manifest.shards:
-    with open(output / shard.file, 'rb') as file:
-      for data in records.read_records(file):
-        clip = records.decode_record(data)
-        clips[clip[records.MEDIA_ID][0].decode()] = clip
-  return manifest, clips
+  return read_split(output, 'train')
 
 
 def numbers(clip):

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from official.video.errors import UserError
-from tests.videos import write_video
+from tests.videos import write_classes
 from tfrecords_tools import convert, inspect, storage, validate
 from tfrecords_tools.commands import run_command
 
@@ -22,12 +22,7 @@ REPOSITORY = pathlib.Path(__file__).parents[2]
 
 @pytest.fixture(scope='module')
 def videos(tmp_path_factory):
-  root = tmp_path_factory.mktemp('videos')
-  for index in range(6):
-    path = root / 'ab'[index % 2] / f'v{index}.mp4'
-    path.parent.mkdir(exist_ok=True)
-    write_video(path, num_frames=30, size=(320, 240))
-  return root
+  return write_classes(tmp_path_factory.mktemp('videos'), 6, size=(320, 240))
 
 
 def arguments(videos, output, workers=1):

@@ -10,6 +10,7 @@ import simplejpeg
 
 from official.video.data import records
 from official.video.errors import UserError
+from tests.clips import read_split
 from tests.videos import frame_number, numbered_frame
 from tfrecords_tools import convert, validate
 from tfrecords_tools.commands import run_command
@@ -99,18 +100,6 @@ def numbers(frames):
 
 def run(*arguments):
   return run_command(convert.main, [*map(str, arguments), '--num_workers=1'])
-
-
-def converted(folder, split):
-  text = (folder / f'{split}.manifest.json').read_text()
-  manifest = records.Manifest.from_json(text)
-  clips = {}
-  for shard in manifest.shards:
-    with open(folder / shard.file, 'rb') as file:
-      for data in records.read_records(file):
-        clip = records.decode_record(data)
-        clips[clip[records.MEDIA_ID][0].decode()] = clip
-  return manifest, clips
 
 
 # --- Listing --------------------------------------------------------------------------
@@ -346,7 +335,7 @@ def test_colour_spaces_that_decoders_of_records_lack_are_refused():
 
 def check_conversion(output, expected):
   """The records of the three videos, and a validation without a problem."""
-  manifest, clips = converted(output, 'train')
+  manifest, clips = read_split(output, 'train')
   assert manifest.label_names == ('air drumming', 'run')
   assert set(clips) == {'run/v_run_g01', 'air drumming/--nQb'}
   for name, clip in clips.items():
@@ -356,7 +345,7 @@ def check_conversion(output, expected):
   assert clip[records.IMAGE_FRAME_RATE] == [30]
   assert clip[records.IMAGE_TIMESTAMP][3] == [100_000]
   assert clip[records.DATA_PATH] == [b'run/v_run_g01.avi']
-  assert set(converted(output, 'test')[1]) == {'run/v_run_g02'}
+  assert set(read_split(output, 'test')[1]) == {'run/v_run_g02'}
   assert run_command(validate.main, [str(output), '--full']) == 0
 
 
@@ -402,7 +391,7 @@ def test_bad_entries_are_reported_with_their_reasons(folders, capsys):
     f'--output_dir={folders / "records"}',
   )
   assert code == 1
-  manifest, clips = converted(folders / 'records', 'train')
+  manifest, clips = read_split(folders / 'records', 'train')
   assert set(clips) == {'run/v_run_g01'}
   (skipped,) = manifest.skipped
   assert skipped.source == 'air drumming/--nQb.mp4'

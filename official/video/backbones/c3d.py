@@ -20,6 +20,7 @@ STAGES: tuple[dict[str, int], ...] = (
 pytorch_layers = layers.pytorch_layers
 
 
+@factory.family('c3d')
 class C3D(layers.VideoBackbone):
   """C3D: clips `[B, T, H, W, C]` to endpoints '1' to '5', the stages' outputs.
 
@@ -55,13 +56,3 @@ class C3D(layers.VideoBackbone):
     """One frame and pixel after three poolings of time and four of space."""
     del config
     return (8, 16, 16)
-
-
-@factory.BACKBONES.register('c3d')
-def build_c3d(
-  config: backbones_config.C3D,
-  norm_activation: backbones_config.NormActivation,
-  input_specs: tf_keras.layers.InputSpec | None = None,
-) -> layers.VideoBackbone:
-  """Builds a `C3D` from its configuration; see `factory.build_backbone`."""
-  return C3D.from_specs(config, norm_activation, input_specs)

@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import tf_keras
 
@@ -22,6 +22,29 @@ Builder = Callable[
 # `{'2': [B, T', H', W', C], ...}` with an `output_specs` property. It is registered by the
 # name of the field of `configs.backbones.Backbone` that configures the family.
 BACKBONES: registry.Registry[Builder] = registry.Registry('backbone.type')
+Net = TypeVar('Net', bound=Callable[..., tf_keras.Model])
+
+
+def family(name: str) -> Callable[[Net], Net]:
+  """Registers a class whose arguments are configuration, normalization and clip shape.
+
+  Args:
+    name: of the family, see `BACKBONES`.
+
+  Returns:
+    A decorator of the class. The clip shape that it is built with is [T, H, W, C], None
+    where any size is taken.
+  """
+
+  def register(net: Net) -> Net:
+    @BACKBONES.register(name)
+    def build(config, norm_activation, input_specs=None) -> tf_keras.Model:
+      shape = input_specs.shape[1:] if input_specs else (None, None, None, 3)
+      return net(config, norm_activation, tuple(shape))
+
+    return net
+
+  return register
 
 
 def build_backbone(

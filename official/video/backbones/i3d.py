@@ -64,6 +64,7 @@ def static_padding(kernel: layers.Size, strides: layers.Size) -> layers.Padding:
   return time, height, width
 
 
+@factory.family('i3d')
 class I3D(layers.VideoBackbone):
   """I3D: clips `[B, T, H, W, C]` to endpoints '1' to '5', one a resolution.
 
@@ -98,16 +99,6 @@ class I3D(layers.VideoBackbone):
     """What the padded window of the first convolution needs."""
     del config
     return (2, 2, 2)
-
-
-@factory.BACKBONES.register('i3d')
-def build_i3d(
-  config: backbones_config.I3D,
-  norm_activation: backbones_config.NormActivation,
-  input_specs: tf_keras.layers.InputSpec | None = None,
-) -> layers.VideoBackbone:
-  """Builds an `I3D` from its configuration; see `factory.build_backbone`."""
-  return I3D.from_specs(config, norm_activation, input_specs)
 
 
 def _unit(

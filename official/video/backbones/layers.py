@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 import tensorflow as tf
 import tf_keras
 
-from official.modeling import hyperparams
 from official.video.backbones import batch_norm
 from official.video.configs import backbones as backbones_config
 from official.video.errors import UserError
@@ -253,17 +252,6 @@ class VideoBackbone(tf_keras.Model):
   def output_specs(self) -> dict[str, tf.TensorShape]:
     """Static shape `[B, T', H', W', C]` of every endpoint."""
     return {name: tensor.shape for name, tensor in self.output.items()}
-
-  @classmethod
-  def from_specs(
-    cls,
-    config: hyperparams.Config,
-    norm_activation: backbones_config.NormActivation,
-    input_specs: tf_keras.layers.InputSpec | None,
-  ) -> 'VideoBackbone':
-    """Builds the net for clips as specified; see `factory.build_backbone`."""
-    shape = input_specs.shape[1:] if input_specs else (None, None, None, 3)
-    return cls(config, norm_activation, tuple(shape))
 
 
 def pytorch_layers(backbone: tf_keras.Model) -> dict[str, tf_keras.layers.Layer]:

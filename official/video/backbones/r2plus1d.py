@@ -26,6 +26,7 @@ def mid_channels(kernel: layers.Size, channels: int, filters: int) -> int:
   return max(1, parameters // (space * channels + time * filters))
 
 
+@factory.family('r2plus1d')
 class R2Plus1D(layers.VideoBackbone):
   """R(2+1)D: clips `[B, T, H, W, C]` to endpoints '1' (stem) and '2' to '5' (stages).
 
@@ -66,16 +67,6 @@ class R2Plus1D(layers.VideoBackbone):
         f'backbone.r2plus1d.stage_blocks is {list(blocks)}; expected {len(STAGES)} '
         'integers of 1 or more, one each for conv2 to conv5'
       )
-
-
-@factory.BACKBONES.register('r2plus1d')
-def build_r2plus1d(
-  config: backbones_config.R2Plus1D,
-  norm_activation: backbones_config.NormActivation,
-  input_specs: tf_keras.layers.InputSpec | None = None,
-) -> layers.VideoBackbone:
-  """Builds an `R2Plus1D` from its configuration; see `factory.build_backbone`."""
-  return R2Plus1D.from_specs(config, norm_activation, input_specs)
 
 
 def _split_conv(

@@ -50,6 +50,7 @@ class SubsamplingShortcut(tf_keras.layers.Layer):
     return tf.pad(kept, ((0, 0), (0, 0), (0, 0), (0, 0), (0, new)))
 
 
+@factory.family('r3d')
 class R3D(layers.VideoBackbone):
   """R3D: clips `[B, T, H, W, C]` to endpoints '1' (stem) and '2' to '5' (stages).
 
@@ -93,16 +94,6 @@ class R3D(layers.VideoBackbone):
     layers.check_choice('backbone.r3d.model_id', config.model_id, tuple(DEPTHS))
     field = 'backbone.r3d.shortcut_type'
     layers.check_choice(field, config.shortcut_type, SHORTCUT_TYPES)
-
-
-@factory.BACKBONES.register('r3d')
-def build_r3d(
-  config: backbones_config.R3D,
-  norm_activation: backbones_config.NormActivation,
-  input_specs: tf_keras.layers.InputSpec | None = None,
-) -> layers.VideoBackbone:
-  """Builds an `R3D` from its configuration; see `factory.build_backbone`."""
-  return R3D.from_specs(config, norm_activation, input_specs)
 
 
 def _block(

@@ -164,6 +164,7 @@ class BasicBlock(_Block):
     return self._activation(x + self._shortcut(inputs))
 
 
+@factory.family('resnet_3d')
 class ResNet3D(tf_keras.Model):
   """A 3D residual net: clips `[B, T, H, W, C]` to endpoints '2' to '5'.
 
@@ -204,17 +205,6 @@ class ResNet3D(tf_keras.Model):
   def output_specs(self) -> dict[str, tf.TensorShape]:
     """Static shape `[B, T', H', W', C]` of every endpoint."""
     return {name: tensor.shape for name, tensor in self.output.items()}
-
-
-@factory.BACKBONES.register('resnet_3d')
-def build_resnet_3d(
-  config: backbones_config.ResNet3D,
-  norm_activation: backbones_config.NormActivation,
-  input_specs: tf_keras.layers.InputSpec | None = None,
-) -> ResNet3D:
-  """Builds a `ResNet3D` from its configuration; see `factory.build_backbone`."""
-  clip_shape = input_specs.shape[1:] if input_specs else (None, None, None, 3)
-  return ResNet3D(config, norm_activation, tuple(clip_shape))
 
 
 def residual_stage(

@@ -12,6 +12,7 @@ LOCAL = '5_1'
 _LAST = len(resnet_3d.STAGES) - 1
 
 
+@factory.family('resnet_3dy')
 class ResNet3DY(resnet_3d.ResNet3D):
   """`ResNet3D` with a second res5, 'res5_1', which goes on from endpoint '4' to '5_1'.
 
@@ -51,14 +52,3 @@ class ResNet3DY(resnet_3d.ResNet3D):
   def output_specs(self) -> dict[str, tf.TensorShape]:
     """Static shape `[B, T', H', W', C]` of every endpoint."""
     return super().output_specs | {LOCAL: self.local_stage.output[LOCAL].shape}
-
-
-@factory.BACKBONES.register('resnet_3dy')
-def build_resnet_3dy(
-  config: backbones_config.ResNet3DY,
-  norm_activation: backbones_config.NormActivation,
-  input_specs: tf_keras.layers.InputSpec | None = None,
-) -> ResNet3DY:
-  """Builds a `ResNet3DY` from its configuration; see `factory.build_backbone`."""
-  clip_shape = input_specs.shape[1:] if input_specs else (None, None, None, 3)
-  return ResNet3DY(config, norm_activation, tuple(clip_shape))

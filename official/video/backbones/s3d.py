@@ -39,6 +39,7 @@ def pytorch_layers(backbone: tf_keras.Model) -> Mapping[str, tf_keras.layers.Lay
   }
 
 
+@factory.family('s3d')
 class S3D(layers.VideoBackbone):
   """S3D: clips `[B, T, H, W, C]` to endpoints '1' to '5', one a resolution.
 
@@ -72,16 +73,6 @@ class S3D(layers.VideoBackbone):
   def smallest_clip(config: Any) -> layers.Size:
     """Two frames and pixels before the last pooling, which rounds down."""
     return (3 if config.slow else 5, 17, 17)
-
-
-@factory.BACKBONES.register('s3d')
-def build_s3d(
-  config: backbones_config.S3D,
-  norm_activation: backbones_config.NormActivation,
-  input_specs: tf_keras.layers.InputSpec | None = None,
-) -> layers.VideoBackbone:
-  """Builds an `S3D` from its configuration; see `factory.build_backbone`."""
-  return S3D.from_specs(config, norm_activation, input_specs)
 
 
 def _unit(units: layers.Units, x: tf.Tensor, filters: int, name: str) -> tf.Tensor:

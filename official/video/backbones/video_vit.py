@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from official.video import draws
 from official.video.backbones import factory, grouping
 from official.video.configs import backbones as backbones_config
 from official.video.errors import UserError
@@ -122,13 +123,7 @@ class Block(tf_keras.layers.Layer):
   def build(self, input_shape: tf.TensorShape) -> None:
     """Makes the counter of drop path, where there is one."""
     if self.drop_path:
-      self.drop_step = self.add_weight(
-        name='drop_step',
-        dtype=tf.int64,
-        initializer=lambda shape, dtype: tf.random.uniform(shape, 0, 2**62, dtype),
-        trainable=False,
-        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-      )
+      self.drop_step = draws.step_counter(self, 'drop_step')
     super().build(input_shape)
 
   def _split(self, x: tf.Tensor) -> tf.Tensor:
@@ -145,10 +140,8 @@ class Block(tf_keras.layers.Layer):
     return self.output_dense(tf.reshape(taken, [-1, *_sizes(x)[1:]]))
 
   def _dropped(self, x: tf.Tensor, branch: int) -> tf.Tensor:
-    context = tf.distribute.get_replica_context()
-    replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
     ones = tf.ones([tf.shape(x)[0], 1, 1], x.dtype)
-    seed = tf.stack([self.drop_step, 2 * replica + branch])
+    seed = tf.stack([self.drop_step, 2 * draws.replica() + branch])
     return x * tf.nn.experimental.stateless_dropout(ones, self.drop_path, seed)
 
   def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:

@@ -85,6 +85,14 @@ def trainer(
   report_every: int,
   optimizer: str = 'sgd',
 ) -> cfg.TrainerConfig:
+  """`trainer_of` a `cosine` schedule."""
+  schedule = cosine(learning_rate, steps, warmup_steps, optimizer)
+  return trainer_of(schedule, steps, report_every)
+
+
+def trainer_of(
+  optimizer: optimization.OptimizationConfig, steps: int, report_every: int
+) -> cfg.TrainerConfig:
   """Trainer that reports every so many steps and validates ten times.
 
   Checkpoints are at least 200 steps apart: an epoch of a small set is a few steps.
@@ -96,7 +104,7 @@ def trainer(
     summary_interval=report_every,
     checkpoint_interval=-(-200 // report_every) * report_every,
     validation_interval=between,
-    optimizer_config=cosine(learning_rate, steps, warmup_steps, optimizer),
+    optimizer_config=optimizer,
   )
 
 

@@ -3,6 +3,7 @@
 import tensorflow as tf
 import tf_keras
 
+from official.video import draws
 from official.video.configs import backbones, reads
 from official.video.configs import heads as heads_config
 from official.video.errors import UserError
@@ -55,18 +56,11 @@ class ClassificationHead(tf_keras.layers.Layer):
   def build(self, input_shape: tf.TensorShape) -> None:
     """Makes the counter of the dropout's masks; it starts at a number of its own."""
     if self.dropout_rate:
-      self.dropout_step = self.add_weight(
-        name='dropout_step',
-        dtype=tf.int64,
-        initializer=lambda shape, dtype: tf.random.uniform(shape, 0, 2**62, dtype),
-        trainable=False,
-        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-      )
+      self.dropout_step = draws.step_counter(self, 'dropout_step')
     super().build(input_shape)
 
   def _drop(self, x: tf.Tensor) -> tf.Tensor:
-    context = tf.distribute.get_replica_context()
-    replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
+    replica = draws.replica()
     dropped = tf.nn.experimental.stateless_dropout(
       x, self.dropout_rate, tf.stack([self.dropout_step, replica])
     )

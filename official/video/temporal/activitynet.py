@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -128,15 +128,28 @@ def write_predictions(path: str | os.PathLike[str], predicted: Segments) -> None
   files.write_atomically(path, (json.dumps(content) + '\n').encode())
 
 
-def _member(path: str, key: str) -> dict:
-  """The object under a key of a JSON file."""
+def read_json(path: str, where: str) -> Any:
+  """What a JSON file holds.
+
+  Args:
+    path: of the file.
+    where: what to call it in the message.
+
+  Raises:
+    UserError: it can't be read, or is not JSON.
+  """
   try:
     with open(path, encoding='utf-8') as file:
-      content = json.load(file)
+      return json.load(file)
   except OSError as error:
-    raise UserError(f'{path}: {error.strerror}') from error
+    raise UserError(f'{where}: {error.strerror}') from error
   except ValueError as error:
-    raise UserError(f'{path}: is not JSON: {error}') from error
+    raise UserError(f'{where}: is not JSON: {error}') from error
+
+
+def _member(path: str, key: str) -> dict:
+  """The object under a key of a JSON file."""
+  content = read_json(path, path)
   if not isinstance(content, dict) or not isinstance(content.get(key), dict):
     raise UserError(f'{path}: expected a JSON object with {key!r} by video')
   return content[key]

@@ -1,12 +1,12 @@
 """Which classes a video shows: external scores, or a linear classifier on the features."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from official.video.errors import UserError
+from official.video.temporal import activitynet
 from official.video.temporal.features import VideoFeatures
 
 ClassScores = dict[str, dict[str, float]]
@@ -22,13 +22,7 @@ def read(path: str) -> ClassScores:
   Raises:
     UserError: the file can't be read, or is of another kind.
   """
-  try:
-    with open(path, encoding='utf-8') as file:
-      content = json.load(file)
-  except OSError as error:
-    raise UserError(f'--class_scores={path}: {error.strerror}') from error
-  except ValueError as error:
-    raise UserError(f'--class_scores={path}: is not JSON: {error}') from error
+  content = activitynet.read_json(path, f'--class_scores={path}')
   if not isinstance(content, dict) or not content:
     raise UserError(f'--class_scores={path}: expected a JSON object, {_LAYOUTS}')
   names = None

@@ -15,50 +15,23 @@ from official.video.errors import UserError
 from official.video.projects.const_cl import losses
 from official.video.run import trainer
 from official.video.settings import experiment
-from tests import clips
+from tests import clips, tiny, updates
 
 ROOT = pathlib.Path(__file__).parents[3]
 CONFIGS = sorted((ROOT / 'configs' / 'const_cl').glob('*.yaml'))
-NET = (
-  '{model_id: 10, width_multiplier: 0.125, stem_conv_temporal_stride: 1, '
-  'temporal_strides: [1, 1, 1, 1], spatial_strides: [1, 2, 1, 1]}'
+PLAIN = (
+  'task: {train_data: {augmentation: {policy: none}}, '
+  'validation_data: {augmentation: {policy: none}}}'
 )
 
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('records')
-  return (
-    clips.write_split(folder, 'train', [0, 1, 2, 0, 1, 2, 0, 1]),
-    clips.write_split(folder, 'test', [0, 1, 2, 0, 1, 2]),
-  )
+  return clips.write_splits(tmp_path_factory.mktemp('records'))
 
 
-def load(name, data, overrides=''):
-  params = experiment.load(name)
-  kind = 'resnet_3dy' if 'pretrain' in name else 'resnet_3d'
-  texts = [
-    f'task.model.backbone: {{type: {kind}, {kind}: {NET}}}',
-    'trainer: {train_steps: 2, steps_per_loop: 1, summary_interval: 1, '
-    'validation_interval: 2, checkpoint_interval: 1}',
-    'runtime.distribution_strategy: one_device',
-  ]
-  for split, path in zip(('train', 'validation'), data, strict=True):
-    texts.append(
-      f'task.{split}_data: {{input_path: "{path}", global_batch_size: 4, '
-      'feature_shape: [4, 32, 32, 3], min_image_size: 0, augmentation: {policy: none}}'
-    )
-  if kind == 'resnet_3dy':
-    texts.append(
-      'task.model: {head: {hidden_dim: 16, num_hidden_layers: 1, output_dim: 8}, '
-      'local_head: {context_length: 3, channels: 8, num_layers: 2, num_heads: 2}}'
-    )
-  else:
-    texts.append('task: {model: {num_classes: 3}, validation_data: {num_test_clips: 2}}')
-  for text in [*texts, overrides]:
-    if text:
-      experiment.apply_overrides(params, text, 'tiny')
-  return params
+def load(name, data, *overrides):
+  return tiny.load(name, *data, PLAIN, *overrides)
 
 
 @pytest.mark.parametrize(
@@ -114,36 +87,9 @@ def batch_of(batch=4):
 LOCAL = 'task.losses.local_weight: 1.0'
 
 
-def one_update(strategy, data, inputs, overrides=LOCAL):
-  """Change of the weights, other variables after the step, metrics."""
-  params = load('const_cl_pretrain_tiny', data, overrides)
-  with strategy.scope():
-    tf_keras.utils.set_random_seed(1)
-    task = experiment.build_task(params)
-    model = trainer.built(task)
-    optimizer = tf_keras.optimizers.legacy.SGD(0.1)
-    metrics = task.build_metrics(training=True)
-  before = [v.numpy() for v in model.trainable_variables]
-  share = len(inputs['label']) // strategy.num_replicas_in_sync
-
-  def per_replica(context):
-    start = context.replica_id_in_sync_group * share
-    return {key: tf.constant(v[start : start + share]) for key, v in inputs.items()}
-
-  @tf.function
-  def step(values):
-    strategy.run(task.train_step, args=(values, model, optimizer, metrics))
-
-  step(strategy.experimental_distribute_values_from_function(per_replica))
-  changes = [
-    (v.numpy() - old).ravel()
-    for v, old in zip(model.trainable_variables, before, strict=True)
-  ]
-  return (
-    np.concatenate(changes),
-    {f'{i} {v.name}': v.numpy() for i, v in enumerate(model.non_trainable_variables)},
-    {m.name: float(m.result()) for m in metrics},
-  )
+def one_update(strategy, data, inputs, *overrides):
+  params = load('const_cl_pretrain_tiny', data, *overrides or [LOCAL])
+  return updates.one_update(strategy, params, inputs)
 
 
 @pytest.mark.slow

@@ -24,11 +24,7 @@ STEP = 'task: {model: {target_momentum: 0.5}, train_data: {augmentation: {policy
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('records')
-  return (
-    clips.write_split(folder, 'train', [0, 1, 2, 0, 1, 2, 0, 1]),
-    clips.write_split(folder, 'test', [0, 1, 2, 0, 1, 2]),
-  )
+  return clips.write_splits(tmp_path_factory.mktemp('records'))
 
 
 def load(name, data, *overrides):

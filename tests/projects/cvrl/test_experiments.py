@@ -17,11 +17,7 @@ CONFIGS = sorted((ROOT / 'configs' / 'cvrl').glob('*.yaml'))
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('records')
-  return (
-    clips.write_split(folder, 'train', [0, 1, 2, 0, 1, 2, 0, 1]),
-    clips.write_split(folder, 'test', [0, 1, 2, 0, 1, 2]),
-  )
+  return clips.write_splits(tmp_path_factory.mktemp('records'))
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)

@@ -5,7 +5,6 @@ import re
 
 import numpy as np
 import pytest
-import tensorflow as tf
 import tf_keras
 import yaml
 
@@ -13,7 +12,7 @@ from official.video import train
 from official.video.errors import UserError
 from official.video.run import trainer
 from official.video.settings import experiment
-from tests import captioned, compiled, tiny
+from tests import captioned, compiled, tiny, updates
 
 ROOT = pathlib.Path(__file__).parents[3]
 CONFIGS = sorted((ROOT / 'configs' / 'gvilm').glob('*.yaml'))
@@ -31,34 +30,6 @@ def question_data(tmp_path_factory):
   return captioned.write(tmp_path_factory.mktemp('questions'), captioned.questions)
 
 
-def one_update(active, params, inputs, steps=1):
-  """Change of the weights by SGD on a batch shared out, and the metrics."""
-  with active.scope():
-    tf_keras.utils.set_random_seed(1)
-    task = experiment.build_task(params)
-    model = trainer.built(task)
-    optimizer = tf_keras.optimizers.legacy.SGD(0.1)
-    metrics = task.build_metrics(training=True)
-  before = [v.numpy() for v in model.trainable_variables]
-  share = len(inputs['record']) // active.num_replicas_in_sync
-
-  def per_replica(context):
-    start = context.replica_id_in_sync_group * share
-    return {key: tf.constant(v[start : start + share]) for key, v in inputs.items()}
-
-  @tf.function
-  def step(values):
-    active.run(task.train_step, args=(values, model, optimizer, metrics))
-
-  for _ in range(steps):
-    step(active.experimental_distribute_values_from_function(per_replica))
-  changes = [
-    (v.numpy() - old).ravel()
-    for v, old in zip(model.trainable_variables, before, strict=True)
-  ]
-  return np.concatenate(changes), {m.name: float(m.result()) for m in metrics}
-
-
 def batch_of(params):
   task = experiment.build_task(params)
   inputs = next(iter(task.build_inputs(params.task.train_data)))
@@ -69,8 +40,8 @@ def batch_of(params):
 def test_two_replicas_update_as_one(data, mirrored):
   params = tiny.load('gvilm_pretrain', *data)
   inputs = batch_of(params)
-  alone, scalars = one_update(mirrored(1), params, inputs)
-  shared, shared_scalars = one_update(mirrored(2), params, inputs)
+  alone, _, scalars = updates.one_update(mirrored(1), params, inputs)
+  shared, _, shared_scalars = updates.one_update(mirrored(2), params, inputs)
   assert np.linalg.norm(alone) > 0
   assert np.linalg.norm(shared - alone) < 1e-2 * np.linalg.norm(alone)
   for name, value in scalars.items():
@@ -86,9 +57,9 @@ def test_two_replicas_update_as_one(data, mirrored):
 def test_levers_do_not_change_the_update(override, data, mirrored):
   plain = tiny.load('gvilm_pretrain', *data)
   inputs = batch_of(plain)
-  expected, scalars = one_update(mirrored(1), plain, inputs)
+  expected, _, scalars = updates.one_update(mirrored(1), plain, inputs)
   lever = tiny.load('gvilm_pretrain', *data, override)
-  actual, other = one_update(mirrored(1), lever, inputs)
+  actual, _, other = updates.one_update(mirrored(1), lever, inputs)
   assert np.linalg.norm(actual - expected) < 1e-3 * np.linalg.norm(expected)
   assert other == pytest.approx(scalars, rel=1e-4)
 
@@ -128,7 +99,7 @@ def test_downstream_tasks_take_the_pretrained_weights(data, question_data, tmp_p
 def test_shuffled_masks_and_switches_reach_the_loss(data, mirrored):
   plain = tiny.load('gvilm_pretrain', *data)
   inputs = batch_of(plain)
-  _, expected = one_update(mirrored(1), plain, inputs)
+  *_, expected = updates.one_update(mirrored(1), plain, inputs)
   for override, name in (
     ('task.losses.temporal_form: ce', 'temporal_loss'),
     ('task.losses.temporal_temperature: 1.0', 'temporal_loss'),
@@ -141,7 +112,7 @@ def test_shuffled_masks_and_switches_reach_the_loss(data, mirrored):
     ('task.model.contrast_temperature: 0.2', 'contrast_loss'),
     ('task.model.backbone.video_vit.assignment: soft', 'grounding_loss'),
   ):
-    _, scalars = one_update(
+    *_, scalars = updates.one_update(
       mirrored(1), tiny.load('gvilm_pretrain', *data, override), inputs
     )
     assert scalars[name] != pytest.approx(expected[name], rel=1e-5), override
@@ -153,7 +124,7 @@ def test_weights_of_zero_leave_losses_out(data, mirrored):
     *data,
     'task.losses: {grounding_weight: 0.0, temporal_weight: 0.0}',
   )
-  change, scalars = one_update(mirrored(1), params, batch_of(params))
+  change, _, scalars = updates.one_update(mirrored(1), params, batch_of(params))
   assert 'grounding_loss' not in scalars and 'temporal_loss' not in scalars
   assert scalars['contrast_temperature'] == pytest.approx(0.07, rel=1e-5)
   assert np.isfinite(change).all()

@@ -23,11 +23,7 @@ LABELS = [i % 3 for i in range(10)]
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('records')
-  return (
-    clips.write_split(folder, 'train', LABELS),
-    clips.write_split(folder, 'test', LABELS[:4]),
-  )
+  return clips.write_splits(tmp_path_factory.mktemp('records'), LABELS, LABELS[:4])
 
 
 def command(data, model_dir, *flags: str, **overrides) -> list[str]:

@@ -23,11 +23,7 @@ PLAIN = 'augmentation: {policy: none}'
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('records')
-  return (
-    clips.write_split(folder, 'train', LABELS),
-    clips.write_split(folder, 'test', LABELS[:4]),
-  )
+  return clips.write_splits(tmp_path_factory.mktemp('records'), LABELS, LABELS[:4])
 
 
 def make(data, model_dir, *overrides, mode='train', strategy=None, **options):

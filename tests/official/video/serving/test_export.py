@@ -30,10 +30,8 @@ assert not loaded, loaded
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('records')
-  return (
-    clips.write_split(folder, 'train', [0, 1, 2, 0, 1, 2]),
-    clips.write_split(folder, 'test', [0, 1, 2, 0]),
+  return clips.write_splits(
+    tmp_path_factory.mktemp('records'), [0, 1, 2, 0, 1, 2], [0, 1, 2, 0]
   )
 
 

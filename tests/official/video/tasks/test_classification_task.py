@@ -10,8 +10,9 @@ from tests import clips, tiny
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('records')
-  return [clips.write_split(folder, 'train', [0, 1, 2, 0]) for _ in range(2)]
+  return clips.write_splits(
+    tmp_path_factory.mktemp('records'), [0, 1, 2, 0], [0, 1, 2, 0]
+  )
 
 
 @pytest.fixture

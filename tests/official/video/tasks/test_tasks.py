@@ -13,53 +13,12 @@ from official.video.models import encoder
 from official.video.run import trainer
 from official.video.settings import experiment
 from official.video.tasks import pretraining
-from tests import clips, tiny
+from tests import clips, tiny, updates
 
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('records')
-  return (
-    clips.write_split(folder, 'train', [0, 1, 2, 0, 1, 2, 0, 1]),
-    clips.write_split(folder, 'test', [0, 1, 2, 0, 1, 2]),
-  )
-
-
-def one_update(active, name, data, inputs):
-  """What one SGD step on a batch shared out does.
-
-  Returns:
-    The change of all trainable weights as one vector, the other variables (the moving
-    statistics) after the step by name, and the training metrics.
-  """
-  params = tiny.load(name, *data)
-  with active.scope():
-    tf_keras.utils.set_random_seed(1)
-    task = experiment.build_task(params)
-    model = trainer.built(task)
-    optimizer = tf_keras.optimizers.legacy.SGD(0.1)
-    metrics = task.build_metrics(training=True)
-  before = [v.numpy() for v in model.trainable_variables]
-  share = len(inputs['label']) // active.num_replicas_in_sync
-
-  def per_replica(context):
-    start = context.replica_id_in_sync_group * share
-    return {key: tf.constant(v[start : start + share]) for key, v in inputs.items()}
-
-  @tf.function
-  def step(values):
-    active.run(task.train_step, args=(values, model, optimizer, metrics))
-
-  step(active.experimental_distribute_values_from_function(per_replica))
-  changes = [
-    (v.numpy() - old).ravel()
-    for v, old in zip(model.trainable_variables, before, strict=True)
-  ]
-  return (
-    np.concatenate(changes),
-    {v.name: v.numpy() for v in model.non_trainable_variables},
-    {m.name: float(m.result()) for m in metrics},
-  )
+  return clips.write_splits(tmp_path_factory.mktemp('records'))
 
 
 def batch_of(views, frames=4):
@@ -85,9 +44,10 @@ def batch_of(views, frames=4):
 @pytest.mark.parametrize('replicas', [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_replicas_update_as_one(name, replicas, data, mirrored):
   inputs = batch_of(2 if 'pretrain' in name else 1, 8 if 'cstp' in name else 4)
-  alone, statistics, scalars = one_update(mirrored(1), name, data, inputs)
-  shared, shared_statistics, shared_scalars = one_update(
-    mirrored(replicas), name, data, inputs
+  params = tiny.load(name, *data)
+  alone, statistics, scalars = updates.one_update(mirrored(1), params, inputs)
+  shared, shared_statistics, shared_scalars = updates.one_update(
+    mirrored(replicas), params, inputs
   )
   # Float32 sums in another order; a wrong factor of the gradient is off by 1/2 or more.
   assert np.linalg.norm(shared - alone) < 1e-2 * np.linalg.norm(alone)
