@@ -19,6 +19,7 @@ import pytest
 import simplejpeg
 
 from official.video.data import records
+from official.video.data.records import framing
 from tests.videos import write_video
 from tfrecords_tools import convert, validate
 from tfrecords_tools.commands import run_command
@@ -339,7 +340,7 @@ def absurd_length(data, draw):
   field = length.to_bytes(8, 'little')
   crc = data[start + 8 : start + 12]
   if draw.random() < 0.7:
-    crc = records._masked_crc(field).to_bytes(4, 'little')
+    crc = framing._masked_crc(field).to_bytes(4, 'little')
   return data[:start] + field + crc + data[start + 12 :]
 
 

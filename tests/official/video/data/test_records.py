@@ -7,6 +7,7 @@ import json
 import pytest
 
 from official.video.data import records
+from official.video.data.records import framing
 
 
 def example_clip():
@@ -279,7 +280,7 @@ def test_a_length_beyond_the_file_takes_no_memory_of_its_size():
   whole = io.BytesIO()
   records.write_record(whole, b'one')
   length = (1 << 60).to_bytes(8, 'little')
-  header = length + records._masked_crc(length).to_bytes(4, 'little')
+  header = length + framing._masked_crc(length).to_bytes(4, 'little')
   reader = records.read_records(Recorder(whole.getvalue() + header + b'few'))
   assert next(reader) == b'one'
   with pytest.raises(records.RecordError, match='record 1: cut after 3 of'):
