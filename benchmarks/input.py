@@ -5,7 +5,7 @@ python -m benchmarks.input
 
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from benchmarks import data, harness, model_garden
@@ -194,51 +194,33 @@ def in_dataloader(
   return run
 
 
-def benchmark(options: harness.Options) -> harness.Benchmark:
-  """Ours against the Model Garden's and what a PyTorch user would write."""
-  sizes = settings(options)
-  made = data.make(options.data_dir, sizes['videos'])
-  shape, batch, seconds = list(sizes['shape']), sizes['batch'], sizes['seconds']
-  common = {'shape': shape, 'seconds': seconds}
-  tf = common | {'batch': batch}
+def contenders(
+  options: harness.Options, made: data.Made, sizes: Mapping[str, Any]
+) -> tuple[harness.Contender, ...]:
+  """Ours, the Model Garden's and the loaders that users write, on the same videos."""
+  common = {'shape': list(sizes['shape']), 'seconds': sizes['seconds']}
+  tf = common | {'batch': sizes['batch']}
 
-  def in_pool(name: str, loader: str, module: str) -> harness.Contender:
-    return harness.in_worker(
-      name,
-      'benchmarks.input:in_threads',
-      options,
-      requires=(module,),
-      loader=loader,
-      frames=made.frames,
-      threads=options.cores,
-      **common,
-    )
+  def worker(name: str, function: str, **arguments) -> harness.Contender:
+    return harness.in_worker(name, f'benchmarks.input:{function}', options, **arguments)
 
   def mine(name: str, place: str) -> harness.Contender:
-    function = 'benchmarks.input:ours'
-    return harness.in_worker(
-      name, function, options, manifest=made.manifest, augment_on=place, **tf
-    )
+    return worker(name, 'ours', manifest=made.manifest, augment_on=place, **tf)
 
-  contenders = (
+  def in_pool(name: str, loader: str, module: str) -> harness.Contender:
+    pool = {'loader': loader, 'frames': made.frames, 'threads': options.cores}
+    return worker(name, 'in_threads', requires=(module,), **pool, **common)
+
+  return (
     mine('ours, all on the host', 'host'),
     mine('ours, host part', 'device'),
-    harness.in_worker(
-      'decode only',
-      'benchmarks.input:decode_only',
-      options,
-      manifest=made.manifest,
-      **tf,
-    ),
-    harness.in_worker(
-      'Model Garden', 'benchmarks.input:theirs', options, records=made.records, **tf
-    ),
+    worker('decode only', 'decode_only', manifest=made.manifest, **tf),
+    worker('Model Garden', 'theirs', records=made.records, **tf),
     in_pool('OpenCV, float32', 'opencv_float', 'cv2'),
     in_pool('OpenCV, uint8', 'opencv_uint8', 'cv2'),
-    harness.in_worker(
+    worker(
       'OpenCV, DataLoader',
-      'benchmarks.input:in_dataloader',
-      options,
+      'in_dataloader',
       requires=('cv2', 'torch'),
       frames=made.frames,
       workers=options.cores,
@@ -246,12 +228,18 @@ def benchmark(options: harness.Options) -> harness.Benchmark:
     ),
     in_pool('PIL', 'pil', 'PIL'),
   )
+
+
+def benchmark(options: harness.Options) -> harness.Benchmark:
+  """Ours against the Model Garden's and what a PyTorch user would write."""
+  sizes = settings(options)
+  made = data.make(options.data_dir, sizes['videos'])
   return harness.Benchmark(
     name='input',
     title='Input',
     about=ABOUT.format(
-      shape='x'.join(map(str, shape)),
-      batch=batch,
+      shape='x'.join(map(str, sizes['shape'])),
+      batch=sizes['batch'],
       videos=sizes['videos'],
       quality=data.QUALITY,
       kilobytes=made.frame_bytes / 1000,
@@ -261,7 +249,7 @@ def benchmark(options: harness.Options) -> harness.Benchmark:
       harness.Metric('rate', 'pairs/s', higher_is_better=True),
       harness.Metric('cpu', 'CPU ms a pair'),
     ),
-    contenders=contenders,
+    contenders=contenders(options, made, sizes),
     rival='Model Garden',
     targets=(
       harness.Target('ours, host part', 'rate', 5.5),

@@ -240,6 +240,20 @@ def _parser() -> argparse.ArgumentParser:
   add('--segments', action='store_true', help='objects rest, act, then rest again')
   add('--short_side', default='120,180', help='pixels: a number, or least,greatest')
   add('--seconds', default='2,3', help='length: a number, or least,greatest')
+  _add_scene_flags(parser)
+  add('--container', choices=sorted(CODECS), default='mp4', help='file format')
+  add(
+    '--num_workers',
+    type=_at_least(1),
+    default=os.cpu_count() or 1,
+    help='processes; default one a core',
+  )
+  return parser
+
+
+def _add_scene_flags(parser: argparse.ArgumentParser) -> None:
+  """Adds what videos differ in besides their actions."""
+  add = parser.add_argument
   add(
     '--num_backgrounds',
     type=_at_least(1),
@@ -274,14 +288,6 @@ def _parser() -> argparse.ArgumentParser:
     default=Config.light_cycle,
     help="seconds in which the light's colour goes round once; 0: white light",
   )
-  add('--container', choices=sorted(CODECS), default='mp4', help='file format')
-  add(
-    '--num_workers',
-    type=_at_least(1),
-    default=os.cpu_count() or 1,
-    help='processes; default one a core',
-  )
-  return parser
 
 
 def _splits(args: argparse.Namespace) -> dict[str, int]:

@@ -146,6 +146,7 @@ def _check_regions(clip: Mapping[str, list]) -> Iterator[str]:
 
 
 def _check_regions_of(clip: Mapping[str, list], prefix: str) -> Iterator[str]:
+  """What is wrong with the annotated regions, or with those under a prefix."""
   regions = {
     k: v
     for k, v in clip.items()
@@ -155,27 +156,31 @@ def _check_regions_of(clip: Mapping[str, list], prefix: str) -> Iterator[str]:
   if len(set(lengths.values())) > 1:
     yield f'{prefix}regions have different numbers of entries: {lengths}'
     return
-  time_key, box_keys = (
-    prefix + records.REGION_TIMESTAMP,
-    [prefix + key for key in _BOX_KEYS],
-  )
-  times = [step[0] if step else -1 for step in regions.get(time_key, [])]
-  bounds = [clip.get(k) for k in (records.START_TIMESTAMP, records.END_TIMESTAMP)]
-  begin, end = bounds
-  span = end[0] - begin[0] if begin and end else math.inf
-  for step, time in enumerate(times):
-    if not 0 <= time <= span:
-      yield f'{time_key} {step} is {time}, the clip lasts {span} us'
-  boxes = regions.keys() - {time_key}
+  time_key = prefix + records.REGION_TIMESTAMP
+  yield from _check_times(clip, regions.pop(time_key, []), time_key)
+  box_keys = [prefix + key for key in _BOX_KEYS]
   # A target that is followed through a video may leave the frame.
   tracked = ANNOTATION in clip
   for step in range(min(lengths.values(), default=0)):
-    if len({len(regions[key][step]) for key in boxes}) > 1:
+    if len({len(steps[step]) for steps in regions.values()}) > 1:
       yield f'{prefix}region entry {step} has different numbers of boxes, labels or tracks'
-    elif set(box_keys) <= boxes:
+    elif set(box_keys) <= regions.keys():
       for box in zip(*(regions[key][step] for key in box_keys), strict=True):
         if problem := _check_box(box, tracked):
           yield f'box {list(box)} of {prefix}region entry {step} {problem}'
+
+
+def _check_times(
+  clip: Mapping[str, list], steps: Sequence[list], key: str
+) -> Iterator[str]:
+  """Which times of regions are not within the clip."""
+  begin, end = (clip.get(k) for k in (records.START_TIMESTAMP, records.END_TIMESTAMP))
+  # A record of anybody's need not say how long its clip is.
+  span = end[0] - begin[0] if begin and end else math.inf
+  for row, step in enumerate(steps):
+    time = step[0] if step else -1
+    if not 0 <= time <= span:
+      yield f'{key} {row} is {time}, the clip lasts {span} us'
 
 
 def _check_segments(clip: Mapping[str, list]) -> Iterator[str]:

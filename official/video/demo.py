@@ -275,6 +275,10 @@ def run(folder: str, videos: str | None) -> None:
   manifests = make_records(folder, videos)
   videos_a_step = check_records(manifests)
 
+  batch = {
+    'task.train_data.global_batch_size': videos_a_step,
+    'task.validation_data.global_batch_size': videos_a_step,
+  }
   stages.begin(f'CVRL pretraining, {FLAGS.steps} steps of {videos_a_step} videos')
   import tf_keras
 
@@ -282,10 +286,6 @@ def run(folder: str, videos: str | None) -> None:
   from official.video.settings import experiment
 
   tf_keras.utils.set_random_seed(FLAGS.seed)
-  batch = {
-    'task.train_data.global_batch_size': videos_a_step,
-    'task.validation_data.global_batch_size': videos_a_step,
-  }
   pretrain = _params('cvrl_pretrain_tiny', manifests, **batch, **_schedule(FLAGS.steps))
   pretrain_dir = os.path.join(folder, 'pretrain')
   train.run(pretrain, pretrain_dir)
@@ -299,36 +299,64 @@ def run(folder: str, videos: str | None) -> None:
   train.run(supervised, supervised_dir)
 
   stages.begin('linear probes: pretrained, random weights, supervised, pixels, colours')
-  probe_params = _params('cvrl_linear_eval_tiny', manifests, **batch)
-  task = experiment.build_task(probe_params)
+  params = _params('cvrl_linear_eval_tiny', manifests, **batch)
+  task = experiment.build_task(params)
   nets = {
-    'CVRL': encoders.checkpoint_encoder(probe_params, task, pretrain_dir),
-    'random weights': encoders.checkpoint_encoder(probe_params, task, None),
-    'supervised': encoders.checkpoint_encoder(probe_params, task, supervised_dir),
+    'CVRL': encoders.checkpoint_encoder(params, task, pretrain_dir),
+    'random weights': encoders.checkpoint_encoder(params, task, None),
+    'supervised': encoders.checkpoint_encoder(params, task, supervised_dir),
   }
   scored = {
-    name: probe(probe_params, task, encoder, name, keep_clips=name == 'CVRL')
+    name: probe(params, task, encoder, name, keep_clips=name == 'CVRL')
     for name, encoder in nets.items()
   }
 
   stages.begin('export of encoder and probe as one classifier, and its reload')
-  from official.video import export
-
   linear = _params('cvrl_linear_eval_tiny', manifests, **batch | PROBE_HEAD)
-  linear_dir = os.path.join(folder, 'linear')
-  save_classifier(linear, pretrain_dir, scored['CVRL'].probe, linear_dir)
-  export_dir = os.path.join(folder, 'saved_model')
-  export.export(linear, linear_dir, export_dir)
-  reloaded = encoders.saved_model_encoder(export_dir)
+  save_classifier(
+    linear, pretrain_dir, scored['CVRL'].probe, os.path.join(folder, 'linear')
+  )
   clips = scored['CVRL'].test.clips[:videos_a_step]
-  difference = np.abs(reloaded(clips)['feature'] - nets['CVRL'](clips)['feature']).max()
-  print(f'largest difference of a feature, reloaded against checkpoint: {difference:.2e}')
-  exported = exported_accuracy(linear, task, reloaded)
+  exported = export_and_reload(linear, task, folder, clips, nets['CVRL'](clips))
 
   stages.begin('report')
   path = os.path.join(folder, 'report.html')
-  write(path, folder, stages, scored, task, pretrain, float(difference), exported)
+  write(path, folder, stages, scored, task, pretrain, exported)
   print(f'\n{path}\nready in {stages.elapsed:.0f} s; open it in a browser')
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+  """What the SavedModel does after it was reloaded.
+
+  Attributes:
+    difference: the largest of a feature, to the checkpoint's.
+    accuracy: as a classifier, on the test videos.
+  """
+
+  difference: float
+  accuracy: float
+
+
+def export_and_reload(params, task, folder: str, clips, encoded) -> Exported:
+  """Exports a classifier, and scores what comes of it.
+
+  Args:
+    params: a linear evaluation with `PROBE_HEAD`.
+    task: the one that was scored.
+    folder: the run is in 'linear' of it, the export goes to 'saved_model'.
+    clips: uint8 [n, T, H, W, 3].
+    encoded: what the checkpoint's encoder makes of them.
+  """
+  from official.video import export
+  from official.video.serving import encoders
+
+  saved_model = os.path.join(folder, 'saved_model')
+  export.export(params, os.path.join(folder, 'linear'), saved_model)
+  reloaded = encoders.saved_model_encoder(saved_model)
+  difference = np.abs(reloaded(clips)['feature'] - encoded['feature']).max()
+  print(f'largest difference of a feature, reloaded against checkpoint: {difference:.2e}')
+  return Exported(float(difference), exported_accuracy(params, task, reloaded))
 
 
 def scores_table(scored: dict[str, Scored], classes: int):
@@ -399,17 +427,38 @@ def panels(folder: str, batch: int):
   return [panel for panel in candidates if panel.curves]
 
 
-def write(
-  path, folder, stages, scored, task, params, difference, exported: float
-) -> None:
-  """Writes the report."""
+def _facts(stages, task, params, exported: Exported) -> dict[str, Any]:
+  """What the report says of the run."""
   import platform
 
   import tensorflow as tf
 
+  from official.video.version import __version__
+
+  data, net = params.task.train_data, params.task.model.backbone.get()
+  return {
+    'method': 'CVRL (InfoNCE between two clips of a video)',
+    'backbone': f'R3D-{net.model_id}, width {net.width_multiplier}',
+    'clips': 'x'.join(map(str, data.feature_shape)) + f', stride {data.temporal_stride}',
+    'data': f'{len(task.train_index)} training and {len(task.validation_index)} test '
+    f'videos, {len(task.train_index.label_names)} classes'
+    + (f' from {FLAGS.videos}' if FLAGS.videos else ''),
+    'budget': f'{params.trainer.train_steps} steps of {data.global_batch_size} videos, '
+    f'{stages.elapsed:.0f} s in all',
+    'seed': FLAGS.seed,
+    'machine': f'{platform.machine()}, {os.cpu_count()} cores, '
+    f'{len(tf.config.list_physical_devices("GPU"))} GPUs',
+    'versions': f'vidgarden {__version__}, TensorFlow {tf.__version__}',
+    'SavedModel': 'features after reloading differ from the '
+    f"checkpoint's by at most {exported.difference:.1e}; as a classifier it names "
+    f'{100 * exported.accuracy:.1f} % of the test videos right',
+  }
+
+
+def write(path, folder, stages, scored, task, params, exported: Exported) -> None:
+  """Writes the report."""
   from official.video.evaluation import classification
   from official.video.report import gallery, html, plots
-  from official.video.version import __version__
 
   method = scored['CVRL']
   names = list(task.train_index.label_names)
@@ -418,24 +467,7 @@ def write(
   confusion = classification.confusion_matrix(
     method.test.labels, method.probe.probabilities.argmax(1), len(names)
   )
-  data = params.task.train_data
-  facts = {
-    'method': 'CVRL (InfoNCE between two clips of a video)',
-    'backbone': f'R3D-{params.task.model.backbone.get().model_id}, width '
-    f'{params.task.model.backbone.get().width_multiplier}',
-    'clips': 'x'.join(map(str, data.feature_shape)) + f', stride {data.temporal_stride}',
-    'data': f'{len(task.train_index)} training and {len(task.validation_index)} test '
-    f'videos, {len(names)} classes' + (f' from {FLAGS.videos}' if FLAGS.videos else ''),
-    'budget': f'{params.trainer.train_steps} steps of {data.global_batch_size} videos, '
-    f'{stages.elapsed:.0f} s in all',
-    'seed': FLAGS.seed,
-    'machine': f'{platform.machine()}, {os.cpu_count()} cores, '
-    f'{len(tf.config.list_physical_devices("GPU"))} GPUs',
-    'versions': f'vidgarden {__version__}, TensorFlow {tf.__version__}',
-    'SavedModel': 'features after reloading differ from the '
-    f"checkpoint's by at most {difference:.1e}; as a classifier it names "
-    f'{100 * exported:.1f} % of the test videos right',
-  }
+  facts = _facts(stages, task, params, exported)
   html.write_report(
     path,
     html.Report(
@@ -446,7 +478,7 @@ def write(
         html.Headline(f'{gain:+.1f} points', 'over random weights'),
       ],
       scores=table,
-      panels=panels(folder, data.global_batch_size),
+      panels=panels(folder, params.task.train_data.global_batch_size),
       gallery=gallery.build_gallery(
         method.test.clips,
         method.test.feature,

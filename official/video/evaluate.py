@@ -58,14 +58,11 @@ def main(argv: Sequence[str]) -> None:
 
     print(dry_run.describe(params, 'evaluate'))
     return
-  if [bool(FLAGS.checkpoint), bool(FLAGS.saved_model), FLAGS.random_weights].count(
-    True
-  ) != 1:
+  given = [bool(FLAGS.checkpoint), bool(FLAGS.saved_model), FLAGS.random_weights]
+  if given.count(True) != 1:
     raise UserError(
       'give exactly one of --checkpoint, --saved_model and --random_weights'
     )
-  from official.video.evaluation import extract, protocols
-  from official.video.serving import encoders
   from official.video.settings import experiment
 
   task = experiment.build_task(params)
@@ -77,14 +74,34 @@ def main(argv: Sequence[str]) -> None:
     print(f'note: {error}; the head is not looked at here', file=sys.stderr)
   if 'task' in FLAGS.protocols:
     _run_task(task)
-    return
+  else:
+    _run_on_features(params, task)
+
+
+# What of the training data tells which videos make the gallery; the rest, how views are
+# taken, is the test's.
+_GALLERY_FIELDS = (
+  'input_path',
+  'tfds_name',
+  'tfds_split',
+  'tfds_data_dir',
+  'label_fraction',
+)
+
+
+def _run_on_features(params, task) -> None:
+  """Runs the protocols that score features of both splits."""
+  from official.video.evaluation import extract, protocols
+  from official.video.serving import encoders
+
   if task.multi_label:
     raise UserError(
       f'--protocols={",".join(FLAGS.protocols)} with task.multi_label: they score one '
       'label a clip; use --protocols=task, or set task.multi_label to false for those of '
       'the features by the first label'
     )
-  task.check_data('classify' not in FLAGS.protocols or len(FLAGS.protocols) > 1)
+  needs_gallery = set(FLAGS.protocols) != {'classify'}
+  task.check_data(needs_gallery)
   encoder = (
     encoders.saved_model_encoder(FLAGS.saved_model)
     if FLAGS.saved_model
@@ -92,20 +109,8 @@ def main(argv: Sequence[str]) -> None:
   )
   encoder = encoders.averaging(encoder, task.average)
   test_config = extract.test_config(params.task.validation_data)
-  train_config = dataclasses.replace(
-    test_config,
-    **{
-      name: getattr(params.task.train_data, name)
-      for name in (
-        'input_path',
-        'tfds_name',
-        'tfds_split',
-        'tfds_data_dir',
-        'label_fraction',
-      )
-    },
-  )
-  needs_gallery = set(FLAGS.protocols) != {'classify'}
+  fields = {name: getattr(params.task.train_data, name) for name in _GALLERY_FIELDS}
+  train_config = dataclasses.replace(test_config, **fields)
   test = extract.encode(test_config, task.validation_index, encoder, description='test')
   train = (
     extract.encode(train_config, task.train_index, encoder, description='gallery')

@@ -90,21 +90,37 @@ def one_direction(
   target = tf.gather(others, match, batch_dims=1)
   positive = tf.reduce_sum(reconstructed * target, -1)
   similarity = tf.einsum('bnc,dmc->bndm', reconstructed, others)
-  own_video = tf.eye(batch, dtype=tf.bool)[:, None, :, None]
-  own = tf.eye(count, dtype=tf.bool)[None, :, None] if same_order else True
-  negatives = ~(own_video & own) & usable[None, None]
+  negatives = _negatives(batch, count, same_order) & usable[None, None]
+  # Region n of video b against its match, then against all regions of all videos; those
+  # that are no negatives stay in their places, as shapes are static, and weigh nothing.
   logits = tf.where(negatives, similarity / temperature, _IMPOSSIBLE)
   shape = tf.shape(positive)
   flat = tf.reshape(logits, [shape[0], shape[1], -1])
   logits = tf.concat([positive[..., None] / temperature, flat], -1)
+  # Without a usable region there is no match: `match_regions` then names the first.
   met = usable if same_order else tf.reduce_any(usable, -1, keepdims=True)
-  counts = valid & met
-  weight = tf.cast(counts, tf.float32)
+  weight = tf.cast(valid & met, tf.float32)
   loss = tf.reduce_logsumexp(logits, -1) - logits[..., 0]
+  mean = _masked_mean(similarity, negatives)
+  return Direction(loss * weight, weight, match, positive, mean)
+
+
+def _negatives(batch: tf.Tensor, count: tf.Tensor, same_order: bool) -> tf.Tensor:
+  """Which region of which video may be a negative: bool, broadcasts to `[B, N, B, N]`.
+
+  Without an order nothing tells which regions of the own video show another object, so
+  none of them is one; with an order all but the region itself are.
+  """
+  own_video = tf.eye(batch, dtype=tf.bool)[:, None, :, None]
+  own = tf.eye(count, dtype=tf.bool)[None, :, None] if same_order else True
+  return ~(own_video & own)
+
+
+def _masked_mean(similarity: tf.Tensor, negatives: tf.Tensor) -> tf.Tensor:
+  """The mean over the negatives of each region, 0 where it has none."""
   share = tf.cast(negatives, tf.float32)
   total = tf.reduce_sum(similarity * share, [2, 3])
-  mean = tf.math.divide_no_nan(total, tf.reduce_sum(share, [2, 3]))
-  return Direction(loss * weight, weight, match, positive, mean)
+  return tf.math.divide_no_nan(total, tf.reduce_sum(share, [2, 3]))
 
 
 class LocalLoss(NamedTuple):

@@ -118,17 +118,32 @@ def temporal_pair(
     first, second, temporal = _rejected_starts(key, starts, shifts)
     pair = tf.stack([first, first if reference_store == 'kinetics' else second])
   else:
-    most = tf.math.count_nonzero(shifts < starts, dtype=tf.int32) - 1
-    temporal = _uniform_below(key, 'temporal', len(RATES), most)
-    shift = shifts[temporal]
-    first = draws.integer(key, 'start', tf.maximum(starts - shift, 1))
-    pair = tf.stack([first, first + shift])
-    pair = tf.where(draws.bernoulli(key, 'order', 0.5), pair[::-1], pair)
+    pair, temporal = _fitting_starts(key, starts, shifts)
   short = starts <= 0
   pair, temporal = tf.where(short, 0, pair), tf.where(short, 0, temporal)
   step = stride * tf.constant(PLAYBACK)[playback]
   indices = pair[:, None] + step * tf.range(num_steps)
   return TemporalPair(tf.math.floormod(indices, num_frames), temporal, playback)
+
+
+def _fitting_starts(
+  key: tf.Tensor, starts: tf.Tensor, shifts: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """Starts of both clips in random order, int32 [2], and the label of their overlap.
+
+  Args:
+    key: key of the clip.
+    starts: how many starts one clip has.
+    shifts: distance of the clips' starts by label, rising.
+  """
+  # Both clips together have `starts - shift` places, so a label fits below that.
+  most = tf.math.count_nonzero(shifts < starts, dtype=tf.int32) - 1
+  temporal = _uniform_below(key, 'temporal', len(RATES), most)
+  shift = shifts[temporal]
+  first = draws.integer(key, 'start', tf.maximum(starts - shift, 1))
+  pair = tf.stack([first, first + shift])
+  pair = tf.where(draws.bernoulli(key, 'order', 0.5), pair[::-1], pair)
+  return pair, temporal
 
 
 def _rejected_starts(
@@ -446,13 +461,10 @@ class PretextViewMaker(views.ViewMaker):
     ranges = crop.area_range, crop.aspect_range
     if not self._pretext.reference_compatible:
       return spatial_pair(key, height, width, *ranges)
-    sizes = [
-      (
-        tf.where(turns[v] % 2 == 1, width, height),
-        tf.where(turns[v] % 2 == 1, height, width),
-      )
-      for v in range(2)
-    ]
+    # The published code rotates first: its windows are drawn in rotated frames, whose sides
+    # an odd number of quarter turns exchanges, and are turned back to be cut unrotated.
+    odd = [turns[v] % 2 == 1 for v in range(2)]
+    sizes = [(tf.where(o, width, height), tf.where(o, height, width)) for o in odd]
     pair = rejected_spatial_pair(key, sizes, *ranges)
     windows = [
       unrotated_window(pair.windows[v], turns[v], height, width) for v in range(2)
@@ -472,6 +484,7 @@ class PretextViewMaker(views.ViewMaker):
     The windows are [2, R, 4], the quarter turns [R, 2].
     """
     probability = self._config.augmentation.flip_probability
+    # Views first, as `decoded` takes them; what it gives is by key.
     flips = tf.stack(
       [
         [draws.bernoulli(draws.fold(k, v), 'flip', probability) for k in keys]
@@ -483,6 +496,8 @@ class PretextViewMaker(views.ViewMaker):
       clips = self.decoded(frames, indices, windows, flips)
       shown = [_rotated(clips[i, v], turns[i, v]) for i, v in places]
       return tf.reshape(tf.stack(shown), clips.shape)
+    # The second window may stick out of the frame, which a decoder refuses: what is inside
+    # is decoded and put where it belongs. Here clips are mirrored after they are rotated.
     inside = _inside(windows, *decoding.frame_size(frames))
     clips = self.decoded(frames, indices, inside, tf.zeros_like(flips))
     shown = []

@@ -42,14 +42,18 @@ _ORDER_BASE = (64, 16, 4, 1)
 def _plan_pass(changes: Sequence[str]) -> tuple[int, bool, bool]:
   """Which of `_PASSES` makes some of the changes but contrast, in the order given.
 
+  Hue, brightness, say, is the third pass brightening late: its first place stays unused.
+
   Returns:
     Its number, whether it brightens early, whether late.
   """
   wanted = list(changes)
+  # Next to each other, in either order, both are made in one go through the hexcone.
   cone = [i for i, change in enumerate(wanted) if change in ('saturation', 'hue')]
   if len(cone) == 2 and cone[1] == cone[0] + 1:
     wanted[cone[0] : cone[0] + 2] = [_BOTH]
   for number, places in enumerate(_PASSES):
+    # A pass is taken for what is left of it without one or both of its brightnesses.
     for brightness in (None, _EARLY, _LATE):
       used = [p for p in places if p == brightness or p not in (_EARLY, _LATE)]
       if ['brightness' if p == brightness else p for p in used] == wanted:

@@ -112,13 +112,16 @@ def _stages(model: tf_keras.Model) -> dict[str, None]:
 
 
 def _segments(model: tf_keras.Model) -> list[_Segment]:
-  """The layers in order, cut at stages, at endpoints and around layers made of layers."""
+  """The layers in order, cut at stages, at endpoints and around layers made of layers.
+
+  A segment has one input and one output, so it ends only where a single tensor goes on:
+  not between the branches of an inception module, which become one segment.
+  """
   endpoints = {id(tensor) for tensor in model.output.values()}
   source, *layers = _chain(model)
-  last_use: dict[int, int] = {}
-  for number, layer in enumerate(layers):
-    last_use |= {id(tensor): number for tensor in tf.nest.flatten(layer.input)}
+  last_use = _last_use(layers)
   runs: list[list[tf_keras.layers.Layer]] = []
+  # `waiting` are the tensors that this layer or a later one still reads.
   previous, waiting = source, {id(source.output)}
   for number, layer in enumerate(layers):
     wanted = (
@@ -126,12 +129,12 @@ def _segments(model: tf_keras.Model) -> list[_Segment]:
       or stage_of(layer) != stage_of(previous)
       or id(previous.output) in endpoints
     )
-    # Only where a single tensor goes on can a segment end.
     possible = waiting == {id(previous.output)}
     if wanted and not possible:
       raise ValueError(
         f'{model.name}: {layer.name} does not follow {previous.name} alone'
       )
+    # The backward pass holds all activations of a segment at a time, so blocks go apart.
     meets = len(tf.nest.flatten(previous.input)) > 1
     apart = meets or _composite(layer) or _composite(previous)
     if wanted or (possible and apart):
@@ -140,6 +143,15 @@ def _segments(model: tf_keras.Model) -> list[_Segment]:
     waiting = {t for t in waiting | {id(layer.output)} if last_use.get(t, -1) > number}
     previous = layer
   return [_Segment(layers) for layers in runs]
+
+
+def _last_use(layers: Sequence[tf_keras.layers.Layer]) -> dict[int, int]:
+  """The number of the last layer that reads a tensor, by the tensor's id."""
+  return {
+    id(tensor): number
+    for number, layer in enumerate(layers)
+    for tensor in tf.nest.flatten(layer.input)
+  }
 
 
 def _composite(layer: tf_keras.layers.Layer) -> bool:

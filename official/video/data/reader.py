@@ -10,7 +10,7 @@ import functools
 import sys
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -247,14 +247,9 @@ class SampleMaker:
     if not self._config.test_clip_step:
       return self.views.test_sample(clip, number), tf.constant(True)
     present = number < tf.cast(self.views.num_test_clips(clip['frames']), tf.int64)
-    spec: dict[str, tf.TensorSpec] = {}
-
-    def sample() -> Sample:
-      made = self.views.test_sample(clip, number)
-      spec.update(tf.nest.map_structure(tf.TensorSpec.from_tensor, made))
-      return made
-
-    return tf.cond(present, sample, lambda: _zeros(spec)), present
+    return _made_if(
+      present, lambda: self.views.test_sample(clip, number), _zeros
+    ), present
 
   def dataset(self, steps: tf.data.Dataset, first: int, share: int) -> tf.data.Dataset:
     """The samples of places `first` to `first + share` of each step, in order.
@@ -274,37 +269,42 @@ class SampleMaker:
         (tf.repeat(step, share + 1), tf.range(share + 1, dtype=tf.int64))
       )
     )
-    batch = self._config.global_batch_size
-    spec: dict[str, tf.TensorSpec] = {}
+    made = slots.map(
+      functools.partial(self._of_slot, first, share),
+      num_parallel_calls=tf.data.AUTOTUNE,
+      deterministic=True,
+    )
+    found = made.ignore_errors().scan(
+      tf.constant(0, tf.int64), functools.partial(_find_lost, share)
+    )
+    return found.flat_map(self._filled)
 
-    def sample(place: tf.Tensor) -> Sample:
-      made = self._attempt(self.position(place), tf.constant(0, tf.int64))
-      spec.update(tf.nest.map_structure(tf.TensorSpec.from_tensor, made))
-      return made
+  def _of_slot(
+    self, first: int, share: int, step: tf.Tensor, slot: tf.Tensor
+  ) -> tuple[tf.Tensor, tf.Tensor, Sample]:
+    """The place where a step's share begins, the slot, and the sample at it.
 
-    def make(step: tf.Tensor, slot: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Sample]:
-      begin = step * batch + first
-      # The branches are traced in their order, so the spec is known to the second.
-      made = tf.cond(slot < share, lambda: sample(begin + slot), lambda: _unset(spec))
-      return begin, slot, made
+    The slot behind the share has a sample too, because all of a data set's elements are
+    alike, but one that costs nothing.
+    """
+    begin = step * self._config.global_batch_size + first
 
-    def find_lost(expected, element):
-      begin, slot, made = element
-      following = tf.where(slot < share, slot + 1, 0)
-      return following, (begin + expected, begin + slot, slot < share, made)
+    def sample() -> Sample:
+      return self._attempt(self.position(begin + slot), tf.constant(0, tf.int64))
 
-    def fill(begin, end, is_sample, made):
-      one = tf.data.Dataset.from_tensors(made).take(tf.cast(is_sample, tf.int64))
+    return begin, slot, _made_if(slot < share, sample, _unset)
 
-      def filled():
-        lost = tf.data.Dataset.range(begin, end)
-        return lost.flat_map(self._substitutes).concatenate(one)
+  def _filled(
+    self, begin: tf.Tensor, end: tf.Tensor, is_sample: tf.Tensor, made: Sample
+  ) -> tf.data.Dataset:
+    """What stands for the lost places `begin` to `end`, then the sample if it is one."""
+    one = tf.data.Dataset.from_tensors(made).take(tf.cast(is_sample, tf.int64))
 
-      return tf.cond(begin < end, filled, lambda: one)
+    def filled() -> tf.data.Dataset:
+      lost = tf.data.Dataset.range(begin, end)
+      return lost.flat_map(self._substitutes).concatenate(one)
 
-    made = slots.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    made = made.ignore_errors().scan(tf.constant(0, tf.int64), find_lost)
-    return made.flat_map(fill)
+    return tf.cond(begin < end, filled, lambda: one)
 
   def _try(self, wanted: Position, attempt: tf.Tensor) -> Sample:
     made = self.sample(self._substitute(wanted, attempt))
@@ -358,6 +358,42 @@ class SampleMaker:
     printed = tf.while_loop(lambda a: a < count, name, [zero])[0].op
     with tf.control_dependencies([printed]):
       return tf.nest.map_structure(tf.identity, sample)
+
+
+def _find_lost(
+  share: int, expected: tf.Tensor, element: tuple[tf.Tensor, tf.Tensor, Sample]
+) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor, tf.Tensor, Sample]]:
+  """Tells the places that were lost before a slot from the slot that should have come.
+
+  Args:
+    share: samples of a step; the slot of this number holds none.
+    expected: the slot after the last one seen.
+    element: of `SampleMaker._of_slot`.
+
+  Returns:
+    The slot to expect next; the first lost place and the one behind the last, whether the
+    slot holds a sample, and the sample.
+  """
+  begin, slot, made = element
+  following = tf.where(slot < share, slot + 1, 0)
+  return following, (begin + expected, begin + slot, slot < share, made)
+
+
+def _made_if(
+  condition: tf.Tensor,
+  make: Callable[[], Sample],
+  other: Callable[[dict[str, tf.TensorSpec]], Sample],
+) -> Sample:
+  """What `make` gives where the condition holds, else `other` of the specs of that."""
+  spec: dict[str, tf.TensorSpec] = {}
+
+  def made() -> Sample:
+    sample = make()
+    spec.update(tf.nest.map_structure(tf.TensorSpec.from_tensor, sample))
+    return sample
+
+  # The branches are traced in their order, so the spec is known to the second.
+  return tf.cond(condition, made, lambda: other(spec))
 
 
 def _unset(spec: dict[str, tf.TensorSpec]) -> Sample:

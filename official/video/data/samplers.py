@@ -148,6 +148,27 @@ def interval_starts(
     total = fitting_range(num_frames, num_steps, stride)
   else:
     total = pair_range(num_frames, num_steps, stride)
+  gap = _gap(key, total, form, power, min_gap, max_gap)
+  first = draws.integer(key, 'first_start', total - gap)
+  second = first + gap
+  if reference_compatible:
+    # Its range is the whole video exactly where no clip fits, or a clip is one frame.
+    alone = tf.equal(total, num_frames)
+    first = tf.where(alone, draws.integer(key, 'start', num_frames), first)
+    second = tf.where(alone, draws.integer(key, 'other_start', num_frames), second)
+  swap = draws.bernoulli(key, 'order', 0.5)
+  return tf.where(swap, tf.stack([second, first]), tf.stack([first, second]))
+
+
+def _gap(
+  key: tf.Tensor,
+  total: tf.Tensor,
+  form: str,
+  power: float,
+  min_gap: int,
+  max_gap: int | None,
+) -> tf.Tensor:
+  """A gap in frames, int32, for `total` starts; the rest as of `interval_starts`."""
   low = tf.minimum(min_gap, total - 1)
   high = total if max_gap is None else tf.minimum(max_gap + 1, total)
   size = tf.cast(total, tf.float64)
@@ -157,15 +178,8 @@ def interval_starts(
   bounds = gap_cdf(tf.stack([low, high]) / total, form, power)
   u = bounds[0] + (bounds[1] - bounds[0]) * tf.cast(draws.uniform(key, 'gap'), tf.float64)
   gap = tf.cast(tf.floor(size * _inverse_gap_cdf(u, form, power)), tf.int32)
-  gap = tf.clip_by_value(gap, low, high - 1)
-  first = draws.integer(key, 'first_start', total - gap)
-  second = first + gap
-  if reference_compatible:
-    alone = tf.equal(total, num_frames)
-    first = tf.where(alone, draws.integer(key, 'start', num_frames), first)
-    second = tf.where(alone, draws.integer(key, 'other_start', num_frames), second)
-  swap = draws.bernoulli(key, 'order', 0.5)
-  return tf.where(swap, tf.stack([second, first]), tf.stack([first, second]))
+  # Rounding may put it one beyond a limit.
+  return tf.clip_by_value(gap, low, high - 1)
 
 
 def test_starts(

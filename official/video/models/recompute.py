@@ -37,10 +37,13 @@ def after(values: Any, dependencies: Sequence[tf.Tensor]) -> Any:
   if tf.executing_eagerly() or not dependencies:
     return values
   if control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
+    # XLA keeps no edge but that of data, so a false that is made of the dependencies is
+    # added, which changes no value.
     never = _never(dependencies)
     return tf.nest.map_structure(
       lambda x: x | never if x.dtype == tf.bool else x + tf.cast(never, x.dtype), values
     )
+  # The graph's optimizers merge what has equal inputs, control inputs included.
   with tf.control_dependencies(dependencies):
     return tf.nest.map_structure(tf.identity, values)
 
@@ -51,8 +54,10 @@ def _never(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
   XLA drops control dependencies, and on CPUs optimization barriers too before it merges
   equal computations. Also false where the tensors are not finite.
   """
+  # One number of each is enough to wait for it; there may be none in an empty tensor.
   firsts = [tf.reduce_sum(tf.reshape(tensor, [-1])[:1]) for tensor in tensors]
   total = tf.add_n([tf.cast(first, tf.float32) for first in firsts])
+  # No square is negative, and comparing with NaN is false; no compiler relies on either.
   return total * total < -1.0
 
 

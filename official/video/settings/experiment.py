@@ -177,28 +177,42 @@ def _check_fields(
     field = f'{path}{key}'
     if key not in known:
       raise UserError(f'{source}: unknown field {field}; {nearest(key, known)}')
-    child, hint = getattr(config, key), hints[key]
-    group = _group(child, hint)
+    child = getattr(config, key)
+    group = _group(child, hints[key])
     if isinstance(value, Mapping) and group is not None:
       _check_fields(group, value, field + '.', source)
-    elif isinstance(value, Mapping) and child is not None:
-      raise UserError(f'{source}: field {field} is a value, not a group of fields')
-    elif group is not None and not _fits(value, hint):
-      raise UserError(
-        f'{source}: field {field} is a group of fields ({", ".join(group.as_dict())}), '
-        f'not the value {value!r}'
-      )
-    elif not _fits(value, hint) and not (value is None and child is None):
-      raise UserError(
-        f'{source}: field {field} is {value!r}, expected {_hint_name(hint)}, such '
-        f'as {_plain(child)!r}'
-      )
-    elif key == 'type' and isinstance(config, hyperparams.OneOfConfig):
+      continue
+    _check_value(value, child, group, hints[key], f'{source}: field {field}')
+    if key == 'type' and isinstance(config, hyperparams.OneOfConfig):
       families = [name for name in known if name != 'type']
       if value not in (*families, None):
         raise UserError(
           f'{source}: field {field} is {value!r}; {nearest(value, families)}'
         )
+
+
+def _check_value(value: Any, child: Any, group: Any, hint: Any, where: str) -> None:
+  """Raises `UserError` where a field can't be set to a value.
+
+  Args:
+    value: to set, as read from YAML; no mapping where the field is a group.
+    child: what the field holds.
+    group: of the field, see `_group`.
+    hint: annotation of the field.
+    where: names source and field.
+  """
+  # A field that is None by default may be set to a mapping, and None to None.
+  if isinstance(value, Mapping) and child is not None:
+    raise UserError(f'{where} is a value, not a group of fields')
+  if _fits(value, hint):
+    return
+  if group is not None:
+    names = ', '.join(group.as_dict())
+    raise UserError(f'{where} is a group of fields ({names}), not the value {value!r}')
+  if value is not None or child is not None:
+    raise UserError(
+      f'{where} is {value!r}, expected {_hint_name(hint)}, such as {_plain(child)!r}'
+    )
 
 
 def _group(child: Any, hint: Any) -> Any:

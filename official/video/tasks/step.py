@@ -55,15 +55,12 @@ def whole_batch_gradients(
   parts = _split(inputs, micro_batches)
   before = recompute.ForwardState(model.variables)
   outputs = _outputs_of_parts(forward, parts)
-  with tf.GradientTape() as tape:
-    # Masks and ids pass through too.
-    floats = {key: x for key, x in outputs.items() if x.dtype.is_floating}
-    tape.watch(floats)
-    value, result = objective(outputs)
-  by_output, gradients = tape.gradient(value, (floats, variables))
-  by_output = {key: value for key, value in by_output.items() if value is not None}
+  result, by_output, gradients = _through_objective(objective, outputs, variables)
+  # Both passes begin at the same moving averages and counters, so they compute the same,
+  # and the second leaves them advanced by one batch, not two.
   before.restore()
   for part, by_part in zip(parts, _split(by_output, micro_batches), strict=True):
+    # Waiting for the part before keeps the activations of one part alive at a time.
     part = recompute.after(part, [*by_part.values(), *gradients])
     with tf.GradientTape() as tape:
       computed = forward(part)
@@ -71,6 +68,27 @@ def whole_batch_gradients(
     more = tape.gradient(targets, variables, output_gradients=list(by_part.values()))
     gradients = [_add(a, b) for a, b in zip(gradients, more, strict=True)]
   return result, [_dense(gradient) for gradient in gradients]
+
+
+def _through_objective(
+  objective: Callable[[Tensors], tuple[tf.Tensor, Any]],
+  outputs: Tensors,
+  variables: Sequence[tf.Variable],
+) -> tuple[Any, dict[str, tf.Tensor], list[tf.Tensor | None]]:
+  """Differentiates an objective as if the outputs were its inputs.
+
+  Returns:
+    Its second result; its gradients by the outputs that have one; and by the variables
+    that it reads itself, such as a temperature, else None.
+  """
+  with tf.GradientTape() as tape:
+    # Masks and ids pass through too.
+    floats = {key: x for key, x in outputs.items() if x.dtype.is_floating}
+    tape.watch(floats)
+    value, result = objective(outputs)
+  by_output, gradients = tape.gradient(value, (floats, variables))
+  found = {key: value for key, value in by_output.items() if value is not None}
+  return result, found, gradients
 
 
 def _outputs_of_parts(

@@ -14,7 +14,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -194,22 +194,10 @@ def extract(
   Raises:
     UserError: a video is there twice, or none can be read.
   """
-  import tensorflow as tf
-  import tqdm
-
-  encode = WindowEncoder(config, encoder, step, length)
   found: dict[str, np.ndarray] = {}
   database: dict[str, dict] = {}
-  names, skipped = table.names(), 0
-  for row in tqdm.tqdm(range(len(table)), 'windows', file=sys.stderr, leave=False):
-    record = names[row]
-    try:
-      film = read_film(table, row)
-      values = encode(film)
-    except tf.errors.OpError as error:
-      skipped += 1
-      print(f'skipped {record}: {str(error).splitlines()[0]}', file=sys.stderr)
-      continue
+  encode = WindowEncoder(config, encoder, step, length)
+  for record, film, values in _encoded(table, encode):
     if film.name in found:
       raise UserError(
         f'{record}: {film.name} is there twice; convert whole videos, one record each'
@@ -225,8 +213,27 @@ def extract(
     content = json.dumps({'version': 'VERSION 1.3', 'database': database}) + '\n'
     files.write_atomically(os.path.splitext(output)[0] + '.json', content.encode())
   print(f'features of {len(found)} of {len(table)} videos: {output}')
-  if skipped:
+  if skipped := len(table) - len(found):
     print(f'{skipped} skipped')
+
+
+def _encoded(
+  table, encode: Callable[[Any], np.ndarray]
+) -> Iterator[tuple[str, Any, np.ndarray]]:
+  """Name, film and features of every record that can be read; names the others."""
+  import tensorflow as tf
+  import tqdm
+
+  names = table.names()
+  for row in tqdm.tqdm(range(len(table)), 'windows', file=sys.stderr, leave=False):
+    try:
+      film = read_film(table, row)
+      values = encode(film)
+    except tf.errors.OpError as error:
+      # Decoding is lazy: damage may show only where the windows are made.
+      print(f'skipped {names[row]}: {str(error).splitlines()[0]}', file=sys.stderr)
+      continue
+    yield names[row], film, values
 
 
 def main(argv: Sequence[str]) -> None:
