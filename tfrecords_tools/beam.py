@@ -1,62 +1,20 @@
 """Apache Beam, which is imported only where a runner is named or a path has a scheme."""
 
 import contextlib
-import logging
 import os
 import re
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from official.video.errors import UserError
+from tfrecords_tools.optional import import_beam
 from tfrecords_tools.plan import ShardTask
 from tfrecords_tools.progress import ProgressBar, finished_shards_shown
 from tfrecords_tools.shards import write_shard
 
-# Beam imports these where they are installed, for connectors and data frames that nothing
-# here uses; they are half of its start.
-_UNUSED_BY_BEAM = ('pandas', 'pymongo')
 _EVERY_INTERFACE = re.compile(r'(\[::\]|0\.0\.0\.0)(?=:)')
 _USER_ERROR = re.compile(r'UserError: (.+?)(?: \[while running .*)?$', re.MULTILINE)
-
-
-@contextlib.contextmanager
-def _hidden_modules(names: Sequence[str]) -> Iterator[None]:
-  """Makes imports of these modules fail, unless they are imported already."""
-  hidden = [name for name in names if name not in sys.modules]
-  sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
-  try:
-    yield
-  finally:
-    for name in hidden:
-      del sys.modules[name]
-
-
-def import_beam(wanted_by: str) -> Any:
-  """Imports Beam, which takes seconds, without its remarks on optional packages.
-
-  Args:
-    wanted_by: the flag or path that asks for it, for the message.
-
-  Raises:
-    UserError: it is not installed.
-  """
-  logging.disable(logging.CRITICAL)
-  try:
-    with _hidden_modules(_UNUSED_BY_BEAM):
-      import apache_beam
-      import apache_beam.io.filesystems
-  except ModuleNotFoundError as error:
-    if error.name != 'apache_beam':
-      raise
-    raise UserError(
-      f"{wanted_by}: takes Apache Beam; install it by pip install 'vidgarden[beam]'"
-    ) from error
-  finally:
-    logging.disable(logging.NOTSET)
-  logging.getLogger('apache_beam').setLevel(logging.CRITICAL)
-  return apache_beam
 
 
 @contextlib.contextmanager

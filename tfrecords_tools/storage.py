@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, cast
 
 from official.video.errors import UserError
 from tfrecords_tools.commands import describe_os_error
+from tfrecords_tools.optional import import_beam
 
 TEMPORARY_SUFFIX = '.tmp'
 _FIXES = {
@@ -52,8 +53,6 @@ def describe_write_error(error: OSError) -> str:
 
 def _file_systems(path: str) -> Any:
   """Beam's file systems; raises `UserError` where none is installed for the scheme."""
-  from tfrecords_tools.beam import import_beam
-
   import_beam(path)
   from apache_beam.io.filesystems import FileSystems
 

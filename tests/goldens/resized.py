@@ -17,7 +17,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from official.video.backbones import build_backbone, logical_variables
+from official.video.backbones import build_backbone
+from official.video.checkpoints.names import logical_variables
 from official.video.configs import backbones as backbones_config
 from official.video.evaluation import localization, temporal_localization, tracking
 from official.video.heads import regions, temporal_convolution

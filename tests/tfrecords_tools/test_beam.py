@@ -130,7 +130,7 @@ def test_a_runner_that_can_not_run_is_one_line(videos, tmp_path):
 @needs_beam
 def test_modules_hidden_from_beam_can_be_imported_after():
   code = (
-    'import sys; from tfrecords_tools.beam import import_beam; import_beam("x"); '
+    'import sys; from tfrecords_tools.optional import import_beam; import_beam("x"); '
     "hidden = 'pandas' in sys.modules; import apache_beam, numpy; "
     "import importlib.util; print(hidden, importlib.util.find_spec('pandas') is not None)"
   )

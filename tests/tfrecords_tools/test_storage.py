@@ -181,7 +181,7 @@ def test_reading_is_bounded_by_the_file(tmp_path):
 def shelf(tmp_path_factory):
   """A file system of Beam, shelf://, that keeps its files in a folder."""
   pytest.importorskip('apache_beam')
-  from tfrecords_tools.beam import import_beam
+  from tfrecords_tools.optional import import_beam
 
   import_beam('shelf://')
   from apache_beam.io.filesystem import FileMetadata

@@ -1,8 +1,8 @@
 """The model of a siamese tracker."""
 
 import tensorflow as tf
+import tf_keras
 
-from official.video.backbones import factory
 from official.video.configs import tasks as task_config
 from official.video.heads import siamese
 from official.video.models import encoder
@@ -11,14 +11,16 @@ from official.video.models import encoder
 class SiameseModel(encoder.VideoModel):
   """A backbone that sees an image as a clip that stands still, and the two heads."""
 
-  def __init__(self, config: task_config.TrackingModel, frames: int):
-    """Builds the model.
+  def __init__(
+    self, backbone: tf_keras.Model, config: task_config.TrackingModel, frames: int
+  ):
+    """Builds the heads.
 
     Args:
-      config: backbone and heads.
+      backbone: of `factory.build_encoder`.
+      config: of the model.
       frames: that an image is repeated to.
     """
-    backbone = factory.build_encoder(config)
     head = siamese.SiameseHead(config.output_dim)
     super().__init__(backbone, head, config.endpoint, config.freeze_backbone)
     self._frames, self._scale = frames, config.response_scale

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from official.core import task_factory
 from official.video.augment import normalization, squares
+from official.video.backbones import factory
 from official.video.configs import tasks as task_config
 from official.video.data import siamese
 from official.video.errors import UserError
@@ -41,8 +42,8 @@ class TrackingTask(base.VideoTask):
 
   def build_model(self) -> siamese_model.SiameseModel:
     """Backbone under the two heads."""
-    frames = self.task_config.train_data.feature_shape[0]
-    return siamese_model.SiameseModel(self.task_config.model, frames)
+    config, frames = self.task_config.model, self.task_config.train_data.feature_shape[0]
+    return siamese_model.SiameseModel(factory.build_encoder(config), config, frames)
 
   def _normalized(self, images: tf.Tensor) -> tf.Tensor:
     if self.task_config.normalization == 'imagenet':

@@ -3,7 +3,8 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from official.video.backbones import build_backbone, factory, logical_variables, resnet_3d
+from official.video.backbones import build_backbone, factory, resnet_3d
+from official.video.checkpoints.names import logical_variables
 from official.video.configs import backbones
 from official.video.errors import UserError
 

@@ -9,8 +9,9 @@ from official.projects.video_ssl.losses import losses as reference_losses
 from official.projects.video_ssl.modeling import video_ssl_model
 from official.vision.configs import backbones_3d
 
-from official.video.backbones import build_backbone, logical_variables
+from official.video.backbones import build_backbone
 from official.video.checkpoints import restore
+from official.video.checkpoints.names import logical_variables
 from official.video.configs import backbones
 from official.video.configs import heads as heads_config
 from official.video.heads import projection

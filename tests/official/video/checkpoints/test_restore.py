@@ -5,8 +5,9 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from official.video.backbones import logical_variables, resnet_3d
+from official.video.backbones import resnet_3d
 from official.video.checkpoints import restore
+from official.video.checkpoints.names import logical_variables
 from official.video.configs import backbones
 from official.video.errors import UserError
 from official.video.heads.classification import ClassificationHead

@@ -2,7 +2,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from official.video.backbones import logical_variables
+from official.video.checkpoints.names import logical_variables
 from official.video.configs import heads
 from official.video.heads.classification import (
   ClassificationHead,

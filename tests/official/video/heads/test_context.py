@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.video.backbones import logical_variables
+from official.video.checkpoints.names import logical_variables
 from official.video.configs import heads as heads_config
 from official.video.errors import UserError
 from official.video.heads import context, regions

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.video.backbones import logical_variables
+from official.video.checkpoints.names import logical_variables
 from official.video.configs import backbones, heads
 from official.video.heads.projection import ProjectionHead, build_projection_head
 from tests.goldens import cases, fill, golden, relative_error
