@@ -26,6 +26,7 @@ from tests import ava, captioned, clips, otb, tiny
 from tfrecords_tools import convert
 
 OUTSIDE = pathlib.Path(__file__).parent / 'outside'
+STRANGERS = ('moco.task', 'simsiam')
 # Keys and shapes in the checkpoints of version 1.0.0.
 OLD_KEYS = pathlib.Path(__file__).parent / 'data' / 'checkpoint_keys.json.gz'
 OLD = json.loads(gzip.decompress(OLD_KEYS.read_bytes()))
@@ -33,7 +34,7 @@ OLD = json.loads(gzip.decompress(OLD_KEYS.read_bytes()))
 
 def _names() -> list[str]:
   sys.path.insert(0, str(OUTSIDE))
-  methods.register(['moco.task'])
+  methods.register(STRANGERS)
   return [name for name in experiment.experiment_names() if name.endswith('_tiny')]
 
 

@@ -149,3 +149,20 @@ def test_every_package_is_named():
   folders = {path.name for path in ROOT.iterdir() if list(path.glob('**/*.py'))}
   folders = {name for name in folders if not name.startswith('.')}
   assert set(PACKAGES) <= folders
+
+
+def test_contributing_prints_the_method_that_is_tested():
+  code = (ROOT / 'tests' / 'outside' / 'simsiam.py').read_text()
+  assert len(code.splitlines()) <= 100
+  assert f'```python\n{code}```\n' in (ROOT / 'CONTRIBUTING.md').read_text()
+
+
+def test_architecture_names_every_room():
+  text = (ROOT / 'ARCHITECTURE.md').read_text()
+  tree = text.partition('official/video/')[2].partition('projects/<method>/')[0]
+  house = ROOT / 'official' / 'video'
+  rooms = {path.parent.name for path in house.glob('*/__init__.py')} - {'projects'}
+  loose = {path.stem for path in [*house.glob('[!_]*.py'), *house.glob('data/[!_]*.py')]}
+  named = set(re.findall(r'\w+', tree))
+  assert rooms | loose <= named, sorted((rooms | loose) - named)
+  assert set(re.findall(r'(\w+)/', tree)) == rooms

@@ -78,6 +78,7 @@ SMALLER: dict[str, tuple[str, ...]] = {
   'gvilm_qa': (*_WITH_TEXT, 'task.head: {num_answers: 5, num_heads: 2, num_layers: 1}'),
   'gvilm_finetune': _VIT_CLASSIFIER,
   'gvilm_linear_eval': _VIT_CLASSIFIER,
+  'simsiam_pretrain': (_RESNET, _clips(4), _PROJECTION),
   'moco_pretrain': (_RESNET, _clips(4), _PROJECTION, 'task.model.queue_size: 16'),
 }
 

@@ -32,7 +32,8 @@ class Augmentation(hyperparams.Config):
   """How a training view is cropped and coloured.
 
   Attributes:
-    policy: photometric policy by name: 'cvrl', 'cvrl_paper', 'none', 'custom'. The
+    policy: photometric policy by name, an entry of `augment.policies.POLICIES`: 'cvrl',
+      'cvrl_paper', 'none', 'custom' (operations that gin lists), or a method's own. The
       numbers inside a policy are gin-configurable.
     area_range: share of the frame's area that a crop takes.
     aspect_range: width over height of a crop.
