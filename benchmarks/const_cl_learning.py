@@ -367,22 +367,22 @@ def save(
   )
 
 
-def facts(sizes: benchmark.Sizes) -> dict[str, Any]:
+def facts(sizes: benchmark.Sizes) -> dict[str, str]:
   """What the scores hold for."""
-  return {
-    'about': 'Each object meets itself in the other view (`losses.same_order`). Region '
+  return benchmark.facts(
+    sizes,
+    BATCH,
+    SHAPE,
+    ' of two objects, 12 actions',
+    about='Each object meets itself in the other view (`losses.same_order`). Region '
     'retrieval: each object of a test clip, sought among all objects of other clips of the '
     'test videos; a clip has two objects, which its global feature cannot tell apart, so '
     'that it finds half at most where both are seen. '
     'Regions are pooled from the maps of the local branch where nothing else is said, and '
     'of the global one where there was no local loss. The probe is a logistic regression '
     'on frozen region features of annotated boxes; frame mAP is that of its probabilities.',
-    'backbone': 'R3D-10, width 0.25',
-    'clips': 'x'.join(map(str, SHAPE)),
-    'data': f'{sizes.train} training and {sizes.test} test videos of two objects, 12 '
-    'actions',
-    'budget': f'{sizes.steps} steps of {BATCH} videos',
-  } | benchmark.here()
+    backbone='R3D-10, width 0.25',
+  )
 
 
 def main() -> None:

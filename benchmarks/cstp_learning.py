@@ -215,21 +215,21 @@ def run(folder: pathlib.Path, seed: int, sizes: benchmark.Sizes, only: list[str]
   print(f'seed {seed}, {seconds:.0f} s')
 
 
-def facts(sizes: benchmark.Sizes) -> dict[str, Any]:
+def facts(sizes: benchmark.Sizes) -> dict[str, str]:
   """What the scores hold for."""
-  return {
-    'about': 'Each pretraining is of the same length on the same videos; pretext scores are '
+  return benchmark.facts(
+    sizes,
+    BATCH,
+    SHAPE,
+    ', 12 classes, under light from above',
+    about='Each pretraining is of the same length on the same videos; pretext scores are '
     'balanced accuracies on test videos, each run on views as it was trained with; chance '
     'is 20 % for the overlaps and 25 % for playback and rotation. Actions that repeat do not '
     "tell a clip's place in time; light that changes its colour does, in videos of its "
     "own. The reference's views mirror clips after turning them, and cut windows of clips "
     'that were turned differently.',
-    'backbone': 'R3D-10, width 0.25',
-    'clips': 'x'.join(map(str, SHAPE)),
-    'data': f'{sizes.train} training and {sizes.test} test videos, 12 classes, under light '
-    'from above',
-    'budget': f'{sizes.steps} steps of {BATCH} videos',
-  } | benchmark.here()
+    backbone='R3D-10, width 0.25',
+  )
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ import json
 import os
 import pathlib
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -262,20 +262,21 @@ def scores_of(found: dict[str, dict[str, float]]) -> dict[str, float]:
   }
 
 
-def facts(sizes: benchmark.Sizes) -> dict[str, Any]:
+def facts(sizes: benchmark.Sizes) -> dict[str, str]:
   """What the scores hold for."""
-  return {
-    'about': 'Does text teach regions and time? Trained from scratch on captions that name '
+  return benchmark.facts(
+    sizes,
+    BATCH,
+    CLIP,
+    '',
+    about='Does text teach regions and time? Trained from scratch on captions that name '
     'two moving objects; tested on pairs that training did not show together. Grouping: '
     'time steps of blended clips told right. Pointing: how often the region that a noun '
     'attends to most lies on its object; chance is the share of the frame that it takes. '
     'Masks shuffled over the time steps leave 50 % of the grouping to chance, and a loss of '
     '0.25; a step is part of the centre that it is compared with, which adds a little.',
-    'backbone': 'Video transformer of 3 layers, width 48, 6 groups; BERT of 1 layer',
-    'clips': 'x'.join(map(str, CLIP)),
-    'data': f'{sizes.train} training and {sizes.test} test videos',
-    'budget': f'{sizes.steps} steps of {BATCH} videos',
-  } | benchmark.here()
+    backbone='Video transformer of 3 layers, width 48, 6 groups; BERT of 1 layer',
+  )
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ import argparse
 import os
 import pathlib
 import platform
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -39,13 +40,26 @@ def begin(arguments: argparse.Namespace) -> tuple[pathlib.Path, int, Sizes]:
   return arguments.output_dir, arguments.seed, sizes
 
 
-def here() -> dict[str, str]:
-  """The facts of the machine and the software."""
+def facts(
+  sizes: Sizes, batch: int, shape: Sequence[int], data: str, **more: str
+) -> dict[str, str]:
+  """What the scores hold for.
+
+  Args:
+    sizes: of the run.
+    batch: videos a step.
+    shape: of a clip.
+    data: what the videos are, behind their numbers.
+    **more: 'about' and 'backbone'.
+  """
   import tensorflow as tf
 
   from official.video.version import __version__
 
-  return {
+  return more | {
+    'clips': 'x'.join(map(str, shape)),
+    'data': f'{sizes.train} training and {sizes.test} test videos{data}',
+    'budget': f'{sizes.steps} steps of {batch} videos',
     'machine': f'{platform.machine()}, {os.cpu_count()} cores',
     'versions': f'vidgarden {__version__}, TensorFlow {tf.__version__}',
   }

@@ -87,14 +87,8 @@ def _add_source_flags(parser: argparse.ArgumentParser) -> None:
     help='folder of the videos; for csv and jsonl the list, for lmdb the store',
   )
   add('--root', help="csv, jsonl: where relative paths start; default the list's folder")
-  add(
-    '--annotations',
-    help="where the dataset's own lists are",
-  )
-  add(
-    '--split',
-    help='split of clips that name none; default train',
-  )
+  add('--annotations', help="where the dataset's own lists are")
+  add('--split', help='split of clips that name none; default train')
   add(
     '--test_fraction',
     type=number(float, 0, 0.9),
