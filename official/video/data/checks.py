@@ -5,10 +5,10 @@ from official.video.data import index, views
 from official.video.errors import UserError
 
 
-def check_ranges(config: data_config.DataConfig) -> None:
-  """Raises `UserError` where a field's value can mean nothing."""
+def _requirements(config: data_config.DataConfig) -> dict[str, tuple[bool, str]]:
+  """Whether each field's value means something, and what is expected of it."""
   crop = config.augmentation
-  requirements = {
+  return {
     'feature_shape': (
       len(config.feature_shape) == 4
       and min(config.feature_shape) > 0
@@ -61,7 +61,11 @@ def check_ranges(config: data_config.DataConfig) -> None:
       "'grpc://host:5050'",
     ),
   }
-  for name, (holds, expected) in requirements.items():
+
+
+def check_ranges(config: data_config.DataConfig) -> None:
+  """Raises `UserError` where a field's value can mean nothing."""
+  for name, (holds, expected) in _requirements(config).items():
     if not holds:
       value = config
       for part in name.split('.'):
