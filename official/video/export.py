@@ -75,6 +75,7 @@ def export(params, checkpoint: str, export_dir: str) -> None:
     classifies,
     task.average,
     task.multi_label,
+    task.label_names() if classifies else (),
   )
   about = {
     'experiment': FLAGS.experiment if FLAGS.is_parsed() and 'experiment' in FLAGS else '',

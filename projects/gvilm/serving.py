@@ -7,7 +7,7 @@ import tensorflow as tf
 from official.video.augment import normalization
 from official.video.serving import module
 
-from . import configs, data, model, text
+from . import configs, data, model, portable, text
 
 
 class DualEncoderModule(module.EncoderModule):
@@ -15,8 +15,7 @@ class DualEncoderModule(module.EncoderModule):
 
   'encode_video' and 'encode_text' return unit vectors 'embedding' `[B, D]`; 'similarity'
   returns the cosines `[videos, texts]` of clips and strings, whose temperature is
-  'temperature'. Word pieces are made by operations of `tensorflow_text`, which has to be
-  imported before the SavedModel is loaded.
+  'temperature'. Word pieces are made by TensorFlow's own operations.
   """
 
   def __init__(
@@ -35,19 +34,20 @@ class DualEncoderModule(module.EncoderModule):
     test = dataclasses.replace(config.validation_data, num_views=0)
     super().__init__(dual_encoder, test, config.zero_centering, classifies=False)
     self._views = data.CaptionedViewMaker(test)
-    self._dual_encoder = dual_encoder
-    self._pieces = pieces
+    object.__setattr__(self, '_dual_encoder', dual_encoder)  # As the model itself.
+    self._pieces = portable.PortableWordPiece(pieces.vocabulary)
     self._length = config.text.max_length
 
   def encode_video(self, clips: tf.Tensor) -> dict[str, tf.Tensor]:
     """'embedding' and pooled 'feature' of `[B, T, H, W, 3]` uint8 clips."""
-    clips = normalization.normalize(clips, self._zero_centering)
-    seen = self._dual_encoder.watch(clips)
-    return {'embedding': seen['video_embed'], 'feature': seen['feature']}
+    clips = self._checked(clips)
+    count, clips = tf.shape(clips)[0], module.at_least_one(clips)
+    seen = self._dual_encoder.watch(normalization.normalize(clips, self._zero_centering))
+    return {'embedding': seen['video_embed'][:count], 'feature': seen['feature'][:count]}
 
   def encode_text(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
     """'embedding' of `[B]` strings."""
-    ids = self._pieces(texts, self._length)
+    ids = self._pieces(tf.ensure_shape(texts, [None]), self._length)
     return {'embedding': self._dual_encoder.read(ids)['text_embed']}
 
   def similarity(self, clips: tf.Tensor, texts: tf.Tensor) -> dict[str, tf.Tensor]:

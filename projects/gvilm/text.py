@@ -45,8 +45,8 @@ def read_vocabulary(path: str = '') -> tuple[str, ...]:
 class WordPiece(tf.Module):
   """Turns strings into word-piece ids [CLS] ... [SEP], lower-cased, cut and padded by 0.
 
-  Its operations are those of `tensorflow_text`, which also has to be imported where a
-  SavedModel of it is loaded.
+  Its operations are those of `tensorflow_text`; what is exported has
+  `portable.PortableWordPiece`.
   """
 
   def __init__(self, vocabulary: Sequence[str] = ()):

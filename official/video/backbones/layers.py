@@ -246,6 +246,8 @@ class VideoBackbone(tf_keras.Model):
     """Maps clips `[B, T, H, W, C]` to the dict of endpoints."""
     smallest = self.smallest_clip(self._config)
     _check_clip(self.family, inputs.shape[1:], smallest)
+    if None in inputs.shape[1:4]:
+      inputs = _checked_clip(inputs, smallest)
     return super().call(inputs, training=training, mask=mask)
 
   @property
@@ -273,6 +275,17 @@ def check_choice(field: str, value: Any, choices: Sequence[Any]) -> None:
   if value not in choices:
     known = ', '.join(map(str, choices))
     raise UserError(f'{field} is {value}; expected one of {known}')
+
+
+def _checked_clip(clips: tf.Tensor, smallest: Size) -> tf.Tensor:
+  """Clips of a size that is known when they come; an exported model meets any."""
+  enough = tf.debugging.assert_greater_equal(
+    tf.shape(clips)[1:4],
+    tf.constant(smallest),
+    'clips (frames, rows, columns): smaller than the net can take',
+  )
+  with tf.control_dependencies([enough]):
+    return tf.identity(clips)
 
 
 def _check_clip(family: str, shape: Sequence[int | None], smallest: Size) -> None:

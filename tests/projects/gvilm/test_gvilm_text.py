@@ -1,4 +1,5 @@
 import json
+import random
 import struct
 
 import numpy as np
@@ -7,7 +8,7 @@ import tensorflow as tf
 
 from official.video.checkpoints import restore, tensor_file
 from official.video.errors import UserError
-from official.video.projects.gvilm import configs, from_bert, text
+from official.video.projects.gvilm import configs, from_bert, portable, text
 
 SMALL = {
   'vocab_size': 7,
@@ -206,3 +207,47 @@ def test_half_precision_is_widened(tmp_path):
   read = tensor_file.read_tensors(path)['a']
   assert read.dtype == np.float32
   np.testing.assert_array_equal(read, stored)
+
+
+def _texts(vocabulary) -> list[str]:
+  """Words, characters of all of Unicode, and what BERT treats on its own."""
+  rng = random.Random(0)
+  anything = [c for c in range(0x30000) if not 0xD800 <= c < 0xE000]
+  kinds = [
+    lambda: chr(rng.randrange(0x250)),
+    lambda: chr(rng.choice(anything)),
+    lambda: rng.choice('abcdefghij klmnop,.;!?-'),
+    lambda: rng.choice(vocabulary) + rng.choice(['', ' ']),
+  ]
+  drawn = [''.join(k() for _ in range(rng.randrange(25))) for k in kinds * 150]
+  return [
+    '',
+    ' ',
+    *('x' * n for n in (99, 100, 101)),
+    'é' * 51,
+    'ÀÉÎ õü ß İ ﬁ ΟΔΥΣΣΕΥΣ',
+    '你好world 한국어 😀',
+    "don't [CLS] ##a a##\x00\x1d\u200b\ufffd",
+    *drawn,
+  ]
+
+
+def test_an_export_reads_texts_as_the_training_does():
+  vocabulary = text.read_vocabulary()
+  texts = tf.constant(_texts(vocabulary))
+  expected = text.WordPiece(vocabulary)(texts, 32)
+  assert len(np.unique(expected)) > 200
+  ids = tf.function(portable.PortableWordPiece(vocabulary))(texts, 32)
+  np.testing.assert_array_equal(ids, expected)
+
+
+def test_an_export_reads_whole_words():
+  vocabulary = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', 'ball', '##s', 'b', '##all', '##a')
+  pieces = portable.PortableWordPiece(vocabulary)
+  ids = pieces(tf.constant(['Balls ba', 'b, call', 'bs' + 's' * 9]), 6)
+  # The longest piece first; what does not end in a piece is unknown as a whole.
+  assert ids.numpy().tolist() == [
+    [2, 4, 5, 6, 8, 3],
+    [2, 6, 1, 1, 3, 0],
+    [2, 6, 5, 5, 5, 3],
+  ]
