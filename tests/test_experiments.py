@@ -9,7 +9,6 @@ import functools
 import gzip
 import json
 import pathlib
-import sys
 
 import numpy as np
 import pytest
@@ -21,64 +20,25 @@ from official.video import export, train
 from official.video.augment import normalization
 from official.video.run import trainer
 from official.video.serving import encoders
-from official.video.settings import experiment, methods
-from tests import ava, captioned, clips, otb, tiny
-from tfrecords_tools import convert
+from official.video.settings import experiment
+from tests import every
 
-OUTSIDE = pathlib.Path(__file__).parent / 'outside'
-STRANGERS = ('moco.task', 'simsiam')
 # Keys and shapes in the checkpoints of version 1.0.0.
 OLD_KEYS = pathlib.Path(__file__).parent / 'data' / 'checkpoint_keys.json.gz'
 OLD = json.loads(gzip.decompress(OLD_KEYS.read_bytes()))
 
 
-def _names() -> list[str]:
-  sys.path.insert(0, str(OUTSIDE))
-  methods.register(STRANGERS)
-  return [name for name in experiment.experiment_names() if name.endswith('_tiny')]
-
-
-NAMES = _names()
 # One of each kind in the default run; the others take minutes.
 QUICK = ('cvrl_finetune_tiny', 'moco_pretrain_tiny')
 EACH = pytest.mark.parametrize(
   'name',
-  [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES],
+  [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in every.NAMES],
 )
-
-
-def _convert(source: str, folder: pathlib.Path, *flags: str) -> pathlib.Path:
-  output = folder / 'records'
-  flags = (f'--source={source}', f'--output_dir={output}', '--num_workers=1', *flags)
-  assert convert.main(list(flags)) == 0
-  return output
 
 
 @pytest.fixture(scope='module')
 def records(tmp_path_factory):
-  """Manifests of training and validation data by name of the views that read them."""
-  root = tmp_path_factory.mktemp('data')
-
-  @functools.cache
-  def make(views: str) -> tuple[pathlib.Path, pathlib.Path]:
-    folder = root / views
-    if views == 'key_frame':
-      ava.write(folder, {'train': 4, 'val': 3})
-      flags = (f'--path={folder / "videos"}', f'--annotations={folder / "lists"}')
-      found = _convert('ava', folder, *flags)
-      return found / 'train.manifest.json', found / 'val.manifest.json'
-    if views == 'siamese':
-      otb.write(folder / 'sequences', [f'Thing{i}' for i in range(5)])
-      flags = (f'--path={folder / "sequences"}', '--short_side=0')
-      found = _convert('otb', folder, *flags)
-      return found / 'train.manifest.json', found / 'train.manifest.json'
-    folder.mkdir()
-    if views in ('captioned', 'questions'):
-      fields = captioned.texts if views == 'captioned' else captioned.questions
-      return captioned.write(folder, fields)
-    return clips.write_splits(folder)
-
-  return make
+  return every.records_in(tmp_path_factory.mktemp('data'))
 
 
 @pytest.fixture(autouse=True)
@@ -88,16 +48,6 @@ def deterministic():
   tf_config.disable_op_determinism()
 
 
-# The rate of the first step, so that a run of one trains.
-FIRST_STEP = 'trainer.optimizer_config.warmup.linear.warmup_learning_rate: 1.0e-4'
-
-
-def load(name: str, records, *overrides: str):
-  """A tiny experiment, smaller still, on data of its kind."""
-  views = experiment.load(name).task.train_data.views
-  return tiny.load(name, *records(views), FIRST_STEP, *overrides)
-
-
 @pytest.fixture(scope='module')
 def unbroken(records, tmp_path_factory):
   """Two steps and a validation of each experiment: its folder, runner and scores."""
@@ -105,7 +55,7 @@ def unbroken(records, tmp_path_factory):
   @functools.cache
   def run(name: str):
     folder = tmp_path_factory.mktemp(name)
-    return folder, *train.run(load(name, records), str(folder))
+    return folder, *train.run(every.load(name, records), str(folder))
 
   return run
 
@@ -132,8 +82,8 @@ def test_trains_and_validates(name, unbroken):
 @EACH
 def test_goes_on_bit_for_bit_where_it_was_stopped(name, unbroken, records, tmp_path):
   _, whole, expected = unbroken(name)
-  train.run(load(name, records, 'trainer.train_steps: 1'), str(tmp_path), 'train')
-  parts, scores = train.run(load(name, records), str(tmp_path))
+  train.run(every.load(name, records, 'trainer.train_steps: 1'), str(tmp_path), 'train')
+  parts, scores = train.run(every.load(name, records), str(tmp_path))
   assert_same_weights(whole.trainer, parts.trainer)
   assert scores == expected
 
@@ -141,7 +91,7 @@ def test_goes_on_bit_for_bit_where_it_was_stopped(name, unbroken, records, tmp_p
 @EACH
 def test_two_replicas_do_what_one_does(name, unbroken, records, tmp_path, mirrored):
   _, _, one = unbroken(name)
-  _, two = train.run(load(name, records), str(tmp_path), strategy=mirrored(2))
+  _, two = train.run(every.load(name, records), str(tmp_path), strategy=mirrored(2))
   assert two.keys() == one.keys()
   assert two['evaluated'] == two['expected'] == one['evaluated']
   for key, value in one.items():
@@ -153,14 +103,14 @@ def test_two_replicas_do_what_one_does(name, unbroken, records, tmp_path, mirror
 @EACH
 def test_a_batch_comes_in_parts(name, records, tmp_path):
   settings = ('task.micro_batches: 2', 'trainer.train_steps: 1')
-  runner, _ = train.run(load(name, records, *settings), str(tmp_path), 'train')
+  runner, _ = train.run(every.load(name, records, *settings), str(tmp_path), 'train')
   assert int(runner.trainer.global_step) == 1
 
 
 @EACH
 def test_is_exported_and_reloaded(name, unbroken, records, tmp_path):
   folder, runner, _ = unbroken(name)
-  params = load(name, records)
+  params = every.load(name, records)
   export.export(params, str(folder), str(tmp_path / 'model'))
   if params.task.train_data.views == 'siamese':
     return  # A tracker's model has features of images, not of clips.
@@ -192,7 +142,7 @@ def test_checkpoints_of_the_first_version_fit(name, records, tmp_path):
 
 
 def test_a_strangers_method_is_listed():
-  assert 'moco_pretrain_tiny' in NAMES
+  assert 'moco_pretrain_tiny' in every.NAMES
   assert tf_keras.Model in type(_moco_model()).__mro__
 
 

@@ -349,6 +349,11 @@ def _check(config: backbones_config.ResNet3D) -> None:
         f'{where}.{field} is {list(values)}; expected {len(STAGES)} integers of 1 or '
         'more, one each for res2 to res5'
       )
+  if config.dilated_first_block and max(config.spatial_dilations) == 1:
+    raise UserError(
+      f'{where}.dilated_first_block is true, but no stage is dilated; set '
+      'spatial_dilations, or leave it false'
+    )
   bottleneck = DEPTHS[config.model_id][0]
   for index, stage in enumerate(STAGES):
     _check_dilation(f'{where}: {stage}', bottleneck, _first_block(config, index))

@@ -40,6 +40,15 @@ def watched(config: Config, reads: set[str], path: str = '') -> Config:
         reads.add(path + name)
       return super().__getattribute__(name)
 
+    def as_dict(self) -> dict[str, Any]:
+      reads.update(path + name for name in names - set(groups))
+      return {name: group.as_dict() for name, group in groups.items()} | {
+        name: value for name, value in super().as_dict().items() if name not in groups
+      }
+
+  if isinstance(config, hyperparams.OneOfConfig):
+    # The Model Garden's goes past the attributes.
+    Watched.get = lambda self: self.type and getattr(self, self.type)
   copy = object.__new__(Watched)
   copy.__dict__.update(config.__dict__)
   return copy

@@ -4,6 +4,9 @@ from official.video.configs import data as data_config
 from official.video.data import index, views
 from official.video.errors import UserError
 
+_USUAL = data_config.DataConfig()
+_NO_TFDS = "'' without tfds_name"
+
 
 def _requirements(config: data_config.DataConfig) -> dict[str, tuple[bool, str]]:
   """Whether each field's value means something, and what is expected of it."""
@@ -35,15 +38,14 @@ def _requirements(config: data_config.DataConfig) -> dict[str, tuple[bool, str]]
     'augmentation.flip_probability': (0 <= crop.flip_probability <= 1, 'in [0, 1]'),
     'regions.count': (config.regions.count > 0, 'at least 1'),
     'augment_on': (
-      config.augment_on in views.PLACES,
-      f'one of {", ".join(views.PLACES)}',
+      config.augment_on in (views.PLACES if config.num_views else ('auto',)),
+      f'one of {", ".join(views.PLACES)}; auto where there are only test clips',
     ),
     'clips_per_decode': (
       config.clips_per_decode == 1
       or (config.clips_per_decode > 1 and config.is_training),
       'at least 1, and 1 in evaluation',
     ),
-    'max_bad_fraction': (0 <= config.max_bad_fraction <= 1, 'in [0, 1]'),
     'prefetch_buffer_size': (
       config.prefetch_buffer_size is None or config.prefetch_buffer_size > 0,
       'at least 1, or null, which lets tf.data choose',
@@ -53,6 +55,11 @@ def _requirements(config: data_config.DataConfig) -> dict[str, tuple[bool, str]]
       'at least 1, or null, which lets tf.data choose',
     ),
     'min_image_size': (config.min_image_size >= 0, 'at least 0'),
+    'max_bad_fraction': (
+      0 <= config.max_bad_fraction <= 1
+      and (config.is_training or config.max_bad_fraction == _USUAL.max_bad_fraction),
+      f'in [0, 1], and {_USUAL.max_bad_fraction} in evaluation, which counts what it reads',
+    ),
     'ram_budget': (config.ram_budget is None or config.ram_budget > 0, 'positive'),
     'enable_tf_data_service': (
       not config.enable_tf_data_service
@@ -60,6 +67,17 @@ def _requirements(config: data_config.DataConfig) -> dict[str, tuple[bool, str]]
       'False in evaluation; in training it needs tf_data_service_address, such as '
       "'grpc://host:5050'",
     ),
+    'tf_data_service_job_name': (
+      config.enable_tf_data_service
+      or config.tf_data_service_job_name == _USUAL.tf_data_service_job_name,
+      f'{_USUAL.tf_data_service_job_name!r} without enable_tf_data_service',
+    ),
+    'tf_data_service_address': (
+      config.enable_tf_data_service or not config.tf_data_service_address,
+      "'' without enable_tf_data_service",
+    ),
+    'tfds_split': (bool(config.tfds_name) or not config.tfds_split, _NO_TFDS),
+    'tfds_data_dir': (bool(config.tfds_name) or not config.tfds_data_dir, _NO_TFDS),
   }
 
 
@@ -70,7 +88,7 @@ def check_ranges(config: data_config.DataConfig) -> None:
       value = config
       for part in name.split('.'):
         value = getattr(value, part)
-      raise UserError(f'{name} {value}: expected {expected}')
+      raise UserError(f'{name} {value!r}: expected {expected}')
 
 
 def check(

@@ -345,27 +345,42 @@ def load(
     print(schedule.told(changed, params.trainer.train_steps), file=sys.stderr)
   parse_gin(gin_files, gin_params)
   params.validate()
-  _check_effect(params.runtime)
+  check_effect(params)
   return params
 
 
-_WITHOUT_EFFECT = (
-  'gpu_thread_mode',
-  'per_gpu_thread_count',
-  'dataset_num_private_threads',
-  'run_eagerly',
-  'batchnorm_spatial_persistent',
-)
+# Fields of the Model Garden's configs that its trainer or these tasks do not read.
+_WITHOUT_EFFECT = {
+  'runtime': (
+    'gpu_thread_mode',
+    'per_gpu_thread_count',
+    'dataset_num_private_threads',
+    'run_eagerly',
+    'batchnorm_spatial_persistent',
+  ),
+  'task': ('name', 'differential_privacy_config', 'allow_image_summary'),
+}
 
 
-def _check_effect(runtime: cfg.RuntimeConfig) -> None:
-  """Refuses runtime fields that the Model Garden's trainer does not read."""
-  for name in _WITHOUT_EFFECT:
-    if getattr(runtime, name) != getattr(cfg.RuntimeConfig(), name):
-      raise UserError(
-        f'runtime.{name} {getattr(runtime, name)!r}: nothing reads this field; leave it '
-        f'{getattr(cfg.RuntimeConfig(), name)!r}'
-      )
+def check_effect(params: cfg.ExperimentConfig) -> None:
+  """Refuses fields that nothing reads; a config that uses one declares it anew."""
+  for part, names in _WITHOUT_EFFECT.items():
+    config = getattr(params, part)
+    for name in names:
+      value, default = getattr(config, name), getattr(type(config)(), name)
+      if value != default and not _declares(type(config), name):
+        raise UserError(
+          f'{part}.{name} {value!r}: nothing reads this field; leave it {default!r}'
+        )
+
+
+def _declares(kind: type, name: str) -> bool:
+  """Whether a config, or one that it extends outside the Model Garden, has the field."""
+  return any(
+    name in vars(base).get('__annotations__', {})
+    for base in kind.__mro__
+    if not _is_model_gardens(base.__module__)
+  )
 
 
 def parse_gin(gin_files: Sequence[str], bindings: Sequence[str]) -> None:

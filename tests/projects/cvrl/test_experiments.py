@@ -1,15 +1,13 @@
 """Every registered experiment of the method: builds, trains, saves, restores, exports."""
 
-import dataclasses
 import pathlib
-import re
 
 import pytest
 import yaml
 
 from official.video.run import trainer
 from official.video.settings import experiment
-from tests import clips, tiny
+from tests import clips
 
 ROOT = pathlib.Path(__file__).parents[3]
 CONFIGS = sorted((ROOT / 'configs' / 'cvrl').glob('*.yaml'))
@@ -50,24 +48,3 @@ def test_the_published_net_has_its_published_size():
   assert shape == (16, 224, 224, 3)
   model = trainer.built(experiment.build_task(params))
   assert model.backbone.count_params() == 31_725_248
-
-
-def test_every_config_field_is_read():
-  """A field that no line of the library reads is a promise that nobody keeps."""
-  source = '\n'.join(
-    path.read_text()
-    for folder in ('official/video', 'projects')
-    for path in (ROOT / folder).rglob('*.py')
-    if 'configs' not in path.parts and path.name != 'configs.py'
-  )
-  own = {
-    name.rsplit('.', 1)[-1]
-    for experiment_name in experiment.experiment_names()
-    for name in experiment.fields(experiment.load(experiment_name).task)
-  }
-  inherited = {field.name for field in dataclasses.fields(tiny.cfg.TaskConfig)}
-  # Read as an attribute, or passed on by name to a constructor's argument.
-  unread = sorted(
-    name for name in own - inherited if not re.search(rf'\.{name}\b|\b{name}:', source)
-  )
-  assert not unread

@@ -361,7 +361,7 @@ def test_a_data_service_gives_the_same_batches(manifest):
 @pytest.mark.parametrize(
   ('fields', 'message'),
   [
-    ({'augment_on': 'gpu'}, 'augment_on gpu: expected one of auto, device, host'),
+    ({'augment_on': 'gpu'}, "augment_on 'gpu': expected one of auto, device, host"),
     ({'clips_per_decode': 0}, 'clips_per_decode 0'),
     ({'clips_per_decode': 2, 'is_training': False}, 'clips_per_decode 2'),
     ({'max_bad_fraction': 1.5}, 'max_bad_fraction 1.5'),
