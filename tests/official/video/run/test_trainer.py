@@ -391,9 +391,6 @@ def test_data_that_changed_is_told_or_refused(tmp_path, capsys):
   run = tmp_path / 'run'
   make(data, run, 'trainer.train_steps=1').run()
   capsys.readouterr()
-  data[0].write_text(
-    data[0].read_text().replace('"b"', '"c"', 1).replace('"c"', '"b"', 2)
-  )
   data[0].write_text(data[0].read_text() + '\n')
   before = {path: path.read_bytes() for path in run.rglob('*') if path.is_file()}
   runner = make(data, run, 'trainer.train_steps=2', deterministic=True)

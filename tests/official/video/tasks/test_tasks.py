@@ -202,7 +202,7 @@ def test_other_class_ids_in_validation_are_refused(data, tmp_path):
     (
       'cvrl_finetune_tiny',
       'task.train_data.label_fraction: -1',
-      r'label_fraction -1: .*\(0, 1\]',
+      r'label_fraction -1\.0: .*\(0, 1\]',
     ),
     ('cvrl_finetune_tiny', 'task.train_data.temporal_stride: 0', 'temporal_stride 0'),
     (
