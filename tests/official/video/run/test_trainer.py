@@ -423,3 +423,19 @@ def test_an_optimizer_that_the_checkpoint_does_not_hold_is_refused(
     run_folder.check_resumed(str(tmp_path), params)
   (tmp_path / 'ckpt-1.index').unlink()
   run_folder.check_resumed(str(tmp_path), params)
+
+
+def test_validation_records_that_nobody_can_read_are_told(data, tmp_path, capsys):
+  bad = clips.write_split(tmp_path, 'bad', [0], num_shards=1, truncate_frames_of=0)
+  one = clips.write_split(tmp_path, 'one', [0], num_shards=1)
+  runner = make((data[0], bad), tmp_path / 'run', OFTEN, mode='train_and_eval')
+  assert runner.run() == {}
+  assert 'failed: ' + str(tmp_path) in capsys.readouterr().err
+  assert [x.get('failed', '')[-27:] for x in lines_of(tmp_path / 'run')][1::2] == [
+    'of the records can be read'.rjust(27)
+  ] * 2
+  # Of one video there is a loss, and no neighbour to vote.
+  runner = make((data[0], one), tmp_path / 'other', OFTEN, mode='train_and_eval')
+  scores = runner.run()
+  assert scores['evaluated'] == 1 and np.isfinite(scores['loss'])
+  assert 'knn_accuracy' not in scores and 'uniformity' not in scores
