@@ -112,13 +112,12 @@ def _run_on_features(params, task) -> None:
   fields = {name: getattr(params.task.train_data, name) for name in _GALLERY_FIELDS}
   train_config = dataclasses.replace(test_config, **fields)
   test = extract.encode(test_config, task.validation_index, encoder, description='test')
-  train = (
-    extract.encode(train_config, task.train_index, encoder, description='gallery')
-    if needs_gallery
-    else test
-  )
+  train, train_table = test, task.validation_index
+  if needs_gallery:
+    train_table = task.train_index
+    train = extract.encode(train_config, train_table, encoder, description='gallery')
   scores = protocols.score(
-    FLAGS.protocols, train, test, task.validation_index, task.train_index
+    FLAGS.protocols, train, test, task.validation_index, train_table
   )
   report(scores)
   if FLAGS.output_dir:
@@ -156,7 +155,6 @@ def _run_task(task) -> None:
     )
   for line in coverage.lines(scores):
     print(line)
-  scores = {**scores, 'complete': coverage.is_complete(scores)}
   if FLAGS.output_dir:
     with files.storage_errors(FLAGS.output_dir):
       _save_scores(scores, FLAGS.output_dir)
@@ -190,6 +188,7 @@ def save(scores: dict[str, Any], test, table, output_dir: str) -> None:
 
 
 def _save_scores(scores: dict[str, Any], output_dir: str) -> None:
+  scores = {**scores, 'complete': coverage.is_complete(scores)}
   text = json.dumps(scores, indent=2) + '\n'
   files.write_atomically(os.path.join(output_dir, 'scores.json'), text.encode())
 

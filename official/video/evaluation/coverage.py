@@ -1,7 +1,8 @@
 """What a score covers: k of n, said wherever k is not n.
 
 A score `<what>` beside `<what>_expected` counts what was scored and what there was, such as
-'questions' and 'questions_expected'; `evaluated` and `expected` count the records.
+'questions' and 'questions_expected'; `evaluated` and `expected` count the records. What a
+part of the scores counts, such as that of the gallery, is called after the part.
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,22 @@ def counts(scores: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
   for name, value in scores.items():
     if name.endswith(_SUFFIX) and (what := name.removesuffix(_SUFFIX)) in scores:
       found[what] = (int(scores[what]), int(value))
+    if isinstance(value, Mapping):
+      found |= {f'{name} {what}': kn for what, kn in counts(value).items()}
   return found
+
+
+def with_sources(scores: Mapping[str, Any], skipped: int) -> dict[str, Any]:
+  """Scores that also count the sources of which the conversion made no record.
+
+  Args:
+    scores: with 'evaluated' and 'expected' records, of which each has a source of its own.
+    skipped: sources without a record; where there are none, nothing is added.
+  """
+  if not skipped or 'evaluated' not in scores:
+    return dict(scores)
+  evaluated, expected = scores['evaluated'], scores['expected']
+  return {**scores, 'sources': evaluated, 'sources_expected': expected + skipped}
 
 
 def is_complete(scores: Mapping[str, Any]) -> bool:

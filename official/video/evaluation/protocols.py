@@ -6,7 +6,13 @@ from typing import Any
 import numpy as np
 
 from official.video.errors import UserError
-from official.video.evaluation import baselines, classification, knn, retrieval
+from official.video.evaluation import (
+  baselines,
+  classification,
+  coverage,
+  knn,
+  retrieval,
+)
 
 # In a protocol's place of the scores: why it has none.
 NOT_SCORED = 'not_scored'
@@ -31,11 +37,7 @@ def score(protocols: Sequence[str], train, test, table, train_table) -> dict[str
       raise UserError(
         f'{records.files[0]}: holds clips without a label; convert the data with labels'
       )
-  scores: dict[str, Any] = {
-    'evaluated': len(test.labels),
-    'expected': test.expected,
-    'gallery': {'evaluated': len(train.labels), 'expected': train.expected},
-  }
+  scores = _covered(test, table) | {'gallery': _covered(train, train_table)}
   classes = len(table.label_names) or int(max(train.labels.max(), test.labels.max())) + 1
   if 'knn' in protocols:
     votes = knn.knn_predict(train.feature, train.labels, test.feature, classes)
@@ -54,6 +56,12 @@ def score(protocols: Sequence[str], train, test, table, train_table) -> dict[str
       'mean_class_accuracy': result.mean_class_accuracy,
     }
   return scores
+
+
+def _covered(encoded, table) -> dict[str, Any]:
+  """How many records and sources of a data set were encoded, of how many."""
+  found = {'evaluated': len(encoded.labels), 'expected': encoded.expected}
+  return coverage.with_sources(found, table.skipped)
 
 
 def _linear(train, test) -> dict[str, Any]:

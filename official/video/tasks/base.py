@@ -17,6 +17,7 @@ from official.video.checkpoints import origin, restore
 from official.video.configs import data as data_config
 from official.video.data import checks, index, reader, views
 from official.video.errors import UserError
+from official.video.evaluation import coverage
 from official.video.losses import gather, regularization
 from official.video.models import encoder
 from official.video.tasks import step
@@ -495,8 +496,14 @@ class VideoTask(base_task.Task, abc.ABC):
   def scores(self, outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """As `score`, with the share of the clips that showed frames again, if there are any.
 
-    Their videos are shorter than the clips.
+    Their videos are shorter than the clips. Sources that gave no record are counted too.
     """
     wrapped = outputs.get('wrapped')
     share = {} if wrapped is None else {'clips_wrapped': float(np.mean(wrapped))}
-    return {**self.score(outputs), **share}
+    return {**self.covered(self.score(outputs)), **share}
+
+  def covered(self, scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores of the validation data, with the sources that its conversion skipped."""
+    if 'evaluated' not in scores:
+      return dict(scores)
+    return coverage.with_sources(scores, self.validation_index.skipped)

@@ -125,7 +125,7 @@ class TrackingTask(base.VideoTask):
     if folder:
       tracking_files.save_performance(folder, *names, results)
     whole = tracking.average(list(results.values()))
-    return {
+    scores = {
       'success': whole.success_score,
       'precision': whole.precision_score,
       'success_rate': whole.success_rate,
@@ -134,3 +134,4 @@ class TrackingTask(base.VideoTask):
       'evaluated': len(results),
       'expected': len(self.validation_index),
     }
+    return self.covered(scores)

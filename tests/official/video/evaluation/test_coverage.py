@@ -25,3 +25,23 @@ def test_lost_records_are_left_out_too():
 
 def test_scores_that_count_nothing_are_left_alone():
   assert coverage.counts({'accuracy': 1.0, 'loss_expected': 2}) == {}
+
+
+def test_sources_that_the_conversion_skipped_are_left_out_too():
+  scores = {'evaluated': 3, 'expected': 3}
+  assert coverage.with_sources(scores, 0) == scores
+  counted = coverage.with_sources(scores, 2)
+  assert not coverage.is_complete(counted)
+  assert coverage.lines(counted)[:2] == ['evaluated 3 of 3', 'scored 3 of 5 sources']
+  assert coverage.with_sources({'accuracy': 1.0}, 2) == {'accuracy': 1.0}
+
+
+def test_a_part_is_counted_by_its_name():
+  whole = {'evaluated': 3, 'expected': 3, 'knn': {'top1': 0.5}}
+  gallery = {'evaluated': 8, 'expected': 9, 'sources': 8, 'sources_expected': 9}
+  scores = whole | {'gallery': gallery}
+  assert not coverage.is_complete(scores)
+  *_, records, sources, note = coverage.lines(scores)
+  assert records == 'scored 8 of 9 gallery records'
+  assert sources == 'scored 8 of 9 gallery sources'
+  assert 'leave out gallery records, gallery sources;' in note

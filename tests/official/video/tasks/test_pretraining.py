@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from official.video.evaluation import coverage
 from official.video.losses import info_nce
 from official.video.settings import experiment
 from tests import clips, tiny
@@ -97,6 +98,15 @@ def test_clips_of_one_video_do_not_vote_for_each_other(task):
   videos = np.array([7, 7, 9, 9])
   task.validation_index = dataclasses.replace(task.validation_index, sources=videos)
   assert task.score(outputs)['knn_accuracy'] == 0.0
+
+
+def test_sources_that_gave_no_record_are_counted(task):
+  outputs = outputs_of(np.ones([4, 2, 3]))
+  assert 'sources' not in task.scores(outputs)
+  task.validation_index = dataclasses.replace(task.validation_index, skipped=3)
+  scores = task.scores(outputs)
+  assert (scores['sources'], scores['sources_expected']) == (4, 7)
+  assert not coverage.is_complete(scores)
 
 
 def test_knn_is_left_out_without_labels(task):
