@@ -22,6 +22,10 @@ def views_first(views: tf.Tensor) -> tf.Tensor:
   return tf.reshape(views, tf.concat([[shape[0] * shape[1]], shape[2:]], 0))
 
 
+# What validation keeps of every sample beside the task's own outputs.
+_OWN = ('feature', 'label', 'record', 'valid', 'wrapped')
+
+
 class PretrainTask(base.VideoTask):
   """Pretraining without labels.
 
@@ -36,6 +40,9 @@ class PretrainTask(base.VideoTask):
     'train_data': {'num_views': 2, 'num_test_clips': 0},
     'validation_data': {'num_views': 2, 'num_test_clips': 1},
   }
+
+  # Of `terms`, known from the first validation batch on.
+  _term_names: tuple[str, ...] = ()
 
   @property
   def score_names(self) -> tuple[str, ...]:
@@ -57,6 +64,13 @@ class PretrainTask(base.VideoTask):
     outputs = self.forward(inputs, model, False)
     kept = outputs if self.contrasts else {}
     terms = self.terms(outputs, inputs)
+    for method, given, others in (
+      ('forward', kept, _OWN),
+      ('terms', terms, (*kept, *_OWN)),
+    ):
+      if taken := sorted(set(given) & set(others)):
+        self._wrong(method, f'{taken} are names of what validation keeps; take others')
+    self._term_names = tuple(terms)
     return {**kept, **terms, 'feature': self.feature(inputs, model)}
 
   def score(self, outputs):
@@ -83,7 +97,8 @@ class PretrainTask(base.VideoTask):
 
   def validation_scalars(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
     """The scalars of training, given `score`'s outputs."""
-    terms = {name: x for name, x in outputs.items() if name in self.scalar_names}
+    names = {*self.scalar_names, *self._term_names}
+    terms = {name: x for name, x in outputs.items() if name in names}
     return self.with_total(
       {name: float(x.mean()) for name, x in terms.items()} | self.batch_scalars(outputs)
     )
@@ -91,7 +106,7 @@ class PretrainTask(base.VideoTask):
   def with_total(self, scalars: dict[str, float]) -> dict[str, float]:
     """Scalars and the loss that they make."""
     tensors = {name: tf.constant(value, tf.float32) for name, value in scalars.items()}
-    return scalars | {'loss': float(self.total(tensors))}
+    return scalars | {'loss': float(self._total(tensors))}
 
   def batch_scalars(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Means of `contrast` over validation batches of the training's size."""
@@ -100,7 +115,9 @@ class PretrainTask(base.VideoTask):
     count = len(outputs['record'])
     batch = min(self.task_config.train_data.global_batch_size or count, count)
     rows = [
-      self.contrast({name: x[first : first + batch] for name, x in outputs.items()})
+      self.contrast(
+        {name: tf.constant(x[first : first + batch]) for name, x in outputs.items()}
+      )
       for first in range(0, count - batch + 1, batch)
     ]
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from official.video.errors import UserError
 from official.video.evaluation import coverage
 from official.video.losses import info_nce
 from official.video.settings import experiment
+from official.video.tasks import pretraining
 from tests import clips, tiny
 
 
@@ -143,3 +145,54 @@ def test_each_view_has_its_embedding_and_the_plain_one_the_feature(task, zero_ce
   feature = task.feature(inputs, model)
   np.testing.assert_allclose(feature[:, 0], expected[:, 1], atol=1e-6)
   assert seen == [True, False]
+
+
+class Plain(pretraining.PretrainTask):
+  """Its loss is a term called so; what it is given it gives back."""
+
+  given: dict = {}
+
+  def build_model(self):
+    """None: nothing is computed by a net."""
+
+  def forward(self, inputs, model, training):
+    """What a test says."""
+    return self.given
+
+  def terms(self, outputs, inputs):
+    """The loss of each sample is its label."""
+    return {'loss': tf.cast(inputs['label'], tf.float32)}
+
+  def feature(self, inputs, model):
+    """As many directions as samples."""
+    return tf.eye(len(inputs['label']))
+
+
+class Contrasting(Plain):
+  """It contrasts too, so that outputs are kept."""
+
+  def contrast(self, whole):
+    """A mean that only tensors have."""
+    assert whole['shade'].shape.rank == 1
+    return {'spread': tf.reduce_mean(whole['shade'])}
+
+
+def test_a_loss_that_is_a_term_is_validated(data):
+  config = tiny.load('cvrl_pretrain_tiny', *data).task
+  batch = {'label': tf.constant([0, 1, 2, 0]), 'record': tf.range(4)}
+  for kind, given in ((Plain, {}), (Contrasting, {'shade': tf.constant([1.0] * 4)})):
+    task = kind(config)
+    task.given = given
+    outputs = {**task.validation_outputs(batch, None), **batch}
+    scores = task.score({name: value.numpy() for name, value in outputs.items()})
+    assert scores['loss'] == 0.75
+  assert scores['spread'] == 1.0
+
+
+@pytest.mark.parametrize('name', ['feature', 'label', 'record', 'loss'])
+def test_names_that_would_be_overwritten_are_refused(name, data):
+  task = Contrasting(tiny.load('cvrl_pretrain_tiny', *data).task)
+  task.given = {name: tf.zeros([4])}
+  batch = {'label': tf.constant([0, 1, 2, 0]), 'record': tf.range(4)}
+  with pytest.raises(UserError, match=rf"Contrasting\.\w+: \['{name}'\] are names"):
+    task.validation_outputs(batch, None)
