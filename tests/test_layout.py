@@ -58,12 +58,31 @@ def test_the_library_imports_no_project(folder):
     assert not foreign, f'{path} imports {foreign}'
 
 
-def test_the_methods_old_name_ends_in_one_line():
-  command = [sys.executable, '-m', 'projects.gvilm.pictures']
+@pytest.mark.parametrize(
+  ('old', 'new'),
+  [
+    ('projects.gvilm.pictures', 'official.video.projects.gvilm.pictures'),
+    ('projects.gvilm.score', 'official.video.evaluate --protocols=task'),
+    ('official.video.localization.detect', 'python -m official.video.temporal.detect'),
+    ('official.video.localization.windows', 'python -m official.video.temporal.windows'),
+  ],
+)
+def test_commands_of_the_first_version_are_told_their_names(old, new):
+  command = [sys.executable, '-m', old]
   result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-  assert result.returncode == 2
-  assert result.stderr.count('\n') == 1
-  assert 'official.video.projects.gvilm.pictures' in result.stderr
+  assert result.returncode == 2 and result.stderr.count('\n') == 1, result.stderr
+  assert new in result.stderr
+
+
+def test_pages_link_to_files_that_are_there():
+  for page in (
+    *ROOT.glob('*.md'),
+    *ROOT.glob('docs/*.md'),
+    *ROOT.glob('projects/*/*.md'),
+  ):
+    text = re.sub(r'```.*?```', '', page.read_text(), flags=re.S)
+    for target in re.findall(r'\]\(([^)#:]+)\)', text):
+      assert (page.parent / target).exists(), f'{page}: {target}'
 
 
 def test_only_the_registry_loads_projects():

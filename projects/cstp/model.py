@@ -84,8 +84,9 @@ class CstpModel(momentum.MomentumModel):
     online = factory.build_encoder(config)
     with momentum.untrained():
       # Nothing is recomputed where no gradient flows.
-      target = factory.build_encoder(dataclasses.replace(config, remat='none'))
-    target._name = f'target_{target.name}'  # Reports and converters name variables by it.
+      plain = dataclasses.replace(config, remat='none')
+      # Reports and converters name variables by it.
+      target = factory.build_encoder(plain, f'target_{online.name}')
     encoders = dict(zip(ENCODERS, (online, target), strict=True))
     size = online.output[config.endpoint].shape[-1]
     predictor = _mlp(config, 'predictor', size, config.predictor_dim, size)

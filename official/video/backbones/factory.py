@@ -78,14 +78,22 @@ def build_backbone(
   return model
 
 
-def build_encoder(config: tasks_config.Encoder) -> tf_keras.Model:
+def build_encoder(
+  config: tasks_config.Encoder, name: str | None = None
+) -> tf_keras.Model:
   """The backbone of a task's model, which has the endpoint that is asked for.
+
+  Args:
+    config: of the task's model.
+    name: of the net, where a model has several; the family's by default.
 
   Raises:
     UserError: as `build_backbone`, or there is no such endpoint.
   """
   backbone = build_backbone(config.backbone, config.norm_activation, remat=config.remat)
   check_endpoints(config, backbone, 'endpoint')
+  if name:
+    backbone._name = name  # Families name their nets; Keras takes no name afterwards.
   return backbone
 
 

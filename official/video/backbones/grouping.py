@@ -99,7 +99,7 @@ def aggregate(assignment: tf.Tensor, values: tf.Tensor, how: str = 'mean') -> tf
   Raises:
     UserError: unknown `how`.
   """
-  combine = registry.find(AGGREGATIONS, how, 'backbone.video_vit.aggregate')
+  combine = registry.find(AGGREGATIONS, how, 'backbone.video_vit.aggregation')
   return combine(assignment, values)
 
 
@@ -139,7 +139,7 @@ class GroupingBlock(tf_keras.layers.Layer):
     self.assignment, self.aggregation = assignment, aggregation
     self.pre_attention = pre_attention
     registry.find(ASSIGNMENTS, assignment, 'backbone.video_vit.assignment')
-    registry.find(AGGREGATIONS, aggregation, 'backbone.video_vit.aggregate')
+    registry.find(AGGREGATIONS, aggregation, 'backbone.video_vit.aggregation')
 
     def norm(name):
       return tf_keras.layers.LayerNormalization(epsilon=1e-6, name=name)

@@ -170,7 +170,7 @@ class VideoController(orbit.Controller):
   def evaluate_continuously(
     self, steps: int = -1, timeout: float | None = None, timeout_fn=None
   ) -> dict[str, Any] | None:
-    """Evaluates each checkpoint that appears in the run's saved.
+    """Evaluates each checkpoint that the run saves.
 
     Args:
       steps: batches an evaluation; -1 for all.

@@ -110,7 +110,7 @@ class RunFolder:
       self._file.close()
 
   def check_owned(self) -> None:
-    """Raises `UserError` if a newer run has taken the saved."""
+    """Raises `UserError` if a newer run has taken the folder."""
     if not files.is_remote(self.path):
       return
     with tf.io.gfile.GFile(self._lock, 'r') as file:

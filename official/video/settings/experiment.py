@@ -357,6 +357,9 @@ _WITHOUT_EFFECT = {
     'dataset_num_private_threads',
     'run_eagerly',
     'batchnorm_spatial_persistent',
+    'num_cores_per_replica',
+    'default_shard_dim',
+    'use_tpu_mp_strategy',
   ),
   'task': ('name', 'differential_privacy_config', 'allow_image_summary'),
 }

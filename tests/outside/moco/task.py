@@ -74,9 +74,8 @@ class MocoModel(momentum.MomentumModel):
     head = self._head(config, size, 'projection_head')
     super().__init__(backbone, head, config.endpoint)
     with momentum.untrained():
-      self.key_backbone = factory.build_encoder(config)
+      self.key_backbone = factory.build_encoder(config, 'key_backbone')
       self.key_head = self._head(config, size, 'key_head')
-    self.key_backbone._name = 'key_backbone'
     self.follow(self.key_backbone, self.backbone)
     self.follow(self.key_head, self.head)
     self.copy_to_followers()

@@ -1,4 +1,4 @@
-"""Finding the checkpoint to go on from, whatever happened to the saved."""
+"""Finding the checkpoint to go on from, whatever happened to what was saved."""
 
 import os
 import pathlib
