@@ -333,13 +333,19 @@ class PretextSampler:
   """Frames of CSTP's two clips; see `temporal_pair`."""
 
   def __init__(
-    self, reference_compatible: bool = False, reference_store: str = STORES[0]
+    self, reference_compatible: bool = False, reference_store: str | None = None
   ):
     """Initializes the sampler.
 
     Raises:
-      UserError: there is no such store.
+      UserError: there is no such store, or nothing is done as in one.
     """
+    if reference_store and not reference_compatible:
+      raise UserError(
+        f'sampler.reference_store {reference_store!r}: says whose defect to reproduce; set '
+        'sampler.reference_compatible true, or leave it'
+      )
+    reference_store = reference_store or STORES[0]
     if reference_store not in STORES:
       raise UserError(
         f'sampler.reference_store {reference_store!r}: expected one of {", ".join(STORES)}'

@@ -158,6 +158,17 @@ def _check_foreign(path: str) -> None:
 def _join(parts: Sequence[RecordIndex]) -> RecordIndex:
   if len(parts) == 1:
     return parts[0]
+  counts = Counter(
+    file if '://' in file else os.path.realpath(file)
+    for part in parts
+    for file in part.files
+  )
+  file, times = counts.most_common(1)[0]
+  if times > 1:
+    raise UserError(
+      f'{file}: is named {times} times, so that its records would count as often; name '
+      'each file once'
+    )
   names = parts[0].label_names
   for part in parts[1:]:
     if tuple(part.label_names) != tuple(names):

@@ -346,7 +346,9 @@ def test_the_stores_differ_in_the_second_clip():
   with pytest.raises(
     UserError, match=r"reference_store 'lmdb': expected one of kinetics"
   ):
-    data.PretextSampler(reference_store='lmdb')
+    data.PretextSampler(True, reference_store='lmdb')
+  with pytest.raises(UserError, match=r'set sampler\.reference_compatible true'):
+    data.PretextSampler(reference_store='ucf')
 
 
 @pytest.mark.parametrize(

@@ -142,3 +142,12 @@ def test_what_the_conversion_skipped_is_counted(manifest, tmp_path):
   path.write_text(json.dumps(content))
   assert load(path).skipped == 3
   assert load(f'{path},{manifest}').skipped == 3
+
+
+def test_what_is_named_twice_is_refused(manifest, tmp_path):
+  folder = manifest.parent
+  (tmp_path / 'link').symlink_to(folder)
+  shard = min(folder.glob('*.tfrecord'))
+  for again in (manifest, shard, tmp_path / 'link' / manifest.name):
+    with pytest.raises(UserError, match='is named 2 times'):
+      load(f'{manifest},{again}')
