@@ -11,7 +11,7 @@ import yaml
 from official.video import train
 from official.video.errors import UserError
 from official.video.run import trainer
-from official.video.settings import experiment
+from official.video.settings import experiment, schedule
 from tests import captioned, compiled, tiny, updates
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -171,3 +171,18 @@ def test_only_the_text_encoder_moves_less(data):
   inside = {v.ref() for v in model.text_encoder.variables}
   for variable in model.variables:
     assert ('text_encoder' in variable.name) == (variable.ref() in inside), variable.name
+
+
+@pytest.mark.parametrize(
+  ('name', 'pairs', 'epochs'),
+  [('msrvtt', 9_000 * 20, 10), ('msvd', 48_774, 20), ('activitynet', 10_009, 20)],
+)
+def test_fine_tuning_for_retrieval_can_move_the_weights(name, pairs, epochs):
+  params = experiment.load(f'gvilm_retrieval_{name}')
+  batch = params.task.train_data.global_batch_size
+  assert 0 <= pairs * epochs - params.trainer.train_steps * batch < batch
+  # A step of AdamW moves a weight by about its rate; most weights are about .04.
+  rates = schedule.rates(params.trainer)
+  assert len(rates.steps) == params.trainer.train_steps and rates.values.sum() > 0.03
+  optimizer = params.trainer.optimizer_config.optimizer.get()
+  assert optimizer.scale == 1.0  # The texts' encoder moves as the videos' does.

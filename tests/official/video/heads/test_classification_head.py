@@ -1,9 +1,10 @@
 import numpy as np
+import pytest
 import tensorflow as tf
 import tf_keras
 
 from official.video.checkpoints.names import logical_variables
-from official.video.configs import heads
+from official.video.configs import backbones, heads
 from official.video.heads.classification import (
   ClassificationHead,
   build_classification_head,
@@ -45,3 +46,26 @@ def test_logits_are_float32_under_mixed_precision():
     assert head(tf.cast(FEATURES, tf.bfloat16)).dtype == tf.float32
   finally:
     tf_keras.mixed_precision.set_global_policy('float32')
+
+
+@pytest.mark.parametrize('sync', [True, False])
+def test_batch_norm_is_over_all_replicas_as_the_backbones_is(mirrored, sync):
+  norm = backbones.NormActivation()
+  norm.override({'use_sync_bn': sync})
+  features = tf.random.stateless_normal([8, 6], [3, 4]) + tf.repeat([[0.0], [5.0]], 4, 0)
+  strategy = mirrored(2)
+  with strategy.scope():
+    head = build_classification_head(heads.ClassificationHead(batch_norm=True), 7, norm)
+    head(features)
+  parts = strategy.experimental_distribute_values_from_function(
+    lambda c: features[4 * c.replica_id_in_sync_group :][:4]
+  )
+  step = tf.function(lambda x: strategy.run(lambda f: head(f, training=True), (x,)))
+  actual = tf.concat(strategy.experimental_local_results(step(parts)), 0)
+  # By hand: a half that is normalized by itself has no trace of its offset.
+  halves = [features] if sync else tf.split(features, 2)
+  normal = [
+    (x - tf.reduce_mean(x, 0)) / (tf.math.reduce_std(x, 0) + 1e-6) for x in halves
+  ]
+  kernel = head.output_dense.kernel.read_value()
+  np.testing.assert_allclose(actual, tf.concat(normal, 0) @ kernel, atol=1e-3)
