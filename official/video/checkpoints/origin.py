@@ -36,6 +36,18 @@ _FREE = frozenset({'weight_init', 'drop_path', 'init_checkpoint'})
 _FIRST = 'dilated_first_block'
 _TOLD = frozenset({'grid', _FIRST})
 _STAGES = ('spatial_strides', 'spatial_dilations')
+# Where a task keeps the configs of its heads.
+_HEADS = ('model.head', 'model.local_head', 'head')
+# Fields of heads that change no function of trained weights, or that shapes tell.
+_FREE_OF_HEADS = frozenset(
+  {'dropout_rate', 'norm_momentum', 'num_answers', 'answers_file'}
+)
+_MIDDLES = 'half_pixel_centers'
+# What of a model the heads' weights were trained on, or with.
+_ABOUT_HEADS = (
+  *('endpoint', 'local_endpoint', 'normalize_feature'),
+  *('temperature_bounds', 'response_scale'),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +132,12 @@ def _read(path: str) -> Mapping[str, Any]:
   return params
 
 
-def check(task_config: Any, checkpoint: str, frame_rate: float | None = None) -> Origin:
+def check(
+  task_config: Any,
+  checkpoint: str,
+  frame_rate: float | None = None,
+  head: bool = False,
+) -> Origin:
   """Compares a task's config with that of a checkpoint's run.
 
   What makes another function of the same weights is refused; what is a matter of protocol
@@ -130,6 +147,7 @@ def check(task_config: Any, checkpoint: str, frame_rate: float | None = None) ->
     task_config: of the task that reads the checkpoint.
     checkpoint: prefix or folder.
     frame_rate: stored frames a second of the data at hand, where they are known.
+    head: the heads are read too, so that they have to mean the same.
 
   Returns:
     The origin, with notes to tell.
@@ -146,7 +164,10 @@ def check(task_config: Any, checkpoint: str, frame_rate: float | None = None) ->
     )
     return dataclasses.replace(origin, notes=(note,))
   notes = []
-  for field, here, there, refused in _differences(mine, origin.task):
+  differences = list(_differences(mine, origin.task))
+  if head:
+    differences += _head_differences(mine, origin.task)
+  for field, here, there, refused in differences:
     if refused:
       raise UserError(
         f'{checkpoint}: was trained with {field} {there!r}, here it is {here!r}, which is '
@@ -199,6 +220,9 @@ def check_labels(origin: Origin, names: Sequence[str], source: str) -> None:
 
 
 def _written(value: Any) -> str:
+  """A value as an override on a command line; what looks like a number is quoted."""
+  if isinstance(value, str) and not isinstance(yaml.safe_load(value), str):
+    return f'\'"{value}"\''
   if isinstance(value, list | tuple):
     return f'[{",".join(map(_written, value))}]'
   return str(value).lower() if isinstance(value, bool) else str(value)
@@ -271,6 +295,60 @@ def _backbone_differences(mine, theirs) -> Iterator[tuple[str, Any, Any, bool]]:
     if here != there:
       is_told = name in told or (name in _STAGES and traded)
       yield f'{path}.{name}', here, there, not is_told
+
+
+def _head_differences(
+  mine: Mapping[str, Any], theirs: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, Any, bool]]:
+  """As `_differences`, of heads of one kind and of what they are on."""
+  models = mine['model'], theirs.get('model') or {}
+  alike = not any('head' in model for model in models)
+  for path in _HEADS:
+    here, there = (_head(task, path) for task in (mine, theirs))
+    if here is None or there is None or not _one_kind(here, there):
+      continue
+    alike = True
+    here, there = (
+      _read_by_head(head, task) for head, task in ((here, mine), (there, theirs))
+    )
+    for name in here:
+      if name in there and _plain(here[name]) != _plain(there[name]):
+        yield f'task.{path}.{name}', here[name], there[name], True
+  for name in _ABOUT_HEADS if alike else ():
+    pair = [_plain(model.get(name)) for model in models]
+    if None not in pair and pair[0] != pair[1]:
+      yield f'task.model.{name}', *pair, True
+
+
+def _head(task: Mapping[str, Any], path: str) -> Mapping[str, Any] | None:
+  found: Any = task
+  for name in path.split('.'):
+    found = found.get(name) if isinstance(found, Mapping) else None
+  return found if isinstance(found, Mapping) else None
+
+
+def _one_kind(here: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
+  """Whether two configs are of one class, but for fields that came later."""
+  return here.keys() <= there.keys() or there.keys() <= here.keys()
+
+
+def _read_by_head(head: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, Any]:
+  """The fields, dotted, that decide what a head computes; settled where they are None.
+
+  Before there was the field, regions were read half a cell off.
+  """
+  if 'context' in head:  # Of the two kinds of head for boxes, each reads its own fields.
+    kind = {'kind': head['kind']}
+    if head['kind'] == 'context':
+      context = _read_by_head(head['context'], {})
+      return kind | {f'context.{name}': value for name, value in context.items()}
+    head = {_MIDDLES: False, **{n: v for n, v in head.items() if n != 'context'}}
+  elif 'context_length' in head:
+    head = {_MIDDLES: False, **head}
+    if head[_MIDDLES] is None:
+      regions = task.get('train_data', {}).get('regions', {})
+      head[_MIDDLES] = regions.get('generator') != 'random'
+  return {name: value for name, value in head.items() if name not in _FREE_OF_HEADS}
 
 
 def _receptive_strides(net: Mapping[str, Any]) -> list[int]:

@@ -185,10 +185,10 @@ class VideoTask(base_task.Task, abc.ABC):
 
     Args:
       checkpoint: prefix or folder.
-      head: whether the head is read too, so that its classes have to be the data's.
+      head: whether the heads are read too, so that they have to compute the same, and
+        over the data's classes.
     """
-    del head
-    return origin.check(self.task_config, checkpoint, self.frame_rate)
+    return origin.check(self.task_config, checkpoint, self.frame_rate, head)
 
   @property
   def frame_rate(self) -> float | None:

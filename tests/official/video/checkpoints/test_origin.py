@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shlex
 
 import pytest
 
@@ -22,11 +23,11 @@ def written(folder: pathlib.Path, name: str, *overrides: str) -> str:
   return str(folder)
 
 
-def check(checkpoint: str, name: str, *overrides: str):
+def check(checkpoint: str, name: str, *overrides: str, head: bool = False):
   params = experiment.load(name)
   for text in overrides:
     experiment.apply_overrides(params, text, 'test')
-  return experiment.build_task(params).check_origin(checkpoint)
+  return experiment.build_task(params).check_origin(checkpoint, head)
 
 
 NET = 'task.model.backbone.resnet_3d'
@@ -133,6 +134,151 @@ def test_a_net_that_was_dilated_throughout_is_told_apart(tmp_path):
   with pytest.raises(UserError, match=rf'{field} True, here it is False'):
     check(run, name)
   check(run, name, f'{field}: true')
+
+
+@pytest.mark.parametrize(
+  ('name', 'trained', 'field', 'mended'),
+  [
+    (
+      'cvrl_linear_eval_ucf101',
+      'task.model.head.normalize_input: false',
+      'task.model.head.normalize_input',
+      'false',
+    ),
+    ('cvrl_finetune_tiny', 'task.model.endpoint: "4"', 'task.model.endpoint', '\'"4"\''),
+    (
+      'cvrl_pretrain_tiny',
+      'task.model.head.normalize_input: true',
+      'task.model.head.normalize_input',
+      'true',
+    ),
+    (
+      'gvilm_localization_tiny',
+      'task.model.head.samples: 5',
+      'task.model.head.samples',
+      '5',
+    ),
+    (
+      'gvilm_localization_tiny',
+      'task.model.head.half_pixel_centers: false',
+      'task.model.head.half_pixel_centers',
+      'false',
+    ),
+    *(
+      (
+        'const_cl_localization_tiny',
+        f'task.model.head.context.{field}: {value}',
+        f'task.model.head.context.{field}',
+        value,
+      )
+      for field, value in (
+        ('samples', '3'),
+        ('context_length', '5'),
+        ('position_code', 'false'),
+        ('half_pixel_centers', 'false'),
+      )
+    ),
+    *(
+      (
+        'const_cl_pretrain_tiny',
+        f'task.model.local_head.{field}: {value}',
+        f'task.model.local_head.{field}',
+        value,
+      )
+      for field, value in (
+        ('samples', '3'),
+        ('context_length', '5'),
+        ('position_code', 'false'),
+        ('norm_epsilon', '1e-06'),
+      )
+    ),
+    (
+      'const_cl_pretrain_tiny',
+      'task.model.local_endpoint: "5"',
+      'task.model.local_endpoint',
+      '\'"5"\'',
+    ),
+    (
+      'gvilm_retrieval_tiny',
+      'task.model.temperature_bounds: [0.05, 0.5]',
+      'task.model.temperature_bounds',
+      '[0.05,0.5]',
+    ),
+    ('gvilm_qa_tiny', 'task.head.num_heads: 2', 'task.head.num_heads', '2'),
+    (
+      'const_cl_tracking_tiny',
+      'task.model.response_scale: 0.01',
+      'task.model.response_scale',
+      '0.01',
+    ),
+  ],
+)
+def test_a_head_that_is_read_computes_what_it_did(tmp_path, name, trained, field, mended):
+  run = written(tmp_path / 'run', name, trained)
+  check(run, name)
+  with pytest.raises(UserError, match='another function') as e:
+    check(run, name, head=True)
+  assert f'--params_override={field}={mended}' in str(e.value)
+  # The advice mends it, as a shell passes it on.
+  check(run, name, *shlex.split(f'{field}={mended}'), head=True)
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'cvrl_pretrain_tiny',
+    'cvrl_finetune_tiny',
+    'const_cl_pretrain_tiny',
+    'const_cl_localization_tiny',
+    'const_cl_tracking_tiny',
+    'cstp_pretrain_tiny',
+    'cstp_finetune_tiny',
+    'gvilm_pretrain_tiny',
+    'gvilm_qa_tiny',
+    'gvilm_localization_tiny',
+  ],
+)
+def test_a_run_reads_its_own_heads(tmp_path, name):
+  assert not check(written(tmp_path / 'run', name), name, head=True).notes
+
+
+def test_what_a_head_does_not_read_is_free(tmp_path):
+  name = 'const_cl_localization_tiny'
+  # A head on the context has no samples of its own.
+  run = written(tmp_path / 'run', name)
+  path = tmp_path / 'run' / origin.PARAMS
+  path.write_text(path.read_text().replace('samples: 7', 'samples: 5'))
+  check(run, name, head=True)
+  # Nor does dropout change what was trained, and a head of another kind is not read.
+  run = written(
+    tmp_path / 'other', 'cvrl_finetune_tiny', 'task.model.head.dropout_rate: 0.3'
+  )
+  check(run, 'cvrl_finetune_tiny', head=True)
+  check(run, 'cvrl_pretrain_tiny', 'task.model.head.normalize_input: true', head=True)
+
+
+@pytest.mark.parametrize(
+  ('name', 'field', 'at_first'),
+  [
+    ('gvilm_localization_tiny', 'task.model.head', None),
+    ('const_cl_localization_tiny', 'task.model.head.context', None),
+    ('const_cl_pretrain_tiny', 'task.model.local_head', 'random'),
+    ('const_cl_pretrain_tiny', 'task.model.local_head', 'tracks'),
+  ],
+)
+def test_regions_were_once_read_half_a_cell_off(tmp_path, name, field, at_first):
+  setting = f'task.train_data.regions.generator: {at_first}' if at_first else '{}'
+  run = written(tmp_path / 'run', name, setting)
+  check(run, name, setting, head=True)
+  path = tmp_path / 'run' / origin.PARAMS
+  lines = path.read_text().splitlines(keepends=True)
+  path.write_text(''.join(line for line in lines if 'half_pixel_centers' not in line))
+  if at_first != 'random':  # Those are read so today.
+    with pytest.raises(
+      UserError, match=rf'{field}.half_pixel_centers False, here it is T'
+    ):
+      check(run, name, setting, head=True)
+  check(run, name, setting, f'{field}.half_pixel_centers: false', head=True)
 
 
 def test_protocol_is_told_and_dilation_may_stand_for_stride(tmp_path, capsys):
