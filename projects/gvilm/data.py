@@ -47,6 +47,8 @@ def is_sided(caption: tf.Tensor) -> tf.Tensor:
 class SegmentSampler:
   """One random frame of each of T equal segments of the whole video, for every view."""
 
+  takes_stride = False
+
   def __call__(
     self, key: tf.Tensor, num_frames: Scalar, num_steps: int, stride: int, num_views: int
   ) -> tf.Tensor:

@@ -25,7 +25,10 @@ Scalar: TypeAlias = int | tf.Tensor
 
 
 class FrameSampler(Protocol):
-  """Chooses frames: (key, num_frames, num_steps, stride, num_views) to [V, T] int32."""
+  """Chooses frames: (key, num_frames, num_steps, stride, num_views) to [V, T] int32.
+
+  One that needs no stride says so by `takes_stride = False`; setting it is refused then.
+  """
 
   def __call__(
     self, key: tf.Tensor, num_frames: Scalar, num_steps: int, stride: int, num_views: int

@@ -114,14 +114,10 @@ class ViewMaker:
 
   def frame_indices(self, num_frames: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     """[V, T] int32: which frames the augmented views of a clip take."""
-    config = self._config
-    return self._sampler(
-      key,
-      num_frames,
-      config.feature_shape[0],
-      config.temporal_stride,
-      config.num_views,
-    )
+    config, sampler = self._config, self._sampler
+    takes_stride = getattr(sampler, 'takes_stride', True)  # Strangers' say nothing.
+    stride = config.temporal_stride if takes_stride else 1
+    return sampler(key, num_frames, config.feature_shape[0], stride, config.num_views)
 
   def training_sample(
     self, clip: Mapping[str, tf.Tensor], key: tf.Tensor

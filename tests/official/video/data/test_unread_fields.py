@@ -18,6 +18,9 @@ CONFIGS = [
   ('const_cl_localization_tiny', 'train_data'),
   ('const_cl_tracking_tiny', 'train_data'),
   ('gvilm_qa_tiny', 'validation_data'),
+  ('cstp_pretrain_tiny', 'train_data'),
+  ('const_cl_pretrain_tiny', 'train_data'),
+  ('gvilm_pretrain_tiny', 'train_data'),
 ]
 # Another value of every field that shapes views.
 OTHER = {
