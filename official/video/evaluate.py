@@ -188,8 +188,7 @@ def save(scores: dict[str, Any], test, table, output_dir: str) -> None:
 
 
 def _save_scores(scores: dict[str, Any], output_dir: str) -> None:
-  scores = {**scores, 'complete': coverage.is_complete(scores)}
-  text = json.dumps(scores, indent=2) + '\n'
+  text = json.dumps(coverage.marked(scores), indent=2) + '\n'
   files.write_atomically(os.path.join(output_dir, 'scores.json'), text.encode())
 
 

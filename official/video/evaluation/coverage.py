@@ -39,7 +39,29 @@ def with_sources(scores: Mapping[str, Any], skipped: int) -> dict[str, Any]:
 
 def is_complete(scores: Mapping[str, Any]) -> bool:
   """Whether all that there was has been scored."""
-  return all(k == n for k, n in counts(scores).values())
+  return not missing(scores)
+
+
+def missing(scores: Mapping[str, Any]) -> list[str]:
+  """What of the counted has not all been scored."""
+  return [what for what, (k, n) in counts(scores).items() if k != n]
+
+
+def marked(scores: Mapping[str, Any]) -> dict[str, Any]:
+  """Scores with 'complete', whether they cover all, if they count anything."""
+  if not counts(scores):
+    return dict(scores)
+  return {**scores, 'complete': is_complete(scores)}
+
+
+def notes(scores: Mapping[str, Any]) -> list[str]:
+  """A line that says so where a score covers less than all."""
+  if not (left_out := missing(scores)):
+    return []
+  return [
+    f'note: the scores above leave out {", ".join(left_out)}; they do not compare with '
+    'those of a whole set'
+  ]
 
 
 def lines(scores: Mapping[str, Any]) -> list[str]:
@@ -49,10 +71,4 @@ def lines(scores: Mapping[str, Any]) -> list[str]:
     + ('' if what == 'records' else f' {what}')
     for what, (k, n) in counts(scores).items()
   ]
-  missing = [what for what, (k, n) in counts(scores).items() if k != n]
-  if missing:
-    said.append(
-      f'note: the scores above leave out {", ".join(missing)}; they do not compare with '
-      'those of a whole set'
-    )
-  return said
+  return said + notes(scores)

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from official.video.errors import UserError
+from official.video.evaluation import coverage
 
 
 def last_validation(run: str) -> dict:
@@ -73,11 +74,18 @@ def main(arguments: Sequence[str]) -> int:
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
+  left_out: dict[str, None] = {}
   for run, value in zip(flags.runs, values, strict=True):
     report = last_validation(run)
+    left_out |= dict.fromkeys(coverage.missing(report))
     counted = f'evaluated {report.get("evaluated")} of {report.get("expected")}'
     print(f'{run}  {flags.metric} {value:.4f}  {counted}')
   print(f'mean of {len(values)}  {flags.metric} {mean:.4f} +- {spread:.4f}')
+  if left_out:
+    print(
+      f'note: the mean is of runs that leave out {", ".join(left_out)}; it does not '
+      'compare with that of whole sets'
+    )
   return 0
 
 

@@ -19,6 +19,7 @@ from official.core import config_definitions as cfg
 from official.video import files
 from official.video.checkpoints import saved
 from official.video.errors import UserError
+from official.video.evaluation import coverage
 from official.video.run import interrupt, journal, run_folder
 
 # Between two looks for a new checkpoint.
@@ -161,8 +162,10 @@ class VideoController(orbit.Controller):
     return not self.strategy.extended._in_multi_worker_mode()
 
   def evaluate(self, steps: int = -1) -> dict[str, Any] | None:
-    """Evaluates, and keeps the scores."""
-    output = super().evaluate(steps)
+    """Evaluates, and keeps the scores; a line says what they leave out."""
+    output = coverage.marked(super().evaluate(steps) or {})
+    if coverage.missing(output):
+      print('\n'.join(coverage.lines(output)))
     if self._journal:
       self._journal.write('validation', self.step, output)
     return output

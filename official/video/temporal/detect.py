@@ -17,6 +17,7 @@ or of video to label to score), else of a linear classifier on the mean features
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,6 +26,7 @@ from absl import flags
 
 from official.video import files
 from official.video.errors import UserError
+from official.video.evaluation import coverage
 from official.video.evaluation import temporal_localization as tal
 from official.video.settings import command_line
 from official.video.temporal import activitynet, class_scores, features
@@ -173,6 +175,12 @@ def _external_classes(
       f"--class_scores={path}: no label is one of the annotations'; there {min(labels)}, "
       f'here {min(annotated)}'
     )
+  if unscored := sorted(annotated - labels):
+    print(
+      f'note: --class_scores={path}: has {len(annotated) - len(unscored)} of '
+      f'{len(annotated)} annotated classes, not {unscored[0]}; the others are never found',
+      file=sys.stderr,
+    )
   return found
 
 
@@ -242,17 +250,21 @@ def _report(
   """
   expected = {name for name, video in videos.items() if video.labels}
   metrics = tal.evaluate(activitynet.segments(covered), predicted)
+  unannotated = ~np.isin(predicted.label, metrics.class_names)
+  elsewhere = [video not in videos for video in predicted.video]
   scores = {
     'protocol': PROTOCOL,
     **metrics.scores(),
     'predictions': len(predicted),
+    'predictions_dropped': int(unannotated.sum()),
+    'predictions_elsewhere': int(np.sum(elsewhere)),
     'evaluated': len(expected & covered.keys() & set(predicted.video)),
     'expected': len(expected),
     'left_out': len(expected - covered.keys()),
     **facts,
   }
   if FLAGS.output_dir:
-    text = json.dumps(scores, indent=2) + '\n'
+    text = json.dumps(coverage.marked(scores), indent=2) + '\n'
     files.write_atomically(os.path.join(FLAGS.output_dir, 'scores.json'), text.encode())
   for name, value in metrics.scores().items():
     print(f'{name:12s} {100 * value:.2f} %')
@@ -260,6 +272,14 @@ def _report(
   if scores['left_out']:
     line += f', {scores["left_out"]} left out without features or class scores'
   print(line)
+  for count, what in (
+    ('predictions_dropped', 'of classes without an annotation and not scored'),
+    ('predictions_elsewhere', 'in videos that are not of the subset and count as wrong'),
+  ):
+    if scores[count]:
+      print(f'note: {scores[count]} of {len(predicted)} predictions are {what}')
+  for note in coverage.notes(scores):
+    print(note)
 
 
 if __name__ == '__main__':

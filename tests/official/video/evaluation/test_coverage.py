@@ -45,3 +45,11 @@ def test_a_part_is_counted_by_its_name():
   assert records == 'scored 8 of 9 gallery records'
   assert sources == 'scored 8 of 9 gallery sources'
   assert 'leave out gallery records, gallery sources;' in note
+
+
+def test_scores_are_marked_where_they_count_something():
+  assert coverage.marked({'accuracy': 1.0}) == {'accuracy': 1.0}
+  for evaluated in (2, 3):
+    scores = {'evaluated': evaluated, 'expected': 3}
+    assert coverage.marked(scores) == scores | {'complete': evaluated == 3}
+    assert bool(coverage.notes(scores)) == (evaluated < 3)

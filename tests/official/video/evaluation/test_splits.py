@@ -3,11 +3,12 @@ import json
 from official.video.evaluation import splits
 
 
-def run(folder, *accuracies):
+def run(folder, *accuracies, **counts):
   folder.mkdir()
   lines = [{'kind': 'train', 'step': 1, 'accuracy': 0.9}]
   lines += [
     {'kind': 'validation', 'step': i, 'accuracy': a, 'evaluated': 4, 'expected': 5}
+    | counts
     for i, a in enumerate(accuracies)
   ]
   (folder / 'scores.jsonl').write_text(''.join(json.dumps(x) + '\n' for x in lines))
@@ -33,3 +34,13 @@ def test_missing_scores_are_one_line(tmp_path, capsys):
   errors = capsys.readouterr().err.splitlines()
   assert 'the last validation failed: no disk' in errors[-1]
   assert len(errors) == 4 and all(line.startswith('error: ') for line in errors)
+
+
+def test_a_mean_over_incomplete_runs_is_marked(tmp_path, capsys):
+  whole = run(tmp_path / 'whole', 0.5, evaluated=5)
+  assert splits.main([whole, whole]) == 0
+  assert 'note' not in capsys.readouterr().out
+  part = run(tmp_path / 'part', 0.5, sources=4, sources_expected=7)
+  assert splits.main([whole, part]) == 0
+  note = capsys.readouterr().out.splitlines()[-1]
+  assert note.startswith('note: the mean is of runs that leave out records, sources;')

@@ -183,6 +183,20 @@ def test_each_evaluation_begins_at_the_first_batch(data, tmp_path):
   assert any(not np.array_equal(first[key], second[key]) for key in first)
 
 
+def test_a_validation_says_what_it_left_out(data, tmp_path, capsys):
+  batch = 'task.validation_data.global_batch_size=2'
+  runner = make(data, tmp_path, batch, mode='eval')
+  assert runner.controller.evaluate()['complete']
+  assert 'note' not in capsys.readouterr().out
+  book = journal.Journal(str(tmp_path))
+  runner.controller.keep(None, book)
+  assert not runner.controller.evaluate(1)['complete']
+  lines = capsys.readouterr().out.splitlines()
+  assert 'evaluated 2 of 4' in lines and 'leave out records' in lines[-1]
+  (line,) = lines_of(tmp_path)
+  assert (line['evaluated'], line['complete']) == (2, False)
+
+
 def test_a_run_ends_though_its_input_does_not(data, tmp_path):
   may_end, ended = threading.Event(), threading.Event()
 

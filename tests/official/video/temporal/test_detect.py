@@ -93,6 +93,7 @@ def test_from_public_files_to_map(public, tmp_path):
   assert {path.name for path in tmp_path.iterdir()} >= {'params.yaml', 'detector.index'}
   # Two classes of three are emitted with each span.
   assert scores['predictions'] == 2 * scores['spans_kept']
+  assert scores['complete'] and 'note: ' not in result.stdout + result.stderr
   again = drivers.run(
     detect,
     f'--predictions={tmp_path}/predictions.json',
@@ -154,6 +155,8 @@ def test_missing_videos_are_refused_or_left_out_and_said(public, tmp_path):
   assert 'evaluated 14 of 16, 2 left out without features or class scores' in done.stdout
   scores = json.loads((tmp_path / 'out' / 'scores.json').read_text())
   assert (scores['evaluated'], scores['expected'], scores['left_out']) == (14, 16, 2)
+  assert not scores['complete']
+  assert 'note: the scores above leave out records' in done.stdout
   assert scores['train_videos'] == 47
   assert scores['mAP_average'] == 0 and scores['predictions'] == scores['spans_kept']
 
@@ -215,3 +218,37 @@ def test_contradicting_inputs_are_refused(public, tmp_path):
   result = drivers.run(detect, *flags(public), f'--test_features={tmp_path}/wide.h5')
   assert result.code == 2
   assert 'wide.h5: 24 channels' in result.stderr and 'has 12' in result.stderr
+
+
+def test_predictions_that_cannot_hit_are_counted(public, tmp_path):
+  row = {'segment': [0.0, 8.0], 'score': 0.5}
+  results = {f'1_{i}': [row | {'label': f'class {i % 2}'}] for i in range(16)}
+  results['1_0'].append(row | {'label': 'class 7'})
+  results |= {'other': [row | {'label': 'class 0'}, row | {'label': 'class 1'}]}
+  path = tmp_path / 'predictions.json'
+  path.write_text(json.dumps({'results': results}))
+  result = drivers.run(
+    detect,
+    f'--predictions={path}',
+    f'--annotations={public}/annotations.json',
+    f'--output_dir={tmp_path}/out',
+  )
+  assert result.code == 0, result.stderr
+  scores = json.loads((tmp_path / 'out' / 'scores.json').read_text())
+  assert (scores['predictions'], scores['evaluated'], scores['complete']) == (
+    19,
+    16,
+    True,
+  )
+  assert (scores['predictions_dropped'], scores['predictions_elsewhere']) == (1, 2)
+  assert 'note: 1 of 19 predictions are of classes without an annot' in result.stdout
+  assert 'note: 2 of 19 predictions are in videos that are not of' in result.stdout
+
+
+def test_classes_without_scores_are_noted(public, tmp_path):
+  content = json.loads((public / 'classes.json').read_text())
+  content['class'] = ['class 0', 'class 8', 'class 9']
+  (tmp_path / 'classes.json').write_text(json.dumps(content))
+  changed = [f'--class_scores={tmp_path}/classes.json', overrides(steps=2)]
+  result = drivers.run(detect, *flags(public), *changed)
+  assert 'has 1 of 2 annotated classes, not class 1; the others' in result.stderr
