@@ -256,8 +256,6 @@ def report(task, model, rows: int, facts: Mapping[str, object]):
   """The report of a model on its experiment's validation data."""
   from official.video.report import html
 
-  from . import retrieval
-
   shown = collect(task, model, rows)
   scores = task.score(shown)
   pages = (
@@ -275,7 +273,7 @@ def report(task, model, rows: int, facts: Mapping[str, object]):
     ],
     pages=[page for page in pages if page],
     facts=facts,
-    notes=[f'Retrieval: {retrieval.PROTOCOL}.'],
+    notes=[f'Retrieval: {task.protocol_of(scores)}.'],
   )
 
 

@@ -17,9 +17,6 @@ from official.video.settings import registry
 
 from . import base, configs, model
 
-# How questions are scored; part of every result.
-PROTOCOL = 'top-1 over all questions; an answer outside of the vocabulary counts as wrong'
-
 
 class FusionBlock(tf_keras.layers.Layer):
   """Question pieces attend to themselves, then to the video; an MLP follows."""
@@ -167,7 +164,6 @@ class QuestionTask(base.TextTask):
   """Classifies the answer; one outside of the vocabulary counts as wrong."""
 
   scalar_names = ('accuracy',)
-  protocol = PROTOCOL
   takes = {
     name: {'views': configs.QUESTIONS} for name in ('train_data', 'validation_data')
   }
@@ -262,3 +258,9 @@ class QuestionTask(base.TextTask):
       'evaluated': len(valid),
       'expected': len(self.validation_index),
     }
+
+  def protocol_of(self, scores):
+    """Which questions were scored, and how an answer counts that is not known."""
+    scored, of = scores['questions'], scores['questions_expected']
+    which = 'all' if scored == of else f'{scored} of {of}'
+    return f'top-1 over {which} questions; an answer outside of the vocabulary is wrong'

@@ -11,12 +11,27 @@ NAMES = tuple(
   for way in ('text_to_video', 'video_to_text')
   for measure in (*(f'R@{k}' for k in KS), 'MedR', 'MeanR')
 )
-# How ranks are counted; part of every result, as numbers of other protocols do not
-# compare.
-PROTOCOL = (
-  'every caption queries all videos; every video queries all captions and is ranked by the '
-  'best of its own; cosine; ties count half'
-)
+
+
+def protocol(captions: int, captions_of: int, videos: int, videos_of: int) -> str:
+  """How ranks were counted; part of every result, as other protocols do not compare.
+
+  Args:
+    captions: that were ranked.
+    captions_of: captions of the ranked videos.
+    videos: that were ranked.
+    videos_of: videos of the set.
+  """
+  asked = 'every caption queries', 'all captions'
+  if captions < captions_of:
+    asked = f'{captions} of {captions_of} captions query', 'those captions'
+  seen = 'all videos', 'every video queries'
+  if videos < videos_of:
+    seen = f'{videos} of {videos_of} videos', 'each of those queries'
+  return (
+    f'{asked[0]} {seen[0]}; {seen[1]} {asked[1]} and is ranked by the best of its own; '
+    'cosine; ties count half'
+  )
 
 
 def caption_ranks(similarity: np.ndarray, owner: np.ndarray) -> np.ndarray:

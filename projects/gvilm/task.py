@@ -29,7 +29,6 @@ class GvilmTask(base.TextTask, pretraining.PretrainTask):
   among all captions.
   """
 
-  protocol = retrieval.PROTOCOL
   takes = {
     'train_data': {'views': configs.CAPTIONED, 'num_views': 1},
     'validation_data': {'views': configs.CAPTIONED, 'num_test_clips': 1},
@@ -245,6 +244,11 @@ class GvilmTask(base.TextTask, pretraining.PretrainTask):
       **base.shares(outputs, 'captions', outputs['caption_valid']),
       **base.shares(outputs, 'nouns'),
     }
+
+  def protocol_of(self, scores):
+    """What was ranked, which is less than all where captions or records are left out."""
+    names = ('captions', 'captions_expected', 'evaluated', 'expected')
+    return retrieval.protocol(*(scores[name] for name in names))
 
   def batch_scalars(self, outputs):
     """A clip is contrasted by its first caption, as in training."""

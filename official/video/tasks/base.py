@@ -388,8 +388,14 @@ class VideoTask(base_task.Task, abc.ABC):
     outputs = self.validation_results(model)
     if folder:
       self.save_predictions(outputs, folder)
-    counted = {'protocol': self.protocol} if self.protocol else {}
-    return {**counted, **self.scores(outputs)}
+    scores = self.scores(outputs)
+    protocol = self.protocol_of(scores)
+    return {**({'protocol': protocol} if protocol else {}), **scores}
+
+  def protocol_of(self, scores: Mapping[str, Any]) -> str:
+    """How the evaluation of these scores counted; by default as `protocol` says."""
+    del scores
+    return self.protocol
 
   def validation_results(self, model: encoder.VideoModel) -> dict[str, np.ndarray]:
     """What `validation_step` gives for all valid samples.

@@ -46,8 +46,10 @@ def test_a_checkpoint_is_scored_by_a_command(trained, tmp_path):
     f'--output_dir={tmp_path}',
   )
   assert result.code == 0, result.stderr
-  assert retrieval.PROTOCOL in result.stdout and 'evaluated 6 of 6' in result.stdout
+  assert 'evaluated 6 of 6' in result.stdout
   scores = json.loads((tmp_path / 'scores.json').read_text())
+  assert scores['protocol'].startswith('every caption queries all videos; every video qu')
+  assert scores['protocol'] in result.stdout
   with np.load(tmp_path / 'predictions.npz') as kept:
     again = retrieval.score(
       kept['video_embed'], kept['captions_embed'], kept['caption_valid']
