@@ -36,6 +36,7 @@ _FREE = frozenset({'weight_init', 'drop_path', 'init_checkpoint'})
 _FIRST = 'dilated_first_block'
 _TOLD = frozenset({'grid', _FIRST})
 _STAGES = ('spatial_strides', 'spatial_dilations')
+_RESIZE = ('resize', 'bilinear')
 # Where a task keeps the configs of its heads.
 _HEADS = ('model.head', 'model.local_head', 'head')
 # Fields of heads that change no function of trained weights, or that shapes tell.
@@ -237,7 +238,7 @@ def _facts(task: Mapping[str, Any]) -> str:
   )
   return (
     f'pixels in {pixels}, {kind}{strides}, clips of {shape} of stride '
-    f'{task["train_data"]["temporal_stride"]}'
+    f'{task["train_data"]["temporal_stride"]}, scaled {task["train_data"]["resize"]}'
   )
 
 
@@ -263,8 +264,9 @@ def _differences(
     pair = [task['model'].get('norm_activation', {}).get(name) for task in (mine, theirs)]
     if None not in pair and pair[0] != pair[1]:
       yield f'task.model.norm_activation.{name}', *pair, True
-  for name in ('temporal_stride', 'feature_shape'):
-    pair = [_plain(task['train_data'].get(name)) for task in (mine, theirs)]
+  # What they were before there was the field.
+  for name, once in (('temporal_stride', None), ('feature_shape', None), _RESIZE):
+    pair = [_plain(task['train_data'].get(name, once)) for task in (mine, theirs)]
     if None not in pair and pair[0] != pair[1]:
       yield f'task.train_data.{name}', *pair, False
   texts = [task['model'].get('text') for task in (mine, theirs)]

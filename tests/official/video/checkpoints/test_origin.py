@@ -299,6 +299,22 @@ def test_protocol_is_told_and_dilation_may_stand_for_stride(tmp_path, capsys):
     )
 
 
+def test_another_filter_of_frames_is_told(tmp_path, capsys):
+  name, field = 'cvrl_pretrain_tiny', 'task.train_data.resize'
+  run = written(tmp_path / 'run', name, f'{field}: bicubic_antialias')
+  check(run, name).tell()
+  told = capsys.readouterr().err
+  assert f"was trained with {field} 'bicubic_antialias'; here 'bilinear'" in told
+  assert not check(run, name, f'{field}: bicubic_antialias').notes
+  # Before there was the field, all was bilinear.
+  path = tmp_path / 'run' / origin.PARAMS
+  lines = path.read_text().splitlines(keepends=True)
+  path.write_text(''.join(line for line in lines if 'resize:' not in line))
+  assert not check(run, name).notes
+  (note,) = check(run, name, f'{field}: bilinear_antialias').notes
+  assert note.endswith(f"{field} 'bilinear'; here 'bilinear_antialias'")
+
+
 def test_the_best_checkpoints_are_the_runs(tmp_path):
   written(tmp_path / 'run', 'cvrl_pretrain_tiny')
   (tmp_path / 'run' / 'best').mkdir()
@@ -311,7 +327,7 @@ def test_a_foreign_checkpoint_is_read_with_what_is_assumed(tmp_path, capsys):
   note = capsys.readouterr().err
   assert note.count('\n') == 1
   assert 'assumed: pixels in [0, 1], resnet_3d, spatial_strides [1,2,2,2]' in note
-  assert 'clips of 32x224x224 of stride 2' in note
+  assert 'clips of 32x224x224 of stride 2, scaled bilinear' in note
 
 
 def stored(folder: pathlib.Path, *rates: float) -> str:
