@@ -13,10 +13,12 @@ import pytest
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')  # As the drivers do.
-# A shell starts what it runs in the background deaf to Ctrl-C, and so all its children:
-# tests of interrupts would wait for ever.
+# A shell starts what it runs in the background deaf to Ctrl-C, nohup to a hang-up, and so
+# all their children: tests of signals would wait for ever.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
   signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+  signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 class _LogicalDevices(importlib.abc.MetaPathFinder):

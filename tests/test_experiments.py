@@ -28,8 +28,8 @@ OLD_KEYS = pathlib.Path(__file__).parent / 'data' / 'checkpoint_keys.json.gz'
 OLD = json.loads(gzip.decompress(OLD_KEYS.read_bytes()))
 
 
-# One of each kind in the default run; the others take minutes.
-QUICK = ('cvrl_finetune_tiny', 'moco_pretrain_tiny')
+# One in the default run; the others take minutes.
+QUICK = ('cvrl_finetune_tiny',)
 EACH = pytest.mark.parametrize(
   'name',
   [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in every.NAMES],

@@ -13,6 +13,7 @@ def net():
   return backbones.filled('i3d', FILE)
 
 
+@pytest.mark.slow
 def test_published_size():
   assert backbones.trainable(backbones.build('i3d')) == 12_287_264
 

@@ -13,10 +13,12 @@ def net():
   return backbones.filled('s3d', FILE)
 
 
+@pytest.mark.slow
 def test_published_size():
   assert backbones.trainable(backbones.build('s3d')) == 9_098_000
 
 
+@pytest.mark.slow
 def test_slow_keeps_the_frames():
   fast, slow = (
     backbones.build('s3d', width_multiplier=0.0625, slow=slow) for slow in (False, True)

@@ -111,6 +111,7 @@ def run(driver, converted, *flags):
   return result
 
 
+@pytest.mark.slow
 def test_from_training_to_the_scores_through_the_drivers(converted, tmp_path):
   run(train, converted, f'--model_dir={tmp_path / "run"}', '--mode=train_and_eval')
   out = tmp_path / 'scores'

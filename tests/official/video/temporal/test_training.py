@@ -90,6 +90,7 @@ def runs():
   return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('checkpoint', ['best', 'last'])
 def test_the_epoch_that_is_asked_for_is_kept(runs, checkpoint):
   model, reported, kept, validation = runs[checkpoint]
