@@ -1,5 +1,6 @@
 """The base of pretraining tasks: a loss without labels, a validation that tells."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,6 +45,9 @@ class PretrainTask(base.VideoTask):
   # Of `terms`, known from the first validation batch on.
   _term_names: tuple[str, ...] = ()
 
+  # Whether it was said that the data does not tell which clips are of one video.
+  _noted = False
+
   @property
   def score_names(self) -> tuple[str, ...]:
     """See the base."""
@@ -75,7 +79,7 @@ class PretrainTask(base.VideoTask):
 
   def score(self, outputs):
     """Loss and its scalars on validation, kNN accuracy, measures of collapse."""
-    scores = self.validation_scalars(outputs)
+    scores = {**self.validation_scalars(outputs), **self._contrasted(outputs)}
     if len(outputs['feature']) > 1:  # One clip fills no space.
       scores |= collapse.collapse_measures(outputs['feature'])
     labels, online = outputs['label'], self.task_config.online_knn
@@ -84,6 +88,8 @@ class PretrainTask(base.VideoTask):
       scores['knn_accuracy'] = knn.leave_one_out(
         outputs['feature'], labels, videos, online.k, online.temperature
       )
+      scores['knn_videos'] = len(np.unique(videos))
+      self._note_unknown_sources()
     return scores | {'evaluated': len(labels), 'expected': len(self.validation_index)}
 
   def source_videos(self, rows: np.ndarray) -> np.ndarray:
@@ -94,6 +100,19 @@ class PretrainTask(base.VideoTask):
     """
     sources = self.validation_index.sources
     return rows if sources is None else sources[rows]
+
+  def _note_unknown_sources(self) -> None:
+    """Says once that clips of one video may vote for each other."""
+    table = self.validation_index
+    if table.sources is not None or self._noted:
+      return
+    self._noted = True
+    print(
+      f'note: {table.files[0]} ...: no manifest tells which clips are of one video; each '
+      'counts as a video of its own, so those of one may vote for each other in '
+      'knn_accuracy; convert the data again with tfrecords_tools.convert',
+      file=sys.stderr,
+    )
 
   def validation_scalars(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
     """The scalars of training, given `score`'s outputs."""
@@ -112,8 +131,7 @@ class PretrainTask(base.VideoTask):
     """Means of `contrast` over validation batches of the training's size."""
     if not self.contrasts:
       return {}
-    count = len(outputs['record'])
-    batch = min(self.task_config.train_data.global_batch_size or count, count)
+    count, batch = len(outputs['record']), self._contrast_batch(outputs)
     rows = [
       self.contrast(
         {name: tf.constant(x[first : first + batch]) for name, x in outputs.items()}
@@ -121,6 +139,18 @@ class PretrainTask(base.VideoTask):
       for first in range(0, count - batch + 1, batch)
     ]
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+  def _contrast_batch(self, outputs: Mapping[str, np.ndarray]) -> int:
+    """Samples of a batch of `batch_scalars`."""
+    count = len(outputs['record'])
+    return min(self.task_config.train_data.global_batch_size or count, count)
+
+  def _contrasted(self, outputs: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Samples in the whole batches of `batch_scalars`, of how many."""
+    if not self.contrasts:
+      return {}
+    count, batch = len(outputs['record']), self._contrast_batch(outputs)
+    return {'contrasted': count - count % batch, 'contrasted_expected': count}
 
 
 class TwoViewTask(PretrainTask):

@@ -59,6 +59,10 @@ def test_validation_is_contrasted_in_batches_of_trainings_size(task):
   assert scores['contrastive_loss'] == pytest.approx(
     np.mean([float(half.loss) for half in halves]), rel=1e-5
   )
+  assert coverage.is_complete(scores) and scores['contrasted'] == 4
+  task.task_config.train_data.global_batch_size = 3  # The last clip is in no whole batch.
+  scores = task.score(outputs_of(views))
+  assert coverage.counts(scores) == {'records': (4, 4), 'contrasted': (3, 4)}
   task.task_config.train_data.global_batch_size = 8  # More than there are.
   whole = info_nce.info_nce(*np.moveaxis(views, 1, 0), 0.5)
   assert task.score(outputs_of(views))['contrastive_loss'] == pytest.approx(
@@ -92,14 +96,21 @@ def test_online_knn_takes_its_k_and_temperature(task):
   assert accuracy(3, 10.0) == 0.75  # All vote alike: two of three are of class 0.
 
 
-def test_clips_of_one_video_do_not_vote_for_each_other(task):
+def test_clips_of_one_video_do_not_vote_for_each_other(task, capsys):
   feature = np.array([[1, 0], [1, 0.1], [0.1, 1], [0, 1]], np.float32)
   outputs = outputs_of(np.ones([4, 2, 3]), (0, 0, 1, 1), feature)
   task.task_config.online_knn.k = 1
-  assert task.score(outputs)['knn_accuracy'] == 1.0
+  for _ in range(2):
+    scores = task.score(outputs)
+    assert (scores['knn_accuracy'], scores['knn_videos']) == (1.0, 4)
+  note = 'note: {} ...: no manifest tells which clips are of one video'
+  errors = capsys.readouterr().err
+  assert errors.count(note.format(task.validation_index.files[0])) == 1
   videos = np.array([7, 7, 9, 9])
   task.validation_index = dataclasses.replace(task.validation_index, sources=videos)
-  assert task.score(outputs)['knn_accuracy'] == 0.0
+  scores = task.score(outputs)
+  assert (scores['knn_accuracy'], scores['knn_videos']) == (0.0, 2)
+  assert capsys.readouterr().err == ''
 
 
 def test_sources_that_gave_no_record_are_counted(task):
