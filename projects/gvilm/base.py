@@ -1,5 +1,6 @@
 """What tasks on clips with texts have in common."""
 
+import dataclasses
 import functools
 import io
 import os
@@ -84,7 +85,8 @@ class TextTask(base.VideoTask):
       kept = origin.of(folder).remembered(VOCABULARY)
       if kept is None:
         continue
-      theirs = tuple(kept.splitlines())
+      # Other characters that end lines are word pieces.
+      theirs = tuple(line.rstrip('\r\n') for line in io.StringIO(kept))
       if pieces is not None and pieces != theirs:
         raise UserError(
           f'{folder}: was trained with another vocabulary than '
@@ -98,7 +100,13 @@ class TextTask(base.VideoTask):
 
   def _runs(self) -> list[str]:
     """Checkpoints and folders whose text encoders this task goes on with."""
-    named = (self.logging_dir, self.task_config.init_checkpoint, *self._read)
+    config = self.task_config
+    named = (
+      self.logging_dir,
+      config.init_checkpoint,
+      config.model.text.init_checkpoint,
+      *self._read,
+    )
     return [path for path in dict.fromkeys(named) if path]
 
   @functools.cached_property
@@ -114,6 +122,27 @@ class TextTask(base.VideoTask):
         self.__dict__.pop(cached, None)
     _ = self.vocabulary  # Refuses one that does not fit.
     return found
+
+  def check_text_origin(self) -> None:
+    """Refuses a text encoder's own checkpoint of another function or vocabulary.
+
+    Of one that came without a vocabulary it prints which one is assumed.
+    """
+    config = self.task_config
+    path = config.model.text.init_checkpoint
+    if not path:
+      return
+    found = origin.check_text(config, path)
+    pieces = self.vocabulary  # Refuses one that does not fit.
+    if found.remembered(VOCABULARY) is None:
+      assumed = config.text.vocab_file or f'{len(pieces)} word pieces'
+      note = f'{path}: no {VOCABULARY} tells its word pieces; assumed: {assumed}'
+      dataclasses.replace(found, notes=(note,)).tell()
+
+  def check_initial(self, model: model.GvilmModel) -> str:
+    """As every task's; looks at the text encoder's own checkpoint too."""
+    self.check_text_origin()
+    return super().check_initial(model)
 
   def remembered(self) -> dict[str, str]:
     """The vocabulary, without which the text encoder means nothing."""
@@ -201,9 +230,9 @@ class TextTask(base.VideoTask):
     """
     config = self.task_config
     if config.model.text.init_checkpoint:
-      restore.restore(
-        {'text_encoder': model.text_encoder}, config.model.text.init_checkpoint
-      )
+      text_checkpoint = config.model.text.init_checkpoint
+      self.check_text_origin()
+      restore.restore({'text_encoder': model.text_encoder}, text_checkpoint)
     if config.init_checkpoint:
       found = self.check_origin(config.init_checkpoint)
       objects = {

@@ -170,13 +170,32 @@ def check(
     differences += _head_differences(mine, origin.task)
   for field, here, there, refused in differences:
     if refused:
-      raise UserError(
-        f'{checkpoint}: was trained with {field} {there!r}, here it is {here!r}, which is '
-        f'another function; use --params_override={field}={_written(there)}'
-      )
+      raise _refusal(checkpoint, field, here, there)
     notes.append(f'{checkpoint}: was trained with {field} {there!r}; here {here!r}')
   notes += _rate_notes(origin, checkpoint, mine, frame_rate)
   return dataclasses.replace(origin, notes=tuple(notes))
+
+
+def check_text(task_config: Any, checkpoint: str) -> Origin:
+  """As `check`, of a checkpoint whose text encoder alone is read.
+
+  Args:
+    task_config: of the task that reads it; its model has a text encoder.
+    checkpoint: prefix or folder, of a run or of a converted text encoder.
+  """
+  origin = of(checkpoint)
+  for field, here, there in _text_differences(task_config.as_dict(), origin.task or {}):
+    # The first piece, the mean or the pooler are taken of the same encoder.
+    if not field.endswith('.feature'):
+      raise _refusal(checkpoint, field, here, there)
+  return origin
+
+
+def _refusal(checkpoint: str, field: str, here: Any, there: Any) -> UserError:
+  return UserError(
+    f'{checkpoint}: was trained with {field} {there!r}, here it is {here!r}, which is '
+    f'another function; use --params_override={field}={_written(there)}'
+  )
 
 
 def _rate_notes(
@@ -269,11 +288,19 @@ def _differences(
     pair = [_plain(task['train_data'].get(name, once)) for task in (mine, theirs)]
     if None not in pair and pair[0] != pair[1]:
       yield f'task.train_data.{name}', *pair, False
-  texts = [task['model'].get('text') for task in (mine, theirs)]
-  if all(isinstance(text, Mapping) for text in texts):
-    for name in sorted(texts[0].keys() & texts[1].keys() - _FREE):
-      if _plain(texts[0][name]) != _plain(texts[1][name]):
-        yield f'task.model.text.{name}', texts[0][name], texts[1][name], True
+  for field, here, there in _text_differences(mine, theirs):
+    yield field, here, there, True
+
+
+def _text_differences(
+  mine: Mapping[str, Any], theirs: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, Any]]:
+  """Field, my value, their value, of text encoders."""
+  here, there = ((task.get('model') or {}).get('text') for task in (mine, theirs))
+  if isinstance(here, Mapping) and isinstance(there, Mapping):
+    for name in sorted(here.keys() & there.keys() - _FREE):
+      if _plain(here[name]) != _plain(there[name]):
+        yield f'task.model.text.{name}', here[name], there[name]
 
 
 def _backbone_differences(mine, theirs) -> Iterator[tuple[str, Any, Any, bool]]:

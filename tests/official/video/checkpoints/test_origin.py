@@ -422,3 +422,49 @@ def test_the_vocabulary_is_the_runs(tmp_path):
   (run / 'vocab.txt').write_text('\n'.join((*theirs, 'more')) + '\n')
   with pytest.raises(UserError, match='vocab_size'):
     experiment.build_task(experiment.load('gvilm_retrieval_tiny')).check_origin(str(run))
+
+
+TEXT = 'task.model.text.init_checkpoint'
+
+
+def test_a_text_encoders_own_run_is_asked_for_its_vocabulary(tmp_path, capsys):
+  run, name = tmp_path / 'run', 'gvilm_pretrain_tiny'
+  written(run, name)
+  own = experiment.build_task(experiment.load(name)).vocabulary
+  # What str.splitlines takes for the end of a line may be a word piece.
+  theirs = (*own[:-2], own[-1], '\x85')
+  (run / 'vocab.txt').write_text('\n'.join(theirs) + '\n')
+
+  def task(*overrides: str):
+    params = experiment.load(name)
+    for text in (f'{TEXT}: "{run}"', *overrides):
+      experiment.apply_overrides(params, text, 'test')
+    return experiment.build_task(params)
+
+  task().check_text_origin()
+  assert task().vocabulary == theirs
+  assert 'assumed' not in capsys.readouterr().err
+  other = tmp_path / 'other.txt'
+  other.write_text('\n'.join(own) + '\n')
+  with pytest.raises(UserError, match=r'run: was trained with another vocabulary than'):
+    task(f'task.text.vocab_file: "{other}"').check_text_origin()
+  with pytest.raises(UserError, match=r'text.num_heads 4, here it is 2, .*num_heads=4'):
+    task('task.model.text.num_heads: 2').check_text_origin()
+  task('task.model.text.feature: mean').check_text_origin()
+  # Converted weights may come without: then it says what is assumed.
+  (run / 'vocab.txt').unlink()
+  (run / origin.PARAMS).unlink()
+  task(f'task.text.vocab_file: "{other}"').check_text_origin()
+  told = capsys.readouterr().err
+  assert f'no vocab.txt tells its word pieces; assumed: {other}' in told
+
+
+def test_a_text_encoder_is_checked_before_it_is_read(tmp_path):
+  run, name = tmp_path / 'run', 'gvilm_pretrain_tiny'
+  written(run, name, 'task.model.text.num_heads: 2')
+  params = experiment.load(name)
+  params.task.model.text.init_checkpoint = str(run)
+  task = experiment.build_task(params)
+  for reads in (task.initialize, task.check_initial):
+    with pytest.raises(UserError, match=r'text.num_heads 2, here it is 4'):
+      reads(None)
