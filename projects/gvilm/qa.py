@@ -1,6 +1,9 @@
 """Open-ended video question answering: one of a vocabulary of answers."""
 
+import dataclasses
 import functools
+import io
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,12 +13,16 @@ import tf_keras
 from official.core import task_factory
 
 from official.video import files
+from official.video.checkpoints import origin
 from official.video.configs import reads
 from official.video.errors import UserError
 from official.video.losses import gather
 from official.video.settings import registry
 
 from . import base, configs, model
+
+# The run's answers by id, one a line.
+ANSWERS = 'answers.txt'
 
 
 class FusionBlock(tf_keras.layers.Layer):
@@ -159,6 +166,19 @@ class AnswerModel(model.GvilmModel):
     return self.ask(self.watch(clips, training), questions)
 
 
+def _check_answers(
+  theirs: Sequence[str], mine: Sequence[str], checkpoint: str, source: str
+) -> None:
+  """Raises `UserError` where answers by id differ; it names the first that does."""
+  for number, (one, other) in enumerate(itertools.zip_longest(theirs, mine)):
+    if one != other:
+      raise UserError(
+        f'task.head.answers_file {source}: its answers are not those that {checkpoint} was '
+        f'trained on ({len(mine)} and {len(theirs)}; answer {number} is {other!r} and '
+        f"{one!r}); use the {ANSWERS} in that run's folder, and data converted with it"
+      )
+
+
 @task_factory.register_task_cls(configs.QuestionTask)
 class QuestionTask(base.TextTask):
   """Classifies the answer; one outside of the vocabulary counts as wrong."""
@@ -202,6 +222,35 @@ class QuestionTask(base.TextTask):
         f'task.head.num_answers is {head.num_answers}; set it to {len(names)}'
       )
     return names
+
+  def remembered(self) -> dict[str, str]:
+    """The answers too, where a file names them: the head's columns mean nothing else."""
+    kept = super().remembered()
+    if self.task_config.head.answers_file:
+      kept[ANSWERS] = ''.join(f'{answer}\n' for answer in self.answers())
+    return kept
+
+  def check_origin(self, checkpoint: str, head: bool = False) -> origin.Origin:
+    """As every task's; with the head, other answers are refused too."""
+    found = super().check_origin(checkpoint, head)
+    kept = found.remembered(ANSWERS) if head else None
+    named = self.task_config.head.answers_file
+    if not head or not (kept or named):
+      return found
+    if kept is None:
+      note = (
+        f'{checkpoint}: keeps no {ANSWERS}; assumed: its answers are those of {named}'
+      )
+    elif not named:
+      note = (
+        f"{checkpoint}: was trained on the answers of its {ANSWERS}; assumed: the data's "
+        'ids are of them, as no task.head.answers_file is set'
+      )
+    else:
+      theirs = [line.rstrip('\r\n') for line in io.StringIO(kept)]
+      _check_answers(theirs, self.answers(), checkpoint, named)
+      return found
+    return dataclasses.replace(found, notes=(*found.notes, note))
 
   def build_model(self) -> AnswerModel:
     """Encoders under the fusion head."""

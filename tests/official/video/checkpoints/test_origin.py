@@ -468,3 +468,29 @@ def test_a_text_encoder_is_checked_before_it_is_read(tmp_path):
   for reads in (task.initialize, task.check_initial):
     with pytest.raises(UserError, match=r'text.num_heads 2, here it is 4'):
       reads(None)
+
+
+def test_answers_are_those_of_the_run(tmp_path, capsys):
+  name = 'gvilm_qa_tiny'
+
+  def task(answers: str):
+    params = experiment.load(name)
+    if answers:
+      path = tmp_path / f'{answers}.txt'
+      path.write_text('\n'.join(answers) + '\n')
+      params.task.head.answers_file = str(path)
+    return experiment.build_task(params)
+
+  run = tmp_path / 'run'
+  written(run, name)
+  (note,) = task('abcdefgh').check_origin(str(run), head=True).notes
+  assert 'keeps no answers.txt; assumed: its answers are those of' in note
+  assert 'answers.txt' not in task('').remembered()
+  for file, text in task('abcdefgh').remembered().items():
+    (run / file).write_text(text)
+  assert not task('abcdefgh').check_origin(str(run), head=True).notes
+  with pytest.raises(UserError, match=r"abcdefhg.txt: .*answer 6 is 'h' and 'g'"):
+    task('abcdefhg').check_origin(str(run), head=True)
+  task('abcdefhg').check_origin(str(run))  # Without the head they don't matter.
+  (note,) = task('').check_origin(str(run), head=True).notes
+  assert 'no task.head.answers_file is set' in note
