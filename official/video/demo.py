@@ -38,6 +38,29 @@ def define_flags() -> None:
   flags.DEFINE_integer('batch', 64, 'Videos a step.', lower_bound=2)
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What the demo is made of; the flags tell more.
+
+  Attributes:
+    output_dir: folder of all that is made.
+    videos: folder of class folders; None for a synthetic set.
+    seed: of the data, the order, the draws and the weights.
+    steps: of pretraining.
+    train_videos: synthetic ones.
+    test_videos: synthetic ones.
+    batch: videos a step, where there are as many.
+  """
+
+  output_dir: str
+  videos: str | None
+  seed: int
+  steps: int
+  train_videos: int
+  test_videos: int
+  batch: int
+
+
 class Stages:
   """Announces the stages of the demo with the time since its start."""
 
@@ -68,16 +91,17 @@ def run_tool(module: str, *arguments: str, allowed: Sequence[int] = (0,)) -> Non
     raise UserError(f'tfrecords_tools.{module} failed; its own message stands above')
 
 
-def make_records(folder: str, videos: str | None) -> list[str]:
+def make_records(options: Options) -> list[str]:
   """Synthesizes videos where none are given and converts them; returns the manifests."""
+  folder, videos = options.output_dir, options.videos
   records = os.path.join(folder, 'records')
   if not videos:
     videos = os.path.join(folder, 'videos')
     run_tool(
       'synthesize',
       f'--output_dir={videos}',
-      f'--splits=train={FLAGS.train_videos},test={FLAGS.test_videos}',
-      f'--seed={FLAGS.seed}',
+      f'--splits=train={options.train_videos},test={options.test_videos}',
+      f'--seed={options.seed}',
     )
   elif not os.path.isdir(videos):
     raise UserError(f'--videos {videos}: not a folder; give a folder of class folders')
@@ -90,7 +114,7 @@ def make_records(folder: str, videos: str | None) -> list[str]:
     f'--path={videos}',
     f'--output_dir={records}',
     '--short_side=72',
-    f'--seed={FLAGS.seed}',
+    f'--seed={options.seed}',
     *split,
     allowed=(0, 1),
   )
@@ -99,7 +123,7 @@ def make_records(folder: str, videos: str | None) -> list[str]:
   ]
 
 
-def check_records(manifests: Sequence[str]) -> int:
+def check_records(options: Options, manifests: Sequence[str]) -> int:
   """Videos a step that the records allow.
 
   Raises:
@@ -112,16 +136,16 @@ def check_records(manifests: Sequence[str]) -> int:
   labels = [np.asarray(table.labels) for table in tables]
   if NO_LABEL in np.concatenate(labels):
     raise UserError(
-      f'{FLAGS.videos}: holds videos outside class folders; move each into the folder of '
+      f'{options.videos}: holds videos outside class folders; move each into the folder of '
       'its class'
     )
   if len(set(labels[0])) < 2 or min(map(len, tables)) < 4:
     raise UserError(
-      f'{FLAGS.videos}: gave {len(labels[0])} training videos of {len(set(labels[0]))} '
+      f'{options.videos}: gave {len(labels[0])} training videos of {len(set(labels[0]))} '
       f'classes and {len(labels[1])} test videos; expected at least 2 class folders, and 4 '
       'videos to train on and to test on'
     )
-  return min(FLAGS.batch, len(tables[0]))
+  return min(options.batch, len(tables[0]))
 
 
 def _test_split(videos: str) -> str | None:
@@ -143,7 +167,7 @@ def _test_split(videos: str) -> str | None:
   return test
 
 
-def _params(name: str, manifests: Sequence[str], **overrides: Any):
+def _params(name: str, manifests: Sequence[str], seed: int, **overrides: Any):
   """A tiny experiment on the demo's records."""
   from official.video.settings import experiment
 
@@ -152,8 +176,8 @@ def _params(name: str, manifests: Sequence[str], **overrides: Any):
     # JSON's texts are YAML's, whatever they hold.
     'task.train_data.input_path': json.dumps(manifests[0]),
     'task.validation_data.input_path': json.dumps(manifests[1]),
-    'task.train_data.seed': FLAGS.seed,
-    'task.validation_data.seed': FLAGS.seed,
+    'task.train_data.seed': seed,
+    'task.validation_data.seed': seed,
     'runtime.distribution_strategy': 'one_device',
   } | overrides
   for key, value in values.items():
@@ -268,43 +292,52 @@ def _baseline(scored: Scored, features) -> float:
   ).top1
 
 
-def run(folder: str, videos: str | None) -> None:
-  """Runs all stages; the report and the SavedModel stand in `folder`."""
+def run(options: Options) -> None:
+  """Runs all stages; the report and the SavedModel stand in the output's folder."""
+  folder, videos = options.output_dir, options.videos
   stages = Stages(6)
   stages.begin('videos to records' if videos else 'rendering videos, videos to records')
-  manifests = make_records(folder, videos)
-  videos_a_step = check_records(manifests)
+  manifests = make_records(options)
+  videos_a_step = check_records(options, manifests)
 
   batch = {
     'task.train_data.global_batch_size': videos_a_step,
     'task.validation_data.global_batch_size': videos_a_step,
   }
-  stages.begin(f'CVRL pretraining, {FLAGS.steps} steps of {videos_a_step} videos')
+  stages.begin(f'CVRL pretraining, {options.steps} steps of {videos_a_step} videos')
   import tf_keras
 
   from official.video.serving import encoders
   from official.video.settings import experiment
 
-  tf_keras.utils.set_random_seed(FLAGS.seed)
-  pretrain = _params('cvrl_pretrain_tiny', manifests, **batch, **_schedule(FLAGS.steps))
+  tf_keras.utils.set_random_seed(options.seed)
+  pretrain = _params(
+    'cvrl_pretrain_tiny', manifests, options.seed, **batch, **_schedule(options.steps)
+  )
   pretrain_dir = os.path.join(folder, 'pretrain')
   train.run(pretrain, pretrain_dir)
 
   stages.begin('a supervised run of the same number of clips, for comparison')
   # A pretraining step takes two clips a video, a supervised one takes one.
   supervised = _params(
-    'cvrl_finetune_tiny', manifests, **batch, **_schedule(2 * FLAGS.steps, reports=4)
+    'cvrl_finetune_tiny',
+    manifests,
+    options.seed,
+    **batch,
+    **_schedule(2 * options.steps, reports=4),
   )
   supervised_dir = os.path.join(folder, 'supervised')
   train.run(supervised, supervised_dir)
 
   stages.begin('linear probes: pretrained, random weights, supervised, pixels, colours')
-  params = _params('cvrl_linear_eval_tiny', manifests, **batch)
+  params = _params('cvrl_linear_eval_tiny', manifests, options.seed, **batch)
   task = experiment.build_task(params)
   nets = {
     'CVRL': encoders.checkpoint_encoder(params, task, pretrain_dir),
     'random weights': encoders.checkpoint_encoder(params, task, None),
-    'supervised': encoders.checkpoint_encoder(params, task, supervised_dir),
+    'supervised': encoders.checkpoint_encoder(
+      supervised, experiment.build_task(supervised), supervised_dir
+    ),
   }
   scored = {
     name: probe(params, task, encoder, name, keep_clips=name == 'CVRL')
@@ -312,7 +345,7 @@ def run(folder: str, videos: str | None) -> None:
   }
 
   stages.begin('export of encoder and probe as one classifier, and its reload')
-  linear = _params('cvrl_linear_eval_tiny', manifests, **batch | PROBE_HEAD)
+  linear = _params('cvrl_linear_eval_tiny', manifests, options.seed, **batch | PROBE_HEAD)
   save_classifier(
     linear, pretrain_dir, scored['CVRL'].probe, os.path.join(folder, 'linear')
   )
@@ -321,7 +354,7 @@ def run(folder: str, videos: str | None) -> None:
 
   stages.begin('report')
   path = os.path.join(folder, 'report.html')
-  write(path, folder, stages, scored, task, pretrain, exported)
+  write(path, options, stages, scored, task, pretrain, exported)
   print(f'\n{path}\nready in {stages.elapsed:.0f} s; open it in a browser')
 
 
@@ -427,7 +460,7 @@ def panels(folder: str, batch: int):
   return [panel for panel in candidates if panel.curves]
 
 
-def _facts(stages, task, params, exported: Exported) -> dict[str, Any]:
+def _facts(options: Options, stages, task, params, exported: Exported) -> dict[str, Any]:
   """What the report says of the run."""
   import platform
 
@@ -442,10 +475,10 @@ def _facts(stages, task, params, exported: Exported) -> dict[str, Any]:
     'clips': 'x'.join(map(str, data.feature_shape)) + f', stride {data.temporal_stride}',
     'data': f'{len(task.train_index)} training and {len(task.validation_index)} test '
     f'videos, {len(task.train_index.label_names)} classes'
-    + (f' from {FLAGS.videos}' if FLAGS.videos else ''),
+    + (f' from {options.videos}' if options.videos else ''),
     'budget': f'{params.trainer.train_steps} steps of {data.global_batch_size} videos, '
     f'{stages.elapsed:.0f} s in all',
-    'seed': FLAGS.seed,
+    'seed': options.seed,
     'machine': f'{platform.machine()}, {os.cpu_count()} cores, '
     f'{len(tf.config.list_physical_devices("GPU"))} GPUs',
     'versions': f'vidgarden {__version__}, TensorFlow {tf.__version__}',
@@ -455,7 +488,9 @@ def _facts(stages, task, params, exported: Exported) -> dict[str, Any]:
   }
 
 
-def write(path, folder, stages, scored, task, params, exported: Exported) -> None:
+def write(
+  path, options: Options, stages, scored, task, params, exported: Exported
+) -> None:
   """Writes the report."""
   from official.video.evaluation import classification
   from official.video.report import gallery, html, plots
@@ -467,7 +502,7 @@ def write(path, folder, stages, scored, task, params, exported: Exported) -> Non
   confusion = classification.confusion_matrix(
     method.test.labels, method.probe.probabilities.argmax(1), len(names)
   )
-  facts = _facts(stages, task, params, exported)
+  facts = _facts(options, stages, task, params, exported)
   html.write_report(
     path,
     html.Report(
@@ -478,7 +513,7 @@ def write(path, folder, stages, scored, task, params, exported: Exported) -> Non
         html.Headline(f'{gain:+.1f} points', 'over random weights'),
       ],
       scores=table,
-      panels=panels(folder, params.task.train_data.global_batch_size),
+      panels=panels(options.output_dir, params.task.train_data.global_batch_size),
       gallery=gallery.build_gallery(
         method.test.clips,
         method.test.feature,
@@ -493,10 +528,12 @@ def write(path, folder, stages, scored, task, params, exported: Exported) -> Non
       facts=facts,
     ),
   )
-  save_scores(os.path.join(folder, 'scores.json'), table, facts, stages.elapsed)
+  save_scores(
+    os.path.join(options.output_dir, 'scores.json'), table, facts, stages.elapsed
+  )
   for row in table:
     print(f'{row.name:34s} {row.value:5.1f} %  {row.note}')
-  print(f'seed {FLAGS.seed}, {facts["budget"]}')
+  print(f'seed {options.seed}, {facts["budget"]}')
 
 
 def save_scores(path: str, table, facts: dict[str, Any], seconds: float) -> None:
@@ -514,7 +551,8 @@ def main(argv: Sequence[str]) -> None:
     raise UserError(f'--output_dir {folder}: not empty; name a new folder or remove it')
   files.check_output(folder, '--output_dir')
   os.makedirs(folder, exist_ok=True)
-  run(folder, FLAGS.videos)
+  names = [field.name for field in dataclasses.fields(Options)]
+  run(Options(**{name: FLAGS[name].value for name in names}))
 
 
 if __name__ == '__main__':

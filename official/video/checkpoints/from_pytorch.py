@@ -312,13 +312,12 @@ def _line(error: Exception) -> str:
   return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _target() -> Convertible:
-  """What the flags name."""
-  if FLAGS.experiment:
-    return build_model(FLAGS.experiment, FLAGS.params_override)
-  backbone, layers = build_backbone(FLAGS.backbone, FLAGS.params_override)
-  objects = {'backbone': backbone}
-  return Convertible(FLAGS.backbone, FLAGS.backbone, layers, objects, 'backbone')
+def _target(experiment: str | None, family: str, override: str) -> Convertible:
+  """An experiment's whole model, or without one a backbone of a family."""
+  if experiment:
+    return build_model(experiment, override)
+  backbone, layers = build_backbone(family, override)
+  return Convertible(family, family, layers, {'backbone': backbone}, 'backbone')
 
 
 def main(argv: Sequence[str]) -> None:
@@ -332,12 +331,13 @@ def main(argv: Sequence[str]) -> None:
   prefix = FLAGS.prefix
   if prefix is None:
     prefix = WHOLE_PREFIX if FLAGS.experiment else DEFAULT_PREFIX
+  named = FLAGS.experiment, FLAGS.backbone, FLAGS.params_override
   if FLAGS.reverse:
     _require_new('--pytorch_file', FLAGS.pytorch_file, FLAGS.pytorch_file)
-    to_pytorch(_target(), FLAGS.checkpoint, FLAGS.pytorch_file, prefix.strip('.'))
+    to_pytorch(_target(*named), FLAGS.checkpoint, FLAGS.pytorch_file, prefix.strip('.'))
   else:
     _require_new('--checkpoint', FLAGS.checkpoint, f'{FLAGS.checkpoint}.index')
-    to_tensorflow(_target(), FLAGS.pytorch_file, FLAGS.checkpoint, prefix)
+    to_tensorflow(_target(*named), FLAGS.pytorch_file, FLAGS.checkpoint, prefix)
 
 
 if __name__ == '__main__':
