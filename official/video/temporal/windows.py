@@ -213,8 +213,13 @@ def extract(
     content = json.dumps({'version': 'VERSION 1.3', 'database': database}) + '\n'
     files.write_atomically(os.path.splitext(output)[0] + '.json', content.encode())
   print(f'features of {len(found)} of {len(table)} videos: {output}')
-  if skipped := len(table) - len(found):
-    print(f'{skipped} skipped')
+  unread = len(table) - len(found)
+  if unread or table.skipped:
+    print(
+      f'note: {unread} videos could not be read, {table.skipped} sources gave no record at '
+      'conversion; annotations written beside leave them out, so a score by those is of '
+      'fewer videos than the set has'
+    )
 
 
 def _encoded(

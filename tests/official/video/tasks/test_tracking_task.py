@@ -1,5 +1,6 @@
 """Tracking from OTB's folders to OTB's scores, through the drivers."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -13,7 +14,7 @@ from official.video.errors import UserError
 from official.video.evaluation import tracking as metric
 from official.video.run import trainer
 from official.video.settings import experiment
-from official.video.tracking import sequences
+from official.video.tracking import sequences, tracker
 from tests import compiled, drivers, otb
 from tfrecords_tools import convert, validate
 
@@ -135,6 +136,19 @@ def test_from_training_to_the_scores_through_the_drivers(converted, tmp_path):
   whole = metric.average(again)
   assert whole.precision_score == pytest.approx(scores['precision'], abs=0.02)
   assert whole.success_score == pytest.approx(scores['success'], abs=0.02)
+
+
+def test_sequences_that_the_conversion_skipped_are_counted(converted, monkeypatch):
+  task = experiment.build_task(load(converted))
+  task.validation_index = dataclasses.replace(task.validation_index, skipped=2)
+
+  def follow(_, sequence):
+    return sequence.boxes, np.ones(len(sequence.boxes))
+
+  monkeypatch.setattr(tracker, 'follow', follow)
+  scores = task.run_protocol(None)
+  assert scores['success'] == pytest.approx(1, abs=0.05)
+  assert (scores['sources'], scores['sources_expected']) == (5, 7)
 
 
 def test_frames_are_normalized_as_the_config_says(converted):

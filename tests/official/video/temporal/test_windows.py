@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from official.video.configs import data as data_config
+from official.video.data import index
 from official.video.temporal import windows
 
 
@@ -81,3 +82,24 @@ def test_segments_become_seconds(film):
     'annotations': [{'label': 'jump', 'segment': [0.4, 2.0]}],
   }
   assert windows.database_entry(film, (), '')['annotations'][0]['label'] == '1'
+
+
+@pytest.mark.parametrize(('read', 'skipped'), [(2, 0), (1, 0), (2, 3)])
+def test_videos_without_features_are_said(
+  film, tmp_path, capsys, monkeypatch, read, skipped
+):
+  values = np.zeros((10, 2), np.float32)
+  films = [('r', film._replace(name=f'film{i}'), values) for i in range(read)]
+  monkeypatch.setattr(windows, '_encoded', lambda table, encode: films)
+  none = np.zeros(2, np.int64)
+  table = index.RecordIndex(['x'], none, none, none, none, skipped=skipped)
+  config = data_config.DataConfig(feature_shape=(32, 8, 8, 3), global_batch_size=3)
+  output = str(tmp_path / 'features.npz')
+  windows.extract(config, table, lambda clips: {}, 16, 10, 'training', output)
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[0] == f'features of {read} of 2 videos: {output}'
+  if read == 2 and not skipped:
+    assert len(lines) == 1
+  else:
+    left_out = f'{2 - read} videos could not be read, {skipped} sources gave no record'
+    assert lines[1].startswith(f'note: {left_out}')
