@@ -103,7 +103,7 @@ def _run_on_features(params, task) -> None:
   needs_gallery = set(FLAGS.protocols) != {'classify'}
   task.check_data(needs_gallery)
   encoder = (
-    encoders.saved_model_encoder(FLAGS.saved_model)
+    encoders.saved_model_encoder(FLAGS.saved_model, task, 'classify' in FLAGS.protocols)
     if FLAGS.saved_model
     else encoders.checkpoint_encoder(params, task, FLAGS.checkpoint)
   )

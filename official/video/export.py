@@ -9,6 +9,7 @@ classification experiment, `probability`. `regions` (clips, and boxes float32 [B
 returns `feature` and `region`.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -49,7 +50,6 @@ def export(params, checkpoint: str, export_dir: str) -> None:
   from official.video.run import trainer
   from official.video.serving import module
   from official.video.settings import experiment
-  from official.video.version import __version__
 
   files.check_output(export_dir, '--export_dir')
   shown, export_dir = export_dir, files.encodable(export_dir)
@@ -77,19 +77,42 @@ def export(params, checkpoint: str, export_dir: str) -> None:
     task.multi_label,
     task.label_names() if classifies else (),
   )
-  about = {
+  about = _about(params, task, report.path, found.frame_rate or task.frame_rate)
+  save_atomically(encoder, about, export_dir)
+  print(f'exported {files.shown(report.path)} to {shown}')
+
+
+def _about(params, task, checkpoint: str, frame_rate: float | None) -> dict[str, Any]:
+  """What assets.extra/vidgarden.json tells: what the model is, and of which clips.
+
+  Args:
+    params: resolved experiment.
+    task: of it.
+    checkpoint: prefix that was read.
+    frame_rate: stored frames a second of the data that it was trained on, if known.
+  """
+  from official.video.configs import tasks
+  from official.video.version import __version__
+
+  classifies = isinstance(params.task, tasks.ClassificationTask)
+  test = params.task.validation_data
+  texts = task.vocabularies().items()
+  return {
     'experiment': FLAGS.experiment if FLAGS.is_parsed() and 'experiment' in FLAGS else '',
-    'checkpoint': files.shown(report.path),
+    'checkpoint': files.shown(checkpoint),
     'label_names': list(task.label_names()) if classifies else [],
     'multi_label': task.multi_label,
     'zero_centering': params.task.zero_centering,
-    'feature_shape': list(params.task.validation_data.feature_shape),
-    'temporal_stride': params.task.validation_data.temporal_stride,
-    'frame_rate': found.frame_rate or task.frame_rate,
+    'feature_shape': list(test.feature_shape),
+    'temporal_stride': test.temporal_stride,
+    'resize': test.resize,
+    'frame_rate': frame_rate,
+    # Backbone with its strides, dilations and widths, and the head on it.
+    'model': params.task.model.as_dict(),
+    # Of vocabularies, as they lie in the folder of a run.
+    'sha256': {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts},
     'version': __version__,
   }
-  save_atomically(encoder, about, export_dir)
-  print(f'exported {files.shown(report.path)} to {shown}')
 
 
 def _for_a_backbone() -> str:

@@ -144,9 +144,9 @@ class TextTask(base.VideoTask):
     self.check_text_origin()
     return super().check_initial(model)
 
-  def remembered(self) -> dict[str, str]:
+  def vocabularies(self) -> dict[str, str]:
     """The vocabulary, without which the text encoder means nothing."""
-    return super().remembered() | {VOCABULARY: '\n'.join(self.vocabulary) + '\n'}
+    return super().vocabularies() | {VOCABULARY: '\n'.join(self.vocabulary) + '\n'}
 
   def save_predictions(self, outputs: Mapping[str, np.ndarray], folder: str) -> list[str]:
     """Writes predictions.npz: embeddings, or the answers given; returns its path."""

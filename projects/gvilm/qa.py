@@ -223,9 +223,9 @@ class QuestionTask(base.TextTask):
       )
     return names
 
-  def remembered(self) -> dict[str, str]:
+  def vocabularies(self) -> dict[str, str]:
     """The answers too, where a file names them: the head's columns mean nothing else."""
-    kept = super().remembered()
+    kept = super().vocabularies()
     if self.task_config.head.answers_file:
       kept[ANSWERS] = ''.join(f'{answer}\n' for answer in self.answers())
     return kept

@@ -203,7 +203,7 @@ def _rate_notes(
 ) -> Iterator[str]:
   """How fast time goes by in the clips of the run and of the data at hand."""
   known = origin.frame_rate
-  if not known or not rate or abs(known - rate) <= _SAME_RATE * max(known, rate):
+  if not known or not rate or same_rate(known, rate):
     return
   assert origin.task is not None
   there, here = (
@@ -212,6 +212,11 @@ def _rate_notes(
     for frames, task in ((known, origin.task), (rate, mine))
   )
   yield f'{checkpoint}: was trained on {there}; here {here}'
+
+
+def same_rate(one: float, other: float) -> bool:
+  """Whether two rates of frames are taken for one."""
+  return abs(one - other) <= _SAME_RATE * max(one, other)
 
 
 def check_labels(origin: Origin, names: Sequence[str], source: str) -> None:
@@ -225,7 +230,13 @@ def check_labels(origin: Origin, names: Sequence[str], source: str) -> None:
   Raises:
     UserError: number or order of the classes differ.
   """
-  known = origin.label_names
+  refuse_labels(origin.label_names or (), origin.folder, names, source)
+
+
+def refuse_labels(
+  known: Sequence[str], trained: str, names: Sequence[str], source: str
+) -> None:
+  """As `check_labels`, of a classifier over known names; `trained` is where it lies."""
   if known and names and list(known) != list(names):
     index = next(
       (i for i, (a, b) in enumerate(zip(known, names, strict=False)) if a != b),
@@ -233,7 +244,7 @@ def check_labels(origin: Origin, names: Sequence[str], source: str) -> None:
     )
     theirs, ours = (x[index] if index < len(x) else 'none' for x in (known, names))
     raise UserError(
-      f'{source}: its classes are not those that {origin.folder} was trained on '
+      f'{source}: its classes are not those that {trained} was trained on '
       f'({len(names)} and {len(known)}; class {index} is {ours!r} and {theirs!r}); convert '
       'the data with the --label_map of that set'
     )

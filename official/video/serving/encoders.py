@@ -4,17 +4,27 @@ An encoder maps uint8 clips [B, T, H, W, 3] to a dict of tensors: 'feature' [B, 
 trained classifier, 'probability' [B, K].
 """
 
+import json
+import os
+import sys
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
 from official.video import files
 from official.video.augment import normalization
-from official.video.checkpoints import restore
+from official.video.checkpoints import origin, restore
 from official.video.configs import tasks
+from official.video.data import index
 from official.video.errors import UserError
 from official.video.evaluation import classification
 from official.video.run import trainer
+
+# What an export tells about itself, below its folder.
+ABOUT = 'assets.extra/vidgarden.json'
+# Fields of the data config that say what clips are.
+_CLIPS_ARE = ('feature_shape', 'temporal_stride', 'resize')
 
 
 def checkpoint_encoder(params, task, checkpoint: str | None) -> Callable:
@@ -44,12 +54,19 @@ def checkpoint_encoder(params, task, checkpoint: str | None) -> Callable:
   return encode
 
 
-def saved_model_encoder(path: str) -> Callable:
+def saved_model_encoder(path: str, task=None, classify: bool = False) -> Callable:
   """Encodes with the `clips` signature of an exported SavedModel.
 
+  Args:
+    path: its folder.
+    task: whose validation data it is to encode; where it is given, what the export was
+      made for is compared with it, and told.
+    classify: the task's labels are compared with its classes, so they have to be alike.
+
   Raises:
-    UserError: the folder holds none, or one without that signature.
+    UserError: the folder holds none, or one without that signature, or of other classes.
   """
+  notes = () if task is None else check_export(path, task, classify)
   try:
     loaded = tf.saved_model.load(files.literal(path))
   except OSError as error:
@@ -61,6 +78,8 @@ def saved_model_encoder(path: str) -> Callable:
       f'--saved_model {path}: has the signatures {list(loaded.signatures)}, expected '
       "'clips'; export it with official.video.export"
     )
+  for note in notes:
+    print(f'note: {files.shown(note)}', file=sys.stderr)
   signature = loaded.signatures['clips']
 
   def encode(clips, model=loaded):  # A signature alone does not keep its variables.
@@ -69,6 +88,67 @@ def saved_model_encoder(path: str) -> Callable:
     return {n: outputs[n] for n in ('feature', 'probability') if n in outputs}
 
   return encode
+
+
+def check_export(path: str, task, classify: bool) -> tuple[str, ...]:
+  """Compares what an export was made for with the data of a task.
+
+  Args:
+    path: folder of the SavedModel.
+    task: see `saved_model_encoder`.
+    classify: see there.
+
+  Returns:
+    What is to be told: where the task's clips are not those of the export, and what is
+    assumed of an export that does not tell.
+
+  Raises:
+    UserError: the classes differ, or what the export tells about itself can't be read.
+  """
+  data = task.task_config.validation_data
+  here = {name: getattr(data, name) for name in _CLIPS_ARE}
+  here['feature_shape'] = list(data.feature_shape)
+  rate = index.frame_rate(data)
+  about = _about(path)
+  if about is None:
+    facts = ', '.join(f'{name} {value}' for name, value in here.items())
+    at = f', at {rate:g} frames a second' if rate else ''
+    return (f'{path}: no {ABOUT} tells what it was made for; assumed: {facts}{at}',)
+  if classify:
+    names = task.validation_index.label_names
+    source = data.input_path or data.tfds_name
+    origin.refuse_labels(about.get('label_names') or (), path, names, source)
+    if bool(about.get('multi_label')) != task.multi_label:
+      raise UserError(
+        f'{path}: its classifier was trained with task.multi_label '
+        f'{not task.multi_label}, here it is {task.multi_label}; export one of the same'
+      )
+  notes = [
+    f'{path}: was exported for task.validation_data.{name} {about[name]!r}; here {value!r}'
+    for name, value in here.items()
+    if about.get(name) not in (None, value)
+  ]
+  known = about.get('frame_rate')
+  if known and rate and not origin.same_rate(known, rate):
+    notes.append(
+      f'{path}: was trained on frames stored at {known:g} a second; here {rate:g}'
+    )
+  return tuple(notes)
+
+
+def _about(path: str) -> dict[str, Any] | None:
+  """What an export tells about itself; None where it does not."""
+  name = os.path.join(files.encodable(path), ABOUT)
+  if not tf.io.gfile.exists(name):
+    return None
+  try:
+    with tf.io.gfile.GFile(name) as file:
+      about = json.load(file)
+  except (tf.errors.OpError, ValueError) as error:
+    raise UserError(f'{path}/{ABOUT}: cannot be read; export the model again') from error
+  if not isinstance(about, dict):
+    raise UserError(f'{path}/{ABOUT}: holds no mapping; export the model again')
+  return about
 
 
 def averaging(encoder: Callable, average: str) -> Callable:

@@ -200,7 +200,12 @@ class VideoTask(base_task.Task, abc.ABC):
   def remembered(self) -> dict[str, str]:
     """Texts, by file name, that a run keeps so that its checkpoints can be understood."""
     rate = self.frame_rate
-    return {} if rate is None else {origin.FRAMES: json.dumps({'frame_rate': rate})}
+    frames = {} if rate is None else {origin.FRAMES: json.dumps({'frame_rate': rate})}
+    return frames | self.vocabularies()
+
+  def vocabularies(self) -> dict[str, str]:
+    """Those of the texts that ids mean something by, a line an id; by default none."""
+    return {}
 
   def training_spec(self) -> dict[str, tf.TensorSpec]:
     """What a global training batch holds, without any data."""

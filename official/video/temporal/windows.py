@@ -254,7 +254,7 @@ def main(argv: Sequence[str]) -> None:
   task = experiment.build_task(params)
   table = task.validation_index
   encoder = (
-    encoders.saved_model_encoder(FLAGS.saved_model)
+    encoders.saved_model_encoder(FLAGS.saved_model, task)
     if FLAGS.saved_model
     else encoders.checkpoint_encoder(params, task, FLAGS.checkpoint)
   )

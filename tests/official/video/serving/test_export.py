@@ -1,4 +1,7 @@
+import hashlib
+import json
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -6,13 +9,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.video import export
+from official.video import evaluate, export
 from official.video.augment import normalization
 from official.video.data import records
+from official.video.errors import UserError
 from official.video.run import trainer
 from official.video.serving import encoders
 from official.video.settings import experiment
-from tests import clips, tiny
+from official.video.temporal import windows
+from tests import clips, drivers, tiny
 
 ROOT_ONLY_TENSORFLOW = """
 import sys
@@ -222,3 +227,105 @@ def test_an_interrupted_export_leaves_nothing(exported, tmp_path, monkeypatch):
   assert not list(tmp_path.iterdir())
   export.export(params, checkpoint, str(tmp_path / 'model'))
   assert [path.name for path in tmp_path.iterdir()] == ['model']
+
+
+def told_by(folder: pathlib.Path, **about) -> str:
+  """The folder of an export, as far as what it tells about itself goes."""
+  path = folder / encoders.ABOUT
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(json.dumps(about))
+  return str(folder)
+
+
+def probe(data):
+  return experiment.build_task(tiny.load('cvrl_linear_eval_tiny', *data))
+
+
+def test_an_export_tells_what_it_was_made_for(exported, data):
+  params, _, folder = exported
+  about = json.loads((folder / encoders.ABOUT).read_text())
+  backbone = about['model']['backbone']
+  assert backbone['type'] == 'resnet_3d'
+  net = backbone['resnet_3d']
+  assert net['spatial_strides'] == list(
+    params.task.model.backbone.resnet_3d.spatial_strides
+  )
+  assert {'temporal_strides', 'spatial_dilations', 'width_multiplier'} <= net.keys()
+  assert about['model']['head']['normalize_input'] in (True, False)
+  assert (about['feature_shape'], about['temporal_stride']) == ([4, 32, 32, 3], 2)
+  assert about['resize'] == 'bilinear' and about['sha256'] == {}
+  # What was exported is read for its own data without a word.
+  assert not encoders.check_export(str(folder), experiment.build_task(params), True)
+
+
+def test_an_export_tells_which_vocabulary_its_ids_are_of(tmp_path):
+  params = experiment.load('gvilm_qa_tiny')
+  (tmp_path / 'answers.txt').write_text('\n'.join('abcdefgh'))
+  params.task.head.answers_file = str(tmp_path / 'answers.txt')
+  task = experiment.build_task(params)
+  about = export._about(params, task, 'ckpt-1', 25.0)
+  vocabulary = '\n'.join(task.vocabulary) + '\n'
+  assert about['sha256'] == {
+    'vocab.txt': hashlib.sha256(vocabulary.encode()).hexdigest(),
+    'answers.txt': hashlib.sha256(b'a\nb\nc\nd\ne\nf\ng\nh\n').hexdigest(),
+  }
+  assert json.loads(json.dumps(about))['model']['text']['vocab_size'] == 240
+
+
+def test_clips_that_are_not_the_exports_are_told(tmp_path, data, monkeypatch):
+  monkeypatch.setattr(encoders.index, 'frame_rate', lambda config: 30.0)
+  task, same = probe(data), {'feature_shape': [4, 32, 32, 3], 'resize': 'bilinear'}
+  folder = told_by(tmp_path / 'a', **same, temporal_stride=2, frame_rate=29.97)
+  assert encoders.check_export(folder, task, False) == ()
+  folder = told_by(
+    tmp_path / 'b',
+    feature_shape=[8, 32, 32, 3],
+    temporal_stride=4,
+    resize='bicubic_antialias',
+    frame_rate=15.0,
+  )
+  told = '\n'.join(encoders.check_export(folder, task, False))
+  for field, there, here in (
+    ('feature_shape', '[8, 32, 32, 3]', '[4, 32, 32, 3]'),
+    ('temporal_stride', '4', '2'),
+    ('resize', "'bicubic_antialias'", "'bilinear'"),
+  ):
+    assert f'exported for task.validation_data.{field} {there}; here {here}' in told
+  assert 'was trained on frames stored at 15 a second; here 30' in told
+  (note,) = encoders.check_export(str(tmp_path), task, True)
+  assert 'tells what it was made for; assumed: feature_shape [4, 32, 32, 3]' in note
+  assert 'temporal_stride 2' in note and 'at 30 frames a second' in note
+  for text in ('[1]', '{', '\x00'):
+    (tmp_path / 'b' / encoders.ABOUT).write_text(text)
+    with pytest.raises(UserError, match=r'vidgarden\.json: .*export the model again'):
+      encoders.check_export(folder, task, False)
+
+
+def test_classes_that_are_not_the_exports_are_refused(tmp_path, data):
+  task = probe(data)
+  names = list(task.validation_index.label_names)
+  folder = told_by(tmp_path / 'same', label_names=names)
+  encoders.check_export(folder, task, True)
+  folder = told_by(tmp_path / 'several', label_names=names, multi_label=True)
+  with pytest.raises(UserError, match='multi_label True, here it is False'):
+    encoders.check_export(folder, task, True)
+  folder = told_by(tmp_path / 'other', label_names=names[::-1])
+  encoders.check_export(folder, task, False)  # Features have no classes.
+  with pytest.raises(UserError, match=r'its classes are not those that .*class 0 is'):
+    encoders.check_export(folder, task, True)
+  settings = tmp_path / 'settings.yaml'
+  settings.write_text(experiment.to_yaml(tiny.load('cvrl_linear_eval_tiny', *data)))
+  flags = (
+    *('--experiment=cvrl_linear_eval_tiny', f'--config_file={settings}'),
+    f'--saved_model={folder}',
+  )
+  for protocols, message in (
+    ('classify', 'its classes are not those'),
+    ('knn', 'holds no SavedModel'),
+  ):
+    result = drivers.run(evaluate, *flags, f'--protocols={protocols}')
+    assert result.code == 2 and message in result.stderr
+  # The extraction of windows reads it too.
+  (tmp_path / 'other' / encoders.ABOUT).write_text('{')
+  result = drivers.run(windows, *flags, f'--output={tmp_path / "features.npz"}')
+  assert result.code == 2 and 'export the model again' in result.stderr
