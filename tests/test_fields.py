@@ -112,11 +112,8 @@ def leaves(config: hyperparams.Config, path: str) -> Iterator[tuple[str, str, An
     if isinstance(value, hyperparams.Config):
       yield from leaves(value, f'{path}{field.name}.')
     else:
-      yield (
-        f'{path.split(".")[1]} {type(config).__name__}.{field.name}',
-        (path + field.name),
-        value,
-      )
+      kind = f'{path.split(".")[1]} {type(config).__name__}.{field.name}'.strip()
+      yield kind, path + field.name, value
 
 
 def _graph(function, *specs) -> str:
