@@ -28,8 +28,7 @@ def linear_note(
   params = experiment.load(name)
   known = _rates(params), _batch(params)
   for text, source in _layers(config_files, params_override):
-    experiment.apply_overrides(params, text, source)
-    given = experiment.flat(experiment.parse_overrides(text, source))
+    given = experiment.apply_overrides(params, text, source)
     if any(field.startswith(_RATE) for field in given):
       known = _rates(params), _batch(params)
   (rates, batch), now = known, _batch(params)
