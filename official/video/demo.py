@@ -194,7 +194,9 @@ def _schedule(steps: int, reports: int = 14) -> dict[str, Any]:
     'trainer.checkpoint_interval': steps,
     'trainer.validation_interval': every * 2,
     'trainer.optimizer_config.learning_rate.cosine.decay_steps': steps,
-    'trainer.optimizer_config.warmup.linear.warmup_steps': min(max(1, steps // 20), steps - 1),
+    'trainer.optimizer_config.warmup.linear.warmup_steps': min(
+      max(1, steps // 20), steps - 1
+    ),
   }
 
 

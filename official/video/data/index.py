@@ -8,7 +8,7 @@ resuming, sharding and padding need no state.
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -247,24 +247,22 @@ def frame_rate(config: data_config.DataConfig) -> float | None:
   Only manifests are read; None where there is none, or none tells.
   """
   rates: Counter[float] = Counter()
-  for path in sorted(set(_manifests(config.input_path))):
-    try:
+  try:
+    for path in _manifests(config.input_path):
       rates.update(_read_manifest(path).frame_rates)
-    except (UserError, tf.errors.OpError):
-      # Who reads the data says what is wrong with it.
-      return None
+  except (UserError, tf.errors.OpError):
+    return None  # Who reads the data says what is wrong with it.
   return rates.most_common(1)[0][0] if rates else None
 
 
-def _manifests(input_path: str) -> Iterator[str]:
-  for pattern in filter(None, (part.strip() for part in input_path.split(','))):
-    if tf.io.gfile.isdir(pattern):
-      pattern = os.path.join(pattern, '*' + records.MANIFEST_SUFFIX)
-    for path in tf.io.gfile.glob(pattern):
-      if not path.endswith(records.MANIFEST_SUFFIX):
-        path = records.manifest_beside(path) or ''
-      if path and tf.io.gfile.exists(path):
-        yield path
+def _manifests(input_path: str) -> list[str]:
+  """The manifests that are named, and those beside the record files that are."""
+  found = set()
+  for part in files.split_paths(input_path):
+    for path in input_files(part):
+      is_one = path.endswith(records.MANIFEST_SUFFIX)
+      found.add(path if is_one else records.manifest_beside(path))
+  return sorted(path for path in found if path and tf.io.gfile.exists(path))
 
 
 def _index_of_tfds(config: data_config.DataConfig) -> RecordIndex:
