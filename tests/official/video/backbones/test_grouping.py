@@ -97,5 +97,5 @@ def test_noise_changes_assignments():
 def test_unknown_kinds_are_refused():
   with pytest.raises(UserError, match='assignment'):
     grouping.GroupingBlock(8, 16, assignment='harder')
-  with pytest.raises(UserError, match='aggregate'):
+  with pytest.raises(UserError, match='aggregation'):
     grouping.GroupingBlock(8, 16, aggregation='median')
