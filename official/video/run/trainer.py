@@ -88,11 +88,14 @@ class VideoTrainer(base_trainer.Trainer):
       self._bad_records = tf_keras.metrics.Sum('bad_records', tf.float32)
       # Share of the clips that show frames again, their videos being too short.
       self._wrapped = tf_keras.metrics.Mean('clips_wrapped', tf.float32)
+      # In a checkpoint a report is known by its place: what came later stands behind.
+      later = [m for m in self.train_metrics if m.name in task.later_scalars]
       self._restored_metrics = tf.Module()
       self._restored_metrics.all = [
-        *self.train_metrics,
+        *(metric for metric in self.train_metrics if metric not in later),
         self.train_loss,
         self._bad_records,
+        *later,
       ]
       self.checkpoint.reports = self._restored_metrics
       self.checkpoint.skipped_batches = self._skipped

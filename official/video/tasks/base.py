@@ -63,11 +63,14 @@ class VideoTask(base_task.Task, abc.ABC):
 
   Attributes:
     scalar_names: what `terms` and `contrast` give beside 'loss', reported in training.
+    later_scalars: those of them that version 1.0.0 did not report; its checkpoints still
+      fit, and these begin anew.
     takes: what the task asks of the views: field and value by the name of a data config.
     protocol: how its own evaluation counts; printed and kept with the scores.
   """
 
   scalar_names: tuple[str, ...] = ()
+  later_scalars: tuple[str, ...] = ()
   takes: Mapping[str, Mapping[str, Any]] = {}
   protocol: str = ''
 

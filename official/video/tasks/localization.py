@@ -74,6 +74,7 @@ class LocalizationTask(labelled.LabelledTask):
   """Trains on annotated boxes; evaluates on annotated and on detected ones."""
 
   scalar_names = ('boxes', 'boxes_cut')
+  later_scalars = ('boxes_cut',)
   takes = {
     'train_data': {'views': key_frames.VIEWS, 'num_views': 1, 'num_test_clips': 0},
     'validation_data': {'views': key_frames.VIEWS, 'num_views': 0, 'num_test_clips': 1},
