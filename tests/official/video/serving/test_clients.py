@@ -174,7 +174,9 @@ model = keras.Model(inputs, keras.layers.Dense(2)(layer(inputs)['feature']))
 
 # Given a Keras with a layer, a model over it, and the layer's feature of the clips.
 TRAINED = """
-expected = tf.saved_model.load(folder).signatures['clips'](clips=tf.constant(clips))
+loaded = tf.saved_model.load(folder)
+assert len(loaded.trainable_variables) > 10, len(loaded.trainable_variables)
+expected = loaded.signatures['clips'](clips=tf.constant(clips))
 np.testing.assert_allclose(feature, expected['feature'], rtol=1e-4, atol=1e-5)
 before = [v.numpy() for v in layer.trainable_variables]
 assert len(before) > 10, len(before)
