@@ -13,15 +13,19 @@ export UV_SYSTEM_CERTS ?= 1
 export VIDEOS_ := $(value VIDEOS)
 export DEMO_ := $(value DEMO)
 
-.PHONY: setup demo test test-slow test-goldens mutants lint bench lock wheel-check clean
+.PHONY: setup demo test test-quick test-slow test-exhaustive test-goldens mutants lint bench lock wheel-check clean
 
-setup: $(VENV)/.ready
+setup: $(VENV)/.ready ## GPU=1 adds what TensorFlow needs on Nvidia's GPUs.
+ifdef GPU
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --constraint requirements.lock 'tensorflow[and-cuda]'
+endif
 
 $(VENV)/.ready: requirements.lock
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or set PYTHON=..."; exit 2; }
-	@$(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot make virtual environments; on Debian: apt-get install python3.11-venv"; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot make virtual environments; on Debian: apt-get install $(PYTHON)-venv"; exit 2; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --requirement requirements.lock
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --editable .
 	@touch $@
 
 demo: setup ## VIDEOS=<folder of class folders> runs on your own videos; SEED, DEMO (output)
@@ -31,7 +35,15 @@ test: setup
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 test-slow: setup
-	$(BIN)/python -m pytest $(PARALLEL) -m slow
+	$(BIN)/python -m pytest $(PARALLEL) -m "slow and not exhaustive"
+
+# What CI has no time for: before a release.
+test-exhaustive: setup
+	$(BIN)/python -m pytest $(PARALLEL) -m exhaustive
+
+# A few minutes of the tests: what another Python or TensorFlow would break first.
+test-quick: setup
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(addprefix tests/official/video/,losses settings augment test_registry.py) tests/tfrecords_tools/test_convert.py
 
 # The golden tests again, on a set of another seed and other sizes.
 test-goldens: export VIDGARDEN_GOLDENS := build/goldens

@@ -6,10 +6,20 @@ import setuptools
 
 HERE = pathlib.Path(__file__).parent
 VERSION: dict[str, str] = {}
-BEAM = 'apache-beam>=2.65'
+# What only some commands need; official/video/extras.py names them where they are missing.
+EXTRAS = {
+  # Conversion beyond one machine, and to gs://, s3:// and hdfs://.
+  'beam': ['apache-beam>=2.65'],
+  'index': ['usearch'],
+  'lmdb': ['lmdb', 'msgpack'],
+  'regions': ['scikit-image'],
+  'report': ['jinja2', 'plotly'],
+  'text': ['textblob'],
+}
 exec((HERE / 'official/video/version.py').read_text(), VERSION)
 
 METHODS = setuptools.find_packages(HERE / 'projects')
+RECIPES = sorted(path.name for path in (HERE / 'configs').iterdir() if path.is_dir())
 
 setuptools.setup(
   name='vidgarden',
@@ -25,12 +35,22 @@ setuptools.setup(
   packages=[
     *setuptools.find_namespace_packages(include=['official.video*', 'tfrecords_tools*']),
     *(f'official.video.projects.{name}' for name in METHODS),
+    *(f'official.video.recipes.{name}' for name in RECIPES),
   ],
-  package_dir={f'official.video.projects.{name}': f'projects/{name}' for name in METHODS},
-  package_data={
-    'official.video': ['report/*.html'],
-    'official.video.projects.gvilm': ['vocab_test.txt'],
+  package_dir={
+    **{f'official.video.projects.{name}': f'projects/{name}' for name in METHODS},
+    **{f'official.video.recipes.{name}': f'configs/{name}' for name in RECIPES},
   },
+  package_data={
+    'official.video': [
+      'report/*.html',
+      'checkpoints/zoo.yaml',
+      'checkpoints/shipped/*/*',
+    ],
+    'official.video.projects.gvilm': ['vocab_test.txt'],
+    **{f'official.video.recipes.{name}': ['*.yaml', '*.gin'] for name in RECIPES},
+  },
+  entry_points={'console_scripts': ['vidgarden = official.video.cli:main']},
   install_requires=[
     'absl-py',
     'av>=14',
@@ -38,33 +58,28 @@ setuptools.setup(
     'google-crc32c',
     'h5py',
     'importlib-resources',  # tensorflow-datasets imports it undeclared.
-    'jinja2',
-    'lmdb',
-    'msgpack',
     'numpy',
     'opencv-python-headless',
     'pillow',
-    'plotly',
     'protobuf',
+    'pyarrow',
     'pyyaml',
-    'scikit-image',
     'scikit-learn',
     'simplejpeg',
     'tensorboard',
     'tensorflow==2.20.*',
     'tensorflow-datasets',
     'tensorflow-text==2.20.*',
-    'textblob',
     'tf-keras==2.20.*',
     'tf-models-official==2.20.*',
     'tqdm',
   ],
   extras_require={
-    # Conversion beyond one machine, and to gs://, s3:// and hdfs://.
-    'beam': [BEAM],
+    **EXTRAS,
+    'all': [package for packages in EXTRAS.values() for package in packages],
     'spacy': ['spacy'],  # Its English model is no package of an index.
     'dev': [
-      BEAM,
+      *(package for packages in EXTRAS.values() for package in packages),
       'build',
       'mypy',
       'pytest',

@@ -57,12 +57,12 @@ class Objects:
 
 def make_records(folder: pathlib.Path, seed: int, sizes: benchmark.Sizes) -> list[str]:
   """Renders videos of two objects and converts them with boxes; returns the manifests."""
-  from official.video import demo
+  from official.video.demonstration import common
 
   videos, records = folder / 'videos', folder / 'records'
   splits = {'train': sizes.train, 'test': sizes.test}
   named = ','.join(f'{split}={count}' for split, count in splits.items())
-  demo.run_tool(
+  common.run_tool(
     'synthesize',
     f'--output_dir={videos}',
     f'--splits={named}',
@@ -74,7 +74,7 @@ def make_records(folder: pathlib.Path, seed: int, sizes: benchmark.Sizes) -> lis
     '--short_side=64,80',
   )
   for split in splits:
-    demo.run_tool(
+    common.run_tool(
       'convert',
       '--source=jsonl',
       f'--path={videos / split}.jsonl',
@@ -135,12 +135,11 @@ def encoder(params: Any, checkpoint: str | None, endpoint: str, seed: int):
   import tf_keras
 
   from official.video.checkpoints import restore
-  from official.video.run import trainer
   from official.video.settings import experiment
 
   tf_keras.utils.set_random_seed(seed)
   task = experiment.build_task(params)
-  model = trainer.built(task)
+  model = task.built_model()
   if checkpoint:
     restore.restore(
       {'backbone': model.backbone, 'local_head': model.local_head}, checkpoint

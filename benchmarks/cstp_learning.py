@@ -56,10 +56,10 @@ def make_records(
   folder: pathlib.Path, seed: int, sizes: benchmark.Sizes, *more: str
 ) -> list[str]:
   """Renders the videos and converts them; returns the manifests."""
-  from official.video import demo
+  from official.video.demonstration import common
 
   videos, records = folder / 'videos', folder / 'records'
-  demo.run_tool(
+  common.run_tool(
     'synthesize',
     f'--output_dir={videos}',
     f'--splits=train={sizes.train},test={sizes.test}',
@@ -67,7 +67,7 @@ def make_records(
     *VIDEOS,
     *more,
   )
-  demo.run_tool(
+  common.run_tool(
     'convert',
     '--source=folder',
     f'--path={videos}',
@@ -168,7 +168,7 @@ def probes(manifests: list[str], seed: int, runs: dict[str, str | None]) -> dict
   """Linear probes of the runs' backbones, in percent; None is the untrained net."""
   import tf_keras
 
-  from official.video import demo
+  from official.video.scoring.probes import probe
   from official.video.serving import encoders
   from official.video.settings import experiment
 
@@ -183,13 +183,13 @@ def probes(manifests: list[str], seed: int, runs: dict[str, str | None]) -> dict
   for name, checkpoint in runs.items():
     tf_keras.utils.set_random_seed(seed)
     encoder = encoders.checkpoint_encoder(params, task, checkpoint)
-    scores[f'{name}, {PROBE}'] = 100 * demo.probe(params, task, encoder, name).probe.top1
+    scores[f'{name}, {PROBE}'] = 100 * probe(params, task, encoder, name).probe.top1
   return scores
 
 
 def run(folder: pathlib.Path, seed: int, sizes: benchmark.Sizes, only: list[str]) -> None:
   """Writes scores.json into the folder."""
-  from official.video import demo
+  from official.video.demonstration import common
   from official.video.report import html
 
   start = time.monotonic()
@@ -209,7 +209,8 @@ def run(folder: pathlib.Path, seed: int, sizes: benchmark.Sizes, only: list[str]
   scores |= probes(manifests, seed, runs | {RANDOM: None})
   table = [html.Score(name, value) for name, value in scores.items()]
   seconds = time.monotonic() - start
-  demo.save_scores(str(folder / 'scores.json'), table, facts(sizes), seconds)
+  scores = {row.name: row.value for row in table}
+  common.save_scores(str(folder / 'scores.json'), scores, facts(sizes), seconds)
   for row in table:
     print(f'{row.name:40s} {row.value:5.1f} %')
   print(f'seed {seed}, {seconds:.0f} s')

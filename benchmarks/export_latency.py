@@ -63,7 +63,6 @@ def ours(shape: list[int], batch: int, calls: int) -> harness.Run:
   import tensorflow as tf
 
   from official.video import export
-  from official.video.run import trainer
   from official.video.settings import experiment
 
   params = experiment.load('cvrl_linear_eval_kinetics400')
@@ -77,7 +76,7 @@ def ours(shape: list[int], batch: int, calls: int) -> harness.Run:
     path = pathlib.Path(folder)
     made = data.make(path, data.Videos(4, 2, 64, 64))
     params.override({'task': {'validation_data': {'input_path': made.manifest}}})
-    net = trainer.built(experiment.build_task(params))
+    net = experiment.build_task(params).built_model()
     checkpoint = tf.train.Checkpoint(model=net, **net.checkpoint_items)
     checkpoint.write(str(path / 'ckpt'))
     export.export(params, str(path / 'ckpt'), str(path / 'model'))

@@ -216,9 +216,9 @@ class Finished:
   stdout: str
 
 
-def environment(cores: int) -> dict[str, str]:
-  """Environment of a contender: the repository importable, quiet, one number of threads."""
-  path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get('PYTHONPATH')]))
+def environment(cores: int, root: pathlib.Path = REPOSITORY) -> dict[str, str]:
+  """Environment of a contender: the checkout importable, quiet, one number of threads."""
+  path = os.pathsep.join(filter(None, [str(root), os.environ.get('PYTHONPATH')]))
   threads = dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), str(cores))
   quiet = {'TF_CPP_MIN_LOG_LEVEL': '3', 'CUDA_VISIBLE_DEVICES': '-1'}
   return os.environ | quiet | threads | {'PYTHONPATH': path, 'PYTHONUNBUFFERED': '1'}
@@ -235,6 +235,7 @@ def run_command(
   cores: int = 0,
   cwd: str | os.PathLike[str] = REPOSITORY,
   timeout: float = 3600,
+  root: pathlib.Path = REPOSITORY,
 ) -> Finished:
   """Runs a command in a process of its own, on the given number of cores.
 
@@ -243,6 +244,7 @@ def run_command(
     cores: processor cores it may use; 0 for all.
     cwd: folder it runs in.
     timeout: seconds after which it is ended.
+    root: of the checkout that it imports.
 
   Raises:
     RuntimeError: it failed; the message is the last line it wrote.
@@ -253,8 +255,8 @@ def run_command(
   with tempfile.TemporaryFile('w+') as errors:
     done = subprocess.run(
       [*supervisor, os.fspath(cwd), str(timeout), *command],
-      cwd=REPOSITORY,
-      env=environment(cores or os.cpu_count() or 1),
+      cwd=root,
+      env=environment(cores or os.cpu_count() or 1, root),
       stdout=subprocess.PIPE,
       stderr=errors,
       text=True,
@@ -274,16 +276,23 @@ def _last_line(text: str) -> str:
 class Worker:
   """A process that prepares a contender once and runs its rounds when asked."""
 
-  def __init__(self, function: str, cores: int, arguments: Mapping[str, Any]):
+  def __init__(
+    self,
+    function: str,
+    cores: int,
+    arguments: Mapping[str, Any],
+    root: pathlib.Path = REPOSITORY,
+  ):
     """Names what is to run; the process starts with the first round.
 
     Args:
       function: 'module:function', called with the arguments; it returns a `Run`.
       cores: processor cores it may use.
       arguments: JSON values.
+      root: of the checkout whose files run.
     """
     self._command = [function, str(cores), json.dumps(arguments)]
-    self._cores = cores
+    self._cores, self._root = cores, root
     self._process: subprocess.Popen[str] | None = None
     self._errors = tempfile.TemporaryFile('w+')  # noqa: SIM115  (closed by close)
 
@@ -295,8 +304,8 @@ class Worker:
     """
     process = self._process = self._process or subprocess.Popen(
       [sys.executable, '-m', 'benchmarks.worker', *self._command],
-      cwd=REPOSITORY,
-      env=environment(self._cores),
+      cwd=self._root,
+      env=environment(self._cores, self._root),
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       stderr=self._errors,
@@ -342,6 +351,7 @@ def in_worker(
   warm_up: int = 1,
   rival: str | None = None,
   cores: int = 0,
+  root: pathlib.Path = REPOSITORY,
   **arguments: Any,
 ) -> Contender:
   """A contender that lives in a process of its own.
@@ -354,9 +364,10 @@ def in_worker(
     warm_up: rounds whose figures are dropped.
     rival: whom its ratios are relative to, where not the benchmark's.
     cores: processor cores it may use, where not the options'.
+    root: of the checkout whose files run.
     **arguments: of the function; JSON values.
   """
-  worker = Worker(function, cores or options.cores, arguments)
+  worker = Worker(function, cores or options.cores, arguments, root)
   return Contender(name, worker.run, requires, warm_up, rival, worker.close)
 
 

@@ -106,7 +106,7 @@ def decode_only(
   import tensorflow as tf
 
   from official.video.configs import data as data_config
-  from official.video.data import index, reader
+  from official.video.data import index, parsing
 
   table = index.load_index(data_config.DataConfig(input_path=manifest))
   files = tf.constant(list(table.files))
@@ -114,7 +114,8 @@ def decode_only(
 
   def decode(row: tf.Tensor) -> tf.Tensor:
     file, offset, size = (column[row] for column in columns)
-    frames = reader.parse_record(reader.read_record(files[file], offset, size))['frames']
+    record = parsing.read_record(files[file], offset, size)
+    frames = parsing.parse_record(record)['frames']
     return tf.map_fn(
       lambda frame: tf.io.decode_jpeg(frame, channels=3, dct_method='INTEGER_FAST'),
       frames[: 2 * shape[0]],

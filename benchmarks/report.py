@@ -27,6 +27,7 @@ BENCHMARKS = (
   'evaluation',
   'export_latency',
   'conversion',
+  'embedding',
 )
 INTRODUCTION = """# Benchmarks
 

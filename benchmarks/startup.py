@@ -33,9 +33,13 @@ TRAINER = {
 
 
 def run_driver(
-  options: harness.Options, module: str, experiment: str, overrides: dict[str, Any]
+  options: harness.Options,
+  module: str,
+  experiment: str,
+  overrides: dict[str, Any],
+  root: pathlib.Path = harness.REPOSITORY,
 ) -> harness.Run:
-  """A round: one run of a driver in a new folder."""
+  """A round: one run of a driver in a new folder, by the files of a checkout."""
 
   def run() -> dict[str, float]:
     with tempfile.TemporaryDirectory(dir=options.data_dir) as folder:
@@ -43,7 +47,7 @@ def run_driver(
       command = [sys.executable, '-m', 'benchmarks.launcher', str(marks), module]
       command += [f'--experiment={experiment}', f'--model_dir={folder}/run']
       command += ['--mode=train', f'--params_override={json.dumps(overrides)}']
-      done = harness.run_command(command, options.cores, timeout=600)
+      done = harness.run_command(command, options.cores, root, 600, root)
       ends = json.loads(marks.read_text())
     if len(ends) != STEPS:
       raise RuntimeError(f'{len(ends)} steps were seen, expected {STEPS}')

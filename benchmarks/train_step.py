@@ -93,7 +93,6 @@ def ours(
   import tensorflow as tf
   from official.core import train_utils
 
-  from official.video.run import trainer
   from official.video.settings import experiment
 
   sizes = f'task.train_data: {{global_batch_size: {pairs}, feature_shape: {shape}}}\n'
@@ -103,7 +102,7 @@ def ours(
   if overrides:
     experiment.apply_overrides(params, overrides, 'the benchmark')
   task = experiment.build_task(params)
-  model = trainer.built(task)
+  model = task.built_model()
   optimizer = train_utils.create_optimizer(task, params)
   metrics = task.build_metrics(training=True)
   inputs = {'views': tf.constant(random_views(pairs, shape))}

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from official.video.backbones import build_backbone
+from official.video.backbones import factory
 from official.video.backbones.batch_norm import BatchNormalization
 from official.video.configs import backbones
 from tests import goldens
@@ -40,7 +40,7 @@ LEAVES = {
 def build(family: str, norm=None, specs=None, **fields) -> tf_keras.Model:
   config = backbones.Backbone()
   config.override({'type': family, family: fields})
-  return build_backbone(config, norm, specs)
+  return factory.build_backbone(config, norm, specs)
 
 
 def unsynchronized():

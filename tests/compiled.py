@@ -4,7 +4,6 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from official.video.run import trainer
 from official.video.settings import experiment
 
 
@@ -23,7 +22,7 @@ def assert_steps_compile(params, validates: bool = True) -> None:
   """Asserts that an experiment's steps compile, and compute the same."""
   tf_keras.utils.set_random_seed(1)
   task = experiment.build_task(params)
-  model = trainer.built(task)
+  model = task.built_model()
   inputs = next(iter(task.build_inputs(params.task.train_data)))
   optimizer = tf_keras.optimizers.legacy.SGD(0.01, momentum=0.9)
   optimizer._create_all_weights(model.trainable_variables)

@@ -1,15 +1,20 @@
 """Gives TensorFlow four logical CPU devices as soon as a test imports it."""
 
 import contextlib
+import ctypes
 import functools
+import gc
 import importlib.abc
 import importlib.util
 import os
+import pathlib
 import signal
 import subprocess
 import sys
 
 import pytest
+
+from tests import times
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')  # As the drivers do.
@@ -45,6 +50,51 @@ class _LogicalDevices(importlib.abc.MetaPathFinder):
 
 
 sys.meta_path.insert(0, _LogicalDevices())
+
+
+# What takes longest of the tests that nobody marked, by what was measured; mutants.py, which
+# wants all tests that stand beside a source, names another list.
+SLOW = pathlib.Path(os.environ.get('SLOW_TESTS', times.LIST))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+  """Marks what `slow.txt` lists, so that the default run stays within minutes."""
+  listed = times.listed(SLOW.read_text())
+  for item in items:
+    if item.nodeid in listed:
+      item.add_marker(pytest.mark.slow)
+
+
+# Of these files each parameter goes where a process is free: as one they would outlast all.
+SPREAD = ('tests/test_experiments.py', 'tests/test_fields.py')
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+  """Hands a process one file at a time, or one parameter of a file of `SPREAD`."""
+  from xdist import scheduler
+
+  class ByFile(scheduler.LoadFileScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+      file, _, test = nodeid.partition('::')
+      return file + test.partition('[')[2] if file in SPREAD else file
+
+  return ByFile(config, log)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def forgotten(request):
+  """Lets go of what a module's tests shared: nets and graphs make a process grow."""
+  yield
+  for value in vars(request.module).values():
+    if callable(clear := getattr(value, 'cache_clear', None)):
+      clear()
+  if 'tf_keras' in sys.modules:
+    sys.modules['tf_keras'].backend.clear_session()
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+      ctypes.CDLL('libc.so.6').malloc_trim(0)
 
 
 @pytest.fixture(scope='session')

@@ -27,7 +27,9 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent import futures
+from typing import Any
 
 from tests import mutations
 
@@ -166,14 +168,16 @@ class _FirstFailure:
     self.by = self.by or (f'{report.nodeid}: no import' if report.failed else '')
 
 
-def _pytest(tests: Sequence[str], log: pathlib.Path) -> tuple[int, str, int]:
+def _pytest(
+  tests: Sequence[str], log: pathlib.Path, seconds: int = SECONDS
+) -> tuple[int, str, int]:
   """Runs tests in a fork: pytest's code, the first failure, how many passed."""
   answer = log.with_suffix('.json')
   answer.unlink(missing_ok=True)
   child = os.fork()
   if not child:
     os.setsid()
-    signal.alarm(SECONDS)
+    signal.alarm(seconds)
     for name in [name for name in sys.modules if name.split('.')[0] == 'tests']:
       del sys.modules[name]
     with open(log, 'wb') as file:
@@ -182,7 +186,10 @@ def _pytest(tests: Sequence[str], log: pathlib.Path) -> tuple[int, str, int]:
     import pytest
 
     seen = _FirstFailure()
-    options = ['-x', '-m', 'not slow', '--tb=short', '-p', 'no:cacheprovider']
+    options = ['-x', '--tb=short', '-p', 'no:cacheprovider']
+    if not all('::' in test for test in tests):  # What is named runs, slow or not.
+      options += ['-m', 'not slow']
+      os.environ['SLOW_TESTS'] = os.devnull
     code = pytest.main([*options, *tests], plugins=[seen])
     answer.write_text(json.dumps([int(code), seen.by, seen.passed]))
     sys.stdout.flush()
@@ -245,23 +252,39 @@ def _try(breakage: Breakage) -> tuple[Breakage, Outcome]:
 def _unbroken(tests: Sequence[str]) -> str:
   """Why tests do not pass as they are; empty if they do."""
   log = pathlib.Path('unbroken.log').absolute()
-  code, by, passed = _pytest(tests, log)
+  # All of a file's, where a breakage is mostly noticed by one: it takes longer.
+  code, by, passed = _pytest(tests, log, 4 * SECONDS)
   if code == 0 and passed:
     return ''
-  return f'{by or "no test passed"}\n{log.read_text()[-4000:]}'
+  said = f'{by or "no test passed"}\n{log.read_text()[-4000:]}'
+  return f'{" ".join(tests)}: {said}'
 
 
 # --- The whole -------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def _processes(root: pathlib.Path, jobs: int, preloaded: Sequence[str]) -> Iterator:
-  """A pool of processes that breakages can be forked from."""
+def _processes(
+  root: pathlib.Path, jobs: int, preloaded: Sequence[str]
+) -> Iterator[Callable[[Callable, Iterable], Iterator[Any]]]:
+  """Processes that breakages can be forked from: a map of tasks in no order."""
   with tempfile.TemporaryDirectory(prefix='mutants_') as folder:
     arguments = (root, pathlib.Path(folder), preloaded)
     context = multiprocessing.get_context('spawn')
-    with context.Pool(jobs, _enter, arguments) as pool:
-      yield pool
+    # No multiprocessing.Pool: its processes are daemons, whose tests could begin none.
+    pool = futures.ProcessPoolExecutor(jobs, context, _enter, arguments)
+    try:
+      yield lambda function, tasks: _as_done(pool, function, tasks)
+    finally:
+      pool.shutdown(cancel_futures=True)
+
+
+def _as_done(
+  pool: futures.Executor, function: Callable, tasks: Iterable
+) -> Iterator[Any]:
+  """Results in the order in which they come."""
+  for done in futures.as_completed([pool.submit(function, task) for task in tasks]):
+    yield done.result()
 
 
 def run(
@@ -282,11 +305,15 @@ def run(
     ValueError: the tests fail without a breakage.
   """
   results = []
-  with _processes(root, jobs, preloaded) as pool:
-    tests = list(dict.fromkeys(test for b in breakages for test in b.tests))
-    if failure := pool.apply(_unbroken, (tests,)):
-      raise ValueError(f'the tests must pass as they are: {failure}')
-    for breakage, outcome in pool.imap_unordered(_try, breakages):
+  with _processes(root, jobs, preloaded) as mapped:
+    # A process for each file of tests: all in one would outgrow its time and memory.
+    files = collections.defaultdict(dict)
+    for test in (test for breakage in breakages for test in breakage.tests):
+      files[test.partition('::')[0]][test] = None
+    for failure in mapped(_unbroken, map(list, files.values())):
+      if failure:
+        raise ValueError(f'the tests must pass as they are: {failure}')
+    for breakage, outcome in mapped(_try, breakages):
       line = f'{outcome.verdict:9}{outcome.seconds:6.1f} s  {breakage}'
       print(f'{line}\n{"":18}{outcome.by.partition("::")[2] or outcome.by}', flush=True)
       results.append((breakage, outcome))

@@ -1,11 +1,18 @@
 """The golden arrays' own rules: what makes their inputs, their size, their cases."""
 
 import hashlib
+import os
+import pathlib
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from tests import goldens
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
@@ -19,6 +26,39 @@ from tests import goldens
 def test_inputs_are_those_of_the_references(name, shape, kind, digest):
   values = goldens.generator().fill(name, shape, 0, kind)
   assert hashlib.sha256(values.tobytes()).hexdigest().startswith(digest)
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+def test_another_seed_and_other_sizes_pass_too(tmp_path):
+  """All but CSTP's nets, whose arrays take minutes to make; `make test-goldens` has them."""
+  environment = os.environ | {'VIDGARDEN_GOLDENS': str(tmp_path)}
+
+  def run(*command):
+    result = subprocess.run(
+      [sys.executable, '-m', *command],
+      cwd=ROOT,
+      env=environment,
+      capture_output=True,
+      text=True,
+    )
+    assert result.returncode == 0, (result.stdout + result.stderr)[-4000:]
+    return result.stdout
+
+  run('tests.goldens.resized', '--quick')
+  assert goldens.seed() != int((tmp_path / 'seed.txt').read_text())
+  written = {path.name for path in tmp_path.glob('*.npz')}
+  tests = []
+  for path in (ROOT / 'tests').rglob('test_*.py'):
+    text = path.read_text()
+    files = set(re.findall(r"'(\w+\.npz)'", text))
+    if 'tests.goldens import' in text or 'import goldens' in text:
+      tests += [str(path)] * (bool(files) and files <= written)
+  assert len(tests) >= 14
+  options = ('-o', 'addopts=--strict-markers --import-mode=importlib', '-q')
+  options += ('-p', 'no:cacheprovider', '-m', 'slow or not slow')
+  said = run('pytest', *options, *tests)
+  assert 'passed' in said and 'skipped' not in said
 
 
 def test_the_seed_is_that_of_the_set():

@@ -80,9 +80,143 @@ def test_pages_link_to_files_that_are_there():
     *ROOT.glob('docs/*.md'),
     *ROOT.glob('projects/*/*.md'),
   ):
-    text = re.sub(r'```.*?```', '', page.read_text(), flags=re.S)
+    text = re.sub(r'```.*?```|`[^`]*`(?!\])', '', page.read_text(), flags=re.S)
     for target in re.findall(r'\]\(([^)#:]+)\)', text):
       assert (page.parent / target).exists(), f'{page}: {target}'
+
+
+HOUSE = ROOT / 'official' / 'video'
+# Packages that offer what lies below them, which asks nothing of them: the record contract,
+# which the tools read as one, and the whole, which gives users a model when it is asked.
+FACADES = {'official.video.data.records', 'official.video'}
+
+
+def house() -> dict[str, pathlib.Path]:
+  """The modules of `official.video` by name."""
+  parts = {path: path.relative_to(ROOT).with_suffix('').parts for path in modules(HOUSE)}
+  return {'.'.join(p).removesuffix('.__init__'): path for path, p in parts.items()}
+
+
+def arrows(known: dict[str, pathlib.Path]) -> dict[str, set[str]]:
+  """Which modules of the house each one imports, inside of functions too.
+
+  The packages that it lies in are imported before it. What is loaded by a name that the
+  source does not hold counts for nothing: families of backbones, tasks and methods register
+  themselves so, and nobody asks for one by import.
+  """
+  found: dict[str, set[str]] = {}
+  for module, path in known.items():
+    found[module] = set()
+    package = module.rpartition('.')[0]
+    for name in imports(path) | ({package} - FACADES):
+      while name and name not in known:
+        name = name.rpartition('.')[0]
+      if name and name != module:
+        found[module].add(name)
+  return found
+
+
+def room(module: str) -> str:
+  """The folder that a module lies in; a loose module is a room of its own."""
+  parts = module.split('.')
+  return parts[2] if len(parts) > 2 else module
+
+
+def circles(graph: dict[str, set[str]]) -> list[set[str]]:
+  """Sets of nodes that all reach each other."""
+  reached: dict[str, set[str]] = {}
+  for start in graph:
+    seen, ahead = set(), [start]
+    while ahead:
+      new = graph.get(ahead.pop(), set()) - seen
+      seen |= new
+      ahead += new
+    reached[start] = seen
+  return [
+    {b for b in reached[a] if a in reached.get(b, ())} for a in graph if a in reached[a]
+  ]
+
+
+def test_the_finding_of_circles():
+  assert circles({'a': {'b'}, 'b': {'c'}, 'c': set()}) == []
+  assert circles({'a': {'b'}, 'b': {'c'}, 'c': {'b'}}) == [{'b', 'c'}] * 2
+  found = arrows(house())
+  assert 'official.video.tasks.step' in found['official.video.tasks.base']
+  assert 'official.video.run.trainer' in found['official.video.train']  # In a function.
+
+
+def test_no_modules_import_one_another():
+  assert circles(arrows(house())) == []
+
+
+def test_no_rooms_import_one_another():
+  """Also within functions: what is put off until it is called is needed all the same."""
+  rooms: dict[str, set[str]] = {}
+  for module, named in arrows(house()).items():
+    here = room(module)
+    rooms.setdefault(here, set()).update({room(name) for name in named} - {here})
+  assert circles(rooms) == []
+
+
+def test_what_is_no_choice_is_refused_in_one_place():
+  """Names that configs choose by are those of a `Registry`, or go by its check."""
+  for path in [*modules('official'), *modules('projects')]:
+    if path != HOUSE / 'registry.py':
+      assert 'expected one of' not in path.read_text(), f'{path}: use the registry'
+
+
+def flag_readers(tree: ast.AST) -> set[str]:
+  """Where flags are read but in a driver's `main` or what hands itself to absl's `run`.
+
+  Returns:
+    Names of functions, '' for the module itself, which may call the flags FLAGS.
+  """
+  found = set()
+  # Elsewhere the name may mean something else.
+  names = {'id', 'attr'} if 'from absl' in ast.unparse(tree) else {'attr'}
+
+  def look(node: ast.AST, function: str, allowed: bool) -> None:
+    for child in ast.iter_child_nodes(node):
+      if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+        runs = 'app.run(' in ast.unparse(child)
+        look(child, child.name, allowed or runs or child.name in ('main', '_main'))
+        continue
+      if not function and ast.unparse(child) == 'FLAGS = flags.FLAGS':
+        continue
+      if not allowed and 'FLAGS' in {getattr(child, name, '') for name in names}:
+        found.add(function)
+      if isinstance(child, ast.alias) and child.name == 'FLAGS':
+        found.add(function)
+      look(child, function, allowed)
+
+  look(tree, '', False)
+  return found
+
+
+def test_the_reading_of_flags():
+  code = """
+from absl import app, flags
+FLAGS = flags.FLAGS
+def main(argv):
+  use(FLAGS.a)
+def run(main):
+  def guarded(argv):
+    flags.FLAGS['verbosity']
+  app.run(guarded)
+"""
+  assert not flag_readers(ast.parse(code))
+  assert flag_readers(ast.parse(code + 'def f(): return FLAGS.a')) == {'f'}
+  assert flag_readers(ast.parse(code + 'def f(): return flags.FLAGS')) == {'f'}
+  assert flag_readers(ast.parse(code + 'VALUES = flags.FLAGS')) == {''}
+  assert flag_readers(ast.parse('from absl.flags import FLAGS')) == {''}
+
+
+@pytest.mark.parametrize('folder', PACKAGES)
+def test_flags_are_read_where_a_command_begins(folder):
+  for path in modules(folder):
+    if path != ROOT / 'tests' / 'drivers.py':  # It takes a driver's flags back.
+      readers = flag_readers(ast.parse(path.read_text()))
+      assert not readers, f'{path}: {readers} read flags; give them arguments'
 
 
 def test_only_the_registry_loads_projects():
@@ -92,7 +226,7 @@ def test_only_the_registry_loads_projects():
 
 
 def test_the_tools_share_the_record_contract_alone():
-  shared = ('records', 'errors', 'version')
+  shared = ('records', 'errors', 'extras', 'version')
   for path in modules('tfrecords_tools'):
     for name in imports(path):
       assert not within(name, 'tensorflow', 'tf_keras', 'tensorflow_datasets'), path
@@ -116,7 +250,7 @@ def test_the_tools_load_no_tensorflow():
     "ours = {name for name in sys.modules if name.startswith('official.')}\n"
     "parts = ['', '.records', '.records.framing', '.records.manifest', "
     "'.records.messages']\n"
-    "expected = {'official.video', 'official.video.errors', 'official.video.version'}\n"
+    "expected = {f'official.video{x}' for x in ('', '.errors', '.extras', '.version')}\n"
     "expected |= {'official.video.data' + part for part in parts}\n"
     'assert ours <= expected, ours - expected\n'
   )
@@ -185,3 +319,31 @@ def test_architecture_names_every_room():
   named = set(re.findall(r'\w+', tree))
   assert rooms | loose <= named, sorted((rooms | loose) - named)
   assert set(re.findall(r'(\w+)/', tree)) == rooms
+
+
+def named_tests(row: str) -> list[str]:
+  """Checks the tests that a table's row ends with, `file`: `name`, `name`; ..., all there."""
+  file, named = '', []
+  for word in re.findall('`([^`]+)`', row.rstrip(' |').split(' | ')[-1]):
+    if word.endswith('.py'):
+      file = word
+      continue
+    text = (ROOT / 'tests' / file).read_text()
+    found = re.search(rf'^def (test_)?{word}\(', text, re.M)
+    assert found and found[0].startswith('def test_'), (row, file, word)
+    named.append(word)
+  assert named, row
+  return named
+
+
+def test_the_tests_of_every_case_downstream_exist():
+  rows = re.findall(r'^\| D\d.*$', (ROOT / 'docs' / 'downstream.md').read_text(), re.M)
+  assert all(named_tests(row) for row in rows)
+  cases = [re.match(r'\| (D\d+)', row)[1] for row in rows]
+  assert list(dict.fromkeys(cases)) == [f'D{n}' for n in range(1, 27)]
+
+
+def test_the_tests_of_every_habit_exist():
+  text = (ROOT / 'docs' / 'robustness.md').read_text()
+  rows = re.findall(r'^\| (?!given|done).*$', text, re.M)
+  assert sum(len(named_tests(row)) for row in rows) > 50

@@ -4,7 +4,6 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from official.video.run import trainer
 from official.video.settings import experiment
 
 
@@ -24,7 +23,7 @@ def one_update(strategy, params, inputs, steps=1):
   with strategy.scope():
     tf_keras.utils.set_random_seed(1)
     task = experiment.build_task(params)
-    model = trainer.built(task)
+    model = task.built_model()
     optimizer = tf_keras.optimizers.legacy.SGD(0.1)
     metrics = task.build_metrics(training=True)
   before = [v.numpy() for v in model.trainable_variables]

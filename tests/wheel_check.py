@@ -42,9 +42,8 @@ def check_contents(wheel: pathlib.Path) -> None:
   ours = ('official/video/', 'tfrecords_tools/', 'vidgarden-')
   stray = [name for name in names if not name.startswith(ours)]
   assert not stray, f'files outside our packages: {stray}'
-  assert any(name.endswith('report/template.html') for name in names), (
-    'no report template'
-  )
+  for wanted in ('report/template.html', 'recipes/cvrl/pretrain_tiny.yaml'):
+    assert any(name.endswith(wanted) for name in names), f'no {wanted}'
 
 
 def main() -> None:
@@ -65,7 +64,7 @@ def main() -> None:
 
 
 def run_drivers(python: pathlib.Path, work: pathlib.Path) -> None:
-  """The tools and the three drivers, from a folder that is not the checkout."""
+  """The tools, the drivers and the console command, from a folder that is not the checkout."""
 
   def module(module_name: str, *arguments: str) -> str:
     return _run(python, '-m', module_name, *arguments, cwd=work)
@@ -84,7 +83,11 @@ def run_drivers(python: pathlib.Path, work: pathlib.Path) -> None:
     'trainer.summary_interval=1,trainer.validation_interval=2'
   )
   module(
-    'official.video.train', '--experiment=cvrl_pretrain_tiny', '--model_dir=run', tiny
+    'official.video.train',
+    '--experiment=cvrl_pretrain_tiny',
+    '--config_file=cvrl/pretrain_tiny',
+    '--model_dir=run',
+    tiny,
   )
   module(
     'official.video.export',
@@ -100,6 +103,14 @@ def run_drivers(python: pathlib.Path, work: pathlib.Path) -> None:
     f'--params_override={data}',
   )
   assert 'evaluated 12 of 12' in output, output
+  command = python.parent / 'vidgarden'
+  embed = ('embed', '--model=run', '--output=features.parquet', 'videos/test')
+  output = _run(command, *embed, cwd=work)
+  assert '12 rows of 12 files' in output, output
+  predict = ('predict', '--model=zoo:actions_tiny_synthetic', '--top_k=1', 'videos/test')
+  output = _run(command, *predict, cwd=work)
+  right = sum(line.split('/')[2] in line.split(' s ')[-1] for line in output.splitlines())
+  assert right >= 11, output
 
 
 if __name__ == '__main__':

@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from official.video.errors import UserError
@@ -95,16 +95,33 @@ def run_tasks(
   tasks: Sequence[ShardTask], runner: str, options: Sequence[str], bar: ProgressBar
 ) -> None:
   """Writes shards by a runner; see `pipeline.run_tasks`."""
+  with finished_shards_shown(tasks, bar):
+    run(tasks, write_shard, runner, options)
+
+
+def run(
+  tasks: Sequence[Any], work: Callable[[Any], Any], runner: str, options: Sequence[str]
+) -> None:
+  """Does work by a runner.
+
+  Args:
+    tasks: what to do, anything that can be pickled; each takes a while.
+    work: a function of a module, which does one.
+    runner: see `check_runner`.
+    options: see there.
+
+  Raises:
+    UserError: `work` raised it, or the runner fails.
+  """
   with _reached_from_here_only(), _temporaries_removed():
     pipeline = _make_pipeline(runner, options)
     import apache_beam as beam
 
-    work = pipeline | 'Shards' >> beam.Create(list(tasks), reshuffle=False)
-    # The element is a whole shard: without a reshuffle all would fuse into one bundle.
-    work | beam.Reshuffle() | 'WriteShard' >> beam.Map(write_shard)
+    made = pipeline | 'Tasks' >> beam.Create(list(tasks), reshuffle=False)
+    # An element takes long: without a reshuffle all would fuse into one bundle.
+    made | beam.Reshuffle() | 'Work' >> beam.Map(work)
     try:
-      with finished_shards_shown(tasks, bar):
-        pipeline.run().wait_until_finish()
+      pipeline.run().wait_until_finish()
     except Exception as error:
       if message := _user_message(error):
         raise UserError(message) from error

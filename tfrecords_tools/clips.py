@@ -9,7 +9,12 @@ from tfrecords_tools.annotations import retime
 from tfrecords_tools.datasets.origins import origin_of
 from tfrecords_tools.datasets.source import SourceClip
 from tfrecords_tools.decode import MICROSECONDS, SourceError
-from tfrecords_tools.frames import EncodedFrames, FrameOptions, encode_frames
+from tfrecords_tools.frames import (
+  EncodedFrames,
+  FrameEncoder,
+  FrameOptions,
+  encode_frames,
+)
 from tfrecords_tools.readers import READERS, Footage
 from tfrecords_tools.streaming import FrameStore, Record
 from tfrecords_tools.summary import Summary
@@ -23,12 +28,14 @@ class Converted(NamedTuple):
 
   Attributes:
     record: to be written.
+    fields: what it holds beside its frames, by contract key.
     label: its first class id or `records.NO_LABEL`.
     frame_rate: frames a second, of the stored frames.
     notes: what a user may want to know about its pixels.
   """
 
   record: Record
+  fields: Mapping[str, Any]
   label: int
   frame_rate: float
   notes: Sequence[str]
@@ -80,13 +87,18 @@ def _hint(clip: SourceClip) -> Iterator[None]:
 
 
 def _contract_fields(
-  clip: SourceClip, frames: EncodedFrames, source_rate: float, start: int, begin: int
+  clip: SourceClip,
+  frames: EncodedFrames,
+  image_format: str,
+  source_rate: float,
+  start: int,
+  begin: int,
 ) -> dict[str, Any]:
   own_rate = clip.frame_rate or source_rate or frames.frame_rate
   return {
     **retime(clip.fields, own_rate, start + begin, frames.end + begin, frames.timestamps),
     records.IMAGE_TIMESTAMP: frames.timestamps,
-    records.IMAGE_FORMAT: 'JPEG',
+    records.IMAGE_FORMAT: image_format,
     records.IMAGE_HEIGHT: frames.height,
     records.IMAGE_WIDTH: frames.width,
     records.IMAGE_FRAME_RATE: frames.frame_rate,
@@ -104,6 +116,7 @@ def build_record(
   options: FrameOptions,
   store: FrameStore | None = None,
   found: Summary | None = None,
+  encoder: FrameEncoder | None = None,
 ) -> Converted:
   """Decodes a clip and makes its record.
 
@@ -114,6 +127,7 @@ def build_record(
     store: where the encoded frames are kept, as long as the record is needed; a list by
       default.
     found: where corrections are reported.
+    encoder: of the frames; by default to JPEG, as the options say.
 
   Raises:
     SourceError: the clip gives no record; the message is the reason.
@@ -126,19 +140,23 @@ def build_record(
   with READERS[clip.reader](clip, options.max_pixels) as footage:
     rate, begin = footage.frame_rate, file_begin(clip, footage)
     start, end = _span_in_file(clip, begin)
+    encoder = encoder or FrameEncoder(options)
     with _hint(clip):
-      frames = encode_frames(footage.frames(start), rate, start, end, options, store)
+      frames = encode_frames(
+        footage.frames(start), rate, start, end, options, store, encoder
+      )
   if begin and found:
     found.corrected(
       'files that were cut already, taken for the seconds listed', clip.name
     )
-  fields = _contract_fields(clip, frames, rate, start, round(begin * MICROSECONDS))
+  begin_us = round(begin * MICROSECONDS)
+  fields = _contract_fields(clip, frames, encoder.format, rate, start, begin_us)
   if labels:
     fields[records.LABEL_INDEX] = labels
     fields[records.LABEL_STRING] = list(clip.labels)
   record = Record(fields, frames.jpegs, frames.sizes)
   label = labels[0] if labels else records.NO_LABEL
-  return Converted(record, label, frames.frame_rate, frames.notes)
+  return Converted(record, fields, label, frames.frame_rate, frames.notes)
 
 
 def media_id(record: bytes) -> str:

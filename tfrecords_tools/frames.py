@@ -1,7 +1,8 @@
 """Which frames of a source are stored, and as what: selection, scaling, JPEG."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+import io
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import simplejpeg
@@ -114,10 +115,13 @@ class FrameEncoder:
   """Scales frames and encodes them as JPEG, 4:2:0, full range BT.601 as JFIF has it.
 
   Attributes:
+    format: of the encoded frames, as records name it.
     size: width and height of the encoded frames; known after the first.
     notes: what was done to the colours or shape of the pixels that a user may want to
       know.
   """
+
+  format = 'JPEG'
 
   def __init__(self, options: FrameOptions):
     self._options = options
@@ -169,10 +173,7 @@ class FrameEncoder:
     return size
 
   def _encode(self, frame: Frame) -> bytes:
-    self._scaled = self._scaled or self._begin(frame)
-    planes = self._scaler.scale(frame.image, *self._scaled)
-    planes = self._orientation.apply(planes)
-    self.size = planes[0].shape[1], planes[0].shape[0]
+    planes = self._planes(frame, self._scaler.scale)
     quality = self._options.quality
     if len(planes) == 1:
       return simplejpeg.encode_jpeg(
@@ -181,6 +182,13 @@ class FrameEncoder:
     luma, *chroma = planes
     chroma = [np.ascontiguousarray(plane) for plane in chroma]
     return simplejpeg.encode_jpeg_yuv_planes(_padded_to_even(luma), *chroma, quality)
+
+  def _planes(self, frame: Frame, scale: Callable) -> list[np.ndarray]:
+    """What a method of the scaler makes of a frame, upright; settles the size."""
+    self._scaled = self._scaled or self._begin(frame)
+    planes = self._orientation.apply(scale(frame.image, *self._scaled))
+    self.size = planes[0].shape[1], planes[0].shape[0]
+    return planes
 
   def kept(self, frame: Frame) -> bytes | None:
     """The source's own JPEG where it has the size of the encoded frames, else None."""
@@ -191,6 +199,25 @@ class FrameEncoder:
       return None
     self._scaled = self.size = size
     return frame.jpeg
+
+
+class PngEncoder(FrameEncoder):
+  """Scales frames as the other does and encodes them as PNG: nothing more is lost."""
+
+  format = 'PNG'
+
+  def _encode(self, frame: Frame) -> bytes:
+    from PIL import Image  # Takes longer to import than most commands take to run.
+
+    (rgb,) = self._planes(frame, self._scaler.scale_to_rgb)
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(rgb)).save(file, 'PNG', compress_level=1)
+    return file.getvalue()
+
+  def kept(self, frame: Frame) -> bytes | None:
+    """None: a source's JPEG is none of ours."""
+    del frame
+    return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,6 +305,7 @@ def encode_frames(
   end: int | None,
   options: FrameOptions,
   store: FrameStore | None = None,
+  encoder: FrameEncoder | None = None,
 ) -> EncodedFrames:
   """Selects and encodes the frames of a span.
 
@@ -288,11 +316,12 @@ def encode_frames(
     end: microseconds that the clip ends before; None for the source's end.
     options: what to store.
     store: where encoded frames go; a list by default.
+    encoder: of one source's frames; by default to JPEG, as the options say.
 
   Raises:
     SourceError: no frame in the span, or more than the options allow.
   """
-  encoder = FrameEncoder(options)
+  encoder = encoder or FrameEncoder(options)
   span = _Span(start, end, options.max_seconds)
   jpegs: FrameStore = [] if store is None else store
   sizes: list[int] = []

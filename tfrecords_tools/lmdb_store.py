@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from official.video import extras
 from official.video.errors import UserError
 from tfrecords_tools.datasets.source import SourceClip
 from tfrecords_tools.datasets.stored import DEFAULT_FRAME_RATE, StoredClip
@@ -30,6 +31,7 @@ class _StoreError(Exception):
 
 def _environment(path: str) -> Any:
   """The open LMDB at `path`, a folder or a file; raises `_StoreError`."""
+  extras.require('lmdb', path)
   import lmdb
 
   key = os.getpid(), os.path.realpath(path)

@@ -5,6 +5,7 @@ import functools
 import re
 from collections.abc import Callable, Sequence
 
+from official.video import extras
 from official.video.data import records
 from official.video.errors import UserError
 from tfrecords_tools.datasets.source import Listing, SourceClip
@@ -37,12 +38,8 @@ _WORD = re.compile(r"[A-Za-z][A-Za-z'-]*|\d+|[^\w\s]")
 
 
 def _textblob() -> Chunker:
-  try:
-    from textblob import en
-  except ImportError as error:
-    raise UserError(
-      "--noun_phrases=textblob: not installed; 'pip install textblob', or choose rules"
-    ) from error
+  extras.require('text', '--noun_phrases=textblob (--noun_phrases=rules needs nothing)')
+  from textblob import en
 
   def chunk(text: str) -> list[list[Token]]:
     chunks: list[list[Token]] = []

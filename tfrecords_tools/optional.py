@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from official.video.errors import UserError
+from official.video import extras
 
 # Beam imports these where they are installed, for connectors and data frames that nothing
 # here uses; they are half of its start.
@@ -37,14 +37,9 @@ def import_beam(wanted_by: str) -> Any:
   logging.disable(logging.CRITICAL)
   try:
     with _hidden_modules(_UNUSED_BY_BEAM):
+      extras.require('beam', wanted_by)
       import apache_beam
       import apache_beam.io.filesystems
-  except ModuleNotFoundError as error:
-    if error.name != 'apache_beam':
-      raise
-    raise UserError(
-      f"{wanted_by}: takes Apache Beam; install it by pip install 'vidgarden[beam]'"
-    ) from error
   finally:
     logging.disable(logging.NOTSET)
   logging.getLogger('apache_beam').setLevel(logging.CRITICAL)

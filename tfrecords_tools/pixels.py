@@ -225,6 +225,12 @@ class _ToneMappings(threading.local):
 _tone_mappings = _ToneMappings()
 
 
+def _settle_matrix(image: av.VideoFrame) -> None:
+  """Takes the usual matrix for reserved numbers, as players do: FFmpeg refuses them."""
+  if image.colorspace not in MATRICES:
+    image.colorspace = _UNSPECIFIED
+
+
 class Scaler:
   """Scales frames of one source and converts their colours."""
 
@@ -247,9 +253,7 @@ class Scaler:
     Raises:
       decode.FFMPEG_ERRORS: FFmpeg can't convert it.
     """
-    if image.colorspace not in MATRICES:
-      # Reserved numbers; FFmpeg refuses them, and players take the usual matrix.
-      image.colorspace = _UNSPECIFIED
+    _settle_matrix(image)
     if hdr_name(image):
       return _planes(_tone_mappings.find(image, width, height)(image), 3)
     # Between YUV matrices FFmpeg goes through RGB all the same and darkens by two levels,
@@ -262,6 +266,15 @@ class Scaler:
         return _planes(self._scale(image, width, height, 'yuv420p', ColorRange.JPEG), 1)
     elif image.format.name == 'gray' and image.colorspace in _JPEG_MATRICES:
       return _planes(self._scale(image, width, height, 'yuv420p', ColorRange.JPEG), 1)
+    return _planes(self._scale(image, width, height, 'rgb24', ColorRange.JPEG), 3)
+
+  def scale_to_rgb(
+    self, image: av.VideoFrame, width: int, height: int
+  ) -> list[np.ndarray]:
+    """As `scale`, but one RGB array whatever the frame's matrix is."""
+    _settle_matrix(image)
+    if hdr_name(image):
+      return _planes(_tone_mappings.find(image, width, height)(image), 3)
     return _planes(self._scale(image, width, height, 'rgb24', ColorRange.JPEG), 3)
 
   def _from_limited_range(

@@ -181,6 +181,67 @@ def _collected(
 
 
 @contextlib.contextmanager
+def _started(
+  work: Work, count: int, initializer: Callable[[], None] | None = None
+) -> Iterator[Sequence[_Worker]]:
+  """Some workers, which end with the context.
+
+  Raises:
+    UserError: this machine can't have that many processes.
+  """
+  workers: list[_Worker] = []
+  try:
+    try:
+      for _ in range(count):
+        workers.append(_Worker(work, initializer))
+    except OSError as error:
+      raise UserError(
+        f'--num_workers={count}: worker {len(workers) + 1} could not be started: '
+        f'{error.strerror}; use fewer'
+      ) from error
+    yield workers
+  finally:
+    # None holds anything that it would have to give back: one that is idle waits for its
+    # pipe, and what one that is not has half written is not wanted.
+    for worker in workers:
+      worker.kill()
+    for worker in workers:
+      worker.close()
+
+
+def in_order(work: Work, tasks: Sequence[Any], num_workers: int) -> Iterator[Any]:
+  """Results of tasks in their order, worked off ahead: at most one a worker waits.
+
+  Args:
+    work: as of `results`; what it tells is dropped.
+    tasks: as of `results`.
+    num_workers: as of `results`.
+
+  Raises:
+    WorkerDied: as of `results`; so the others.
+    UserError: see there.
+    Exception: see there.
+  """
+  num_workers = min(num_workers, len(tasks))
+  if num_workers <= 1:
+    yield from (work(task, tell_nobody) for task in tasks)
+    return
+  with _started(work, num_workers) as workers:
+    for worker, task in zip(workers, tasks, strict=False):
+      worker.give(task)
+    for number in range(len(tasks)):
+      worker = workers[number % num_workers]
+      kind, value = worker.receive()
+      while kind == _TOLD:
+        kind, value = worker.receive()
+      if kind == _RAISED:
+        raise value
+      if number + num_workers < len(tasks):
+        worker.give(tasks[number + num_workers])
+      yield value
+
+
+@contextlib.contextmanager
 def results(
   work: Work,
   tasks: Sequence[Any],
@@ -210,21 +271,5 @@ def results(
   if num_workers <= 1:
     yield ((task, work(task, tell)) for task in tasks)
     return
-  workers: list[_Worker] = []
-  try:
-    try:
-      for _ in range(num_workers):
-        workers.append(_Worker(work, initializer))
-    except OSError as error:
-      raise UserError(
-        f'--num_workers={num_workers}: worker {len(workers) + 1} could not be started: '
-        f'{error.strerror}; use fewer'
-      ) from error
+  with _started(work, num_workers, initializer) as workers:
     yield _collected(workers, iter(tasks), tell)
-  finally:
-    # None holds anything that it would have to give back: one that is idle waits for its
-    # pipe, and what one that is not has half written is not wanted.
-    for worker in workers:
-      worker.kill()
-    for worker in workers:
-      worker.close()

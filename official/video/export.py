@@ -6,13 +6,14 @@ r"""Exports a trained model as a SavedModel that needs only TensorFlow to run.
 Signatures: `clips` (uint8 [B, T, H, W, 3], the default), `jpeg_frames` ([B, T] strings),
 `records` ([B] serialized records). Each returns `feature`, `endpoint_<name>` and, from a
 classification experiment, `probability`. `regions` (clips, and boxes float32 [B, N, 4])
-returns `feature` and `region`.
+returns `feature` and `region`. `--tflite` adds a model for TensorFlow Lite.
 """
 
 import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,17 +29,31 @@ FLAGS = flags.FLAGS
 def define_flags() -> None:
   """The driver's flags."""
   command_line.define_experiment_flags()
-  flags.DEFINE_string('checkpoint', None, 'Checkpoint prefix or folder.', required=True)
-  flags.DEFINE_string('export_dir', None, 'New folder of the SavedModel.', required=True)
+  flags.DEFINE_string('checkpoint', None, 'Checkpoint prefix or folder.')
+  flags.DEFINE_string('export_dir', None, 'New folder of the SavedModel.')
+  flags.DEFINE_bool(
+    'tflite',
+    False,
+    'Also write model.tflite there, for TensorFlow Lite: one clip of the size that the model '
+    'was tested on to its feature, of a classifier probabilities, of G-ViLM the embedding.',
+  )
 
 
-def export(params, checkpoint: str, export_dir: str) -> None:
+def export(
+  params,
+  checkpoint: str,
+  export_dir: str,
+  experiment_name: str = '',
+  tflite: bool = False,
+) -> None:
   """Writes the SavedModel of an experiment's model, whole or not at all.
 
   Args:
     params: resolved experiment.
     checkpoint: prefix or folder.
     export_dir: folder to create.
+    experiment_name: which the SavedModel tells; '' where it has none.
+    tflite: whether a model for TensorFlow Lite is to lie beside it.
 
   Raises:
     UserError: the folder is not empty, or the checkpoint does not fit the model.
@@ -47,7 +62,8 @@ def export(params, checkpoint: str, export_dir: str) -> None:
 
   from official.video.checkpoints import restore
   from official.video.configs import tasks
-  from official.video.run import trainer
+  from official.video.inference import loading
+  from official.video.run import journal
   from official.video.serving import module
   from official.video.settings import experiment
 
@@ -57,16 +73,17 @@ def export(params, checkpoint: str, export_dir: str) -> None:
     raise UserError(f'--export_dir {shown}: not empty; name a new folder')
   task = experiment.build_task(params)
   task.check_classes()
-  found = task.check_origin(checkpoint, head=True)
-  model = trainer.built(task)
+  task.check_origin(checkpoint)  # Before anything is built; it settles vocabularies.
+  model = task.built_model()
   classifies = isinstance(params.task, tasks.ClassificationTask)
   encoder = task.serving_module(model)
   whole = classifies or encoder
   objects = model.checkpoint_items if whole else model.serving_items
+  found = task.check_origin(checkpoint, objects)
   try:
     report = restore.restore(objects, checkpoint)
   except restore.MissingError as error:
-    raise UserError(f'{error}{_for_a_backbone()}') from error
+    raise UserError(f'{error}{_for_a_backbone(experiment_name)}') from error
   found.tell()
   encoder = encoder or module.EncoderModule(
     model,
@@ -77,18 +94,23 @@ def export(params, checkpoint: str, export_dir: str) -> None:
     task.multi_label,
     task.label_names() if classifies else (),
   )
-  about = _about(params, task, report.path, found.frame_rate or task.frame_rate)
-  save_atomically(encoder, about, export_dir)
+  about = {
+    'experiment': experiment_name,
+    'checkpoint': files.shown(report.path),
+    **_about(params, task, found.frame_rate or task.frame_rate),
+  }
+  about |= loading.about(params, task, model, found)
+  scores = journal.last_validation(found.folder) if found.folder else None
+  save_atomically(encoder, about, export_dir, scores, tflite)
   print(f'exported {files.shown(report.path)} to {shown}')
 
 
-def _about(params, task, checkpoint: str, frame_rate: float | None) -> dict[str, Any]:
+def _about(params, task, frame_rate: float | None) -> dict[str, Any]:
   """What assets.extra/vidgarden.json tells: what the model is, and of which clips.
 
   Args:
     params: resolved experiment.
     task: of it.
-    checkpoint: prefix that was read.
     frame_rate: stored frames a second of the data that it was trained on, if known.
   """
   from official.video.configs import tasks
@@ -98,8 +120,6 @@ def _about(params, task, checkpoint: str, frame_rate: float | None) -> dict[str,
   test = params.task.validation_data
   texts = task.vocabularies().items()
   return {
-    'experiment': FLAGS.experiment if FLAGS.is_parsed() and 'experiment' in FLAGS else '',
-    'checkpoint': files.shown(checkpoint),
     'label_names': list(task.label_names()) if classifies else [],
     'multi_label': task.multi_label,
     'zero_centering': params.task.zero_centering,
@@ -115,11 +135,10 @@ def _about(params, task, checkpoint: str, frame_rate: float | None) -> dict[str,
   }
 
 
-def _for_a_backbone() -> str:
-  """Which experiments of the method export what holds no head."""
+def _for_a_backbone(name: str) -> str:
+  """Which experiments of the method of one export what holds no head."""
   from official.video.settings import experiment
 
-  name = FLAGS.experiment if FLAGS.is_parsed() and 'experiment' in FLAGS else ''
   method = re.split('_(?:linear_eval|finetune|localization|tracking)', name)[0]
   others = [
     n for n in experiment.experiment_names() if n.startswith(f'{method}_pretrain')
@@ -129,19 +148,48 @@ def _for_a_backbone() -> str:
   return f'; a backbone alone is exported by --experiment={" or ".join(others)}'
 
 
-def save_atomically(encoder, about: Mapping[str, Any], export_dir: str) -> None:
-  """Saves an `EncoderModule` and assets.extra/vidgarden.json, whole or not at all."""
+def save_atomically(
+  encoder,
+  about: Mapping[str, Any],
+  export_dir: str,
+  scores: Mapping[str, Any] | None = None,
+  tflite: bool = False,
+) -> None:
+  """Saves an `EncoderModule`, assets.extra/vidgarden.json and a card, whole or not at all.
+
+  Args:
+    encoder: to save.
+    about: what it tells programs about itself.
+    export_dir: folder to create.
+    scores: of its run's last validation, for people.
+    tflite: whether to write `lite.FILE` too.
+  """
   import tensorflow as tf
+
+  from official.video.serving import card, lite
 
   partial = export_dir.rstrip('/') + '.incomplete'
   _remove(partial)  # Of an export that was killed; its files would be part of this one.
   try:
     with files.storage_errors(export_dir):
-      tf.saved_model.save(encoder, partial, signatures=encoder.signatures())
+      signatures = encoder.signatures()
+      tf.saved_model.save(encoder, partial, signatures=signatures)
       extra = os.path.join(partial, 'assets.extra')
       tf.io.gfile.makedirs(extra)
       with tf.io.gfile.GFile(os.path.join(extra, 'vidgarden.json'), 'w') as file:
         file.write(json.dumps(about, indent=2) + '\n')
+      with tf.io.gfile.GFile(os.path.join(partial, 'README.md'), 'w') as file:
+        file.write(card.text(about, signatures, scores))
+      if tflite:
+        content, missing = lite.converted(encoder)
+        with tf.io.gfile.GFile(os.path.join(partial, lite.FILE), 'wb') as file:
+          file.write(content)
+        if missing:
+          print(
+            f'note: {lite.FILE}: {", ".join(missing)} are no operations of TensorFlow '
+            "Lite's own; it takes the Flex delegate to run it",
+            file=sys.stderr,
+          )
       if tf.io.gfile.isdir(export_dir) and not tf.io.gfile.listdir(export_dir):
         tf.io.gfile.rmtree(export_dir)
       tf.io.gfile.rename(partial, export_dir)
@@ -166,7 +214,8 @@ def main(argv: Sequence[str]) -> None:
 
     print(dry_run.describe(params, 'export'))
     return
-  export(params, FLAGS.checkpoint, FLAGS.export_dir)
+  command_line.require(FLAGS, 'checkpoint', 'export_dir')
+  export(params, FLAGS.checkpoint, FLAGS.export_dir, FLAGS.experiment, FLAGS.tflite)
 
 
 if __name__ == '__main__':

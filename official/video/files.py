@@ -18,6 +18,9 @@ from collections.abc import Callable, Iterator
 
 from official.video.errors import UserError
 
+# In the environment: the folder of downloaded weights; the flag --zoo sets it.
+ZOO = 'VIDGARDEN_ZOO'
+
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
   """Whether a path is a URL such as gs://bucket/run."""

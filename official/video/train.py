@@ -8,6 +8,7 @@ Precedence of a field: the experiment's default, then each --config_file in orde
 --params_override. The same command again resumes at the last checkpoint.
 """
 
+import sys
 from collections.abc import Sequence
 
 from absl import flags
@@ -41,6 +42,12 @@ def define_flags() -> None:
     'stop_at_failed_validation',
     False,
     'End the run where a validation fails; by default that is said, and training goes on.',
+  )
+  flags.DEFINE_string(
+    'fit',
+    None,
+    'Pick micro-batches, recomputation, batch and rate for the memory of a device, which the '
+    'machine tells, or for so many gigabytes: --fit, --fit=24. --dry_run tells what it picks.',
   )
 
 
@@ -85,9 +92,11 @@ def run(
   import tf_keras
 
   from official.video.run import data_service, run_folder, trainer
-  from official.video.settings import experiment, ranges, schedule
+  from official.video.settings import experiment, fitting, ranges, schedule
 
   ranges.check(params, mode)
+  mode, note = fitting.mode_of(params, mode)
+  _tell([note] if note else [])
   if model_dir:
     model_dir = files.encodable(model_dir, make='train' in mode)
   run_folder.check(model_dir, mode)
@@ -109,7 +118,11 @@ def run(
   if 'train' in mode and params.task.train_data.enable_tf_data_service:
     data_service.check(params.task.train_data.tf_data_service_address)
   task = experiment.build_task(params, model_dir)
-  task.check_data('train' in mode)
+  params, notes = fitting.fitted(params, task, mode, strategy.num_replicas_in_sync)
+  if notes:
+    _tell(notes)
+    task = experiment.build_task(params, model_dir)
+  task.check_data('train' in mode, 'eval' in mode)
   task.check_classes()
   if 'eval' in mode:
     check_best_metric(params.trainer, task)
@@ -123,6 +136,11 @@ def run(
     stop_at_failed_validation=stop_at_failed_validation,
   )
   return runner, runner.run()
+
+
+def _tell(notes: Sequence[str]) -> None:
+  for note in notes:
+    print(note, file=sys.stderr)
 
 
 def check_compilation(params, strategy) -> None:
@@ -156,12 +174,16 @@ def check_best_metric(config, task) -> None:
 def _profile_input(params) -> None:
   from official.video.data import views
   from official.video.estimate import profile_input
-  from official.video.settings import experiment
+  from official.video.settings import experiment, fitting
 
   strategy = command_line.strategy_of(params)
   check_replicas(params, strategy)
+  params, notes = fitting.fitted(
+    params, experiment.build_task(params), 'train', strategy.num_replicas_in_sync
+  )
+  _tell(notes)
   task = experiment.build_task(params)
-  task.check_data(True)
+  task.check_data(True, False)
   data = params.task.train_data
   stages = profile_input.input_stages(data, task.train_index)
   needed = profile_input.step_rate(params, task, strategy)
@@ -176,11 +198,15 @@ def main(argv: Sequence[str]) -> None:
   del argv
   params = command_line.load_experiment(FLAGS)
   if 'train' in FLAGS.mode:
-    from official.video.settings import rates
+    from official.video.settings import fitting
 
-    note = rates.linear_note(FLAGS.experiment, FLAGS.config_file, FLAGS.params_override)
+    note = fitting.linear_note(FLAGS.experiment, FLAGS.config_file, FLAGS.params_override)
     if note:
       print(note)
+  if FLAGS.fit is not None:
+    from official.video.estimate import fit
+
+    params = fit.apply(params, FLAGS.fit)
   if FLAGS.dry_run:
     from official.video.estimate import dry_run
 

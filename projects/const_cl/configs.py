@@ -86,6 +86,7 @@ def model_of(task: ConstClTask) -> Model:
 
 LEARNING_RATE = 40.96
 WARMUP_STEPS = 2500
+STEPS = 200_000
 BATCH = 1024
 # The copy that the published schedules were counted on.
 VIDEOS = {'kinetics400': 235_693, 'kinetics600': 366_016}
@@ -254,15 +255,23 @@ protocols.experiments(
   'const_cl',
   pretrain={
     'tiny': tiny_pretrain,
-    **{n: functools.partial(pretrain, videos, 200_000) for n, videos in VIDEOS.items()},
+    '': lambda: protocols.of_any_data(
+      lambda: pretrain(VIDEOS['kinetics400'], STEPS),
+      round(STEPS * BATCH / VIDEOS['kinetics400']),
+    ),
+    **{n: functools.partial(pretrain, videos, STEPS) for n, videos in VIDEOS.items()},
   },
   linear_eval={
     'tiny': functools.partial(tiny_classification, freeze=True),
-    **protocols.of_datasets(functools.partial(classification, protocols.linear_eval)),
+    **protocols.of_datasets(
+      functools.partial(classification, protocols.linear_eval), protocols.LINEAR_EPOCHS
+    ),
   },
   finetune={
     'tiny': functools.partial(tiny_classification, freeze=False),
-    **protocols.of_datasets(functools.partial(classification, protocols.finetune)),
+    **protocols.of_datasets(
+      functools.partial(classification, protocols.finetune), protocols.FINETUNE_EPOCHS
+    ),
   },
   localization={
     'tiny': tiny_localization,

@@ -26,7 +26,7 @@ class ConstClModel(encoder.VideoModel):
     """
     backbone = factory.build_encoder(config)
     factory.check_endpoints(config, backbone, 'local_endpoint')
-    head = projection.build_projection_head(config.head, config.norm_activation)
+    head = projection.ProjectionHead(config.head, config.norm_activation)
     super().__init__(backbone, head, config.endpoint)
     self.local_endpoint = config.local_endpoint
     channels = backbone.output_specs[config.local_endpoint][-1]

@@ -29,7 +29,7 @@ class ConstClTask(pretraining.TwoViewTask):
     for name, fields in pretraining.PretrainTask.takes.items()
   }
 
-  def check_data(self, training: bool) -> None:
+  def check_data(self, training: bool, evaluation: bool = True) -> None:
     """Finds the data, and refuses regions that do not have the order asked for."""
     for name in ('train_data', 'validation_data'):
       generator = getattr(self.task_config, name).regions.generator
@@ -38,7 +38,7 @@ class ConstClTask(pretraining.TwoViewTask):
           f'task.{name}.regions.generator {generator!r}: only tracks have the same order '
           'in both views; use it, or set task.losses.same_order to false'
         )
-    super().check_data(training)
+    super().check_data(training, evaluation)
 
   def build_model(self) -> model.ConstClModel:
     """Backbone under the global and the local head."""

@@ -260,6 +260,9 @@ protocols.experiments(
   'cstp',
   pretrain={
     'tiny': tiny_pretrain,
+    '': lambda: protocols.of_any_data(
+      lambda: pretrain(PRETRAININGS['kinetics400'], PRETRAIN_EPOCHS), PRETRAIN_EPOCHS
+    ),
     **{
       name: functools.partial(pretrain, published, PRETRAIN_EPOCHS)
       for name, published in PRETRAININGS.items()
@@ -267,6 +270,9 @@ protocols.experiments(
   },
   finetune={
     'tiny': tiny_finetune,
+    '': lambda: protocols.of_any_data(
+      lambda: finetune(FINETUNINGS['ucf101'], FINETUNE_EPOCHS), FINETUNE_EPOCHS
+    ),
     **{
       name: functools.partial(finetune, published, FINETUNE_EPOCHS)
       for name, published in FINETUNINGS.items()

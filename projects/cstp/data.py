@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from official.video import draws
+from official.video import draws, registry
 from official.video.augment import policies
 from official.video.configs import data as data_config
 from official.video.data import decoding, samplers, views
@@ -346,10 +346,7 @@ class PretextSampler:
         'sampler.reference_compatible true, or leave it'
       )
     reference_store = reference_store or STORES[0]
-    if reference_store not in STORES:
-      raise UserError(
-        f'sampler.reference_store {reference_store!r}: expected one of {", ".join(STORES)}'
-      )
+    registry.check_choice('sampler.reference_store', reference_store, STORES)
     self.reference_compatible = reference_compatible
     self.reference_store = reference_store
 
@@ -416,7 +413,7 @@ class PretextViewMaker(views.ViewMaker):
         f"views 'pretext': num_views {config.num_views}, feature_shape "
         f'{list(config.feature_shape)}; expected 2 views of as many rows as columns'
       )
-    if not isinstance(self._sampler, PretextSampler):
+    if config.num_views and not isinstance(self._sampler, PretextSampler):
       raise UserError(
         f"views 'pretext': sampler.name {config.sampler.name!r}; expected 'pretext'"
       )

@@ -7,8 +7,9 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from official.video import registry
 from official.video.backbones import factory, layers
-from official.video.configs import backbones
+from official.video.configs import backbones, heads
 from official.video.errors import UserError
 from official.video.heads import projection
 from official.video.models import momentum
@@ -76,10 +77,7 @@ class CstpModel(momentum.MomentumModel):
     Raises:
       UserError: an option is impossible.
     """
-    if config.encoder not in ENCODERS:
-      raise UserError(
-        f'task.model.encoder {config.encoder!r}: expected one of {", ".join(ENCODERS)}'
-      )
+    registry.check_choice('task.model.encoder', config.encoder, ENCODERS)
     variant = variant_of(config)
     online = factory.build_encoder(config)
     with momentum.untrained():
@@ -191,16 +189,16 @@ def _mlp(
 ) -> projection.ProjectionHead:
   """Dense, batch norm, activation, dense; without hidden units the last alone. Built."""
   norm = config.norm_activation
-  mlp = projection.ProjectionHead(
-    hidden_dim=hidden,
-    num_hidden_layers=1 if hidden else 0,
-    output_dim=output,
-    norm_momentum=norm.norm_momentum,
-    norm_epsilon=norm.norm_epsilon,
-    use_sync_bn=norm.use_sync_bn,
-    activation=norm.activation,
-    name=name,
-  )
+  head = heads.ProjectionHead(num_hidden_layers=0, output_dim=output)
+  if hidden:
+    head = heads.ProjectionHead(
+      hidden_dim=hidden,
+      num_hidden_layers=1,
+      output_dim=output,
+      norm_momentum=norm.norm_momentum,
+      norm_epsilon=norm.norm_epsilon,
+    )
+  mlp = projection.ProjectionHead(head, norm, name)
   mlp(tf_keras.Input((size,)))
   family = config.backbone.get()
   if isinstance(family, backbones.ConvNet) and family.weight_init == 'reference':

@@ -12,6 +12,7 @@ from official.modeling.optimization import optimizer_factory
 from official.modeling.optimization.configs import learning_rate_config, optimizer_config
 
 from official.video.errors import UserError
+from official.video.settings import schedule
 
 
 class PyTorchSGD(tf_keras.optimizers.Optimizer):
@@ -108,7 +109,7 @@ class EpochwiseCosine(tf_keras.optimizers.schedules.LearningRateSchedule):
     )
 
 
-class Plateau(tf_keras.optimizers.schedules.LearningRateSchedule):
+class Plateau(schedule.FollowsScores):
   """Falls whenever the score of validation has not improved for long.
 
   As PyTorch's ReduceLROnPlateau: after more than `patience` validations in a row without
@@ -171,11 +172,7 @@ class Plateau(tf_keras.optimizers.schedules.LearningRateSchedule):
     return tf.convert_to_tensor(self.state.rate)
 
   def heed(self, step: int, scores: Mapping[str, Any]) -> None:
-    """Takes note of the validation at a step.
-
-    Raises:
-      UserError: the score is not among the scores.
-    """
+    """See the base."""
     if self.metric not in scores:
       raise UserError(
         f'{_PLATEAU}.metric {self.metric!r}: the validation gives '

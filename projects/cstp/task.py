@@ -26,7 +26,7 @@ class CstpTask(pretraining.PretrainTask):
     for name, fields in pretraining.PretrainTask.takes.items()
   }
 
-  def check_data(self, training: bool) -> None:
+  def check_data(self, training: bool, evaluation: bool = True) -> None:
     """Finds the data, and refuses weights that belong to no term."""
     config = self.task_config
     if len(config.losses.weights) != 1 + len(losses.TASKS):
@@ -34,7 +34,7 @@ class CstpTask(pretraining.PretrainTask):
         f'task.losses.weights {list(config.losses.weights)}: expected '
         f'{1 + len(losses.TASKS)} numbers, of byol, {", ".join(losses.TASKS)}'
       )
-    super().check_data(training)
+    super().check_data(training, evaluation)
 
   def build_model(self) -> model.CstpModel:
     """Online and target network with all heads."""

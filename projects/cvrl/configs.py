@@ -36,6 +36,7 @@ class CvrlTask(tasks.PretrainTask):
 
 # Summed over replicas, of which 128 are inferred, not published; see the module.
 PRETRAIN_LEARNING_RATE = 0.32 * 128
+PRETRAIN_EPOCHS = 200
 
 
 def pretrain(
@@ -129,18 +130,22 @@ protocols.experiments(
   'cvrl',
   pretrain={
     'tiny': tiny_pretrain,
+    '': lambda: protocols.of_any_data(
+      lambda: pretrain(protocols.DATASETS['kinetics400'], PRETRAIN_EPOCHS),
+      PRETRAIN_EPOCHS,
+    ),
     **{
-      name: functools.partial(pretrain, protocols.DATASETS[name], epochs=200)
+      name: functools.partial(pretrain, protocols.DATASETS[name], PRETRAIN_EPOCHS)
       for name in ('kinetics400', 'kinetics600')
     },
   },
   linear_eval={
     'tiny': functools.partial(tiny_classification, freeze=True),
-    **protocols.of_datasets(protocols.linear_eval),
+    **protocols.of_datasets(protocols.linear_eval, protocols.LINEAR_EPOCHS),
   },
   finetune={
     'tiny': functools.partial(tiny_classification, freeze=False),
-    **protocols.of_datasets(protocols.finetune),
+    **protocols.of_datasets(protocols.finetune, protocols.FINETUNE_EPOCHS),
   },
   tracking={'otb': protocols.tracking},
 )

@@ -1,10 +1,9 @@
 """What tasks on clips with texts have in common."""
 
-import dataclasses
 import functools
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -68,6 +67,12 @@ def shares(
   return found
 
 
+def share_of_sample(marks: tf.Tensor) -> tf.Tensor:
+  """float32 `[B]`: the share of each sample's texts that are marked, bool `[B, ...]`."""
+  marks = tf.cast(marks, tf.float32)
+  return tf.reduce_mean(marks, list(range(1, marks.shape.rank)))
+
+
 class TextTask(base.VideoTask):
   """A task on clips with texts, which become word pieces after they are batched."""
 
@@ -113,15 +118,23 @@ class TextTask(base.VideoTask):
   def _read(self) -> list[str]:
     return []
 
-  def check_origin(self, checkpoint: str, head: bool = False) -> origin.Origin:
+  def check_origin(self, checkpoint: str, heads: Collection[str] = ()) -> origin.Origin:
     """As every task's; the vocabulary has to be the checkpoint's, or becomes it."""
-    found = super().check_origin(checkpoint, head)
+    found = super().check_origin(checkpoint, heads)
     if checkpoint not in self._runs():
       self._read.append(checkpoint)
       for cached in ('vocabulary', 'word_piece'):
         self.__dict__.pop(cached, None)
-    _ = self.vocabulary  # Refuses one that does not fit.
+    pieces = self.vocabulary  # Refuses one that does not fit.
+    if found.task is None and found.remembered(VOCABULARY) is None:
+      found = found.noting(
+        f'{checkpoint}: no {VOCABULARY} tells its word pieces; assumed, if it has a text '
+        f'encoder: {self._assumed(pieces)}'
+      )
     return found
+
+  def _assumed(self, pieces: tuple[str, ...]) -> str:
+    return self.task_config.text.vocab_file or f'{len(pieces)} word pieces'
 
   def check_text_origin(self) -> None:
     """Refuses a text encoder's own checkpoint of another function or vocabulary.
@@ -135,9 +148,9 @@ class TextTask(base.VideoTask):
     found = origin.check_text(config, path)
     pieces = self.vocabulary  # Refuses one that does not fit.
     if found.remembered(VOCABULARY) is None:
-      assumed = config.text.vocab_file or f'{len(pieces)} word pieces'
-      note = f'{path}: no {VOCABULARY} tells its word pieces; assumed: {assumed}'
-      dataclasses.replace(found, notes=(note,)).tell()
+      found.noting(
+        f'{path}: no {VOCABULARY} tells its word pieces; assumed: {self._assumed(pieces)}'
+      ).tell()
 
   def check_initial(self, model: model.GvilmModel) -> str:
     """As every task's; looks at the text encoder's own checkpoint too."""
@@ -162,7 +175,7 @@ class TextTask(base.VideoTask):
     """The tokenizer."""
     return text.WordPiece(self.vocabulary)
 
-  def check_data(self, training: bool) -> None:
+  def check_data(self, training: bool, evaluation: bool = True) -> None:
     """Finds the data, and checks vocabulary and lengths."""
     config = self.task_config
     _ = self.vocabulary  # Refuses one that does not fit.
@@ -172,7 +185,7 @@ class TextTask(base.VideoTask):
         f'task.text.noun_length {lengths[1]}, max_length {lengths[2]}: expected 3 <= '
         f'noun_length <= max_length <= {config.model.text.max_positions}'
       )
-    super().check_data(training)
+    super().check_data(training, evaluation)
 
   def build_inputs(self, params, input_context=None, start_step=0):
     """As every task's, with the strings as word-piece ids `<name>_ids`."""
@@ -234,7 +247,7 @@ class TextTask(base.VideoTask):
       self.check_text_origin()
       restore.restore({'text_encoder': model.text_encoder}, text_checkpoint)
     if config.init_checkpoint:
-      found = self.check_origin(config.init_checkpoint)
+      found = self.check_origin(config.init_checkpoint, self.initial_heads)
       objects = {
         'backbone': model.backbone,
         'text_encoder': model.text_encoder,

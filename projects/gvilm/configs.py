@@ -325,10 +325,14 @@ def question_answering(dataset: str, batch: int = 96) -> cfg.ExperimentConfig:
   )
 
 
+# Fine-tuning, and the linear probe.
+ACTION_EPOCHS = (40, 50)
+
+
 def action_recognition(dataset: str, freeze: bool) -> cfg.ExperimentConfig:
   """Linear probe or fine-tuning of one official split, tested on 4 clips x 3 crops."""
   classes, videos = ACTION_SETS[dataset]
-  batch, epochs = (128, 50) if freeze else (64, 40)
+  batch, epochs = 128 if freeze else 64, ACTION_EPOCHS[freeze]
   steps = videos * epochs // batch
   task = tasks.ClassificationTask(
     zero_centering=True,
@@ -358,6 +362,13 @@ def action_recognition(dataset: str, freeze: bool) -> cfg.ExperimentConfig:
 
 
 # Key frames of AVA's training list, about.
+def any_action_recognition(freeze: bool) -> cfg.ExperimentConfig:
+  """The same for data of any size and classes."""
+  return protocols.of_any_data(
+    lambda: action_recognition('ucf101', freeze), ACTION_EPOCHS[freeze]
+  )
+
+
 AVA_FRAMES = 184_465
 # Alike in training and in the test, for the position codes stretch over the view: a frame
 # of 16:9 at a short side of 216 fills it.
@@ -486,6 +497,9 @@ protocols.experiments(
   },
   retrieval={
     'tiny': tiny_retrieval,
+    '': lambda: protocols.of_any_data(
+      lambda: retrieval('msrvtt'), RETRIEVALS['msrvtt'][1]
+    ),
     **{name: functools.partial(retrieval, name) for name in RETRIEVALS},
   },
   qa={
@@ -496,6 +510,7 @@ protocols.experiments(
   **{
     kind: {
       'tiny': functools.partial(tiny_action_recognition, freeze),
+      '': functools.partial(any_action_recognition, freeze),
       **{n: functools.partial(action_recognition, n, freeze) for n in ACTION_SETS},
     }
     for kind, freeze in (('linear_eval', True), ('finetune', False))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from official.video import draws
+from official.video import draws, registry
 from official.video.data import records, samplers, views
 from official.video.data.samplers import Scalar
 from official.video.errors import UserError
@@ -82,10 +82,7 @@ class CaptionedViewMaker(views.ViewMaker):
   def __init__(self, config: configs.CaptionedData):
     super().__init__(config)
     self._config: configs.CaptionedData
-    if config.noun_padding not in PADDINGS:
-      raise UserError(
-        f'noun_padding {config.noun_padding!r}: expected one of {", ".join(PADDINGS)}'
-      )
+    registry.check_choice('noun_padding', config.noun_padding, PADDINGS)
     if config.num_nouns < 1 or config.num_captions < 0:
       raise UserError(
         f'num_nouns {config.num_nouns}, num_captions {config.num_captions}: expected at '

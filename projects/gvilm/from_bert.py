@@ -130,9 +130,7 @@ def convert(source: str, checkpoint: str, num_heads: int = 0) -> Any:
   Raises:
     UserError: the source is no BERT, or is damaged.
   """
-  import tensorflow as tf
-
-  from official.video.checkpoints import tensor_file
+  from official.video.checkpoints import saved, tensor_file
 
   from . import text
 
@@ -140,7 +138,7 @@ def convert(source: str, checkpoint: str, num_heads: int = 0) -> Any:
   config = config_of(tensors, num_heads)
   encoder = text.TextEncoder(config)
   ignored = tensor_file.assign_all(variables_of(encoder.bert), tensors, source)
-  path = tf.train.Checkpoint(text_encoder=encoder).write(checkpoint)
+  path = saved.write(checkpoint, text_encoder=encoder)
   count = sum(int(np.prod(v.shape)) for v in encoder.variables)
   print(
     f'{count:,} parameters from {source} to {path}\n'

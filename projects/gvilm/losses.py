@@ -4,11 +4,12 @@ Equation numbers are those of arXiv 2303.16341. All is computed in float32 or, g
 float64, in that. Similarities are cosines.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from official.video.settings import registry
+from official.video import registry
 
 # Finite, so that a candidate that is left out has probability zero without a NaN.
 _LEFT_OUT = -1e9
@@ -102,10 +103,7 @@ def temporal_grouping(
   similarity = centre_similarities(features, foreground)
   target = tf.cast(foreground, similarity.dtype)
   target = tf.stack([1 - target, target], -1)
-  forms = {'mse': _squared_error, 'ce': _cross_entropy}
-  loss = registry.find(forms, form, 'losses.temporal_form')(
-    similarity / temperature, target
-  )
+  loss = TEMPORAL_FORMS.find(form)(similarity / temperature, target)
   own = tf.reduce_sum(similarity * target, -1)
   other = tf.reduce_sum(similarity * (1 - target), -1)
   accuracy = tf.reduce_mean(tf.cast(own > other, similarity.dtype))
@@ -118,6 +116,11 @@ def _squared_error(logits: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
 
 def _cross_entropy(logits: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
   return -tf.reduce_mean(tf.reduce_sum(target * tf.nn.log_softmax(logits), -1))
+
+
+TEMPORAL_FORMS: registry.Registry[Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = (
+  registry.Registry('losses.temporal_form', {'mse': _squared_error, 'ce': _cross_entropy})
+)
 
 
 def _soft(similarity: tf.Tensor, temperature: float) -> tf.Tensor:
@@ -139,7 +142,12 @@ def _soft_to_hard(similarity: tf.Tensor, temperature: float) -> tf.Tensor:
 
 
 # How a noun's similarities to the groups become one number.
-ALIGNMENTS = {'softmax': _soft, 'max': _maximum, 'soft_to_hard_st': _soft_to_hard}
+ALIGNMENTS: registry.Registry[Callable[[tf.Tensor, float], tf.Tensor]] = (
+  registry.Registry(
+    'losses.grounding_similarity',
+    {'softmax': _soft, 'max': _maximum, 'soft_to_hard_st': _soft_to_hard},
+  )
+)
 
 
 def grounding_similarity(
@@ -169,7 +177,7 @@ def grounding_similarity(
   Raises:
     UserError: unknown alignment.
   """
-  align = registry.find(ALIGNMENTS, alignment, 'losses.grounding_similarity')
+  align = ALIGNMENTS.find(alignment)
   # [B, M, C, K]
   similarity = tf.einsum('bmd,ckd->bmck', _unit(groups), _unit(nouns))
   per_noun = align(similarity, temperature)

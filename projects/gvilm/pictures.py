@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from official.video import extras
 from official.video.errors import UserError
 from official.video.settings import command_line
 
@@ -26,8 +27,8 @@ _SHOWN = 4
 def define_flags() -> None:
   """The driver's flags."""
   command_line.define_experiment_flags()
-  flags.DEFINE_string('checkpoint', None, 'Checkpoint prefix or folder.', required=True)
-  flags.DEFINE_string('output', None, 'HTML file to write.', required=True)
+  flags.DEFINE_string('checkpoint', None, 'Checkpoint prefix or folder.')
+  flags.DEFINE_string('output', None, 'HTML file to write.')
   flags.DEFINE_integer('rows', 6, 'Videos on each page.', lower_bound=1)
 
 
@@ -281,9 +282,15 @@ def main(argv: Sequence[str]) -> None:
   """Writes the report."""
   del argv
   params = command_line.load_experiment(FLAGS)
-  from official.video.checkpoints import restore
+  if FLAGS.dry_run:
+    from official.video.estimate import dry_run
+
+    print(dry_run.describe(params, 'pictures'))
+    return
+  command_line.require(FLAGS, 'checkpoint', 'output')
+  extras.require('report', 'pictures')
+  from official.video.checkpoints import origin, restore
   from official.video.report import html
-  from official.video.run import trainer
   from official.video.settings import experiment
 
   from . import configs
@@ -291,9 +298,9 @@ def main(argv: Sequence[str]) -> None:
   if not isinstance(params.task, configs.GvilmTask):
     raise UserError('--experiment: expected a G-ViLM pretraining or retrieval')
   task = experiment.build_task(params)
-  task.check_origin(FLAGS.checkpoint, head=True).tell()
+  task.check_origin(FLAGS.checkpoint, origin.HEADS).tell()
   task.check_data(False)
-  model = trainer.built(task)
+  model = task.built_model()
   found = restore.restore(model.checkpoint_items, FLAGS.checkpoint)
   facts = {'experiment': FLAGS.experiment, 'checkpoint': found.path}
   html.write_report(FLAGS.output, report(task, model, FLAGS.rows, facts))

@@ -1,10 +1,9 @@
 """Open-ended video question answering: one of a vocabulary of answers."""
 
-import dataclasses
 import functools
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,11 @@ import tensorflow as tf
 import tf_keras
 from official.core import task_factory
 
-from official.video import files
+from official.video import files, registry
 from official.video.checkpoints import origin
 from official.video.configs import reads
 from official.video.errors import UserError
 from official.video.losses import gather
-from official.video.settings import registry
 
 from . import base, configs, model
 
@@ -99,10 +97,9 @@ class ConcatHead(tf_keras.layers.Layer):
     return self.answer(self.norm(self.hidden(x)))
 
 
-HEADS: dict[str, type[tf_keras.layers.Layer]] = {
-  'attention': AttentionHead,
-  'concat': ConcatHead,
-}
+HEADS: registry.Registry[type[tf_keras.layers.Layer]] = registry.Registry(
+  'task.head.type', {'attention': AttentionHead, 'concat': ConcatHead}
+)
 
 
 class AnswerModel(model.GvilmModel):
@@ -120,7 +117,7 @@ class AnswerModel(model.GvilmModel):
       head: of the fusion.
     """
     super().__init__(config)
-    make = registry.find(HEADS, head.type, 'task.head.type')
+    make = HEADS.find(head.type)
     with reads.all_used(
       head, 'task.head', f'type {head.type!r}', ('type', 'answers_file')
     ) as read_head:
@@ -183,7 +180,10 @@ def _check_answers(
 class QuestionTask(base.TextTask):
   """Classifies the answer; one outside of the vocabulary counts as wrong."""
 
-  scalar_names = ('accuracy',)
+  scalar_names = ('accuracy', 'questions_cut')
+  later_scalars = ('questions_cut',)
+  # Of the contrast's temperatures an answer does not depend.
+  initial_heads = ('head',)
   takes = {
     name: {'views': configs.QUESTIONS} for name in ('train_data', 'validation_data')
   }
@@ -193,12 +193,12 @@ class QuestionTask(base.TextTask):
     """See the base."""
     return ('accuracy', 'answers_in_vocabulary')
 
-  def check_data(self, training: bool) -> None:
+  def check_data(self, training: bool, evaluation: bool = True) -> None:
     """Finds the data, and reads the answers."""
     config = self.task_config
     if config.head.answers_file:
       self.answers()
-    super().check_data(training)
+    super().check_data(training, evaluation)
 
   def answers(self) -> Sequence[str]:
     """Answers by id: of the file, else their numbers.
@@ -230,12 +230,13 @@ class QuestionTask(base.TextTask):
       kept[ANSWERS] = ''.join(f'{answer}\n' for answer in self.answers())
     return kept
 
-  def check_origin(self, checkpoint: str, head: bool = False) -> origin.Origin:
-    """As every task's; with the head, other answers are refused too."""
-    found = super().check_origin(checkpoint, head)
-    kept = found.remembered(ANSWERS) if head else None
+  def check_origin(self, checkpoint: str, heads: Collection[str] = ()) -> origin.Origin:
+    """As every task's; with the fusion, other answers are refused too."""
+    found = super().check_origin(checkpoint, heads)
+    fused = 'fusion' in heads
+    kept = found.remembered(ANSWERS) if fused else None
     named = self.task_config.head.answers_file
-    if not head or not (kept or named):
+    if not fused or not (kept or named):
       return found
     if kept is None:
       note = (
@@ -250,7 +251,7 @@ class QuestionTask(base.TextTask):
       theirs = [line.rstrip('\r\n') for line in io.StringIO(kept)]
       _check_answers(theirs, self.answers(), checkpoint, named)
       return found
-    return dataclasses.replace(found, notes=(*found.notes, note))
+    return found.noting(note)
 
   def build_model(self) -> AnswerModel:
     """Encoders under the fusion head."""
@@ -263,7 +264,10 @@ class QuestionTask(base.TextTask):
     return {'output': model.answer(clips, inputs['question_ids'], training)}
 
   def compute_loss(self, outputs, inputs):
-    """Cross entropy and accuracy over the questions whose answer is in the vocabulary."""
+    """Cross entropy and accuracy over the questions whose answer is in the vocabulary.
+
+    'questions_cut' is the share of all that lost word pieces.
+    """
     logits = gather.gather(outputs['output'])
     answers = gather.gather(inputs['answer'])
     known = tf.cast(answers >= 0, tf.float32)
@@ -275,6 +279,9 @@ class QuestionTask(base.TextTask):
     return {
       'loss': tf.math.divide_no_nan(tf.reduce_sum(known * losses), total),
       'accuracy': tf.math.divide_no_nan(tf.reduce_sum(hits), total),
+      'questions_cut': tf.reduce_mean(
+        gather.gather(base.share_of_sample(inputs['question_cut']))
+      ),
     }
 
   def validation_outputs(self, inputs, model):

@@ -45,6 +45,11 @@ class DualEncoderModule(module.EncoderModule):
     seen = self._dual_encoder.watch(normalization.normalize(clips, self._zero_centering))
     return {'embedding': seen['video_embed'][:count], 'feature': seen['feature'][:count]}
 
+  def lite(self, clips: tf.Tensor) -> dict[str, tf.Tensor]:
+    """As `encode_video`, of clips that need no looking at."""
+    seen = self._dual_encoder.watch(normalization.normalize(clips, self._zero_centering))
+    return {'embedding': seen['video_embed'], 'feature': seen['feature']}
+
   def encode_text(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
     """'embedding' of `[B]` strings."""
     ids = self._pieces(tf.ensure_shape(texts, [None]), self._length)

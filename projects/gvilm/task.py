@@ -1,10 +1,12 @@
 """G-ViLM's task: contrast, grounding and grouping on captioned clips, and retrieval."""
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
 from official.core import task_factory
 
+from official.video.configs import reads
 from official.video.errors import UserError
 from official.video.tasks import pretraining
 
@@ -19,6 +21,26 @@ from . import (
   serving,
 )
 
+# What fields of the losses only act through: a weight.
+_READ_BY = {
+  'grounding_weight': (
+    *('grounding_similarity', 'attention_temperature', 'shared_nouns_are_negatives'),
+  ),
+  'temporal_weight': ('temporal_form', 'temporal_temperature'),
+}
+
+
+def _unread(config: configs.GvilmTask) -> Iterator[tuple[str, str]]:
+  """Fields of the task that nothing reads, and the setting that would read them."""
+  for weight, names in _READ_BY.items():
+    if not getattr(config.losses, weight):
+      yield from ((f'losses.{name}', f'task.losses.{weight}') for name in names)
+  if not config.paste.enabled:
+    names = ('group_size', 'half_open', 'shuffle_masks')
+    yield from ((f'paste.{name}', 'task.paste.enabled') for name in names)
+  elif not config.losses.temporal_weight:
+    yield 'paste.shuffle_masks', 'task.losses.temporal_weight'
+
 
 @task_factory.register_task_cls(configs.GvilmTask)
 class GvilmTask(base.TextTask, pretraining.PretrainTask):
@@ -29,6 +51,7 @@ class GvilmTask(base.TextTask, pretraining.PretrainTask):
   among all captions.
   """
 
+  initial_heads = ('head', 'temperatures')
   takes = {
     'train_data': {'views': configs.CAPTIONED, 'num_views': 1},
     'validation_data': {'views': configs.CAPTIONED, 'num_test_clips': 1},
@@ -43,14 +66,20 @@ class GvilmTask(base.TextTask, pretraining.PretrainTask):
       names += ['grounding_loss', 'grounding_top1', 'grounding_temperature']
     if config.temporal_weight:
       names += ['temporal_loss', 'temporal_accuracy', 'temporal_margin']
-    return tuple(names)
+    return (*names, *self.later_scalars)
+
+  @property
+  def later_scalars(self) -> tuple[str, ...]:  # type: ignore[override]
+    """What becomes of the texts: see `terms`."""
+    nouns = ('nouns_cut', 'nouns_padded')
+    return ('captions_cut', *(nouns if self.task_config.losses.grounding_weight else ()))
 
   @property
   def score_names(self) -> tuple[str, ...]:
     """See the base."""
     return (*super().score_names, *retrieval.NAMES)
 
-  def check_data(self, training: bool) -> None:
+  def check_data(self, training: bool, evaluation: bool = True) -> None:
     """Finds the data, and refuses settings that contradict each other."""
     config = self.task_config
     if config.losses.temporal_weight and not config.paste.enabled:
@@ -58,7 +87,8 @@ class GvilmTask(base.TextTask, pretraining.PretrainTask):
         f'task.losses.temporal_weight {config.losses.temporal_weight}: temporal grouping '
         'tells blended clips apart; set task.paste.enabled, or the weight to 0'
       )
-    super().check_data(training)
+    reads.refuse_unread(config, dict(_unread(config)))
+    super().check_data(training, evaluation)
 
   def build_model(self) -> model.GvilmModel:
     """Both encoders and the projections."""
@@ -67,6 +97,11 @@ class GvilmTask(base.TextTask, pretraining.PretrainTask):
   def serving_module(self, model: model.GvilmModel) -> serving.DualEncoderModule:
     """Signatures for videos and strings."""
     return serving.DualEncoderModule(model, self.task_config, self.word_piece)
+
+  def text_encoder(self, model: model.GvilmModel) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Strings to the embeddings of captions."""
+    length = self.task_config.text.max_length
+    return lambda texts: model.read(self.word_piece(texts, length))['text_embed']
 
   @property
   def _tubelet(self) -> int:
@@ -120,6 +155,15 @@ class GvilmTask(base.TextTask, pretraining.PretrainTask):
     for name in ('contrast', 'grounding'):
       outputs[f'{name}_temperature'] = ones * getattr(model.head, name).value()
     return outputs
+
+  def terms(self, outputs, inputs):
+    """Shares of captions and nouns that were cut, and of nouns that a caption stands for."""
+    del outputs
+    shares = {'captions_cut': inputs['caption_cut']}
+    if self.task_config.losses.grounding_weight:
+      shares['nouns_cut'] = inputs['nouns_cut']
+      shares['nouns_padded'] = inputs['noun_stands_in']
+    return {name: base.share_of_sample(marks) for name, marks in shares.items()}
 
   def contrast(self, whole):
     """The losses over the global batch, those of weight 0 left out."""

@@ -3,15 +3,14 @@
 import functools
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 import tf_keras
 from official.nlp.modeling import networks
 
-from official.video import files
+from official.video import files, registry
 from official.video.errors import UserError
-from official.video.settings import registry
 
 from . import configs
 
@@ -98,7 +97,9 @@ def _mean(outputs: dict[str, tf.Tensor], mask: tf.Tensor) -> tf.Tensor:
 
 
 # What stands for a whole text, from BERT's outputs and the mask of the pieces.
-FEATURES = {'cls': _first, 'pooler': _pooler, 'mean': _mean}
+FEATURES: registry.Registry[Callable] = registry.Registry(
+  'task.model.text.feature', {'cls': _first, 'pooler': _pooler, 'mean': _mean}
+)
 
 
 class TextEncoder(tf_keras.layers.Layer):
@@ -121,7 +122,7 @@ class TextEncoder(tf_keras.layers.Layer):
         f'task.model.text.num_heads {config.num_heads}: does not divide hidden_size '
         f'{config.hidden_size}'
       )
-    self._feature = registry.find(FEATURES, config.feature, 'task.model.text.feature')
+    self._feature = FEATURES.find(config.feature)
     self.width = config.hidden_size
     self.bert = networks.BertEncoderV2(
       vocab_size=config.vocab_size,

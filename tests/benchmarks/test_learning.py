@@ -8,7 +8,6 @@ import pytest
 from benchmarks import cstp_learning, methods, report
 from official.video.configs import data as data_config
 from official.video.data import checks, index
-from official.video.run import trainer
 from official.video.settings import experiment
 from tests import clips
 
@@ -73,5 +72,5 @@ def test_the_control_parts_the_pairs_and_keeps_their_labels(tmp_path):
   np.testing.assert_array_equal(new[:, 0], old[:, 0])
   np.testing.assert_array_equal(new[1:, 1], old[:-1, 1])
   np.testing.assert_array_equal(parted['spatial_label'], batch['spatial_label'])
-  score = cstp_learning.control(task, trainer.built(task))
+  score = cstp_learning.control(task, task.built_model())
   assert 0 <= score <= 100

@@ -1,15 +1,20 @@
 """Writes a golden set of another seed and other sizes, to run the golden tests on.
 
-  VIDGARDEN_GOLDENS=/tmp/set python -m tests.goldens.resized
+  VIDGARDEN_GOLDENS=/tmp/set python -m tests.goldens.resized [--quick]
+
+Those of CSTP's nets take minutes, and `--quick` leaves them out.
 
 Losses, heads, samplers, the optimizer and retrieval come from `formulas`, written apart from
 the library. Nets and evaluators are the library's own outputs: on those the tests check that
 they take every size, name and count from the arrays, and no more.
 """
 
+import argparse
 import functools
 import os
 import shutil
+import sys
+from collections.abc import Sequence
 
 os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')  # As the drivers do.
 
@@ -17,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from official.video.backbones import build_backbone
+from official.video.backbones import factory
 from official.video.checkpoints.names import logical_variables
 from official.video.configs import backbones as backbones_config
 from official.video.evaluation import localization, temporal_localization, tracking
@@ -49,7 +54,7 @@ def endpoints(outputs) -> dict:
 
 
 def resnet(family: str, name: str, shape, pixels):
-  net = build_backbone(backbones_config.Backbone(type=family))
+  net = factory.build_backbone(backbones_config.Backbone(type=family))
   for key, variable in logical_variables(net).items():
     variable.assign(goldens.fill(key.removeprefix('local_stage/'), variable.shape))
   return net(pixels(goldens.fill(name, shape, 'clip')))
@@ -420,7 +425,14 @@ WRITERS = {
 }
 
 
-def main() -> None:
+# Nets of the published sizes.
+SLOW = (*NETS, 'cstp_finetune_logits.npz')
+
+
+def main(arguments: Sequence[str]) -> None:
+  parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+  parser.add_argument('--quick', action='store_true', help="without CSTP's nets")
+  quick = parser.parse_args(arguments).quick
   if goldens.FOLDER == goldens.OWN:
     raise SystemExit('set VIDGARDEN_GOLDENS to the folder to write')
   goldens.FOLDER.mkdir(parents=True, exist_ok=True)
@@ -429,9 +441,11 @@ def main() -> None:
   for path in [goldens.OWN / 'fill.py', *goldens.OWN.glob('cvrl_*_keys.txt')]:
     shutil.copy(path, goldens.FOLDER)
   for number, (file, write) in enumerate(WRITERS.items()):
+    if quick and file in SLOW:
+      continue
     save(file, write(np.random.default_rng([SEED, number])))
     print(file)
 
 
 if __name__ == '__main__':
-  main()
+  main(sys.argv[1:])

@@ -10,7 +10,7 @@ import tf_keras
 from official.core import task_factory
 
 from official.video.backbones import factory
-from official.video.configs import protocols, tasks
+from official.video.configs import heads, protocols, tasks
 from official.video.heads import projection
 from official.video.models import encoder
 from official.video.projects.cvrl import configs as cvrl
@@ -35,12 +35,13 @@ class SimSiamModel(encoder.VideoModel):
   """An encoder under a projector, which a predictor follows."""
 
   def __init__(self, config: Model):
-    projector = projection.build_projection_head(config.head, config.norm_activation)
+    projector = projection.ProjectionHead(config.head, config.norm_activation)
     super().__init__(factory.build_encoder(config), projector, config.endpoint)
     size = config.head.output_dim
-    self.predictor = projection.ProjectionHead(
-      config.predictor_dim, 1, size, name='predictor'
+    predictor = heads.ProjectionHead(
+      hidden_dim=config.predictor_dim, num_hidden_layers=1, output_dim=size
     )
+    self.predictor = projection.ProjectionHead(predictor, name='predictor')
     self.predictor(tf_keras.Input([size]))
 
 

@@ -79,7 +79,7 @@ def test_on_one_machine_it_need_not_be_installed(videos, tmp_path, without_beam)
 def test_without_it_the_extra_is_named(videos, tmp_path, without_beam):
   output = tmp_path / 'out'
   line = refused(convert(videos, output, '--runner=FlinkRunner', env=without_beam))
-  install = "takes Apache Beam; install it by pip install 'vidgarden[beam]'"
+  install = "takes the package apache_beam; install it by pip install 'vidgarden[beam]'"
   assert f'--runner=FlinkRunner: {install}' in line
   assert not output.exists()
   assert install in refused(convert(videos, 'gs://bucket/out', env=without_beam))

@@ -6,9 +6,8 @@ from typing import TypeAlias
 import gin
 import tensorflow as tf
 
-from official.video import draws
+from official.video import draws, registry
 from official.video.augment import operations, pixels
-from official.video.settings import registry
 
 Ops: TypeAlias = Sequence[operations.PhotometricOp]
 

@@ -3,9 +3,8 @@
 from typing import Any
 
 import tensorflow as tf
-import tf_keras
 
-from official.video.backbones import factory, layers
+from official.video.backbones import families, layers
 from official.video.configs import backbones as backbones_config
 
 # The convolutions of each stage, by name and filters; a pooling stands between stages.
@@ -20,7 +19,7 @@ STAGES: tuple[dict[str, int], ...] = (
 pytorch_layers = layers.pytorch_layers
 
 
-@factory.family('c3d')
+@families.family('c3d')
 class C3D(layers.VideoBackbone):
   """C3D: clips `[B, T, H, W, C]` to endpoints '1' to '5', the stages' outputs.
 
@@ -43,7 +42,7 @@ class C3D(layers.VideoBackbone):
     for index, stage in enumerate(STAGES):
       if index:
         window = (1 if index == 1 else 2, 2, 2)
-        x = tf_keras.layers.MaxPool3D(window, window, name=f'pool{index}')(x)
+        x = layers.MaxPool3D(window, window, name=f'pool{index}')(x)
       for conv, filters in stage.items():
         names = (f'conv{conv}', f'bn{conv}')
         width = units.width(filters)

@@ -2,49 +2,15 @@
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
 import tf_keras
 
+from official.video.backbones import families
 from official.video.backbones import remat as rematerialization
 from official.video.configs import backbones as backbones_config
 from official.video.configs import tasks as tasks_config
 from official.video.errors import UserError
-from official.video.settings import registry
-
-Builder = Callable[
-  [Any, backbones_config.NormActivation, tf_keras.layers.InputSpec | None], tf_keras.Model
-]
-
-# A builder receives the family's configuration, the normalization and the input's
-# specification, and returns a model from clips `[B, T, H, W, 3]` to a dict of endpoints
-# `{'2': [B, T', H', W', C], ...}` with an `output_specs` property. It is registered by the
-# name of the field of `configs.backbones.Backbone` that configures the family.
-BACKBONES: registry.Registry[Builder] = registry.Registry('backbone.type')
-Net = TypeVar('Net', bound=Callable[..., tf_keras.Model])
-
-
-def family(name: str) -> Callable[[Net], Net]:
-  """Registers a class whose arguments are configuration, normalization and clip shape.
-
-  Args:
-    name: of the family, see `BACKBONES`.
-
-  Returns:
-    A decorator of the class. The clip shape that it is built with is [T, H, W, C], None
-    where any size is taken.
-  """
-
-  def register(net: Net) -> Net:
-    @BACKBONES.register(name)
-    def build(config, norm_activation, input_specs=None) -> tf_keras.Model:
-      shape = input_specs.shape[1:] if input_specs else (None, None, None, 3)
-      return net(config, norm_activation, tuple(shape))
-
-    return net
-
-  return register
 
 
 def build_backbone(
@@ -71,7 +37,7 @@ def build_backbone(
     UserError: if no such backbone is registered or its configuration is impossible.
   """
   registered_backbones()
-  build = BACKBONES.find(str(config.type))
+  build = families.BACKBONES.find(str(config.type))
   norm_activation = norm_activation or backbones_config.NormActivation()
   model = build(config.get(), norm_activation, input_specs)
   rematerialization.rematerialize(model, remat)
@@ -115,4 +81,4 @@ def registered_backbones() -> Sequence[str]:
   package = importlib.import_module('official.video.backbones')
   for module in pkgutil.iter_modules(package.__path__, package.__name__ + '.'):
     importlib.import_module(module.name)
-  return sorted(BACKBONES)
+  return sorted(families.BACKBONES)

@@ -1,10 +1,11 @@
 """Grouping: tokens of a clip are assigned to group tokens, which take them in."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 import tf_keras
 
-from official.video import draws
-from official.video.settings import registry
+from official.video import draws, registry
 
 # Keeps empty groups finite.
 _EPSILON = 1.0
@@ -46,7 +47,10 @@ def _hard(probability: tf.Tensor) -> tf.Tensor:
 
 
 # From each token's distribution over the groups to what is assigned.
-ASSIGNMENTS = {'straight_through': _straight_through, 'soft': _soft, 'stopped': _hard}
+ASSIGNMENTS: registry.Registry[Callable] = registry.Registry(
+  'backbone.video_vit.assignment',
+  {'straight_through': _straight_through, 'soft': _soft, 'stopped': _hard},
+)
 
 
 def assign(
@@ -72,7 +76,7 @@ def assign(
     logits = tf.cast(logits, tf.float32)
   if noise is not None:
     logits += tf.cast(noise, logits.dtype)
-  finish = registry.find(ASSIGNMENTS, kind, 'backbone.video_vit.assignment')
+  finish = ASSIGNMENTS.find(kind)
   return finish(tf.nn.softmax(logits, 1))
 
 
@@ -82,7 +86,9 @@ def _mean(assignment: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
 
 
 # From assignment [B, M, N] and values [B, N, D] to what each group takes in.
-AGGREGATIONS = {'mean': _mean, 'sum': tf.matmul}
+AGGREGATIONS: registry.Registry[Callable] = registry.Registry(
+  'backbone.video_vit.aggregation', {'mean': _mean, 'sum': tf.matmul}
+)
 
 
 def aggregate(assignment: tf.Tensor, values: tf.Tensor, how: str = 'mean') -> tf.Tensor:
@@ -99,8 +105,7 @@ def aggregate(assignment: tf.Tensor, values: tf.Tensor, how: str = 'mean') -> tf
   Raises:
     UserError: unknown `how`.
   """
-  combine = registry.find(AGGREGATIONS, how, 'backbone.video_vit.aggregation')
-  return combine(assignment, values)
+  return AGGREGATIONS.find(how)(assignment, values)
 
 
 class GroupingBlock(tf_keras.layers.Layer):
@@ -138,8 +143,8 @@ class GroupingBlock(tf_keras.layers.Layer):
     self.width, self.mlp_dim = width, mlp_dim
     self.assignment, self.aggregation = assignment, aggregation
     self.pre_attention = pre_attention
-    registry.find(ASSIGNMENTS, assignment, 'backbone.video_vit.assignment')
-    registry.find(AGGREGATIONS, aggregation, 'backbone.video_vit.aggregation')
+    ASSIGNMENTS.find(assignment)
+    AGGREGATIONS.find(aggregation)
 
     def norm(name):
       return tf_keras.layers.LayerNormalization(epsilon=1e-6, name=name)

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from official.video.backbones import factory, layers
+from official.video.backbones import families, layers
 from official.video.configs import backbones as backbones_config
 
 
@@ -64,7 +64,7 @@ def static_padding(kernel: layers.Size, strides: layers.Size) -> layers.Padding:
   return time, height, width
 
 
-@factory.family('i3d')
+@families.family('i3d')
 class I3D(layers.VideoBackbone):
   """I3D: clips `[B, T, H, W, C]` to endpoints '1' to '5', one a resolution.
 

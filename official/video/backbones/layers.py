@@ -13,7 +13,9 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 import tf_keras
+from tensorflow.python.framework import config as tf_config
 
+from official.video import registry
 from official.video.backbones import batch_norm
 from official.video.configs import backbones as backbones_config
 from official.video.errors import UserError
@@ -31,7 +33,47 @@ def symmetric_padding(kernel: Size) -> Padding:
   return (time, time), (height, height), (width, width)
 
 
-class PaddedMaxPool3D(tf_keras.layers.MaxPool3D):
+class MaxPool3D(tf_keras.layers.MaxPool3D):
+  """Max pooling of `[B, T, H, W, C]`: in space, then through time.
+
+  The maximum over a box is that of maxima, so both are poolings of images. On CPUs they are
+  faster than TensorFlow's own in 3D, whose gradient goes to all of equal maxima; here, as in
+  PyTorch, it goes to the first. TensorFlow Lite has none but these.
+  """
+
+  def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    """Pools."""
+    # XLA has a gradient of pooled images, but none that it promises to be deterministic.
+    if tf_config.is_op_determinism_enabled():
+      return super().call(inputs)
+    x = self._in_space(inputs)
+    return x if self.pool_size[0] == self.strides[0] == 1 else self._through_time(x)
+
+  def _in_space(self, x: tf.Tensor) -> tf.Tensor:
+    """A clip is so many images of H x W."""
+    images = tf.reshape(x, tf.concat([[-1], tf.shape(x)[2:]], 0))
+    images.set_shape([None, *x.shape[2:]])
+    pooled = tf.nn.max_pool2d(
+      images, self.pool_size[1:], self.strides[1:], self.padding.upper()
+    )
+    clips = tf.reshape(pooled, tf.concat([tf.shape(x)[:2], tf.shape(pooled)[1:]], 0))
+    clips.set_shape([*x.shape[:2], *pooled.shape[1:]])
+    return clips
+
+  def _through_time(self, x: tf.Tensor) -> tf.Tensor:
+    """A clip is an image of T x HW."""
+    batch, frames, height, width, channels = tf.unstack(tf.shape(x))
+    image = tf.reshape(x, [batch, frames, height * width, channels])
+    image.set_shape([*x.shape[:2], None, x.shape[4]])
+    pooled = tf.nn.max_pool2d(
+      image, (self.pool_size[0], 1), (self.strides[0], 1), self.padding.upper()
+    )
+    clips = tf.reshape(pooled, [batch, -1, height, width, channels])
+    clips.set_shape([x.shape[0], pooled.shape[1], *x.shape[2:]])
+    return clips
+
+
+class PaddedMaxPool3D(MaxPool3D):
   """Max pooling of `[B, T, H, W, C]` padded by the dtype's lowest value."""
 
   def __init__(self, pool_size: Size, strides: Size, pads: Padding, **kwargs):
@@ -154,7 +196,7 @@ class Units:
     """Max pooling, padded by `symmetric_padding` unless told otherwise."""
     pads = pads or symmetric_padding(window)
     if strides == ONE and pads == symmetric_padding(window):
-      return tf_keras.layers.MaxPool3D(window, strides, 'same', name=name)(x)
+      return MaxPool3D(window, strides, 'same', name=name)(x)
     return PaddedMaxPool3D(window, strides, pads, name=name)(x)
 
   def _gamma_initializer(self, channels: int) -> tf_keras.initializers.Initializer:
@@ -240,7 +282,7 @@ class VideoBackbone(tf_keras.Model):
         f'{where}.width_multiplier is {config.width_multiplier}; '
         'expected a number above 0'
       )
-    check_choice(f'{where}.weight_init', config.weight_init, WEIGHT_INITS)
+    registry.check_choice(f'{where}.weight_init', config.weight_init, WEIGHT_INITS)
 
   def call(self, inputs: tf.Tensor, training: bool | None = None, mask=None):
     """Maps clips `[B, T, H, W, C]` to the dict of endpoints."""
@@ -268,13 +310,6 @@ def pytorch_layers(backbone: tf_keras.Model) -> dict[str, tf_keras.layers.Layer]
   return {
     layer.name.replace('/', '.'): layer for layer in backbone.layers if layer.weights
   }
-
-
-def check_choice(field: str, value: Any, choices: Sequence[Any]) -> None:
-  """Raises a `UserError` where the field's value is none of the choices."""
-  if value not in choices:
-    known = ', '.join(map(str, choices))
-    raise UserError(f'{field} is {value}; expected one of {known}')
 
 
 def _checked_clip(clips: tf.Tensor, smallest: Size) -> tf.Tensor:

@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from official.video.backbones import factory, layers
+from official.video.backbones import families, layers
 from official.video.configs import backbones as backbones_config
 from official.video.errors import UserError
 
@@ -26,7 +26,7 @@ def mid_channels(kernel: layers.Size, channels: int, filters: int) -> int:
   return max(1, parameters // (space * channels + time * filters))
 
 
-@factory.family('r2plus1d')
+@families.family('r2plus1d')
 class R2Plus1D(layers.VideoBackbone):
   """R(2+1)D: clips `[B, T, H, W, C]` to endpoints '1' (stem) and '2' to '5' (stages).
 

@@ -9,7 +9,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from official.video.backbones import factory, layers
+from official.video import registry
+from official.video.backbones import families, layers
 from official.video.configs import backbones as backbones_config
 from official.video.errors import UserError
 
@@ -50,7 +51,7 @@ class SubsamplingShortcut(tf_keras.layers.Layer):
     return tf.pad(kept, ((0, 0), (0, 0), (0, 0), (0, 0), (0, new)))
 
 
-@factory.family('r3d')
+@families.family('r3d')
 class R3D(layers.VideoBackbone):
   """R3D: clips `[B, T, H, W, C]` to endpoints '1' (stem) and '2' to '5' (stages).
 
@@ -89,11 +90,11 @@ class R3D(layers.VideoBackbone):
     if config.model_id in BOTTLENECK_DEPTHS:
       raise UserError(
         f'backbone.r3d.model_id is {config.model_id}, a net of bottleneck blocks; '
-        'expected one of 10, 18, 34; backbone.type=resnet_3d has the deeper ones'
+        'expected 10, 18, 34; backbone.type=resnet_3d has the deeper ones'
       )
-    layers.check_choice('backbone.r3d.model_id', config.model_id, tuple(DEPTHS))
+    registry.check_choice('backbone.r3d.model_id', config.model_id, DEPTHS)
     field = 'backbone.r3d.shortcut_type'
-    layers.check_choice(field, config.shortcut_type, SHORTCUT_TYPES)
+    registry.check_choice(field, config.shortcut_type, SHORTCUT_TYPES)
 
 
 def _block(

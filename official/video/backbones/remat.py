@@ -1,6 +1,6 @@
 """Rematerialization: stages of a backbone whose activations the backward pass recomputes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 import tf_keras
@@ -27,6 +27,14 @@ class _Segment(tf_keras.layers.Layer):
     return values[id(layer.output)]
 
 
+class RecomputesItself:
+  """Of a net that is no chain of layers: it sees to its stages by itself."""
+
+  def rematerialize(self, stages: str) -> None:
+    """See the function of this name; `chosen_of` reads the stages."""
+    raise NotImplementedError
+
+
 def stage_of(layer: tf_keras.layers.Layer) -> str:
   """The stage that a layer belongs to: its name up to the first slash."""
   return layer.name.split('/')[0]
@@ -44,7 +52,7 @@ def rematerialize(model: tf_keras.Model, stages: str) -> None:
     model: a functional model whose stages form a chain, each layer named after its stage,
       '<stage>/...'; inside of a stage layers may branch and meet, endpoints may branch off
       between segments. It may have `branches`, models of that kind by the endpoint that
-      they go on from. A model with a method `rematerialize(stages)` does it itself.
+      they go on from. One that is a `RecomputesItself` does it itself.
     stages: 'none', 'all', or names of stages with commas between.
 
   Raises:
@@ -53,13 +61,14 @@ def rematerialize(model: tf_keras.Model, stages: str) -> None:
 
   Source: arXiv 1604.06174.
   """
-  if hasattr(model, 'rematerialize'):
+  if isinstance(model, RecomputesItself):
     model.rematerialize(stages)
     return
-  chosen = _chosen(model, stages)
+  branches = _branches(model)
+  known = [name for part in (model, *branches.values()) for name in _stages(part)]
+  chosen = chosen_of(known, stages)
   if not chosen:
     return
-  branches = getattr(model, 'branches', {})
   for branch in branches.values():
     rematerialize(branch, ','.join(chosen & _stages(branch).keys()) or 'none')
   steps = _segments(model)
@@ -86,10 +95,12 @@ def rematerialize(model: tf_keras.Model, stages: str) -> None:
   model.call = call
 
 
-def _chosen(model: tf_keras.Model, stages: str) -> set[str]:
-  known = list(_stages(model))
-  for branch in getattr(model, 'branches', {}).values():
-    known += _stages(branch)
+def chosen_of(known: Sequence[str], stages: str) -> set[str]:
+  """Which of a backbone's stages the field `remat` names.
+
+  Raises:
+    UserError: there is no such stage.
+  """
   if stages in ('none', 'all'):
     return set(known) if stages == 'all' else set()
   chosen = {name.strip() for name in stages.split(',')}
@@ -101,9 +112,13 @@ def _chosen(model: tf_keras.Model, stages: str) -> set[str]:
   return chosen
 
 
+def _branches(model: tf_keras.Model) -> Mapping[str, tf_keras.Model]:
+  return getattr(model, 'branches', {})
+
+
 def _chain(model: tf_keras.Model) -> list[tf_keras.layers.Layer]:
   """The layers between input and endpoints, in order."""
-  branches = {id(branch) for branch in getattr(model, 'branches', {}).values()}
+  branches = {id(branch) for branch in _branches(model).values()}
   return [layer for layer in model.layers if id(layer) not in branches]
 
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 import tf_keras
 
-from official.video.backbones import batch_norm, factory
+from official.video import registry
+from official.video.backbones import batch_norm, families, layers
 from official.video.configs import backbones as backbones_config
 from official.video.errors import UserError
 
@@ -100,6 +101,16 @@ class _Block(tf_keras.layers.Layer):
     y = conv(x)
     return y[:, :, shifts[0] :, shifts[1] :]
 
+  def pytorch_layers(self) -> dict[str, tf_keras.layers.Layer]:
+    """Layers of a built block by what torchvision's blocks of images call them."""
+    if not self._projects:
+      return self._own_layers()
+    shortcut = {'downsample.0': self._shortcut_conv, 'downsample.1': self._norm0}
+    return self._own_layers() | shortcut
+
+  def _own_layers(self) -> dict[str, tf_keras.layers.Layer]:
+    raise NotImplementedError
+
   def _shortcut(self, inputs: tf.Tensor) -> tf.Tensor:
     return self._norm0(self._shortcut_conv(inputs)) if self._projects else inputs
 
@@ -138,6 +149,13 @@ class BottleneckBlock(_Block):
     x = self._norm3(self._expand_conv(x))
     return self._activation(x + self._shortcut(inputs))
 
+  def _own_layers(self) -> dict[str, tf_keras.layers.Layer]:
+    return {
+      **{'conv1': self._temporal_conv, 'bn1': self._norm1},
+      **{'conv2': self._spatial_conv, 'bn2': self._norm2},
+      **{'conv3': self._expand_conv, 'bn3': self._norm3},
+    }
+
 
 class BasicBlock(_Block):
   """Two convolutions of kernel (temporal_kernel_size, 3, 3), as in R3D-18.
@@ -163,8 +181,14 @@ class BasicBlock(_Block):
     x = self._norm2(self._second_conv(x))
     return self._activation(x + self._shortcut(inputs))
 
+  def _own_layers(self) -> dict[str, tf_keras.layers.Layer]:
+    return {
+      **{'conv1': self._first_conv, 'bn1': self._norm1},
+      **{'conv2': self._second_conv, 'bn2': self._norm2},
+    }
 
-@factory.family('resnet_3d')
+
+@families.family('resnet_3d')
 class ResNet3D(tf_keras.Model):
   """A 3D residual net: clips `[B, T, H, W, C]` to endpoints '2' to '5'.
 
@@ -205,6 +229,21 @@ class ResNet3D(tf_keras.Model):
   def output_specs(self) -> dict[str, tf.TensorShape]:
     """Static shape `[B, T', H', W', C]` of every endpoint."""
     return {name: tensor.shape for name, tensor in self.output.items()}
+
+
+def pytorch_layers(backbone: tf_keras.Model) -> dict[str, tf_keras.layers.Layer]:
+  """Every layer with weights, by the name of its counterpart in torchvision's image nets.
+
+  Args:
+    backbone: a `ResNet3D`.
+  """
+  found = {'conv1': backbone.get_layer('stem/conv'), 'bn1': backbone.get_layer('stem/bn')}
+  for layer in backbone.layers:
+    if isinstance(layer, _Block):
+      stage, block = layer.name.split('/block_')
+      begin = f'layer{STAGES.index(stage) + 1}.{block}'
+      found |= {f'{begin}.{name}': one for name, one in layer.pytorch_layers().items()}
+  return found
 
 
 def residual_stage(
@@ -275,7 +314,7 @@ def _stem(
   activation = norm_activation.activation
   x = tf_keras.layers.Activation(activation, name='stem/activation')(x)
   stride = config.stem_pool_temporal_stride
-  return tf_keras.layers.MaxPool3D(
+  return layers.MaxPool3D(
     (1 if stride == 1 else 3, 3, 3), (stride, 2, 2), padding='same', name='stem/pool'
   )(x)
 
@@ -330,9 +369,7 @@ def _width(filters: int, multiplier: float) -> int:
 
 def _check(config: backbones_config.ResNet3D) -> None:
   where = 'backbone.resnet_3d'
-  if config.model_id not in DEPTHS:
-    known = ', '.join(map(str, DEPTHS))
-    raise UserError(f'{where}.model_id is {config.model_id}; expected one of {known}')
+  registry.check_choice(f'{where}.model_id', config.model_id, DEPTHS)
   if config.width_multiplier <= 0:
     raise UserError(
       f'{where}.width_multiplier is {config.width_multiplier}; expected a number above 0'

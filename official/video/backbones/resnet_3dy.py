@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tf_keras
 
-from official.video.backbones import factory, resnet_3d
+from official.video.backbones import families, resnet_3d
 from official.video.configs import backbones as backbones_config
 
 LOCAL = '5_1'
 _LAST = len(resnet_3d.STAGES) - 1
 
 
-@factory.family('resnet_3dy')
+@families.family('resnet_3dy')
 class ResNet3DY(resnet_3d.ResNet3D):
   """`ResNet3D` with a second res5, 'res5_1', which goes on from endpoint '4' to '5_1'.
 

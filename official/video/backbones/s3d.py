@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from official.video.backbones import factory, i3d, layers
+from official.video.backbones import families, i3d, layers
 from official.video.configs import backbones as backbones_config
 
 # The original registers its units a second time, under the stage they belong to.
@@ -39,7 +39,7 @@ def pytorch_layers(backbone: tf_keras.Model) -> Mapping[str, tf_keras.layers.Lay
   }
 
 
-@factory.family('s3d')
+@families.family('s3d')
 class S3D(layers.VideoBackbone):
   """S3D: clips `[B, T, H, W, C]` to endpoints '1' to '5', one a resolution.
 
@@ -99,7 +99,7 @@ def _pool(units: layers.Units, x: tf.Tensor, stage: str) -> tf.Tensor:
   window, strides = i3d.POOLS[stage]
   name = f'MaxPool_{stage}a'
   if stage == '5':  # Of even size, so it cannot be padded alike on both sides.
-    return tf_keras.layers.MaxPool3D(window, strides, name=name)(x)
+    return layers.MaxPool3D(window, strides, name=name)(x)
   return units.max_pool(x, window, strides, name=name)
 
 
@@ -123,6 +123,9 @@ def _mixed(
 
 def _gate(units: layers.Units, x: tf.Tensor, name: str) -> tf.Tensor:
   """Weighs each channel by a sigmoid of a linear map of all channels' means."""
-  mean = tf_keras.layers.GlobalAveragePooling3D(keepdims=True, name=f'{name}/mean')(x)
+  # On [batch, channels]: as a product of five dimensions TensorFlow's graph rewriter makes
+  # a wrong shape of it where the clips are small.
+  mean = tf_keras.layers.GlobalAveragePooling3D(name=f'{name}/mean')(x)
   gate = units.dense(mean, x.shape[-1], 'sigmoid', f'{name}/fc')
+  gate = tf_keras.layers.Reshape((1, 1, 1, x.shape[-1]), name=f'{name}/everywhere')(gate)
   return tf_keras.layers.Multiply(name=name)([x, gate])

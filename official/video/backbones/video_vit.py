@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras
 
 from official.video import draws
-from official.video.backbones import factory, grouping
+from official.video.backbones import families, grouping, remat
 from official.video.configs import backbones as backbones_config
 from official.video.errors import UserError
 from official.video.models import recompute
@@ -203,7 +203,7 @@ class Grouped:
     return tf.concat([others, groups], 1)
 
 
-class VideoViT(tf_keras.Model):
+class VideoViT(tf_keras.Model, remat.RecomputesItself):
   """A video transformer: clips `[B, T, H, W, C]` to endpoints `[B, T', H', W', D]`.
 
   Endpoints: 'tokens', the grid of tubelets; 'cls' `[B, 1, 1, 1, D]`, the class token;
@@ -276,17 +276,7 @@ class VideoViT(tf_keras.Model):
     Raises:
       UserError: there is no such stage.
     """
-    known = self.stages
-    if stages in ('none', 'all'):
-      self._recomputed = frozenset(known if stages == 'all' else ())
-      return
-    chosen = frozenset(name.strip() for name in stages.split(','))
-    if unknown := sorted(chosen - set(known)):
-      raise UserError(
-        f'model.remat {stages!r}: the backbone has no stage {unknown[0]!r}; expected none, '
-        f'all or some of {",".join(known)}'
-      )
-    self._recomputed = chosen
+    self._recomputed = frozenset(remat.chosen_of(self.stages, stages))
 
   def _run(self, name: str, layer: Any, x: tf.Tensor, training: bool | None):
     recomputed = training and name in self._recomputed
@@ -346,7 +336,7 @@ def _check(config: backbones_config.VideoViT) -> None:
     )
 
 
-@factory.BACKBONES.register('video_vit')
+@families.BACKBONES.register('video_vit')
 def build_video_vit(
   config: backbones_config.VideoViT,
   norm_activation: backbones_config.NormActivation,

@@ -269,18 +269,17 @@ def load(backbone: Any, source: str, inflation: str = 'central_frame') -> list[s
 def main(argv: Sequence[str]) -> None:
   """Converts."""
   del argv
-  import tensorflow as tf
-
-  from official.video.backbones import build_backbone
+  from official.video.backbones import factory
+  from official.video.checkpoints import saved
   from official.video.configs import backbones
   from official.video.settings import experiment
 
   config = backbones.Backbone(type='video_vit')
   if FLAGS.params_override:
     experiment.apply_overrides(config.get(), FLAGS.params_override, '--params_override')
-  backbone = build_backbone(config)
+  backbone = factory.build_backbone(config)
   ignored = load(backbone, FLAGS.source, FLAGS.inflation)
-  path = tf.train.Checkpoint(backbone=backbone).write(FLAGS.checkpoint)
+  path = saved.write(FLAGS.checkpoint, backbone=backbone)
   print(f'{backbone.count_params():,} parameters, {FLAGS.source} to {path}')
   if ignored:
     print(f'ignored {len(ignored)} tensors: {", ".join(ignored[:5])}')

@@ -117,7 +117,6 @@ def build_model(name: str, overrides: str = '') -> Convertible:
     UserError: no such experiment, or no original.
   """
   from official.video.checkpoints import pytorch_models
-  from official.video.run import trainer
   from official.video.settings import experiment
 
   params = experiment.load(name, params_override=overrides)
@@ -132,7 +131,7 @@ def build_model(name: str, overrides: str = '') -> Convertible:
       f'--experiment {name}: task.model.num_classes 0: set the number of classes by '
       '--params_override'
     )
-  model = trainer.built(experiment.build_task(params))
+  model = experiment.build_task(params).built_model()
   layers = pytorch_models.layers_of(model, family)
   objects = {'model': model, **model.checkpoint_items}
   return Convertible(name, family, layers, objects, 'model', whole=True)
@@ -148,13 +147,13 @@ def build_backbone(family: str, overrides: str = '') -> Any:
   Returns:
     The model, and its layers by PyTorch module.
   """
-  from official.video.backbones import build_backbone as build
+  from official.video.backbones import factory
   from official.video.configs import backbones
   from official.video.settings import experiment
 
   config = backbones.Backbone(type=family)
   experiment.apply_overrides(config, overrides, '--params_override')
-  backbone = build(config)
+  backbone = factory.build_backbone(config)
   module = importlib.import_module(f'official.video.backbones.{family}')
   return backbone, module.pytorch_layers(backbone)
 

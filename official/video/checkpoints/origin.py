@@ -10,19 +10,20 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 import yaml
 
 from official.video import files
+from official.video.checkpoints import zoo
 from official.video.errors import UserError
 
 PARAMS = 'params.yaml'
 # Label names in the order of their ids, JSON.
 LABELS = 'labels.json'
-# Stored frames a second of the training data, JSON.
+# Stored frames a second of the training data, and how it was converted, JSON.
 FRAMES = 'frames.json'
 
 # Rates that differ by less are taken for one: 30 and 29.97, 24 and 23.976.
@@ -37,17 +38,24 @@ _FIRST = 'dilated_first_block'
 _TOLD = frozenset({'grid', _FIRST})
 _STAGES = ('spatial_strides', 'spatial_dilations')
 _RESIZE = ('resize', 'bilinear')
-# Where a task keeps the configs of its heads.
-_HEADS = ('model.head', 'model.local_head', 'head')
 # Fields of heads that change no function of trained weights, or that shapes tell.
 _FREE_OF_HEADS = frozenset(
   {'dropout_rate', 'norm_momentum', 'num_answers', 'answers_file'}
 )
 _MIDDLES = 'half_pixel_centers'
-# What of a model the heads' weights were trained on, or with.
-_ABOUT_HEADS = (
-  *('endpoint', 'local_endpoint', 'normalize_feature'),
-  *('temperature_bounds', 'response_scale'),
+# What a checkpoint holds beside backbone and text encoder: where a task keeps the config
+# of each, and the fields of the model that it was trained on, or with.
+HEADS: Mapping[str, tuple[str, Sequence[str]]] = {
+  'head': ('model.head', ('endpoint', 'normalize_feature', 'response_scale')),
+  'local_head': ('model.local_head', ('local_endpoint',)),
+  'fusion': ('head', ()),
+  # Learnt ones, which lie in the head; an embedding is none the less what it is.
+  'temperatures': ('', ('temperature_bounds',)),
+}
+# What of a net is assumed of a foreign checkpoint: what its shapes tell in part or not.
+_ASSUMED = (
+  *('model_id', 'width_multiplier', 'hidden_size', 'num_layers', 'num_heads', 'tubelet'),
+  *('num_groups', 'grouping_layers', 'temporal_strides', *_STAGES, _FIRST),
 )
 
 
@@ -70,6 +78,10 @@ class Origin:
     for note in self.notes:
       print(f'note: {files.shown(note)}', file=sys.stderr)
 
+  def noting(self, note: str) -> 'Origin':
+    """The same with one note more."""
+    return dataclasses.replace(self, notes=(*self.notes, note))
+
   def remembered(self, name: str) -> str | None:
     """Text that the run's task left in its folder; None where it left none."""
     path = os.path.join(self.folder, name)
@@ -87,8 +99,16 @@ class Origin:
   @property
   def frame_rate(self) -> float | None:
     """Stored frames a second of the run's training data; None where it does not tell."""
-    text = self.remembered(FRAMES)
-    return None if text is None else float(json.loads(text)['frame_rate'])
+    rate = self._frames().get('frame_rate')
+    return None if rate is None else float(rate)
+
+  @property
+  def conversion(self) -> Mapping[str, Any]:
+    """How the run's training data was converted; empty where it does not tell."""
+    return self._frames().get('conversion', {})
+
+  def _frames(self) -> Mapping[str, Any]:
+    return json.loads(self.remembered(FRAMES) or '{}')
 
 
 def of(checkpoint: str) -> Origin:
@@ -99,7 +119,7 @@ def of(checkpoint: str) -> Origin:
   Raises:
     UserError: the run's config can't be read.
   """
-  checkpoint = files.encodable(checkpoint)
+  checkpoint = files.encodable(zoo.located(checkpoint))
   folder = checkpoint if tf.io.gfile.isdir(checkpoint) else os.path.dirname(checkpoint)
   for place in (folder, os.path.dirname(folder.rstrip('/'))):
     path = os.path.join(place, PARAMS)
@@ -137,7 +157,7 @@ def check(
   task_config: Any,
   checkpoint: str,
   frame_rate: float | None = None,
-  head: bool = False,
+  heads: Collection[str] = (),
 ) -> Origin:
   """Compares a task's config with that of a checkpoint's run.
 
@@ -148,7 +168,7 @@ def check(
     task_config: of the task that reads the checkpoint.
     checkpoint: prefix or folder.
     frame_rate: stored frames a second of the data at hand, where they are known.
-    head: the heads are read too, so that they have to mean the same.
+    heads: those of `HEADS` that are read too, so that they have to mean the same.
 
   Returns:
     The origin, with notes to tell.
@@ -163,11 +183,10 @@ def check(
     note = (
       f'{checkpoint}: no {PARAMS} tells how it was trained; assumed: {_facts(mine)}{rate}'
     )
-    return dataclasses.replace(origin, notes=(note,))
+    return origin.noting(note)
   notes = []
   differences = list(_differences(mine, origin.task))
-  if head:
-    differences += _head_differences(mine, origin.task)
+  differences += _head_differences(mine, origin.task, heads)
   for field, here, there, refused in differences:
     if refused:
       raise _refusal(checkpoint, field, here, there)
@@ -263,11 +282,11 @@ def _facts(task: Mapping[str, Any]) -> str:
   pixels = '[-1, 1]' if task['zero_centering'] else '[0, 1]'
   kind, family = _backbone(task['model'])
   shape = 'x'.join(map(str, task['train_data']['feature_shape'][:3]))
-  strides = ''.join(
-    f', {name} {_written(family[name])}' for name in _STAGES if name in family
+  net = ''.join(
+    f', {name} {_written(family[name])}' for name in _ASSUMED if name in family
   )
   return (
-    f'pixels in {pixels}, {kind}{strides}, clips of {shape} of stride '
+    f'pixels in {pixels}, {kind}{net}, clips of {shape} of stride '
     f'{task["train_data"]["temporal_stride"]}, scaled {task["train_data"]["resize"]}'
   )
 
@@ -338,29 +357,33 @@ def _backbone_differences(mine, theirs) -> Iterator[tuple[str, Any, Any, bool]]:
 
 
 def _head_differences(
-  mine: Mapping[str, Any], theirs: Mapping[str, Any]
+  mine: Mapping[str, Any], theirs: Mapping[str, Any], heads: Collection[str]
 ) -> Iterator[tuple[str, Any, Any, bool]]:
   """As `_differences`, of heads of one kind and of what they are on."""
   models = mine['model'], theirs.get('model') or {}
-  alike = not any('head' in model for model in models)
-  for path in _HEADS:
+  for path, about in (HEADS[name] for name in HEADS if name in heads):
     here, there = (_head(task, path) for task in (mine, theirs))
-    if here is None or there is None or not _one_kind(here, there):
+    # A head of another kind is not read.
+    if (here is None) != (there is None):
       continue
-    alike = True
-    here, there = (
-      _read_by_head(head, task) for head, task in ((here, mine), (there, theirs))
-    )
-    for name in here:
-      if name in there and _plain(here[name]) != _plain(there[name]):
-        yield f'task.{path}.{name}', here[name], there[name], True
-  for name in _ABOUT_HEADS if alike else ():
-    pair = [_plain(model.get(name)) for model in models]
-    if None not in pair and pair[0] != pair[1]:
-      yield f'task.model.{name}', *pair, True
+    if here is not None and there is not None:
+      if not _one_kind(here, there):
+        continue
+      here, there = (
+        _read_by_head(head, task) for head, task in ((here, mine), (there, theirs))
+      )
+      for name in here:
+        if name in there and _plain(here[name]) != _plain(there[name]):
+          yield f'task.{path}.{name}', here[name], there[name], True
+    for name in about:
+      pair = [_plain(model.get(name)) for model in models]
+      if None not in pair and pair[0] != pair[1]:
+        yield f'task.model.{name}', *pair, True
 
 
 def _head(task: Mapping[str, Any], path: str) -> Mapping[str, Any] | None:
+  if not path:
+    return None
   found: Any = task
   for name in path.split('.'):
     found = found.get(name) if isinstance(found, Mapping) else None

@@ -18,7 +18,7 @@ import tf_keras
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from official.video import files
-from official.video.checkpoints import names, saved
+from official.video.checkpoints import names, saved, zoo
 from official.video.errors import UserError
 
 _GRAPH_KEY = '_CHECKPOINTABLE_OBJECT_GRAPH'
@@ -184,7 +184,7 @@ def find_checkpoint(path: str) -> str:
   """Finds the checkpoint that a path means.
 
   Args:
-    path: a prefix, one of the checkpoint's files, or a folder.
+    path: a prefix, one of the checkpoint's files, a folder, or `zoo:` and a name.
 
   Returns:
     The prefix; of the latest checkpoint in a folder, or of the only one if the folder
@@ -193,7 +193,7 @@ def find_checkpoint(path: str) -> str:
   Raises:
     UserError: if there is none, or the folder leaves the choice open.
   """
-  path = files.encodable(path)
+  path = files.encodable(zoo.located(path))
   prefix = path.removesuffix('.index').split('.data-')[0]
   if tf.io.gfile.exists(prefix + '.index'):
     return prefix
@@ -241,7 +241,7 @@ def _other_kind(path: str) -> str:
   if b'"dtype":' in begin[8:]:
     return (
       'no TensorFlow checkpoint, but safetensors; convert it with python -m '
-      'official.video.checkpoints.from_image_vit'
+      'official.video.checkpoints.from_image_vit, or .from_image_resnet'
     )
   return ''
 

@@ -8,6 +8,7 @@ nothing, and a run would begin again over its own checkpoints. Here the folder i
 import os
 import re
 import sys
+from typing import Any
 
 import tensorflow as tf
 from google.protobuf import text_format
@@ -187,3 +188,18 @@ class Checkpoints:
 
   def sync(self) -> None:
     """Nothing is written in the background."""
+
+
+def write(prefix: str, **objects: Any) -> str:
+  """Writes a converted checkpoint; returns its prefix.
+
+  Args:
+    prefix: as --checkpoint names it.
+    **objects: what it holds, by name.
+
+  Raises:
+    UserError: it can't be written there.
+  """
+  files.check_output(prefix, '--checkpoint', is_folder=False)
+  with files.storage_errors(prefix):
+    return tf.train.Checkpoint(**objects).write(prefix)

@@ -191,3 +191,26 @@ class Backbone(hyperparams.OneOfConfig):
   s3d: S3D = dataclasses.field(default_factory=S3D)
   i3d: I3D = dataclasses.field(default_factory=I3D)
   video_vit: VideoViT = dataclasses.field(default_factory=VideoViT)
+
+
+def add_family(name: str, config: type[hyperparams.Config]) -> None:
+  """Lets `Backbone` choose a family that another package brings.
+
+  To be called when that is imported: what was configured before knows nothing of it.
+
+  Args:
+    name: of the family, and of the field that configures it.
+    config: of the family.
+
+  Raises:
+    ValueError: something else has the name.
+  """
+  global Backbone
+  if name in {field.name for field in dataclasses.fields(Backbone)}:
+    raise ValueError(f'backbone.{name} is a field already; choose another name')
+  Backbone = dataclasses.make_dataclass(  # type: ignore[misc,assignment]
+    'Backbone',
+    [(name, config, dataclasses.field(default_factory=config))],
+    bases=(Backbone,),
+    namespace={'__doc__': Backbone.__doc__, '__module__': __name__},
+  )

@@ -1,8 +1,14 @@
 """Configuration of the input: where the records are, which views are made of a clip."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from official.modeling import hyperparams
+from official.video.errors import FieldError
+
+# Where the photometric policy may run.
+PLACES = ('auto', 'device', 'host')
 
 
 @dataclasses.dataclass
@@ -154,3 +160,99 @@ class DataConfig(hyperparams.Config):
   enable_tf_data_service: bool = False
   tf_data_service_address: str = ''
   tf_data_service_job_name: str = 'video'
+
+
+_USUAL = DataConfig()
+_NO_TFDS = "'' without tfds_name"
+
+
+def _rises(values: Sequence[float]) -> bool:
+  return len(values) == 2 and 0 < values[0] <= values[1]
+
+
+# By field, whether its value means something, and what is expected of it.
+_RULES: dict[str, tuple[Callable[[DataConfig], bool], str]] = {
+  'feature_shape': (
+    lambda c: (
+      len(c.feature_shape) == 4 and min(c.feature_shape) > 0 and c.feature_shape[-1] == 3
+    ),
+    'four positive sizes: frames, height, width, 3',
+  ),
+  'temporal_stride': (lambda c: c.temporal_stride > 0, 'at least 1'),
+  'num_views': (lambda c: c.num_views >= 0, 'at least 0'),
+  'num_test_clips': (lambda c: c.num_test_clips >= 0, 'at least 0'),
+  'test_clip_step': (
+    lambda c: c.test_clip_step >= 0 and bool(c.num_test_clips or not c.test_clip_step),
+    'at least 0, and 0 without num_test_clips',
+  ),
+  'label_fraction': (lambda c: 0 < c.label_fraction <= 1, 'in (0, 1]'),
+  'augmentation.area_range': (
+    lambda c: _rises(c.augmentation.area_range) and c.augmentation.area_range[1] <= 1,
+    'two rising values in (0, 1]',
+  ),
+  'augmentation.aspect_range': (
+    lambda c: _rises(c.augmentation.aspect_range),
+    'two rising positive values',
+  ),
+  'augmentation.flip_probability': (
+    lambda c: 0 <= c.augmentation.flip_probability <= 1,
+    'in [0, 1]',
+  ),
+  'regions.count': (lambda c: c.regions.count > 0, 'at least 1'),
+  'augment_on': (
+    lambda c: c.augment_on in (PLACES if c.num_views else ('auto',)),
+    f'one of {", ".join(PLACES)}; auto where there are only test clips',
+  ),
+  'clips_per_decode': (
+    lambda c: c.clips_per_decode == 1 or (c.clips_per_decode > 1 and c.is_training),
+    'at least 1, and 1 in evaluation',
+  ),
+  'prefetch_buffer_size': (
+    lambda c: c.prefetch_buffer_size is None or c.prefetch_buffer_size > 0,
+    'at least 1, or null, which lets tf.data choose',
+  ),
+  'num_threads': (
+    lambda c: c.num_threads is None or c.num_threads > 0,
+    'at least 1, or null, which lets tf.data choose',
+  ),
+  'min_image_size': (lambda c: c.min_image_size >= 0, 'at least 0'),
+  'max_bad_fraction': (
+    lambda c: (
+      0 <= c.max_bad_fraction <= 1
+      and (c.is_training or c.max_bad_fraction == _USUAL.max_bad_fraction)
+    ),
+    f'in [0, 1], and {_USUAL.max_bad_fraction} in evaluation, which counts what it reads',
+  ),
+  'ram_budget': (lambda c: c.ram_budget is None or c.ram_budget > 0, 'positive'),
+  'enable_tf_data_service': (
+    lambda c: (
+      not c.enable_tf_data_service
+      or (c.is_training and '://' in c.tf_data_service_address)
+    ),
+    'False in evaluation; in training it needs tf_data_service_address, such as '
+    "'grpc://host:5050'",
+  ),
+  'tf_data_service_job_name': (
+    lambda c: (
+      c.enable_tf_data_service
+      or c.tf_data_service_job_name == _USUAL.tf_data_service_job_name
+    ),
+    f'{_USUAL.tf_data_service_job_name!r} without enable_tf_data_service',
+  ),
+  'tf_data_service_address': (
+    lambda c: c.enable_tf_data_service or not c.tf_data_service_address,
+    "'' without enable_tf_data_service",
+  ),
+  'tfds_split': (lambda c: bool(c.tfds_name) or not c.tfds_split, _NO_TFDS),
+  'tfds_data_dir': (lambda c: bool(c.tfds_name) or not c.tfds_data_dir, _NO_TFDS),
+}
+
+
+def check_ranges(config: DataConfig) -> None:
+  """Raises `FieldError` where a field's value can mean nothing."""
+  for name, (holds, expected) in _RULES.items():
+    if not holds(config):
+      value: Any = config
+      for part in name.split('.'):
+        value = getattr(value, part)
+      raise FieldError(f'{name} {value!r}: expected {expected}')

@@ -52,10 +52,54 @@ def experiments(
 
 
 def of_datasets(
-  protocol: Callable[[Dataset], cfg.ExperimentConfig],
+  protocol: Callable[[Dataset], cfg.ExperimentConfig], epochs: float
 ) -> dict[str, Callable[[], cfg.ExperimentConfig]]:
-  """What makes a protocol's experiment, by each of `DATASETS`."""
-  return {name: functools.partial(protocol, data) for name, data in DATASETS.items()}
+  """What makes a protocol's experiment, by each of `DATASETS`, and '' for any data.
+
+  Args:
+    protocol: makes it.
+    epochs: that it takes.
+  """
+  whole = DATASETS['kinetics400']
+  return {
+    '': lambda: of_any_data(lambda: protocol(whole), epochs),
+    **{name: functools.partial(protocol, data) for name, data in DATASETS.items()},
+  }
+
+
+@dataclasses.dataclass
+class EpochTrainer(cfg.TrainerConfig):
+  """A trainer whose schedule follows from the records that there are.
+
+  Attributes:
+    epochs: passes over the training data; 0 leaves it to `train_steps`.
+    rate_batch: the global batch that the learning rates are stated for. They grow in
+      proportion to the batch in use; 0 takes them as they are.
+  """
+
+  epochs: float = 0.0
+  rate_batch: int = 0
+
+
+def of_any_data(
+  make: Callable[[], cfg.ExperimentConfig], epochs: float
+) -> cfg.ExperimentConfig:
+  """An experiment for data of any size, with the classes that the data names.
+
+  Args:
+    make: makes the experiment for some data.
+    epochs: to train.
+  """
+  experiment = make()
+  fields = {
+    field.name: getattr(experiment.trainer, field.name)
+    for field in dataclasses.fields(cfg.TrainerConfig)
+  }
+  batch = experiment.task.train_data.global_batch_size
+  experiment.trainer = EpochTrainer(**fields, epochs=epochs, rate_batch=batch)
+  if 'num_classes' in experiment.task.model.as_dict():
+    experiment.task.model.num_classes = 0
+  return experiment
 
 
 def cosine(
@@ -155,14 +199,17 @@ def classification(
   )
 
 
+LINEAR_EPOCHS, FINETUNE_EPOCHS = 100, 50
+
+
 def linear_eval(dataset: Dataset) -> cfg.ExperimentConfig:
   """Linear evaluation as of CVRL: 100 epochs, batch 1024, learning rate 32."""
-  return classification(dataset, 100, 1024, 32.0, freeze=True)
+  return classification(dataset, LINEAR_EPOCHS, 1024, 32.0, freeze=True)
 
 
 def finetune(dataset: Dataset) -> cfg.ExperimentConfig:
   """Fine-tuning of all weights; the schedule is ours, the papers' are not public."""
-  experiment = classification(dataset, 50, 128, 0.16, freeze=False)
+  experiment = classification(dataset, FINETUNE_EPOCHS, 128, 0.16, freeze=False)
   experiment.task.model.head.dropout_rate = 0.5
   experiment.task.l2_weight_decay = 1e-5
   return experiment

@@ -6,7 +6,7 @@ declare which would be to say everything twice, so what is read is watched.
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from official.modeling import hyperparams
@@ -75,6 +75,24 @@ def all_used(
     if name not in reads:
       raise UserError(
         f'{path}.{name} {value!r}: {reader} does not read it; leave it {usual!r}'
+      )
+
+
+def refuse_unread(task_config: Any, unread: Mapping[str, str]) -> None:
+  """Refuses fields of a task that are set although what would read them is off.
+
+  Args:
+    task_config: as the user set it.
+    unread: dotted names of fields that nothing reads, by what would turn them on.
+
+  Raises:
+    UserError: it names the first such field, the value that it would take and the switch.
+  """
+  for name, value, usual in changed(task_config, type(task_config)()):
+    if name in unread:
+      raise UserError(
+        f'task.{name} {value!r}: nothing reads it where {unread[name]} is off; leave it '
+        f'{usual!r}, or turn that on'
       )
 
 

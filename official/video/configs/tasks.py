@@ -20,7 +20,9 @@ class Encoder(hyperparams.Config):
     endpoint: the endpoint that is pooled, or that boxes are pooled from.
   """
 
-  backbone: backbones.Backbone = dataclasses.field(default_factory=backbones.Backbone)
+  backbone: backbones.Backbone = dataclasses.field(
+    default_factory=lambda: backbones.Backbone()
+  )
   norm_activation: backbones.NormActivation = dataclasses.field(
     default_factory=backbones.NormActivation
   )

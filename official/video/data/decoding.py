@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from official.video import registry
 from official.video.data import records
 
 MAX_PIXELS = records.MAX_FRAME_PIXELS
@@ -31,11 +32,14 @@ class Filter(NamedTuple):
 
 
 # By the name in `DataConfig.resize`. The last two are PIL's filters BILINEAR and BICUBIC.
-FILTERS = {
-  'bilinear': Filter('triangle', False, 1),
-  'bilinear_antialias': Filter('triangle', True, 1),
-  'bicubic_antialias': Filter('keyscubic', True, 2),
-}
+FILTERS: registry.Registry[Filter] = registry.Registry(
+  'resize',
+  {
+    'bilinear': Filter('triangle', False, 1),
+    'bilinear_antialias': Filter('triangle', True, 1),
+    'bicubic_antialias': Filter('keyscubic', True, 2),
+  },
+)
 
 
 def frame_size(frames: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -183,7 +187,7 @@ def decode_each(
   """
   if not windows.dtype.is_integer:
     windows = tf.cast(windows, tf.float32)
-  make = _Crops(size, FILTERS[resize])
+  make = _Crops(size, FILTERS.find(resize))
   if frames.dtype == tf.string:
     crops = tf.cond(
       _is_png(frames[0]),

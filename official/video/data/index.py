@@ -8,7 +8,8 @@ resuming, sharding and padding need no state.
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,9 +17,11 @@ import tensorflow as tf
 from official.video import files
 from official.video.configs import data as data_config
 from official.video.data import records
-from official.video.errors import UserError
+from official.video.errors import FieldError, UserError
 
 READ_BATCH = 1 << 16
+# Arguments of a conversion that say what is stored of a frame.
+_OF_FRAMES = ('fps', 'short_side', 'quality')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,7 +203,7 @@ def _manifest_in(folder: str, shown: str) -> str:
   names = [name for name in names if name.endswith(records.MANIFEST_SUFFIX)]
   if len(names) != 1:
     example = os.path.join(shown, min(names, default=records.manifest_name('train')))
-    raise UserError(
+    raise FieldError(
       f'input_path {shown!r}: a folder with {len(names)} manifests, expected 1; '
       f'name one, for example {example}'
     )
@@ -215,7 +218,7 @@ def input_files(path: str) -> list[str]:
   """
   found = [files.encodable(name) for name in files.matches(path)]
   if not found:
-    raise UserError(f'input_path {path!r}: no file matches; check the path or pattern')
+    raise FieldError(f'input_path {path!r}: no file matches; check the path or pattern')
   if len(found) == 1 and tf.io.gfile.isdir(found[0]):
     return [_manifest_in(found[0], path)]
   return found
@@ -255,6 +258,20 @@ def frame_rate(config: data_config.DataConfig) -> float | None:
   return rates.most_common(1)[0][0] if rates else None
 
 
+def conversion(config: data_config.DataConfig) -> Mapping[str, Any]:
+  """How frames were stored in the first records of a data config, as it was asked for.
+
+  Empty where no manifest tells.
+  """
+  try:
+    for path in _manifests(config.input_path):
+      asked = _read_manifest(path).arguments
+      return {name: asked[name] for name in _OF_FRAMES if name in asked}
+  except (UserError, tf.errors.OpError):
+    pass
+  return {}
+
+
 def _manifests(input_path: str) -> list[str]:
   """The manifests that are named, and those beside the record files that are."""
   found = set()
@@ -288,7 +305,7 @@ def label_subset(index: RecordIndex, fraction: float, seed: int) -> RecordIndex:
     UserError: the labels are not known without decoding (no manifest).
   """
   if index.labels is None:
-    raise UserError(
+    raise FieldError(
       f'label_fraction {fraction}: the labels of {index.files[0]} are unknown without a '
       'manifest; convert the data with tfrecords_tools.convert'
     )
@@ -306,17 +323,21 @@ def load_index(config: data_config.DataConfig) -> RecordIndex:
   Raises:
     UserError: nothing is found, or what is found is damaged or inconsistent.
   """
-  if bool(config.input_path) == bool(config.tfds_name):
-    raise UserError(
-      f'input_path {config.input_path!r} and tfds_name {config.tfds_name!r}: set exactly '
-      'one of them, e.g. --params_override=task.train_data.input_path=/data/train-*'
+  if config.input_path and config.tfds_name:
+    raise FieldError(
+      f'input_path {config.input_path!r}: tfds_name {config.tfds_name!r} is set too; set '
+      'one of them to the empty text'
+    )
+  if not (config.input_path or config.tfds_name):
+    raise FieldError(
+      'input_path: names no data; set it to a manifest, such as /data/train.manifest.json'
     )
   if config.tfds_name:
     index = _index_of_tfds(config)
   else:
     paths = files.split_paths(config.input_path)
     if not paths:
-      raise UserError(f'input_path {config.input_path!r}: names no path')
+      raise FieldError(f'input_path {config.input_path!r}: names no path')
     index = _join([part for path in paths for part in _index_of_path(path)])
   if not len(index):
     raise UserError(f'{config.input_path or config.tfds_name}: holds no records')

@@ -11,130 +11,25 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 import tensorflow as tf
 
 from official.video import draws
 from official.video.configs import data as data_config
-from official.video.data import checks, index, records, tfds, views
+from official.video.data import (
+  checks,
+  index,
+  parsing,
+  positions,
+  records,
+  tfds,
+  views,
+)
+from official.video.data.parsing import Sample
 from official.video.errors import UserError
 
-Sample = dict[str, tf.Tensor]
 # Records that are tried for a place of the training stream before the input gives up.
 _ATTEMPTS = 8
-
-
-class Position(NamedTuple):
-  """Which record a place in the stream takes.
-
-  Attributes:
-    row: row of the record index.
-    epoch: how often the whole set was seen before.
-    clip: which test clip of the record; 0 in training.
-    valid: False where the place only pads the last batch.
-  """
-
-  row: tf.Tensor
-  epoch: tf.Tensor
-  clip: tf.Tensor
-  valid: tf.Tensor
-
-
-def training_position(
-  place: tf.Tensor, num_records: int, batch: int, seed: int
-) -> Position:
-  """Record at a place of the endless, shuffled stream.
-
-  An epoch is `num_records // batch` whole batches in an order of its own, so that no
-  batch holds a clip twice; what is left over differs from epoch to epoch.
-
-  Args:
-    place: scalar int64, sample number since the first step, over all pipelines.
-    num_records: size of the data set.
-    batch: global batch size.
-    seed: of the order.
-  """
-  per_epoch = num_records // batch * batch
-  epoch = place // per_epoch
-  row = tf.random.experimental.index_shuffle(
-    place % per_epoch,
-    seed=tf.stack([tf.constant(seed, tf.int64), epoch]),
-    max_index=tf.constant(num_records - 1, tf.int64),
-  )
-  return Position(row, epoch, tf.zeros_like(row), tf.ones_like(row, tf.bool))
-
-
-def evaluation_position(place: tf.Tensor, num_records: int, num_clips: int) -> Position:
-  """Record and test clip at a place of the ordered stream; past the end it pads."""
-  valid = place < num_records * num_clips
-  place = tf.where(valid, place, 0)
-  return Position(place // num_clips, tf.zeros_like(place), place % num_clips, valid)
-
-
-def read_record(path: tf.Tensor, offset: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-  """Reads one TFRecord by its place, in one request, checking its checksums.
-
-  Args:
-    path: scalar string.
-    offset: scalar int64, where the framed record starts, in bytes.
-    size: scalar int64, its framed size, in bytes.
-  """
-  spec = {'output_types': [tf.string], 'output_shapes': [[]]}
-  dataset = tf.raw_ops.TFRecordDatasetV2(
-    filenames=path[None],
-    compression_type=tf.constant(''),
-    buffer_size=size,
-    byte_offsets=offset[None],
-  )
-  first = tf.raw_ops.TakeDataset(input_dataset=dataset, count=1, **spec)
-  return tf.raw_ops.DatasetToSingleElement(dataset=first, **spec)[0]
-
-
-_DTYPES = {'bytes': tf.string, 'int64': tf.int64, 'float': tf.float32}
-
-
-def parse_record(serialized: tf.Tensor, fields: Sequence[str] = ()) -> Sample:
-  """Frames, label and asked-for fields of a record.
-
-  Args:
-    serialized: scalar string.
-    fields: keys of the record contract.
-
-  Returns:
-    'frames' [F] encoded frames, 'label' [] first class id, and under each key its values:
-    [N] for a context key; for a per-step key a ragged tensor with a row a step, without
-    rows where the record lacks it. What other writers call so is taken for it.
-  """
-  contract = {key: records.field_of(key) for key in fields}
-  types = {key: tf.io.VarLenFeature(_DTYPES[f.dtype]) for key, f in contract.items()}
-  of_steps = {key for key, field in contract.items() if field.per_step}
-  named = {key: (key, *records.SYNONYMS.get(key, ())) for key in types.keys() - of_steps}
-  context, steps = tf.io.parse_single_sequence_example(
-    serialized,
-    context_features={
-      records.LABEL_INDEX: tf.io.VarLenFeature(tf.int64),
-      **{name: types[key] for key, names in named.items() for name in names},
-    },
-    sequence_features={
-      records.IMAGE_ENCODED: tf.io.FixedLenSequenceFeature([], tf.string),
-      **{key: types[key] for key in of_steps},
-      **{key: types[key] for key in named.keys() & records.LISTED},
-    },
-  )
-
-  def value(key: str) -> tf.Tensor:
-    found = [context[name].values for name in named[key]]
-    return _first_filled(
-      [*found, *([steps[key].values] if key in records.LISTED else [])]
-    )
-
-  labels = tf.concat([context[records.LABEL_INDEX].values, [records.NO_LABEL]], 0)
-  more = {
-    key: tf.RaggedTensor.from_sparse(steps[key]) if key in of_steps else value(key)
-    for key in fields
-  }
-  return {'frames': steps[records.IMAGE_ENCODED], 'label': labels[0], **more}
 
 
 def _fields(maker: views.ViewMaker, config: data_config.DataConfig) -> Sequence[str]:
@@ -151,20 +46,6 @@ def _labels(clip: Sample, config: data_config.DataConfig) -> Sample:
   padding = tf.fill([size], tf.constant(records.NO_LABEL, tf.int64))
   padded = tf.concat([clip[records.LABEL_INDEX], padding], 0)[:size]
   return {'labels': tf.ensure_shape(padded, [size])}
-
-
-def _first_filled(values: Sequence[tf.Tensor]) -> tf.Tensor:
-  """The first of some [N] tensors that has a value; the last one where none has."""
-  *others, last = values
-  for value in others[::-1]:
-    last = tf.cond(tf.size(value) > 0, lambda v=value: v, lambda v=last: v)
-  return last
-
-
-def num_places(config: data_config.DataConfig, num_records: int) -> int:
-  """Places of the evaluation stream: records times test clips, padded to whole batches."""
-  batch = config.global_batch_size
-  return -(-num_records * max(1, config.num_test_clips) // batch) * batch
 
 
 class SampleMaker:
@@ -203,28 +84,30 @@ class SampleMaker:
     self._parse = (
       tfds.example_parser(config.tfds_name, config.tfds_data_dir)
       if config.tfds_name
-      else functools.partial(parse_record, fields=_fields(self.views, config))
+      else functools.partial(parsing.parse_record, fields=_fields(self.views, config))
     )
 
-  def position(self, place: tf.Tensor) -> Position:
+  def position(self, place: tf.Tensor) -> positions.Position:
     """Which record a place takes, if it can be read."""
     config = self._config
     if config.is_training:
-      return training_position(
+      return positions.training_position(
         place, self._num_records, config.global_batch_size, config.seed
       )
-    return evaluation_position(place, self._num_records, max(1, config.num_test_clips))
+    return positions.evaluation_position(
+      place, self._num_records, max(1, config.num_test_clips)
+    )
 
   def clip(self, row: tf.Tensor) -> Sample:
     """Reads and parses a record; see `parse_record`."""
     path = self._files[self._file_id[row]]
-    return self._parse(read_record(path, self._offset[row], self._size[row]))
+    return self._parse(parsing.read_record(path, self._offset[row], self._size[row]))
 
-  def key(self, position: Position) -> tf.Tensor:
+  def key(self, position: positions.Position) -> tf.Tensor:
     """What the draws of a sample are keyed by."""
     return draws.sample_key(self._config.seed, position.epoch, position.row)
 
-  def sample(self, position: Position) -> Sample:
+  def sample(self, position: positions.Position) -> Sample:
     """The sample of one record, repeated `clips_per_decode` times on a first axis."""
     config = self._config
     clip = self.clip(position.row)
@@ -306,7 +189,7 @@ class SampleMaker:
 
     return tf.cond(begin < end, filled, lambda: one)
 
-  def _try(self, wanted: Position, attempt: tf.Tensor) -> Sample:
+  def _try(self, wanted: positions.Position, attempt: tf.Tensor) -> Sample:
     made = self.sample(self._substitute(wanted, attempt))
     failed = tf.repeat(tf.cast(attempt, tf.int32)[None], self._config.clips_per_decode)
     return made | {'bad': failed}
@@ -322,13 +205,17 @@ class SampleMaker:
       samples = self._blank(wanted, made.element_spec)
     return samples.take(1).map(lambda sample: self._named(wanted, sample))
 
-  def _blank(self, wanted: Position, spec: dict[str, tf.TensorSpec]) -> tf.data.Dataset:
+  def _blank(
+    self, wanted: positions.Position, spec: dict[str, tf.TensorSpec]
+  ) -> tf.data.Dataset:
     """One invalid sample: what evaluation takes for a record that failed."""
     return tf.data.Dataset.from_tensors(
       _zeros(spec) | {'record': wanted.row[None], 'bad': tf.ones([1], tf.int32)}
     )
 
-  def _substitute(self, wanted: Position, attempt: tf.Tensor) -> Position:
+  def _substitute(
+    self, wanted: positions.Position, attempt: tf.Tensor
+  ) -> positions.Position:
     """The wanted position at attempt 0, then others drawn for it."""
     key = draws.fold(self.key(wanted), attempt)
     drawn = draws.integer(key, 'substitute', self._num_records)
@@ -336,7 +223,7 @@ class SampleMaker:
       row=tf.where(attempt == 0, wanted.row, tf.cast(drawn, tf.int64))
     )
 
-  def _named(self, wanted: Position, sample: Sample) -> Sample:
+  def _named(self, wanted: positions.Position, sample: Sample) -> Sample:
     """Prints the records that were tried before a sample was found for a place."""
 
     def name(attempt: tf.Tensor) -> tf.Tensor:
@@ -427,7 +314,7 @@ def training_spec(config: data_config.DataConfig) -> dict[str, tf.TensorSpec]:
   maker = views.build_view_maker(config)
 
   def sample(serialized: tf.Tensor, key: tf.Tensor) -> Sample:
-    return maker.training_sample(parse_record(serialized, maker.fields), key)
+    return maker.training_sample(parsing.parse_record(serialized, maker.fields), key)
 
   labels = {'labels': [config.num_labels]} if config.num_labels else {}
 
@@ -482,7 +369,7 @@ def build_dataset(
   if config.is_training:
     steps = tf.data.Dataset.range(start_step // repeats, tf.int64.max)
   else:
-    batches = num_places(config, len(table)) // batch
+    batches = positions.num_places(config, len(table)) // batch
     steps = tf.data.Dataset.range(batches)
   # A service hands out whole steps, so its batches are the ones that others see.
   samples = SampleMaker(config, table)

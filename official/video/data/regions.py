@@ -12,11 +12,10 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from official.video import draws
+from official.video import draws, extras, registry
 from official.video.augment import geometric
 from official.video.configs import data as data_config
 from official.video.data import records
-from official.video.settings import registry
 
 # Ends of random boxes stay below 1, as they were published.
 _LIMIT = 1.0 - 1e-3
@@ -244,6 +243,7 @@ class SuperpixelRegions:
       compactness: weight of distance against colour.
       size: longer side in pixels that the frame is looked at.
     """
+    extras.require('regions', 'regions.generator superpixels')
     self._segments, self._compactness, self._size = segments, compactness, size
 
   def _boxes(self, image: np.ndarray, order: np.ndarray, count: int):

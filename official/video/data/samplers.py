@@ -16,10 +16,9 @@ from typing import Protocol, TypeAlias
 import gin
 import tensorflow as tf
 
-from official.video import draws
+from official.video import draws, registry
 from official.video.configs import data as data_config
 from official.video.errors import UserError
-from official.video.settings import registry
 
 Scalar: TypeAlias = int | tf.Tensor
 
@@ -51,11 +50,10 @@ def _increasing(x: tf.Tensor, power: float) -> tf.Tensor:
 
 
 # Distribution functions of the gap as a share x of its range, on [0, 1].
-FORMS: dict[str, Callable[[tf.Tensor, float], tf.Tensor]] = {
-  'decreasing': _decreasing,
-  'uniform': _uniform,
-  'increasing': _increasing,
-}
+FORMS: registry.Registry[Callable[[tf.Tensor, float], tf.Tensor]] = registry.Registry(
+  'sampler.form',
+  {'decreasing': _decreasing, 'uniform': _uniform, 'increasing': _increasing},
+)
 
 
 def gap_cdf(x: tf.Tensor, form: str = 'decreasing', power: float = 1.0) -> tf.Tensor:
@@ -72,7 +70,7 @@ def gap_cdf(x: tf.Tensor, form: str = 'decreasing', power: float = 1.0) -> tf.Te
   Raises:
     UserError: unknown form, or a power that is not positive.
   """
-  cdf = registry.find(FORMS, form, 'sampler.form')
+  cdf = FORMS.find(form)
   if power <= 0:
     raise UserError(f'sampler.power {power}: expected a number above 0')
   return cdf(tf.cast(x, tf.float64), power)

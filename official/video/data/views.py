@@ -10,15 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
-from official.video import draws
+from official.video import draws, registry
 from official.video.augment import geometric, policies
 from official.video.configs import data as data_config
 from official.video.configs import reads
 from official.video.data import decoding, samplers
 from official.video.errors import UserError
-from official.video.settings import registry
-
-PLACES = ('auto', 'device', 'host')
 
 
 def augments_on_device(config: data_config.DataConfig) -> bool:
@@ -27,12 +24,9 @@ def augments_on_device(config: data_config.DataConfig) -> bool:
   To be asked under the distribution strategy that the step runs under.
 
   Raises:
-    UserError: `augment_on` is none of `PLACES`.
+    UserError: `augment_on` is none of `configs.data.PLACES`.
   """
-  if config.augment_on not in PLACES:
-    raise UserError(
-      f'augment_on {config.augment_on!r}: expected one of {", ".join(PLACES)}'
-    )
+  registry.check_choice('augment_on', config.augment_on, data_config.PLACES)
   if config.augment_on == 'auto':
     return accelerated()
   return config.augment_on == 'device'
@@ -125,7 +119,7 @@ class ViewMaker:
     """The augmented views of a parsed record, and what else comes with them.
 
     Args:
-      clip: of `reader.parse_record`, with the record's `fields`.
+      clip: of `parsing.parse_record`, with the record's `fields`.
       key: int32 [2].
 
     Returns:
@@ -323,10 +317,7 @@ test_windows.__test__ = False  # type: ignore[attr-defined]
 
 def _check_geometry(config: data_config.DataConfig) -> None:
   """Raises `UserError` where a config's crops contradict each other or can't be."""
-  if config.resize not in decoding.FILTERS:
-    raise UserError(
-      f'resize {config.resize!r}: expected one of {", ".join(decoding.FILTERS)}'
-    )
+  decoding.FILTERS.find(config.resize)
   if config.whole_frame and config.num_test_crops != 1:
     raise UserError(
       f'whole_frame with num_test_crops {config.num_test_crops}: one crop shows the whole '

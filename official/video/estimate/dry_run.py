@@ -7,7 +7,6 @@ import tensorflow as tf
 from official.video.data import index
 from official.video.errors import UserError
 from official.video.estimate import cost
-from official.video.run import trainer
 from official.video.settings import experiment, ranges, schedule
 
 
@@ -73,7 +72,7 @@ def describe(params, mode: str) -> str:
     rate = schedule.check(params.trainer).describe()
   task = experiment.build_task(params)
   assumed = task.without_data()
-  model = trainer.built(task)
+  model = task.built_model()
   initial = task.check_initial(model) if trains else ''
   data, parts = params.task.train_data, params.task.micro_batches
   weights = sum(math.prod(v.shape) for v in model.trainable_variables)

@@ -5,8 +5,12 @@ A score `<what>` beside `<what>_expected` counts what was scored and what there 
 part of the scores counts, such as that of the gallery, is called after the part.
 """
 
+import json
+import os
 from collections.abc import Mapping
 from typing import Any
+
+from official.video import files
 
 _SUFFIX = '_expected'
 
@@ -52,6 +56,12 @@ def marked(scores: Mapping[str, Any]) -> dict[str, Any]:
   if not counts(scores):
     return dict(scores)
   return {**scores, 'complete': is_complete(scores)}
+
+
+def write(scores: Mapping[str, Any], folder: str) -> None:
+  """Writes scores.json into a folder that is there, with 'complete'."""
+  text = json.dumps(marked(scores), indent=2) + '\n'
+  files.write_atomically(os.path.join(folder, 'scores.json'), text.encode())
 
 
 def notes(scores: Mapping[str, Any]) -> list[str]:

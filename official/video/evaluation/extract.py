@@ -1,18 +1,18 @@
 """Features of whole data sets: the common ground of the training-free protocols."""
 
 import dataclasses
+import itertools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
 import tqdm
 
 from official.video.configs import data as data_config
-from official.video.data import index, reader
+from official.video.data import index, positions, reader
 from official.video.errors import UserError
-
-Encoder = Callable[[tf.Tensor], Mapping[str, tf.Tensor]]
+from official.video.evaluation import encoding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,19 +54,27 @@ def test_config(config: data_config.DataConfig) -> data_config.DataConfig:
   )
 
 
+def means_over_crops(outputs: encoding.Outputs, clips: int) -> encoding.Outputs:
+  """[B, D] means of an encoder's outputs [B * C, D] over the C crops of each of B clips."""
+  return {
+    name: value.reshape(clips, -1, value.shape[-1]).mean(1)
+    for name, value in outputs.items()
+  }
+
+
 def encode(
   config: data_config.DataConfig,
   table: index.RecordIndex,
-  encoder: Encoder,
+  encoder: encoding.Encoder,
   keep_clips: bool = False,
   description: str = 'encoding',
 ) -> Encoded:
-  """Encodes every record of a data set, holding one batch of views at a time.
+  """Encodes every record of a data set, holding a batch of views a device at a time.
 
   Args:
     config: of the views; see `test_config`.
     table: the records.
-    encoder: [B, T, H, W, 3] uint8 clips to named [B, D] outputs.
+    encoder: see the class.
     keep_clips: also return the first view of each record.
     description: of the progress bar.
 
@@ -79,20 +87,22 @@ def encode(
   labels = np.full(len(table), -1, np.int64)
   clips = np.zeros((len(table), *config.feature_shape), np.uint8) if keep_clips else None
   batches = reader.each_batch(reader.build_dataset(config, table))
-  steps = reader.num_places(config, len(table)) // config.global_batch_size
-  for batch in tqdm.tqdm(batches, description, steps, file=sys.stderr, leave=False):
-    valid = batch['valid'].numpy()
-    rows = batch['record'].numpy()[valid]
-    views = batch['test_views']
-    outputs = encoder(tf.reshape(views, [-1, *views.shape[2:]]))
-    for name, value in outputs.items():
-      value = value.numpy().reshape(len(valid), views.shape[1], -1).mean(1)[valid]
-      total = sums.setdefault(name, np.zeros((len(table), value.shape[1]), np.float32))
-      np.add.at(total, rows, value)
-    if clips is not None:
-      clips[rows] = views.numpy()[valid, 0]
-    labels[rows] = batch['label'].numpy()[valid]
-    np.add.at(count, rows, 1)
+  steps = positions.num_places(config, len(table)) // config.global_batch_size
+  shown = iter(tqdm.tqdm(batches, description, steps, file=sys.stderr, leave=False))
+  while some := list(itertools.islice(shown, encoder.num_devices)):
+    views = [batch['test_views'] for batch in some]
+    made = encoder.each([tf.reshape(clips, [-1, *clips.shape[2:]]) for clips in views])
+    for batch, outputs in zip(some, made, strict=True):
+      valid = batch['valid'].numpy()
+      rows = batch['record'].numpy()[valid]
+      for name, value in means_over_crops(outputs, len(valid)).items():
+        value = value[valid]
+        total = sums.setdefault(name, np.zeros((len(table), value.shape[1]), np.float32))
+        np.add.at(total, rows, value)
+      if clips is not None:
+        clips[rows] = batch['test_views'].numpy()[valid, 0]
+      labels[rows] = batch['label'].numpy()[valid]
+      np.add.at(count, rows, 1)
   seen = np.flatnonzero(count)
   if not len(seen):
     raise UserError(

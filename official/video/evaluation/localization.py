@@ -114,10 +114,14 @@ class FrameMap:
   Attributes:
     mean: over the classes that are annotated.
     per_class: [K] average precision, NaN where a class is not annotated.
+    ranked: detections that were ranked, a row a box and class, of `found`.
+    found: detections in the annotated frames, of the classes that count.
   """
 
   mean: float
   per_class: np.ndarray
+  ranked: int
+  found: int
 
 
 def frame_map(
@@ -144,7 +148,8 @@ def frame_map(
     pairs = zip(boxes.frames, boxes.labels, strict=True)
     return boxes.take(np.asarray([f in known and c in wanted for f, c in pairs], bool))
 
-  truth, detections = counted(truth), highest(counted(detections))
+  truth, given = counted(truth), counted(detections)
+  detections = highest(given)
   annotated, found = _by_frame(truth), _by_frame(detections)
   hits = np.zeros(len(detections), bool)
   nothing = np.zeros(0, np.int64)
@@ -160,7 +165,8 @@ def frame_map(
     )
   values = np.asarray(per_class)
   seen = values[~np.isnan(values)]
-  return FrameMap(float(seen.mean()) if len(seen) else float('nan'), values)
+  mean = float(seen.mean()) if len(seen) else float('nan')
+  return FrameMap(mean, values, len(detections), len(given))
 
 
 def _by_frame(boxes: Boxes) -> dict[tuple[str, int], np.ndarray]:

@@ -1,6 +1,6 @@
 """The protocols on features: nearest neighbours, retrieval, linear probe, classifier."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,11 @@ def predictions(test, table):
 
 def probabilities(test) -> np.ndarray | None:
   """[N, C] class probabilities of records; None where the model has no classifier."""
-  if 'log_probability' in test.outputs:
-    return classification.softmax(test.outputs['log_probability'])
-  return test.outputs.get('probability')
+  return class_probabilities(test.outputs)
+
+
+def class_probabilities(outputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
+  """[N, C] class probabilities, given means over views; None without a classifier."""
+  if 'log_probability' in outputs:
+    return classification.softmax(outputs['log_probability'])
+  return outputs.get('probability')

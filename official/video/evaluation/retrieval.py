@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from official.video import registry
 from official.video.evaluation import knn
 
 Convention = Literal['optimistic', 'average', 'pessimistic']
@@ -79,8 +80,7 @@ def paired_ranks(
   """
   similarity = np.asarray(similarity)
   shares = {'optimistic': 0.0, 'average': 0.5, 'pessimistic': 1.0}
-  if convention not in shares:
-    raise ValueError(f'convention is {convention!r}, expected one of {list(shares)}')
+  registry.check_choice('convention', convention, shares)
   if similarity.ndim != 2 or (correct is None and len(set(similarity.shape)) != 1):
     raise ValueError(
       f'similarity has shape {similarity.shape}, expected [n, n], or [q, n] and `correct`'

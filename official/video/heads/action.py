@@ -3,9 +3,9 @@
 import tensorflow as tf
 import tf_keras
 
+from official.video import registry
 from official.video.configs import heads as heads_config
 from official.video.configs import reads
-from official.video.errors import UserError
 from official.video.heads import classification, context, regions
 
 KINDS = ('roi', 'context')
@@ -37,10 +37,7 @@ class ActionHead(tf_keras.layers.Layer):
     """
     super().__init__(name=name, dtype='float32')
     kind = config.kind
-    if kind not in KINDS:
-      raise UserError(
-        f'task.model.head.kind {kind!r}: expected one of {", ".join(KINDS)}'
-      )
+    registry.check_choice('task.model.head.kind', kind, KINDS)
     self.kind, self.num_classes = kind, num_classes
     with reads.all_used(config, 'task.model.head', f'kind {kind!r}', ('kind',)) as read:
       if kind == 'roi':

@@ -3,10 +3,9 @@
 import tensorflow as tf
 import tf_keras
 
-from official.video import draws
+from official.video import draws, registry
 from official.video.configs import backbones, reads
 from official.video.configs import heads as heads_config
-from official.video.errors import UserError
 from official.video.heads import temporal_convolution
 
 TYPES = ('linear', 'temporal_convolution')
@@ -93,8 +92,7 @@ def build_classification_head(
     UserError: there is no such type, or it does not read a field that is set.
   """
   kind, synchronized = config.type, True
-  if kind not in TYPES:
-    raise UserError(f'task.model.head.type {kind!r}: expected one of {", ".join(TYPES)}')
+  registry.check_choice('task.model.head.type', kind, TYPES)
   if norm_activation is not None:
     synchronized = norm_activation.use_sync_bn
   with reads.all_used(config, 'task.model.head', f'type {kind!r}', ('type',)) as read:

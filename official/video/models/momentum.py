@@ -57,6 +57,11 @@ class MomentumModel(encoder.VideoModel):
   by `follow`. Batch norm of a follower keeps moving averages of its own.
   """
 
+  def __init__(self, *args, **kwargs):
+    """Initializes the model, in which nothing follows yet; see `VideoModel`."""
+    super().__init__(*args, **kwargs)
+    self._followed = _Untracked()
+
   def follow(
     self, follower: tf_keras.layers.Layer, leader: tf_keras.layers.Layer
   ) -> None:
@@ -71,8 +76,6 @@ class MomentumModel(encoder.VideoModel):
         raise ValueError(f'{mine.name} {mine.shape} follows {theirs.name} {theirs.shape}')
       if mine.trainable:
         raise ValueError(f'{mine.name} is trained; build it within momentum.untrained()')
-    if not hasattr(self, '_followed'):
-      self._followed = _Untracked()
     self._followed.pairs += pairs
 
   def averaged(self) -> list[tuple[tf.Variable, tf.Variable]]:

@@ -55,6 +55,10 @@ class Confusion:
   class_names: Sequence[str]
 
 
+# Fewer samples make no map.
+LEAST_MAPPED = 5
+
+
 @dataclasses.dataclass(frozen=True)
 class EmbeddingMap:
   """Embeddings in the plane.
@@ -64,12 +68,14 @@ class EmbeddingMap:
     labels: [N] class ids.
     class_names: by class id.
     names: N sample names shown under the pointer, or none.
+    colored_by: what the classes are.
   """
 
   points: np.ndarray
   labels: np.ndarray
   class_names: Sequence[str]
   names: Sequence[str] = ()
+  colored_by: str = 'class'
 
 
 def _figure(traces: list, **layout) -> 'graph_objects.Figure':
@@ -225,26 +231,28 @@ def embedding_map(
   names: Sequence[str] = (),
   max_points: int = 2000,
   seed: int = 0,
+  colored_by: str = 'class',
 ) -> EmbeddingMap:
   """Lays L2-normalised features out in the plane by t-SNE, started from their PCA.
 
   Args:
-    features: [N, D], N of at least 5.
+    features: [N, D], N of at least `LEAST_MAPPED`.
     labels: [N] class ids.
     class_names: by class id.
     names: N sample names, or none.
     max_points: of more samples, as many evenly spaced rows are taken.
     seed: of t-SNE; the same input gives the same map.
+    colored_by: what the classes are.
 
   Raises:
-    ValueError: if there are fewer than 5 samples.
+    ValueError: if there are fewer samples than that.
   """
   from sklearn import manifold
 
   from official.video.evaluation import knn
 
-  if len(features) < 5:
-    raise ValueError(f'{len(features)} samples to map, expected at least 5')
+  if len(features) < LEAST_MAPPED:
+    raise ValueError(f'{len(features)} samples to map, expected at least {LEAST_MAPPED}')
   shown = np.linspace(0, len(features) - 1, min(len(features), max_points))
   rows = shown.round().astype(int)
   points = manifold.TSNE(
@@ -253,4 +261,4 @@ def embedding_map(
     random_state=seed,
   ).fit_transform(knn.normalize(np.asarray(features)[rows]))
   picked = tuple(names[row] for row in rows) if names else ()
-  return EmbeddingMap(points, np.asarray(labels)[rows], class_names, picked)
+  return EmbeddingMap(points, np.asarray(labels)[rows], class_names, picked, colored_by)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from official.video.data import index
 from official.video.errors import UserError
-from official.video.settings import experiment
+from official.video.settings import leaves
 
 # What each worker has of its own.
 _OWN = frozenset({'runtime.task_index'})
@@ -25,7 +25,7 @@ def facts(
     tables: the records of each data config, by its name.
     gin: the gin bindings.
   """
-  fields = experiment.flat(params.as_dict())
+  fields = leaves.flat(params.as_dict())
   found = {name: repr(value) for name, value in fields.items() if name not in _OWN}
   for name, table in tables.items():
     content = hashlib.sha256()

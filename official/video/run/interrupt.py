@@ -44,6 +44,7 @@ class Interrupt:
       self.requested = tf.Variable(False, trainable=False, name='stop_requested')
     self.number = 0
     self.nothing_to_lose = False
+    self._thread: threading.Thread | None = None
 
   def __enter__(self) -> 'Interrupt':
     if threading.current_thread() is not threading.main_thread():
@@ -67,7 +68,7 @@ class Interrupt:
     error: BaseException | None,
     traceback: TracebackType | None,
   ) -> None:
-    if not hasattr(self, '_thread'):
+    if self._thread is None:
       return
     signal.set_wakeup_fd(self._descriptor)
     for number, handler in self._handlers.items():
@@ -75,7 +76,7 @@ class Interrupt:
     os.close(self._write)  # Ends the thread's reading.
     self._thread.join()
     os.close(self._read)
-    del self._thread
+    self._thread = None
 
   def _watch(self) -> None:
     came = 0.0

@@ -134,6 +134,13 @@ class Journal:
       file.write(json.dumps({'kind': kind, 'step': step} | scalars) + '\n')
 
 
+def last_validation(model_dir: str) -> dict[str, Any] | None:
+  """The newest validation of a run that gave scores, with its step; None without one."""
+  lines, _ = _read_lines(os.path.join(model_dir, SCORES), _REPORT)
+  scored = [x for x in lines if x['kind'] == 'validation' and FAILED not in x]
+  return max(scored, key=lambda line: line['step'], default=None)
+
+
 def _git(*arguments: str) -> str | None:
   command = ['git', '-C', os.path.dirname(os.path.abspath(__file__)), *arguments]
   try:

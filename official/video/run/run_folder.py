@@ -13,7 +13,7 @@ from official.video import files
 from official.video.checkpoints import origin, saved
 from official.video.errors import UserError
 from official.video.run import journal
-from official.video.settings import experiment
+from official.video.settings import experiment, leaves
 
 LOCK = 'run.lock'
 
@@ -45,8 +45,8 @@ def check_resumed(model_dir: str, params: Any) -> None:
   path = os.path.join(model_dir, origin.PARAMS)
   if not saved.newest(model_dir) or not tf.io.gfile.exists(path):
     return
-  before = experiment.flat(experiment.parse_overrides(experiment.read_text(path), path))
-  after = experiment.flat(params.as_dict())
+  before = leaves.flat(experiment.parse_overrides(experiment.read_text(path), path))
+  after = leaves.flat(params.as_dict())
   ema = 'trainer.optimizer_config.ema'
   averaged = [any(name.startswith(f'{ema}.') for name in of) for of in (before, after)]
   kind = 'trainer.optimizer_config.optimizer.type'
@@ -190,8 +190,8 @@ class RunFolder:
     path = os.path.join(self.path, origin.PARAMS)
     if not tf.io.gfile.exists(path):
       return
-    before = experiment.flat(experiment.parse_overrides(experiment.read_text(path), path))
-    after = experiment.flat(params.as_dict())
+    before = leaves.flat(experiment.parse_overrides(experiment.read_text(path), path))
+    after = leaves.flat(params.as_dict())
     for name in sorted(before.keys() & after.keys()):
       if before[name] != after[name]:
         print(

@@ -16,8 +16,8 @@ import tf_keras
 from official.core import base_trainer, config_definitions, train_lib, train_utils
 from official.modeling import optimization
 from official.video import files
-from official.video.checkpoints import names, restore, saved
-from official.video.data import reader, views
+from official.video.checkpoints import origin, restore, saved
+from official.video.data import positions, reader, views
 from official.video.errors import UserError
 from official.video.losses import gather
 from official.video.run import (
@@ -28,6 +28,7 @@ from official.video.run import (
   interrupt,
   run_folder,
 )
+from official.video.settings import schedule as schedules
 from official.video.tasks import base
 
 
@@ -56,7 +57,7 @@ class VideoTrainer(base_trainer.Trainer):
     checkpoint_exporter: train_utils.BestCheckpointExporter | None = None,
     stop: interrupt.Interrupt | None = None,
   ):
-    model = built(task)
+    model = task.built_model()
     optimizer = train_utils.create_optimizer(task, config)
     # Keras makes an optimizer's variables at its first step; made here, a restore finds
     # all of them, also in a run that only evaluates.
@@ -80,6 +81,7 @@ class VideoTrainer(base_trainer.Trainer):
     self._train_iter: Iterator | None = None
     self._eval_iter: Iterator | None = None
     self._averaged = False
+    self._loops_in_graph = False
     with tf.device('/cpu:0'):
       self._failed_step = tf.Variable(-1, trainable=False, dtype=tf.int64)
       # Batches passed over by recoveries: the input is this far ahead of the step.
@@ -102,14 +104,14 @@ class VideoTrainer(base_trainer.Trainer):
       self.checkpoint.clips_wrapped = self._wrapped
     # A schedule that follows the scores of validation, with a state of its own.
     schedule = _schedule_of(optimizer)
-    self._heeding = schedule if hasattr(schedule, 'heed') else None
+    self._heeding = schedule if isinstance(schedule, schedules.FollowsScores) else None
     if train and self._heeding:
       self.checkpoint.schedule = self._heeding.state
 
   def _validation_input(self, config, task: base.VideoTask):
     """The batches of one evaluation after the other."""
     data = config.task.validation_data
-    places = reader.num_places(data, len(task.validation_index))
+    places = positions.num_places(data, len(task.validation_index))
     # With stepped test clips only the records themselves tell how many there are.
     self._validation_batches = (
       None if data.test_clip_step else places // data.global_batch_size
@@ -159,7 +161,7 @@ class VideoTrainer(base_trainer.Trainer):
     first = self.data_step // config.clips_per_decode * batch
     names = table.names()
     rows = [
-      int(reader.training_position(place, len(table), batch, config.seed).row)
+      int(positions.training_position(place, len(table), batch, config.seed).row)
       for place in tf.range(first, first + min(batch, _NAMED), dtype=tf.int64)
     ]
     more = f' and {batch - _NAMED} more' if batch > _NAMED else ''
@@ -189,7 +191,7 @@ class VideoTrainer(base_trainer.Trainer):
       self._train_loop_fn = self.create_train_loop_fn()
     if self._train_iter is None:
       self._train_iter = iter(self.train_dataset)
-    if hasattr(self._train_loop_fn, 'get_concrete_function'):
+    if self._loops_in_graph:
       self._stop.nothing_to_lose = False  # A loop in the graph does not say so.
     with self._watched_service():
       self._train_loop_fn(self._train_iter, num_steps)
@@ -215,7 +217,8 @@ class VideoTrainer(base_trainer.Trainer):
       return tf.logical_and(healthy, ~self._stop.requested) if alone else healthy
 
     # What a loop in the graph spares, a call a step, is worth its building on accelerators.
-    if not (options.use_tf_while_loop and views.accelerated()):
+    self._loops_in_graph = options.use_tf_while_loop and views.accelerated()
+    if not self._loops_in_graph:
       step = tf.function(step, autograph=False) if options.use_tf_function else step
 
       def python_loop(iterator, num_steps):
@@ -382,15 +385,6 @@ def _schedule_of(optimizer) -> Any:
   return getattr(inner, '_learning_rate', None)
 
 
-@tf.autograph.experimental.do_not_convert  # Keras would rewrite each layer's call.
-def built(task: base.VideoTask) -> tf_keras.Model:
-  """The task's model with its variables created, from a symbolic clip: nothing is run."""
-  model = task.build_model()
-  model(tf_keras.Input(tuple(task.task_config.train_data.feature_shape)))
-  names.check(model, type(task).__name__)
-  return model
-
-
 class ExperimentRunner(train_lib.OrbitExperimentRunner):
   """Runs an experiment in one of the Model Garden's modes."""
 
@@ -427,7 +421,8 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
       kind = self.params.trainer.optimizer_config.learning_rate.type
       raise UserError(
         f'trainer.optimizer_config.learning_rate.type {kind!r}: follows the scores of '
-        f'validations between the steps; use --mode=train_and_eval, not {self._mode}'
+        'validations between the steps; set task.validation_data.input_path and use '
+        f'--mode=train_and_eval, not {self._mode}'
       )
     return made
 
@@ -444,7 +439,7 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
     self._start = saved.latest(self.model_dir)
     if self._start:
       restore.check({'model': self.trainer.model}, self._start)
-      self.trainer.task.check_origin(self._start, head=True).tell()
+      self.trainer.task.check_origin(self._start, origin.HEADS).tell()
     config, writes = self.params.trainer, self.strategy.extended.should_checkpoint
     # Every worker has to save, since reading a variable may need all of them; those of
     # the others are thrown away.

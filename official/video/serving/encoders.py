@@ -1,13 +1,14 @@
 """Encoders of clips: an experiment's model from a checkpoint, or an exported SavedModel.
 
-An encoder maps uint8 clips [B, T, H, W, 3] to a dict of tensors: 'feature' [B, C] and, of a
-trained classifier, 'probability' [B, K].
+An encoder maps uint8 clips [B, T, H, W, 3] to a dict of arrays: 'feature' [B, C] and, of a
+trained classifier, 'probability' [B, K]. It is for the devices of the strategy in whose scope
+it was made.
 """
 
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -18,8 +19,7 @@ from official.video.checkpoints import origin, restore
 from official.video.configs import tasks
 from official.video.data import index
 from official.video.errors import UserError
-from official.video.evaluation import classification
-from official.video.run import trainer
+from official.video.evaluation import classification, encoding
 
 # What an export tells about itself, below its folder.
 ABOUT = 'assets.extra/vidgarden.json'
@@ -27,34 +27,59 @@ ABOUT = 'assets.extra/vidgarden.json'
 _CLIPS_ARE = ('feature_shape', 'temporal_stride', 'resize')
 
 
-def checkpoint_encoder(params, task, checkpoint: str | None) -> Callable:
+def encoder_of(
+  params, task, checkpoint: str | None, saved_model: str | None, classify: bool = False
+) -> encoding.Encoder:
+  """The encoder of an exported SavedModel where one is named, else of a checkpoint.
+
+  See `saved_model_encoder` and `checkpoint_encoder`.
+  """
+  if saved_model:
+    return saved_model_encoder(saved_model, task, classify)
+  return checkpoint_encoder(params, task, checkpoint)
+
+
+def checkpoint_encoder(params, task, checkpoint: str | None) -> encoding.Encoder:
   """Encodes with an experiment's model, from a checkpoint or (None) untrained.
 
   The outputs are 'feature' and, for a classification checkpoint, 'probability'.
   """
-  model = trainer.built(task)
+  model = task.built_model()
   has_head = False
   if checkpoint:
     classifier = isinstance(params.task, tasks.ClassificationTask)
     objects = {'backbone': model.backbone} | ({'head': model.head} if classifier else {})
     report = restore.restore(objects, checkpoint, required=('backbone',))
     has_head = classifier and any(name.startswith('head/') for name in report.restored)
-    task.check_origin(checkpoint, head=has_head).tell()
+    task.check_origin(checkpoint, ('head',) if has_head else ()).tell()
+
+  more = {'probability': tf.nn.softmax} if has_head else {}
+  return model_encoder(model, params.task.zero_centering, more)
+
+
+def model_encoder(
+  model,
+  zero_centering: bool,
+  of_head: Mapping[str, Callable[[tf.Tensor], tf.Tensor]] | None = None,
+) -> encoding.Encoder:
+  """Encodes with a model that is restored.
+
+  Args:
+    model: `encoder.VideoModel`.
+    zero_centering: the normalization that it was trained with.
+    of_head: outputs beside 'feature', by name: what is made of the head's [B, D].
+  """
 
   @tf.function(reduce_retracing=True)
   def encode(clips):
-    outputs = model(
-      normalization.normalize(clips, params.task.zero_centering), training=False
-    )
-    result = {'feature': outputs['feature']}
-    return result | (
-      {'probability': tf.nn.softmax(outputs['output'])} if has_head else {}
-    )
+    outputs = model(normalization.normalize(clips, zero_centering), training=False)
+    more = {name: make(outputs['output']) for name, make in (of_head or {}).items()}
+    return {'feature': outputs['feature'], **more}
 
-  return encode
+  return encoding.Encoder(encode)
 
 
-def saved_model_encoder(path: str, task=None, classify: bool = False) -> Callable:
+def saved_model_encoder(path: str, task=None, classify: bool = False) -> encoding.Encoder:
   """Encodes with the `clips` signature of an exported SavedModel.
 
   Args:
@@ -87,7 +112,7 @@ def saved_model_encoder(path: str, task=None, classify: bool = False) -> Callabl
     outputs = signature(clips=clips)
     return {n: outputs[n] for n in ('feature', 'probability') if n in outputs}
 
-  return encode
+  return encoding.Encoder(encode)
 
 
 def check_export(path: str, task, classify: bool) -> tuple[str, ...]:
@@ -109,7 +134,7 @@ def check_export(path: str, task, classify: bool) -> tuple[str, ...]:
   here = {name: getattr(data, name) for name in _CLIPS_ARE}
   here['feature_shape'] = list(data.feature_shape)
   rate = index.frame_rate(data)
-  about = _about(path)
+  about = read_about(path)
   if about is None:
     facts = ', '.join(f'{name} {value}' for name, value in here.items())
     at = f', at {rate:g} frames a second' if rate else ''
@@ -136,7 +161,7 @@ def check_export(path: str, task, classify: bool) -> tuple[str, ...]:
   return tuple(notes)
 
 
-def _about(path: str) -> dict[str, Any] | None:
+def read_about(path: str) -> dict[str, Any] | None:
   """What an export tells about itself; None where it does not."""
   name = os.path.join(files.encodable(path), ABOUT)
   if not tf.io.gfile.exists(name):
@@ -151,7 +176,7 @@ def _about(path: str) -> dict[str, Any] | None:
   return about
 
 
-def averaging(encoder: Callable, average: str) -> Callable:
+def averaging(encoder: encoding.Encoder, average: str) -> encoding.Encoder:
   """The encoder whose classifier's outputs are averaged over views as a task asks.
 
   For 'logit' it gives 'log_probability' in the place of 'probability'.
@@ -160,11 +185,10 @@ def averaging(encoder: Callable, average: str) -> Callable:
   if average == 'probability':
     return encoder
 
-  def encode(clips):
-    outputs = dict(encoder(clips))
+  def logarithms(outputs):
     if 'probability' in outputs:
-      logs = classification.log_probabilities(outputs.pop('probability').numpy())
-      outputs['log_probability'] = tf.constant(logs)
+      share = outputs.pop('probability')
+      outputs['log_probability'] = classification.log_probabilities(share)
     return outputs
 
-  return encode
+  return encoder.then(logarithms)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from official.video.augment import normalization
 from official.video.configs import data as data_config
-from official.video.data import reader, views
+from official.video.data import parsing, views
 from official.video.models import encoder
 
 # Below it, the logarithm of a float32 probability has no meaning.
@@ -139,6 +139,16 @@ class EncoderModule(tf.__internal__.tracking.AutoTrackable):
     """[B, T, H, W, 3] uint8 clips; those of another size than the model's are told."""
     return self._encode(self._checked(clips))
 
+  @property
+  def clip_shape(self) -> tuple[int, ...]:
+    """[T, H, W, 3] of the clips that the model was tested on."""
+    return tuple(self._config.feature_shape)
+
+  def lite(self, clips: tf.Tensor) -> dict[str, tf.Tensor]:
+    """What a small runtime can do: [B, T, H, W, 3] of that size to features and scores."""
+    encoded = self._encode(clips)
+    return {name: encoded[name] for name in ('feature', 'probability') if name in encoded}
+
   def _told(self, size: tf.Tensor) -> tf.Tensor:
     """Prints a warning to stderr where clips are not of the model's size."""
     own = list(self._config.feature_shape[:3])
@@ -210,7 +220,7 @@ class EncoderModule(tf.__internal__.tracking.AutoTrackable):
     shape = [num_clips * config.num_test_crops, *config.feature_shape]
 
     def views(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-      frames = reader.parse_record(record)['frames']
+      frames = parsing.parse_record(record)['frames']
       clips = [self._views.test_views(frames, tf.constant(c)) for c in range(num_clips)]
       present = tf.range(num_clips) < tf.maximum(self._views.num_test_clips(frames), 1)
       weights = tf.cast(tf.repeat(present, config.num_test_crops), tf.float32)

@@ -1,6 +1,7 @@
 """What the drivers share: flags, one-line errors, the distribution strategy."""
 
 import contextlib
+import ctypes
 import fcntl
 import glob
 import io
@@ -21,8 +22,8 @@ from official.video.errors import UserError, printable
 # The Model Garden runs on tf_keras. Without this, TensorFlow also imports Keras 3, and that
 # scikit-learn: seconds before a run's first step, for nothing.
 os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')
-# TensorFlow's own lines below errors would bury ours.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+# TensorFlow's and CUDA's own lines would bury ours; what they raise is told all the same.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
 # Of a process's temporary folder, and of the file in it that the process holds locked.
 _TEMPORARY, _LOCK = 'vidgarden_process_', 'lock'
@@ -33,11 +34,18 @@ _HELP = frozenset({'--help', '-help', '-h', '--helpshort', '--helpfull'})
 
 def define_experiment_flags() -> None:
   """The Model Garden's experiment flags, and `--dry_run`."""
+  flags.DEFINE_string('experiment', None, 'Name of a registered experiment.')
   flags.DEFINE_string(
-    'experiment', None, 'Name of a registered experiment.', required=True
+    'list',
+    None,
+    'Print the experiments whose names have this in them, or all, with their YAML files, '
+    'and stop.',
   )
   flags.DEFINE_multi_string(
-    'config_file', [], 'YAML files that override fields of the experiment, in order.'
+    'config_file',
+    [],
+    'YAML files that override fields of the experiment, in order; those of this library '
+    'also by short name, such as cvrl/pretrain_tiny.',
   )
   flags.DEFINE_string(
     'params_override',
@@ -51,6 +59,9 @@ def define_experiment_flags() -> None:
     'import', [], 'Modules that register methods, backbones, view makers and the like.'
   )
   flags.DEFINE_multi_string('gin_params', [], 'Gin bindings, after the files.')
+  flags.DEFINE_string(
+    'zoo', '', 'Folder of downloaded weights, for checkpoints named zoo:NAME.'
+  )
   flags.DEFINE_string(
     'tpu', None, 'Name or address of a Cloud TPU; sets the TPU strategy.'
   )
@@ -67,16 +78,27 @@ def define_experiment_flags() -> None:
 
 
 def load_experiment(values: flags.FlagValues):
-  """The experiment that the flags ask for; see `experiment.load`."""
-  from official.video.settings import experiment, methods
+  """The experiment that the flags ask for; see `experiment.load`.
 
+  With `--list` prints the experiments and ends.
+  """
+  from official.video.settings import catalogue, experiment, methods
+
+  if values.zoo:
+    os.environ[files.ZOO] = values.zoo
   methods.register(values['import'].value)
+  if values.list is not None:
+    print(*catalogue.lines(values.list), sep='\n')
+    sys.exit(0)
+  if not values.experiment:
+    raise UserError('--experiment is missing; --list prints those that there are')
   params = experiment.load(
     values.experiment,
     values.config_file,
     values.params_override,
     values.gin_file,
     values.gin_params,
+    trains='mode' in values,
   )
   if values.tpu is not None:
     params.override({'runtime': {'tpu': values.tpu, 'distribution_strategy': 'tpu'}})
@@ -86,8 +108,70 @@ def load_experiment(values: flags.FlagValues):
       'tf_data_service_address': values.tf_data_service,
     }
     params.override({'task': {'train_data': service}})
+  use_gpus(params.runtime)
   params.lock()
   return params
+
+
+def require(values: flags.FlagValues, *names: str) -> None:
+  """Raises `UserError` for a flag that has no value, where a command can't go on without."""
+  for name in names:
+    if not values[name].value:
+      raise UserError(f'--{name} is missing: {values[name].help}')
+
+
+def use_gpus(runtime: Any) -> None:
+  """Takes the GPUs that there are, where the strategy is for them and none was asked for."""
+  import tensorflow as tf
+
+  most = {'mirrored': None, 'multi_worker_mirrored': None, 'one_device': 1}
+  strategy = runtime.distribution_strategy
+  if runtime.num_gpus == 0 and runtime.tpu is None and strategy in most:
+    gpus = tf.config.list_physical_devices('GPU')[: most[strategy]]
+    runtime.num_gpus = len(gpus)
+    if gpus:
+      print(
+        f'note: runtime.num_gpus {len(gpus)}: all that {strategy} takes; set it to use '
+        'fewer, or CUDA_VISIBLE_DEVICES=-1 for the CPU',
+        file=sys.stderr,
+      )
+    elif glob.glob('/dev/nvidia[0-9]*'):
+      print(f'note: runs on the CPU: {_NO_CUDA}', file=sys.stderr)
+
+
+_NO_CUDA = (
+  "a GPU is there (/dev/nvidia*) and TensorFlow can't use it; install its CUDA libraries "
+  "with make setup GPU=1, or pip install 'tensorflow[and-cuda]==2.20.*'"
+)
+
+
+def encoding_strategy(num_gpus: int | None = None):
+  """The strategy in whose scope an encoder is for the GPUs of this machine.
+
+  Args:
+    num_gpus: how many; by default all that there are.
+  """
+  import tensorflow as tf
+
+  if num_gpus is None:
+    num_gpus = len(tf.config.list_physical_devices('GPU'))
+  if num_gpus < 2:
+    return tf.distribute.get_strategy()
+  return tf.distribute.MirroredStrategy([f'/gpu:{i}' for i in range(num_gpus)])
+
+
+# Of the absl that TensorFlow 2.20 is built with; other builds keep their one line of it.
+_SET_LEVEL = '_ZN4absl12lts_2025012714SetMinLogLevelENS0_18LogSeverityAtLeastE'
+
+
+def _quiet() -> None:
+  """Sets the level of what TensorFlow logs past `TF_CPP_MIN_LOG_LEVEL` to errors too."""
+  import tensorflow as tf
+
+  if os.environ['TF_CPP_MIN_LOG_LEVEL'] == '3':
+    library = os.path.join(tf.sysconfig.get_lib(), 'libtensorflow_framework.so.2')
+    with contextlib.suppress(OSError, AttributeError):
+      getattr(ctypes.CDLL(library), _SET_LEVEL)(2)
 
 
 def strategy_of(params):
@@ -101,12 +185,14 @@ def strategy_of(params):
   from official.common import distribute_utils
   from official.modeling import performance
 
+  _quiet()
   runtime = params.runtime
   gpus = tf.config.list_physical_devices('GPU')
   if runtime.num_gpus > len(gpus):
+    reason = f'; {_NO_CUDA}' if glob.glob('/dev/nvidia[0-9]*') and not gpus else ''
     raise UserError(
       f'runtime.num_gpus {runtime.num_gpus}: TensorFlow sees {len(gpus)} GPUs here; use at '
-      'most that'
+      f'most that{reason}'
     )
   on_cpu = runtime.distribution_strategy != 'tpu' and runtime.num_gpus == 0
   if runtime.mixed_precision_dtype not in (None, 'float32'):
@@ -116,11 +202,6 @@ def strategy_of(params):
         'gradients are wrong in reduced precision on CPUs; use float32 or an accelerator'
       )
     performance.set_mixed_precision_policy(runtime.mixed_precision_dtype)
-  if on_cpu and gpus:
-    print(
-      'note: GPUs are present but runtime.num_gpus is 0; running on the CPU',
-      file=sys.stderr,
-    )
   distribute_utils.configure_cluster(runtime.worker_hosts, runtime.task_index)
   try:
     return distribute_utils.get_distribution_strategy(
@@ -136,13 +217,21 @@ def strategy_of(params):
     ) from error
 
 
+def takes_arguments(main: Callable[[Sequence[str]], None]):
+  """Marks a driver's main that takes arguments beside its flags, in any order."""
+  main.takes_arguments = True  # type: ignore[attr-defined]
+  return main
+
+
 def run(main: Callable[[Sequence[str]], None]) -> None:
   """`absl.app.run`, with a user's mistake as one line on stderr and exit code 2."""
+  with_arguments = getattr(main, 'takes_arguments', False)
+  flags.FLAGS.set_gnu_getopt(with_arguments)
 
   def guarded(argv: Sequence[str]) -> None:
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)  # What matters is printed.
-    if len(argv) > 1:
+    if len(argv) > 1 and not with_arguments:
       _fail(f'unexpected argument {argv[1]!r}; flags start with --')
     try:
       main(argv)
@@ -153,12 +242,24 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
   if isinstance(sys.stdout, io.TextIOWrapper):
     sys.stdout.reconfigure(errors='backslashreplace')
   if _HELP & set(sys.argv[1:]):
-    print(_help(main))
+    print(_help(main, flags.FLAGS))
     sys.exit(0)
+  for flag in ('--list', '--fit'):
+    if flag.removeprefix('--') in flags.FLAGS:
+      sys.argv[1:] = _with_values(sys.argv[1:], flag)
   try:
     app.run(guarded, flags_parser=lambda argv: flags.FLAGS(list(argv)))
   except flags.Error as error:
     _fail(' '.join(str(error).split()))
+
+
+def _with_values(arguments: Sequence[str], flag: str) -> list[str]:
+  """Arguments in which a flag without a value has the empty one."""
+  following = [*arguments[1:], '--']
+  return [
+    f'{flag}=' if one == flag and after.startswith('-') else one
+    for one, after in zip(arguments, following, strict=False)
+  ]
 
 
 def run_process(main: Callable[[Sequence[str]], None]) -> NoReturn:
@@ -217,9 +318,9 @@ def _own_temporary_folder() -> str:
   return folder
 
 
-def _help(main: Callable[[Sequence[str]], None]) -> str:
+def _help(main: Callable[[Sequence[str]], None], known: flags.FlagValues) -> str:
   """The driver's docstring, then its flags: absl's own are left out."""
-  modules = flags.FLAGS.flags_by_module_dict().items()
+  modules = known.flags_by_module_dict().items()
   own = [flag for name, of in modules if not name.startswith('absl') for flag in of]
   lines = []
   for flag in sorted(own, key=lambda flag: flag.name):

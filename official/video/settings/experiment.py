@@ -20,7 +20,7 @@ from official.core import exp_factory, task_factory
 from official.modeling import hyperparams
 from official.video import files
 from official.video.errors import UserError
-from official.video.settings import methods, schedule
+from official.video.settings import epochs, leaves, methods, recipes, schedule
 
 # A name and '=' at the start of the text or after a comma.
 _ASSIGNMENT = re.compile(r'(?:^|,)\s*([A-Za-z_][\w.]*)\s*=')
@@ -51,14 +51,18 @@ for _first in 'oOyYnN':
   ]
 
 
+# Of many known names, as many are told where none is near.
+_MOST_NAMED = 20
+
+
 def nearest(name: str, known: Sequence[str]) -> str:
   """A clause with the known names nearest to a wrong one."""
-  close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-  return (
-    f'did you mean {" or ".join(close)}?'
-    if close
-    else f'known: {", ".join(sorted(known))}'
-  )
+  holding = [one for one in known if name and name in one]
+  close = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or holding[:3]
+  if close:
+    return f'did you mean {" or ".join(close)}?'
+  shown = sorted(known)[:_MOST_NAMED]
+  return f'known: {", ".join(shown)}{", ..." if len(known) > len(shown) else ""}'
 
 
 def experiment_names() -> list[str]:
@@ -91,7 +95,7 @@ def parse_overrides(text: str, source: str, config: Any = None) -> Mapping[str, 
     UserError: not a mapping, or not YAML.
   """
   if _ASSIGNMENT.match(text):
-    return _nest(_assignments(text, source, config), source)
+    return leaves.nested(_assignments(text, source, config), source)
   value = _parse_yaml(text, source)
   if value is None:
     return {}
@@ -100,7 +104,7 @@ def parse_overrides(text: str, source: str, config: Any = None) -> Mapping[str, 
       f'{source}: holds {str(value)!r}, expected field: value pairs, a.b=1,c.d=2 or the '
       'name of an existing file'
     )
-  return _nest(value, source)
+  return leaves.nested(value, source)
 
 
 def _parse_yaml(text: str, source: str) -> Any:
@@ -124,6 +128,8 @@ def _assignments(text: str, source: str, config: Any) -> dict[str, Any]:
     name = match[1]
     position, path = _path_at(text, match.end(), following, _hint(config, name))
     value = text[match.end() : position].strip()
+    if path is None and value == '...':
+      raise UserError(f"{source}: {name}: '...' stands for a value; put yours there")
     if path is None and value:
       path = _parse_yaml(value, f'{source}: {name}')
     values[name] = value if path is None and not value else path
@@ -148,23 +154,6 @@ def _hint(config: Any, name: str) -> Any:
       return None
     hint, config = hints[part], _group(getattr(config, part, None), hints[part])
   return hint
-
-
-def _nest(value: Mapping[str, Any], source: str) -> dict[str, Any]:
-  nested: dict[str, Any] = {}
-  for key, item in value.items():
-    item = _nest(item, source) if isinstance(item, Mapping) else item
-    *parents, leaf = str(key).split('.')
-    place = nested
-    for parent in parents:
-      place = place.setdefault(parent, {})
-      if not isinstance(place, dict):
-        raise UserError(f'{source}: {parent} is set both as a value and by {key}')
-    if isinstance(item, dict) and isinstance(place.get(leaf), dict):
-      place[leaf] |= item
-    else:
-      place[leaf] = item
-  return nested
 
 
 def _check_fields(
@@ -269,7 +258,7 @@ def apply_overrides(params: cfg.ExperimentConfig, text: str, source: str) -> set
   overrides = parse_overrides(text, source, params)
   _check_fields(params, overrides, '', source)
   params.override(_tuples(params, overrides), is_strict=True)
-  return set(flat(overrides))
+  return set(leaves.flat(overrides))
 
 
 def _tuples(config: Any, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -294,16 +283,19 @@ def _fits_as_integer(hint: Any) -> bool:
 
 
 def read_text(path: str) -> str:
-  """Text of a config file.
+  """Text of a config file, or of a recipe by its short name.
 
   Raises:
     UserError: it can't be read.
   """
+  located = recipes.located(path)
   try:
-    with tf.io.gfile.GFile(files.encodable(path), 'r') as file:
+    with tf.io.gfile.GFile(files.encodable(located), 'r') as file:
       return file.read()
   except (tf.errors.OpError, UnicodeDecodeError) as error:
-    raise UserError(f'{path}: cannot be read; check the path') from error
+    close = difflib.get_close_matches(path, recipes.found(), n=3, cutoff=0.6)
+    hint = f'; did you mean {" or ".join(close)}?' if close else ''
+    raise UserError(f'{path}: cannot be read; check the path{hint}') from error
 
 
 def is_file(params_override: str) -> bool:
@@ -317,11 +309,13 @@ def load(
   params_override: str = '',
   gin_files: Sequence[str] = (),
   gin_params: Sequence[str] = (),
+  trains: bool = True,
 ) -> cfg.ExperimentConfig:
   """The resolved experiment: registered defaults, then files in order, then overrides.
 
   What counts steps follows `trainer.train_steps` where that was set and it was not; a line
-  on stderr says what did.
+  on stderr says what did. With `trains`, steps and rates of an experiment for any data follow
+  from the records, where they are there.
 
   Raises:
     UserError: unknown experiment or field, a value of another type, unreadable files.
@@ -329,7 +323,8 @@ def load(
   names = experiment_names()
   if experiment not in names:
     raise UserError(
-      f'experiment {experiment!r} is not registered; {nearest(experiment, names)}'
+      f'experiment {experiment!r} is not registered; {nearest(experiment, names)}; --list '
+      'prints all'
     )
   params = exp_factory.get_exp_config(experiment)
   usual_steps = params.trainer.train_steps
@@ -341,6 +336,9 @@ def load(
   chosen: set[str] = set()
   for text, source in sources:
     chosen |= apply_overrides(params, text, source)
+  epochs.settle(params, usual_steps, chosen)
+  if trains:
+    epochs.of_data(params, chosen)
   if changed := schedule.follow(params, usual_steps, chosen):
     print(schedule.told(changed, params.trainer.train_steps), file=sys.stderr)
   parse_gin(gin_files, gin_params)
@@ -395,7 +393,7 @@ def parse_gin(gin_files: Sequence[str], bindings: Sequence[str]) -> None:
   try:
     with gin.unlock_config():
       gin.parse_config_files_and_bindings(
-        list(gin_files), list(bindings), finalize_config=False
+        list(map(recipes.located, gin_files)), list(bindings), finalize_config=False
       )
   except (ValueError, SyntaxError, OSError, AttributeError, TypeError) as error:
     message = ' '.join(str(error).split())
@@ -410,26 +408,3 @@ def build_task(params: cfg.ExperimentConfig, model_dir: str = '') -> Any:
 def to_yaml(params: cfg.ExperimentConfig) -> str:
   """The resolved experiment as plain YAML, which `--config_file` reads back."""
   return yaml.safe_dump(_plain(params.as_dict()), sort_keys=False)
-
-
-def flat(values: Mapping[str, Any], path: str = '') -> dict[str, Any]:
-  """Leaves of a nested mapping by dotted name, sequences as lists."""
-  leaves: dict[str, Any] = {}
-  for key, value in values.items():
-    if isinstance(value, Mapping):
-      leaves |= flat(value, f'{path}{key}.')
-    else:
-      leaves[f'{path}{key}'] = list(value) if isinstance(value, tuple) else value
-  return leaves
-
-
-def fields(config: Any, path: str = '') -> dict[str, Any]:
-  """All leaf fields of a config by dotted name."""
-  leaves: dict[str, Any] = {}
-  for field in dataclasses.fields(config):
-    value = getattr(config, field.name)
-    name = f'{path}{field.name}'
-    leaves |= (
-      fields(value, name + '.') if dataclasses.is_dataclass(value) else {name: value}
-    )
-  return leaves

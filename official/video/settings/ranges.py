@@ -7,8 +7,8 @@ from typing import Any
 
 from official.core import config_definitions as cfg
 from official.modeling import hyperparams
-from official.video.data import checks
-from official.video.errors import UserError
+from official.video.configs import data as data_config
+from official.video.errors import UserError, within
 
 # Above it, float32 knows only infinity.
 _LARGEST = 3.4e38
@@ -56,7 +56,7 @@ _BY_NAME: tuple[tuple[str, _Rule], ...] = (
   (r'\w*clip_?norm|clipvalue|clip(ping)?_threshold', _POSITIVE),
   (r'decay|l2_(weight_)?decay|weight_decay(_rate)?', _NOT_NEGATIVE),
   (r'\w+_weight', _NOT_NEGATIVE),
-  (r'start_step', _at_least(0)),
+  (r'start_step|epochs|rate_batch', _at_least(0)),
   (r'dropout_rate|drop_path', _DECAY),
   (r'label_smoothing', _SHARE),
   (r'width_multiplier', _POSITIVE),
@@ -124,7 +124,5 @@ def check(params: cfg.ExperimentConfig, mode: str = 'train_and_eval') -> None:
     ('validation_data', 'eval' in mode),
   ):
     if used:
-      try:
-        checks.check_ranges(getattr(params.task, name))
-      except UserError as error:
-        raise UserError(f'task.{name}.{error}') from error
+      with within(f'task.{name}'):
+        data_config.check_ranges(getattr(params.task, name))

@@ -6,14 +6,16 @@ would train at a rate of zero and nobody would say so. What counts steps therefo
 are computed before anything else is.
 """
 
+import abc
 import dataclasses
 import itertools
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import tf_keras
 
 from official.core import config_definitions as cfg
 from official.modeling import optimization
@@ -24,6 +26,25 @@ _OPTIMIZER = 'trainer.optimizer_config'
 _MOST_STEPS = 1 << 20
 # What a schedule that can't be computed for all steps at once is asked.
 _FEW_STEPS = 200
+
+
+class FollowsScores(tf_keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
+  """A learning rate that depends on what validations score.
+
+  Attributes:
+    state: what it remembers, kept in the checkpoint; its variable `heeded` is the step of
+      the last validation that was heeded, or -1.
+  """
+
+  state: tf.Module
+
+  @abc.abstractmethod
+  def heed(self, step: int, scores: Mapping[str, Any]) -> None:
+    """Takes note of the validation at a step; the trainer calls it after each.
+
+    Raises:
+      UserError: the score is not among the scores.
+    """
 
 
 def _families(config: cfg.TrainerConfig) -> Iterator[tuple[str, Any]]:
@@ -45,19 +66,20 @@ def _scaled_boundaries(boundaries: Collection[int], ratio: float) -> tuple[int, 
 def _scaled(name: str, values: Any, steps: int, ratio: float) -> dict[str, Any]:
   """What a schedule's fields that count steps are in a run of `steps`."""
   found: dict[str, Any] = {}
+  known = values.as_dict()
   for field in ('decay_steps', 'total_decay_steps'):
-    if hasattr(values, field):
-      usual = getattr(values, field)
+    if field in known:
+      usual = known[field]
       found[field] = steps if usual is None else max(1, round(usual * ratio))
-  if getattr(values, 'boundaries', None):
+  if known.get('boundaries'):
     found['boundaries'] = _scaled_boundaries(values.boundaries, ratio)
-  if hasattr(values, 'steps_per_epoch'):
+  if 'steps_per_epoch' in known:
     each = values.steps_per_epoch * ratio
     found['steps_per_epoch'] = max(1, round(each))
     if each < 1:
       found['epochs'] = max(1, min(values.epochs, steps))
   # A longer run needs no longer warm-up.
-  if getattr(values, 'warmup_steps', None) and ratio < 1:
+  if known.get('warmup_steps') and ratio < 1:
     found['warmup_steps'] = round(values.warmup_steps * ratio)
   return {f'{name}.{field}': value for field, value in found.items()}
 
@@ -181,7 +203,7 @@ def _check_fields(config: cfg.TrainerConfig) -> None:
     for field in ('initial_learning_rate', 'decay_rate', 'staircase'):
       if getattr(values, field, 0) is None:
         raise UserError(f'{name}.{field} None: is not set; set it')
-    if hasattr(values, 'boundaries'):
+    if 'boundaries' in values.as_dict():
       _check_boundaries(name, values)
 
 

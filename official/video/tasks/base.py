@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -13,10 +13,10 @@ import tensorflow as tf
 import tf_keras
 
 from official.core import base_task
-from official.video.checkpoints import origin, restore
+from official.video.checkpoints import names, origin, restore
 from official.video.configs import data as data_config
 from official.video.data import checks, index, reader, views
-from official.video.errors import UserError
+from official.video.errors import UserError, within
 from official.video.evaluation import coverage
 from official.video.losses import gather, regularization
 from official.video.models import encoder
@@ -67,12 +67,14 @@ class VideoTask(base_task.Task, abc.ABC):
       fit, and these begin anew.
     takes: what the task asks of the views: field and value by the name of a data config.
     protocol: how its own evaluation counts; printed and kept with the scores.
+    initial_heads: those of `origin.HEADS` that `initialize` reads beside the backbone.
   """
 
   scalar_names: tuple[str, ...] = ()
   later_scalars: tuple[str, ...] = ()
   takes: Mapping[str, Mapping[str, Any]] = {}
   protocol: str = ''
+  initial_heads: Sequence[str] = ()
 
   @property
   def average(self) -> str:
@@ -87,38 +89,55 @@ class VideoTask(base_task.Task, abc.ABC):
   @functools.cached_property
   def train_index(self) -> index.RecordIndex:
     """Records of the training data."""
-    return index.load_index(self.task_config.train_data)
+    with within('task.train_data'):
+      return index.load_index(self.task_config.train_data)
 
   @functools.cached_property
   def validation_index(self) -> index.RecordIndex:
     """Records of the validation data."""
-    return index.load_index(self.task_config.validation_data)
+    with within('task.validation_data'):
+      return index.load_index(self.task_config.validation_data)
 
   @property
   def score_names(self) -> tuple[str, ...]:
     """What `score` gives that a best checkpoint may go by; empty where nobody knows."""
     return ()
 
-  def check_data(self, training: bool) -> None:
+  def check_data(self, training: bool, evaluation: bool = True) -> None:
     """Finds the data before any work is done.
+
+    Args:
+      training: whether there will be training.
+      evaluation: whether the validation data is read; if not, there need be none.
 
     Raises:
       UserError: data is missing, damaged or does not fit the task.
     """
-    config = self.task_config
-    self._check_views()
+    used = {'train_data': training, 'validation_data': evaluation}
+    names = [name for name, is_used in used.items() if is_used]
+    self._check_views(names)
     if training:
       self._check_micro_batches(1)
-    inputs = [(config.train_data, self.train_index)] if training else []
-    inputs.append((config.validation_data, self.validation_index))
-    for data, table in inputs:
-      checks.check(data, table)
-      self.check_records(table)
-    check_same_classes([table for _, table in inputs])
+    tables = []
+    for name in names:
+      tables.append(self.train_index if name == 'train_data' else self.validation_index)
+      with within(f'task.{name}'):
+        checks.check(getattr(self.task_config, name), tables[-1])
+      self.check_records(tables[-1])
+    check_same_classes(tables)
 
-  def _check_views(self) -> None:
-    for name, fields in self.takes.items():
-      for field, expected in fields.items():
+  def check_gallery(self) -> None:
+    """Finds training data whose features are looked up, not learned from.
+
+    Raises:
+      UserError: as `check_data`.
+    """
+    self.check_records(self.train_index)
+    check_same_classes([self.train_index, self.validation_index])
+
+  def _check_views(self, names: Collection[str]) -> None:
+    for name in names:
+      for field, expected in self.takes.get(name, {}).items():
         value = getattr(getattr(self.task_config, name), field)
         if expected != value:
           raise UserError(
@@ -134,6 +153,14 @@ class VideoTask(base_task.Task, abc.ABC):
         f'{batch} on {replicas} replicas; use a divisor of {batch // replicas}'
       )
 
+  @tf.autograph.experimental.do_not_convert  # Keras would rewrite each layer's call.
+  def built_model(self) -> encoder.VideoModel:
+    """The model with its variables created, from a symbolic clip: nothing is run."""
+    model = self.build_model()
+    model(tf_keras.Input(tuple(self.task_config.train_data.feature_shape)))
+    names.check(model, type(self).__name__)
+    return model
+
   def check_initial(self, model: encoder.VideoModel) -> str:
     """Looks whether `initialize` would find what it reads, and reads nothing.
 
@@ -146,7 +173,7 @@ class VideoTask(base_task.Task, abc.ABC):
     path = self.task_config.init_checkpoint
     if not path:
       return ''
-    self.check_origin(path)
+    self.check_origin(path, self.initial_heads)
     restore.check({'backbone': model.backbone}, path)
     return f'the backbone of {restore.find_checkpoint(path)}'
 
@@ -179,19 +206,19 @@ class VideoTask(base_task.Task, abc.ABC):
         'note: no task.init_checkpoint: the frozen backbone is random', file=sys.stderr
       )
     if self.task_config.init_checkpoint:
-      found = self.check_origin(self.task_config.init_checkpoint)
+      found = self.check_origin(self.task_config.init_checkpoint, self.initial_heads)
       restore.restore_backbone(model.backbone, self.task_config.init_checkpoint)
       found.tell()
 
-  def check_origin(self, checkpoint: str, head: bool = False) -> origin.Origin:
+  def check_origin(self, checkpoint: str, heads: Collection[str] = ()) -> origin.Origin:
     """Refuses a checkpoint that was trained as another function; see `origin.check`.
 
     Args:
       checkpoint: prefix or folder.
-      head: whether the heads are read too, so that they have to compute the same, and
-        over the data's classes.
+      heads: those of `origin.HEADS` that are read too, so that they have to compute the
+        same; a classifier, over the data's classes.
     """
-    return origin.check(self.task_config, checkpoint, self.frame_rate, head)
+    return origin.check(self.task_config, checkpoint, self.frame_rate, heads)
 
   @property
   def frame_rate(self) -> float | None:
@@ -202,8 +229,10 @@ class VideoTask(base_task.Task, abc.ABC):
 
   def remembered(self) -> dict[str, str]:
     """Texts, by file name, that a run keeps so that its checkpoints can be understood."""
-    rate = self.frame_rate
-    frames = {} if rate is None else {origin.FRAMES: json.dumps({'frame_rate': rate})}
+    data = self.task_config.train_data
+    known = {'frame_rate': self.frame_rate, 'conversion': index.conversion(data)}
+    known = {name: value for name, value in known.items() if value}
+    frames = {origin.FRAMES: json.dumps(known)} if known else {}
     return frames | self.vocabularies()
 
   def vocabularies(self) -> dict[str, str]:
@@ -227,6 +256,16 @@ class VideoTask(base_task.Task, abc.ABC):
 
     Args:
       model: with all of `checkpoint_items` restored.
+    """
+    del model
+    return None
+
+  def text_encoder(
+    self, model: encoder.VideoModel
+  ) -> Callable[[tf.Tensor], tf.Tensor] | None:
+    """What maps strings [B] to unit vectors [B, D] in the space of the head's outputs.
+
+    None, as by default, for a model that reads no text.
     """
     del model
     return None
@@ -394,9 +433,9 @@ class VideoTask(base_task.Task, abc.ABC):
       Its scores, with 'evaluated' and 'expected'.
     """
     outputs = self.validation_results(model)
-    if folder:
-      self.save_predictions(outputs, folder)
     scores = self.scores(outputs)
+    if folder:  # What can't be scored leaves no predictions behind.
+      self.save_predictions(outputs, folder)
     protocol = self.protocol_of(scores)
     return {**({'protocol': protocol} if protocol else {}), **scores}
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -57,10 +57,10 @@ class ClassificationTask(labelled.LabelledTask):
     """Whether a clip may have several classes, as the config says."""
     return self.task_config.multi_label
 
-  def check_data(self, training: bool) -> None:
+  def check_data(self, training: bool, evaluation: bool = True) -> None:
     """Finds the data, and refuses an average that the test does not know."""
     classification.check_average(self.average)
-    super().check_data(training)
+    super().check_data(training, evaluation)
 
   def check_records(self, table: index.RecordIndex) -> None:
     """Raises `UserError` where a label is missing or outside the head."""
@@ -112,11 +112,12 @@ class ClassificationTask(labelled.LabelledTask):
       return super().training_spec()
     return reader.training_spec(self._with_labels(self.task_config.train_data, 1))
 
-  def check_origin(self, checkpoint: str, head: bool = False) -> origin.Origin:
+  def check_origin(self, checkpoint: str, heads: Collection[str] = ()) -> origin.Origin:
     """As every task's; a head over one label is none over several, and the other way."""
-    found = super().check_origin(checkpoint, head)
+    found = super().check_origin(checkpoint, heads)
     mine = self.multi_label
-    if head and found.task and bool(found.task.get('multi_label')) != mine:
+    theirs = found.task and bool(found.task.get('multi_label'))
+    if 'head' in heads and theirs not in (None, mine):
       raise UserError(
         f'{checkpoint}: its classifier was trained with task.multi_label {not mine}, here '
         f'it is {mine}; use --params_override=task.multi_label={str(not mine).lower()}'

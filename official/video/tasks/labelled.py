@@ -1,7 +1,7 @@
 """Tasks whose head has a class for each label of the data."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from official.video.checkpoints import origin
 from official.video.errors import UserError
@@ -74,11 +74,11 @@ class LabelledTask(base.VideoTask):
     labels = {origin.LABELS: json.dumps(names, indent=0)} if names else {}
     return super().remembered() | labels
 
-  def check_origin(self, checkpoint: str, head: bool = False) -> origin.Origin:
+  def check_origin(self, checkpoint: str, heads: Collection[str] = ()) -> origin.Origin:
     """As every task's; with the head, classes of another order are refused too."""
-    found = super().check_origin(checkpoint, head)
+    found = super().check_origin(checkpoint, heads)
     data = self.task_config.validation_data
-    if head and (data.input_path or data.tfds_name):
+    if 'head' in heads and (data.input_path or data.tfds_name):
       names = self.validation_index.label_names
       origin.check_labels(found, names, data.input_path or data.tfds_name)
     return found

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -149,6 +149,7 @@ class LocalizationTask(labelled.LabelledTask):
     key frames all detections were; and how many had to be shown smaller than was asked.
     """
     frames = frame_names(outputs['frame'])
+    self._check_frames(frames, outputs['record'])
     scores: dict[str, Any] = {}
     for name, found in self._predictions(outputs).items():
       result = localization.frame_map(
@@ -159,8 +160,36 @@ class LocalizationTask(labelled.LabelledTask):
         self.task_config.iou_threshold,
       )
       scores[f'frame_map_{name}'] = result.mean
+      # The evaluator's own limit is no part of `coverage`: it holds for every score.
+      scores[f'ranked_{name}'], scores[f'found_{name}'] = result.ranked, result.found
     scores |= self._covered(outputs)
     return scores | {'evaluated': len(frames), 'expected': len(self.validation_index)}
+
+  def protocol_of(self, scores):
+    """What counts as a hit, and how many of the detections the evaluator's limit left."""
+    ranked = (
+      f'{scores[f"ranked_{name}"]} of {scores[f"found_{name}"]} in {what} boxes'
+      for name, what in (('ground_truth', 'annotated'), ('detected', 'detected'))
+      if f'ranked_{name}' in scores
+    )
+    return (
+      f'frame mAP at IoU {self.task_config.iou_threshold:g}; of each key frame the '
+      f'{localization.MAX_DETECTIONS} highest scores of all boxes and classes are ranked, '
+      f"as AVA's evaluator does: {', '.join(ranked)}"
+    )
+
+  def _check_frames(self, frames: Sequence[str], rows: np.ndarray) -> None:
+    """Refuses records of one key frame: each of its people would count twice."""
+    first: dict[str, int] = {}
+    for frame, row in zip(frames, rows, strict=True):
+      if frame in first:
+        table = self.validation_index
+        one, other = (table.files[table.file_id[r]] for r in (first[frame], row))
+        raise UserError(
+          f'{one} and {other}: both hold the key frame {frame}, so that its people would '
+          'count twice; name in task.validation_data.input_path the one or the other'
+        )
+      first[frame] = row
 
   def _covered(self, outputs: Mapping[str, np.ndarray]) -> dict[str, int]:
     """How much of what is annotated and detected was scored; hints where it is not all."""

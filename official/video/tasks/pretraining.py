@@ -161,7 +161,7 @@ class TwoViewTask(PretrainTask):
   def build_model(self) -> encoder.VideoModel:
     """Backbone under the projection head."""
     config = self.task_config.model
-    head = projection.build_projection_head(config.head, config.norm_activation)
+    head = projection.ProjectionHead(config.head, config.norm_activation)
     return encoder.VideoModel(factory.build_encoder(config), head, config.endpoint)
 
   def forward(self, inputs, model, training):

@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from official.core import task_factory
+from official.video import registry
 from official.video.augment import normalization, squares
 from official.video.backbones import factory
 from official.video.configs import tasks as task_config
@@ -32,13 +33,11 @@ class TrackingTask(base.VideoTask):
     """See the base."""
     return ('loss', 'accuracy')
 
-  def check_data(self, training: bool) -> None:
+  def check_data(self, training: bool, evaluation: bool = True) -> None:
     """Finds the data, and refuses an unknown normalization; see `VideoTask.check_data`."""
     name = self.task_config.normalization
-    if name not in NORMALIZATIONS:
-      known = ', '.join(NORMALIZATIONS)
-      raise UserError(f'task.normalization {name!r}: expected one of {known}')
-    super().check_data(training)
+    registry.check_choice('task.normalization', name, NORMALIZATIONS)
+    super().check_data(training, evaluation)
 
   def build_model(self) -> siamese_model.SiameseModel:
     """Backbone under the two heads."""

@@ -15,7 +15,7 @@ or of video to label to score), else of a linear classifier on the mean features
 `--predictions` only scores a file.
 """
 
-import json
+import dataclasses
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -66,36 +66,33 @@ def define_flags() -> None:
   )
 
 
-def main(argv: Sequence[str]) -> None:
-  """Trains and scores, or scores."""
-  del argv
-  if not FLAGS.predictions and not (FLAGS.train_features and FLAGS.test_features):
-    raise UserError('give --train_features and --test_features, or --predictions')
-  if FLAGS.output_dir:
-    files.check_output(FLAGS.output_dir, '--output_dir')
-  videos = activitynet.read_videos(FLAGS.annotations, FLAGS.test_subset)
-  if FLAGS.output_dir:
-    os.makedirs(FLAGS.output_dir, exist_ok=True)
-  if FLAGS.predictions:
-    predicted = activitynet.read_predictions(FLAGS.predictions)
-    _report(videos, videos, predicted, {})
-    return
-  inputs = read_inputs(videos)
-  model, facts = train(inputs)
-  detected = predict(model, inputs)
-  if FLAGS.output_dir:
-    path = os.path.join(FLAGS.output_dir, 'predictions.json')
-    activitynet.write_predictions(path, detected.segments)
-  print(
-    f'kept {detected.kept} of {detected.proposed} spans, at most '
-    f'{inputs.config.max_proposals} a video (max_proposals)'
-  )
-  facts |= {'spans_kept': detected.kept, 'spans_proposed': detected.proposed}
-  _report(videos, inputs.test_videos, detected.segments, facts)
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What is asked for, as the flags of the same names tell.
+
+  Attributes:
+    annotations: files of the ActivityNet format.
+    train_subset: the subset that is trained on.
+    train_features: of videos of that.
+    test_features: of videos that are scored.
+    class_scores: of videos that are scored; None for those of a linear classifier.
+    leave_out: whether annotated videos without features or class scores are left out.
+    params_override: fields of the detector.
+    output_dir: folder of the results, which is there; nothing is written if empty.
+  """
+
+  annotations: Sequence[str]
+  train_subset: str
+  train_features: str
+  test_features: str
+  class_scores: str | None
+  leave_out: bool
+  params_override: str
+  output_dir: str
 
 
 class Inputs(NamedTuple):
-  """What the flags name, read and checked.
+  """What the options name, read and checked.
 
   Attributes:
     config: of the detector; its steps are the features'.
@@ -114,11 +111,12 @@ class Inputs(NamedTuple):
   class_scores: class_scores.ClassScores
 
 
-def read_inputs(videos: Mapping[str, activitynet.Video]) -> Inputs:
-  """Reads all that the flags name, before anything costs time.
+def read_inputs(videos: Mapping[str, activitynet.Video], options: Options) -> Inputs:
+  """Reads all that the options name, before anything costs time.
 
   Args:
     videos: of the test subset.
+    options: what is asked for.
 
   Raises:
     UserError: something is missing, broken, or of another kind than the rest.
@@ -126,22 +124,24 @@ def read_inputs(videos: Mapping[str, activitynet.Video]) -> Inputs:
   from official.video.settings import experiment
   from official.video.temporal import config as gtad_config
 
-  leave_out = FLAGS.missing_videos == 'leave_out'
+  leave_out = options.leave_out
   config = gtad_config.Gtad()
-  experiment.apply_overrides(config, FLAGS.params_override, '--params_override')
-  external = _external_classes(videos, leave_out) if FLAGS.class_scores else None
-  train_videos = activitynet.read_videos(FLAGS.annotations, FLAGS.train_subset)
+  experiment.apply_overrides(config, options.params_override, '--params_override')
+  external = None
+  if options.class_scores:
+    external = _external_classes(options.class_scores, videos, leave_out)
+  train_videos = activitynet.read_videos(options.annotations, options.train_subset)
   train_videos = {name: video for name, video in train_videos.items() if video.labels}
-  train = features.load(FLAGS.train_features, train_videos, config.steps, leave_out)
+  train = features.load(options.train_features, train_videos, config.steps, leave_out)
   _, config.steps, channels = train.features.shape
   wanted = videos if external is None else {name: videos[name] for name in external}
-  test = features.load(FLAGS.test_features, wanted, config.steps, leave_out)
+  test = features.load(options.test_features, wanted, config.steps, leave_out)
   if not any(videos[name].labels for name in test.names):
-    raise UserError(f'{FLAGS.test_features}: has no annotated video of the test subset')
+    raise UserError(f'{options.test_features}: has no annotated video of the test subset')
   if test.features.shape[2] != channels:
     raise UserError(
-      f'{FLAGS.test_features}: {test.features.shape[2]} channels, '
-      f'{FLAGS.train_features} has {channels}; extract both by one model'
+      f'{options.test_features}: {test.features.shape[2]} channels, '
+      f'{options.train_features} has {channels}; extract both by one model'
     )
   gtad_config.check(config, train.features.shape[1], channels)
   labels = {name: train_videos[name].labels[0] for name in train.names}
@@ -156,10 +156,9 @@ def read_inputs(videos: Mapping[str, activitynet.Video]) -> Inputs:
 
 
 def _external_classes(
-  videos: Mapping[str, activitynet.Video], leave_out: bool
+  path: str, videos: Mapping[str, activitynet.Video], leave_out: bool
 ) -> class_scores.ClassScores:
   """Of `--class_scores`, those of the test videos."""
-  path = FLAGS.class_scores
   stored = class_scores.read(path)
   found = features.matched(stored, videos)
   missing = [name for name in videos if name not in found]
@@ -194,7 +193,7 @@ def shares(
   ]
 
 
-def train(inputs: Inputs) -> tuple['gtad.GtadModel', dict[str, Any]]:
+def train(inputs: Inputs, output_dir: str) -> tuple['gtad.GtadModel', dict[str, Any]]:
   """A trained detector, written where results go, and facts of its training."""
   import tensorflow as tf
   import tf_keras
@@ -214,10 +213,10 @@ def train(inputs: Inputs) -> tuple['gtad.GtadModel', dict[str, Any]]:
   )
   kept = training.train(model, examples, validation, _print_epoch)
   print(f'epoch {kept} is kept ({config.checkpoint})')
-  if FLAGS.output_dir:
-    tf.train.Checkpoint(detector=model).write(os.path.join(FLAGS.output_dir, 'detector'))
+  if output_dir:
+    tf.train.Checkpoint(detector=model).write(os.path.join(output_dir, 'detector'))
     text = yaml.safe_dump(config.as_dict(), sort_keys=False)
-    files.write_atomically(os.path.join(FLAGS.output_dir, 'params.yaml'), text.encode())
+    files.write_atomically(os.path.join(output_dir, 'params.yaml'), text.encode())
   return model, {'train_videos': len(inputs.train.names), 'epoch': kept}
 
 
@@ -234,11 +233,12 @@ def predict(model: 'gtad.GtadModel', inputs: Inputs) -> 'proposals.Detections':
   return proposals.detections(inputs.config, scores, inputs.test, inputs.class_scores)
 
 
-def _report(
+def report(
   videos: Mapping[str, activitynet.Video],
   covered: Mapping[str, activitynet.Video],
   predicted: tal.Segments,
   facts: Mapping[str, Any],
+  output_dir: str,
 ) -> None:
   """Scores predictions by the annotations of the videos they cover; prints and writes.
 
@@ -247,6 +247,7 @@ def _report(
     covered: those that the predictions are for.
     predicted: labelled segments.
     facts: what else scores.json tells.
+    output_dir: its folder; not written if empty.
   """
   expected = {name for name, video in videos.items() if video.labels}
   metrics = tal.evaluate(activitynet.segments(covered), predicted)
@@ -263,9 +264,8 @@ def _report(
     'left_out': len(expected - covered.keys()),
     **facts,
   }
-  if FLAGS.output_dir:
-    text = json.dumps(coverage.marked(scores), indent=2) + '\n'
-    files.write_atomically(os.path.join(FLAGS.output_dir, 'scores.json'), text.encode())
+  if output_dir:
+    coverage.write(scores, output_dir)
   for name, value in metrics.scores().items():
     print(f'{name:12s} {100 * value:.2f} %')
   line = f'{PROTOCOL}; evaluated {scores["evaluated"]} of {scores["expected"]}'
@@ -280,6 +280,60 @@ def _report(
       print(f'note: {scores[count]} of {len(predicted)} predictions are {what}')
   for note in coverage.notes(scores):
     print(note)
+
+
+def run(videos: Mapping[str, activitynet.Video], options: Options) -> None:
+  """Trains a detector, and scores what it detects.
+
+  Args:
+    videos: of the subset that is scored, by name.
+    options: what is asked for.
+
+  Raises:
+    UserError: something is missing, broken, or of another kind than the rest.
+  """
+  inputs = read_inputs(videos, options)
+  model, facts = train(inputs, options.output_dir)
+  detected = predict(model, inputs)
+  if options.output_dir:
+    path = os.path.join(options.output_dir, 'predictions.json')
+    activitynet.write_predictions(path, detected.segments)
+  print(
+    f'kept {detected.kept} of {detected.proposed} spans, at most '
+    f'{inputs.config.max_proposals} a video (max_proposals)'
+  )
+  facts |= {'spans_kept': detected.kept, 'spans_proposed': detected.proposed}
+  report(videos, inputs.test_videos, detected.segments, facts, options.output_dir)
+
+
+def main(argv: Sequence[str]) -> None:
+  """Trains and scores, or scores."""
+  del argv
+  if not FLAGS.predictions and not (FLAGS.train_features and FLAGS.test_features):
+    raise UserError('give --train_features and --test_features, or --predictions')
+  output = FLAGS.output_dir or ''
+  if output:
+    files.check_output(output, '--output_dir')
+  videos = activitynet.read_videos(FLAGS.annotations, FLAGS.test_subset)
+  if output:
+    os.makedirs(output, exist_ok=True)
+  if FLAGS.predictions:
+    predicted = activitynet.read_predictions(FLAGS.predictions)
+    report(videos, videos, predicted, {}, output)
+    return
+  run(
+    videos,
+    Options(
+      annotations=FLAGS.annotations,
+      train_subset=FLAGS.train_subset,
+      train_features=FLAGS.train_features,
+      test_features=FLAGS.test_features,
+      class_scores=FLAGS.class_scores,
+      leave_out=FLAGS.missing_videos == 'leave_out',
+      params_override=FLAGS.params_override,
+      output_dir=output,
+    ),
+  )
 
 
 if __name__ == '__main__':

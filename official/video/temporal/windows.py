@@ -15,7 +15,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from absl import flags
@@ -25,6 +25,9 @@ from official.video.errors import UserError
 from official.video.settings import command_line
 from official.video.temporal import features
 
+if TYPE_CHECKING:
+  from official.video.evaluation import encoding
+
 FLAGS = flags.FLAGS
 
 
@@ -33,7 +36,7 @@ def define_flags() -> None:
   command_line.define_experiment_flags()
   flags.DEFINE_string('checkpoint', None, 'Checkpoint prefix or folder.')
   flags.DEFINE_string('saved_model', None, 'Exported SavedModel instead.')
-  flags.DEFINE_string('output', None, 'File .npz to write.', required=True)
+  flags.DEFINE_string('output', None, 'File .npz to write.')
   flags.DEFINE_integer(
     'window_step', 16, 'Stored frames from a window to the next.', lower_bound=1
   )
@@ -85,19 +88,19 @@ def read_film(table, row: int) -> Film:
   """A record of an index; raises what TensorFlow does where it can't be read."""
   import tensorflow as tf
 
-  from official.video.data import reader, records
+  from official.video.data import parsing, records
 
   segment = (
     records.SEGMENT_START_INDEX,
     records.SEGMENT_END_INDEX,
     records.SEGMENT_LABEL_INDEX,
   )
-  record = reader.read_record(
+  record = parsing.read_record(
     tf.constant(str(table.files[table.file_id[row]])),
     tf.constant(table.offset[row]),
     tf.constant(table.size[row]),
   )
-  clip = reader.parse_record(
+  clip = parsing.parse_record(
     record, (records.MEDIA_ID, records.IMAGE_FRAME_RATE, *segment)
   )
   return Film(
@@ -126,12 +129,12 @@ def database_entry(film: Film, label_names: Sequence[str], subset: str) -> dict[
 class WindowEncoder:
   """What a backbone makes of a film's windows, resampled to equal steps of the film."""
 
-  def __init__(self, config, encoder: Callable[[Any], Any], step: int, length: int):
+  def __init__(self, config, encoder: 'encoding.Encoder', step: int, length: int):
     """Initializes it.
 
     Args:
       config: the experiment's validation data: shape, stride, scale, batch.
-      encoder: [n, T, H, W, 3] uint8 to {'feature': [n, D]}.
+      encoder: of clips, see the class.
       step: frames from a window to the next.
       length: steps of the result.
     """
@@ -147,10 +150,11 @@ class WindowEncoder:
     window = (config.feature_shape[0] - 1) * config.temporal_stride + 1
     starts = window_starts(len(film.frames), window, self._step)
     batch = config.global_batch_size
-    values = [
-      self._encoder(self._clips(film, starts[i : i + batch]))['feature'].numpy()
-      for i in range(0, len(starts), batch)
-    ]
+    values = []
+    for first in range(0, len(starts), batch * self._encoder.num_devices):
+      some = starts[first : first + batch * self._encoder.num_devices]
+      clips = [self._clips(film, some[i : i + batch]) for i in range(0, len(some), batch)]
+      values += [outputs['feature'] for outputs in self._encoder.each(clips)]
     centres = window_centres(starts, len(film.frames), window)
     return features.resampled(np.concatenate(values), centres, self._length)
 
@@ -174,7 +178,7 @@ class WindowEncoder:
 def extract(
   config,
   table,
-  encoder: Callable[[Any], Any],
+  encoder: 'encoding.Encoder',
   step: int,
   length: int,
   subset: str,
@@ -185,7 +189,7 @@ def extract(
   Args:
     config: the experiment's validation data.
     table: index of the records.
-    encoder: [n, T, H, W, 3] uint8 to {'feature': [n, D]}.
+    encoder: of clips, see the class.
     step: frames from a window to the next.
     length: steps of the features.
     subset: of the annotations.
@@ -245,6 +249,12 @@ def main(argv: Sequence[str]) -> None:
   """Extracts."""
   del argv
   params = command_line.load_experiment(FLAGS)
+  if FLAGS.dry_run:
+    from official.video.estimate import dry_run
+
+    print(dry_run.describe(params, 'windows'))
+    return
+  command_line.require(FLAGS, 'output')
   if bool(FLAGS.checkpoint) == bool(FLAGS.saved_model):
     raise UserError('give one of --checkpoint and --saved_model')
   files.check_output(FLAGS.output, '--output', is_folder=False)
@@ -252,15 +262,11 @@ def main(argv: Sequence[str]) -> None:
   from official.video.settings import experiment
 
   task = experiment.build_task(params)
-  table = task.validation_index
-  encoder = (
-    encoders.saved_model_encoder(FLAGS.saved_model, task)
-    if FLAGS.saved_model
-    else encoders.checkpoint_encoder(params, task, FLAGS.checkpoint)
-  )
+  with command_line.encoding_strategy(params.runtime.num_gpus).scope():
+    encoder = encoders.encoder_of(params, task, FLAGS.checkpoint, FLAGS.saved_model)
   extract(
     params.task.validation_data,
-    table,
+    task.validation_index,
     encoder,
     FLAGS.window_step,
     FLAGS.length,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from official.video.data import index, reader, records
+from official.video.data import index, parsing, records
 from official.video.errors import UserError
 
 ANNOTATION = f'{records.EXTRA_PREFIX}annotation'
@@ -59,7 +59,7 @@ def read_sequence(serialized: bytes, where: str) -> Sequence:
 def read_all(table: index.RecordIndex) -> Iterator[Sequence]:
   """The sequences of a data set, one after the other."""
   for row, name in enumerate(table.names()):
-    serialized = reader.read_record(
+    serialized = parsing.read_record(
       tf.constant(table.files[table.file_id[row]]),
       tf.constant(table.offset[row]),
       tf.constant(table.size[row]),

@@ -82,7 +82,7 @@ class MocoModel(momentum.MomentumModel):
     self.queue = Queue(config.queue_size, config.head.output_dim)
 
   def _head(self, config: Model, size: int, name: str) -> projection.ProjectionHead:
-    head = projection.build_projection_head(config.head, config.norm_activation, name)
+    head = projection.ProjectionHead(config.head, config.norm_activation, name)
     head(tf_keras.Input([size]))
     return head
 

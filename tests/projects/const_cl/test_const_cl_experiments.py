@@ -8,13 +8,11 @@ import pytest
 import tensorflow as tf
 import tf_keras
 import yaml
-from tensorflow.python.framework import config
 
 from official.video import export, train
 from official.video.errors import UserError
 from official.video.projects.const_cl import losses
-from official.video.run import trainer
-from official.video.settings import experiment
+from official.video.settings import experiment, leaves
 from tests import clips, tiny, updates
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -65,7 +63,7 @@ def test_a_plain_net_takes_the_global_branch(data, tmp_path):
     'const_cl_linear_eval_tiny', data, f'task.init_checkpoint: "{tmp_path / "run"}"'
   )
   task = experiment.build_task(params)
-  model = trainer.built(task)
+  model = task.built_model()
   task.initialize(model)
   batch = tf.random.stateless_uniform([2, 4, 32, 32, 3], [1, 2], -1)
   expected = runner.trainer.model.encode(batch)['feature']
@@ -93,6 +91,7 @@ def one_update(strategy, data, inputs, *overrides):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_replicas_update_as_one(data, mirrored):
   inputs = batch_of()
   alone, statistics, scalars = one_update(mirrored(1), data, inputs)
@@ -128,7 +127,7 @@ def test_a_sample_depends_on_itself_alone(data):
   """What lets a batch be computed in parts."""
   tf_keras.utils.set_random_seed(1)
   task = experiment.build_task(load('const_cl_pretrain_tiny', data))
-  model = trainer.built(task)
+  model = task.built_model()
   inputs = {key: tf.constant(value) for key, value in batch_of().items()}
   whole = task.forward(inputs, model, False)
   parts = [
@@ -143,7 +142,7 @@ def test_a_sample_depends_on_itself_alone(data):
 def test_regions_are_reconstructed_from_the_other_view(data):
   tf_keras.utils.set_random_seed(1)
   task = experiment.build_task(load('const_cl_pretrain_tiny', data))
-  model = trainer.built(task)
+  model = task.built_model()
   inputs = {key: tf.constant(value) for key, value in batch_of().items()}
   before = task.forward(inputs, model, False)
   views = inputs['views'].numpy()
@@ -157,42 +156,11 @@ def test_regions_are_reconstructed_from_the_other_view(data):
   )
 
 
-@pytest.fixture
-def deterministic():
-  tf.config.experimental.enable_op_determinism()
-  yield
-  config.disable_op_determinism()
-
-
-@pytest.mark.slow
-def test_a_run_that_goes_on_ends_bit_for_bit_as_an_unbroken_one(
-  data, tmp_path, deterministic
-):
-  overrides = 'trainer: {train_steps: %d, checkpoint_interval: 1, validation_interval: 4}'
-  ended = {}
-  for name, steps in (('whole', [4]), ('parts', [2, 3, 4])):
-    for until in steps:
-      tf_keras.utils.set_random_seed(1)
-      params = load('const_cl_pretrain_tiny', data, overrides % until)
-      ended[name], _ = train.run(params, str(tmp_path / name), 'train')
-  whole, parts = (ended[name].trainer for name in ('whole', 'parts'))
-  assert int(parts.global_step) == 4
-  for one, other in zip(whole.model.variables, parts.model.variables, strict=True):
-    np.testing.assert_array_equal(one.numpy(), other.numpy(), err_msg=one.name)
-  for slot in whole.optimizer.get_slot_names():
-    for one, other in zip(
-      whole.model.trainable_variables, parts.model.trainable_variables, strict=True
-    ):
-      np.testing.assert_array_equal(
-        whole.optimizer.get_slot(one, slot), parts.optimizer.get_slot(other, slot)
-      )
-
-
 def test_boxes_reach_the_heads_as_float32_under_bfloat16(data):
   tf_keras.mixed_precision.set_global_policy('mixed_bfloat16')
   try:
     task = experiment.build_task(load('const_cl_pretrain_tiny', data))
-    model = trainer.built(task)
+    model = task.built_model()
     inputs = {key: tf.constant(value) for key, value in batch_of(2).items()}
     outputs = task.forward(inputs, model, True)
     outputs.pop('region_valid')
@@ -271,8 +239,8 @@ def test_config_files_belong_to_their_experiments(path):
   name = re.search(r'--experiment=(\w+)', text)[1]
   assert f'configs/const_cl/{path.name}' in text
   params = experiment.load(name, [str(path)])
-  for field, value in experiment.flat(yaml.safe_load(text)).items():
-    assert experiment.flat(params.as_dict())[field] == value
+  for field, value in leaves.flat(yaml.safe_load(text)).items():
+    assert leaves.flat(params.as_dict())[field] == value
   rates = params.trainer.optimizer_config.learning_rate
   if rates.type == 'cosine':
     assert rates.cosine.decay_steps == params.trainer.train_steps

@@ -12,9 +12,8 @@ from official.video import export, train
 from official.video.data import records as records_module
 from official.video.errors import UserError
 from official.video.evaluation import classification, extract, protocols
-from official.video.run import trainer
 from official.video.serving import encoders
-from official.video.settings import experiment
+from official.video.settings import experiment, leaves
 from tests import clips, tiny
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -40,7 +39,7 @@ def random_clips():
 def test_the_averaged_weights_are_exported_where_they_are_the_encoder(data, tmp_path):
   target = 'task.model: {encoder: target, target_init: independent}'
   params = load('cstp_pretrain_tiny', data, target)
-  model = trainer.built(experiment.build_task(params))
+  model = experiment.build_task(params).built_model()
   path = tf.train.Checkpoint(model=model, **model.checkpoint_items).save(
     str(tmp_path / 'ckpt')
   )
@@ -70,7 +69,7 @@ def test_finetuning_takes_the_pretrained_encoder(data, tmp_path):
     task = experiment.build_task(
       load('cstp_finetune_tiny', data, f'task.init_checkpoint: "{folder}"')
     )
-    model = trainer.built(task)
+    model = task.built_model()
     task.initialize(model)
     actual = model.backbone.get_weights()
     for one, other in zip(actual, expected, strict=True):
@@ -85,7 +84,7 @@ def one_step(task, model, optimizer, batch):
 def pretraining(data):
   params = load('cstp_pretrain_tiny', data, STEP)
   task = experiment.build_task(params)
-  model = trainer.built(task)
+  model = task.built_model()
   for _, online in model.averaged():
     online.assign_add(0.01 * tf.ones_like(online))
   batch = next(iter(task.build_inputs(params.task.train_data)))
@@ -122,7 +121,7 @@ def test_micro_batches_average_the_target_once(data):
   )
   task = experiment.build_task(params)
   task.check_data(True)
-  model = trainer.built(task)
+  model = task.built_model()
   for _, online in model.averaged():
     online.assign_add(0.01 * tf.ones_like(online))
   expected = [(0.5 * t + 0.5 * o).numpy() for t, o in model.averaged()]
@@ -138,7 +137,7 @@ def test_two_replicas_keep_one_target(data, mirrored):
   task = experiment.build_task(params)
   strategy = mirrored(2)
   with strategy.scope():
-    model = trainer.built(task)
+    model = task.built_model()
     optimizer = task.create_optimizer(params.trainer.optimizer_config)
   inputs = strategy.distribute_datasets_from_function(
     lambda context: task.build_inputs(params.task.train_data, context)
@@ -173,7 +172,7 @@ def test_every_view_and_clip_counts_in_the_protocol(data, tmp_path):
   params = load('cstp_finetune_tiny', data, stepped)
   assert params.task.average == 'logit'
   task = experiment.build_task(params)
-  model = trainer.built(task)
+  model = task.built_model()
   for index, variable in enumerate(model.head.trainable_variables):
     noise = tf.random.stateless_normal(variable.shape, [index, 3])
     variable.assign_add(0.3 * noise)
@@ -221,8 +220,8 @@ def test_schedules_are_the_published_ones():
 def test_config_files_belong_to_their_experiments(path):
   name = re.search(r'--experiment=(\w+)', path.read_text())[1]
   params = experiment.load(name, [str(path)])
-  for field, value in experiment.flat(yaml.safe_load(path.read_text())).items():
-    assert experiment.flat(params.as_dict())[field] == value
+  for field, value in leaves.flat(yaml.safe_load(path.read_text())).items():
+    assert leaves.flat(params.as_dict())[field] == value
 
 
 @pytest.mark.parametrize('family', ['r2plus1d', 'c3d', 'r3d', 's3d', 'i3d'])

@@ -1,7 +1,6 @@
 """The networks of CSTP against the reference's numbers, and the moving target."""
 
 import contextlib
-import functools
 
 import numpy as np
 import pytest
@@ -55,23 +54,6 @@ def test_has_the_published_number_of_parameters(family, count):
   assert not {id(v) for v in averaged} & {id(v) for v in net.trainable_variables}
 
 
-def max_pool(layer, x):
-  """Max pooling in float64, for which TensorFlow has no kernel."""
-  for axis, (window, stride) in enumerate(
-    zip(layer.pool_size, layer.strides, strict=True), 1
-  ):
-    if layer.padding == 'same' and window > 1:
-      assert stride == 1
-      pads = [[0, 0]] * 5
-      pads[axis] = [window // 2] * 2
-      x = tf.pad(x, pads, constant_values=x.dtype.min)
-    starts = tf.shape(x)[axis] - window + 1
-    index = [slice(None)] * axis
-    parts = [x[(*index, slice(i, starts + i, stride))] for i in range(window)]
-    x = functools.reduce(tf.maximum, parts)
-  return x
-
-
 @contextlib.contextmanager
 def precision_of(family):
   """Float64 for s3d, to be entered before it is built; float32 for the others.
@@ -80,11 +62,9 @@ def precision_of(family):
   alone is about as large as the tolerance.
   """
   before = tf_keras.mixed_precision.global_policy()
-  with pytest.MonkeyPatch.context() as patch:
-    if family == 's3d':
-      tf_keras.mixed_precision.set_global_policy('float64')
-      patch.setattr(tf_keras.layers.MaxPool3D, 'call', max_pool)
-    yield
+  if family == 's3d':
+    tf_keras.mixed_precision.set_global_policy('float64')
+  yield
   tf_keras.mixed_precision.set_global_policy(before)
 
 

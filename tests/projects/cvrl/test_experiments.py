@@ -5,7 +5,6 @@ import pathlib
 import pytest
 import yaml
 
-from official.video.run import trainer
 from official.video.settings import experiment
 from tests import clips
 
@@ -21,7 +20,7 @@ def data(tmp_path_factory):
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_published_rows_resolve(path):
   name = path.stem
-  for suffix in ('_200ep', '_800ep', '_1pct', '_10pct'):
+  for suffix in ('_200ep', '_800ep', '_1pct', '_10pct', '_inflated'):
     name = name.removesuffix(suffix)
   params = experiment.load(f'cvrl_{name}', [str(path)])
   optimizer = params.trainer.optimizer_config
@@ -42,9 +41,24 @@ def test_pretraining_steps_are_the_published_epochs():
   assert abs(epochs - 200) < 0.01
 
 
+@pytest.mark.parametrize(
+  ('name', 'videos'), [('kinetics400', 215_570), ('kinetics600', 366_016)]
+)
+def test_published_numbers_of_pretraining(name, videos):
+  params = experiment.load(f'cvrl_pretrain_{name}')
+  task, optimizer = params.task, params.trainer.optimizer_config
+  assert task.train_data.global_batch_size == task.validation_data.global_batch_size
+  assert task.train_data.global_batch_size == 1024
+  # 0.32, summed over 128 replicas; the warm-up takes five epochs.
+  rate = optimizer.learning_rate.cosine.initial_learning_rate
+  assert rate == pytest.approx(40.96)
+  assert optimizer.warmup.linear.warmup_steps == pytest.approx(5 * videos / 1024, abs=1)
+  assert (task.losses.temperature, task.l2_weight_decay) == (0.1, 1e-6)
+
+
 def test_the_published_net_has_its_published_size():
   params = experiment.load('cvrl_pretrain_kinetics400')
   shape = tuple(params.task.train_data.feature_shape)
   assert shape == (16, 224, 224, 3)
-  model = trainer.built(experiment.build_task(params))
+  model = experiment.build_task(params).built_model()
   assert model.backbone.count_params() == 31_725_248

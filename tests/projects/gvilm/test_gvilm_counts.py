@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from official.video.data import records
 from official.video.evaluation import coverage
@@ -80,6 +81,86 @@ def test_what_was_cut_and_what_stands_in_is_told(tmp_path):
   assert {name: scores[name] for name in expected} == expected
   assert scores['captions'] == scores['captions_expected'] == 2
   assert scores['clips_wrapped'] == 0.0
+
+
+WORDS = ('a', 'red', 'circle', 'turns', 'and', 'a', 'blue', 'star')
+
+
+def test_a_paragraph_of_64_words_is_read_whole():
+  params = experiment.load('gvilm_retrieval_activitynet')
+  params.task.model.text.vocab_size = 240
+  task = experiment.build_task(params)
+  for words, is_cut in ((64, False), (94, False), (95, True)):
+    paragraph = ' '.join(WORDS * 12).split()[:words]
+    made = task.tokenized({'captions': tf.constant([[' '.join(paragraph)]])})
+    ids = made['captions_ids'].numpy()
+    assert np.count_nonzero(ids) == min(words, 94) + 2
+    assert made['captions_cut'].numpy().tolist() == [[is_cut]]
+
+
+def long_caption(row):
+  """31 word pieces, and of the second record one noun phrase of eight."""
+  nouns = {records.TEXT_NOUN_PHRASES: [' '.join(WORDS)]} if row else {}
+  return {records.TEXT_CONTENT: [' '.join((WORDS * 4)[:31])]} | nouns
+
+
+def test_a_caption_that_stands_in_for_nouns_is_read_whole(tmp_path):
+  lengths = (
+    'task.text: {max_length: 33, noun_length: 6}\ntask.model.text.max_positions: 33'
+  )
+  path = clips.write_split(tmp_path, 'test', [0, 1], fields=long_caption)
+  params = tiny.load('gvilm_pretrain_tiny', path, path, lengths)
+  params.task.validation_data.global_batch_size = 2
+  task = experiment.build_task(params)
+  (batch,) = task.build_inputs(task.task_config.validation_data).as_numpy_iterator()
+  assert batch['noun_stands_in'].tolist() == [[True, True], [False, True]]
+  pieces = np.count_nonzero(batch['nouns_ids'], -1)
+  # [CLS], the pieces, [SEP]; the phrase's prompt is cut to six.
+  assert pieces.tolist() == [[33, 33], [6, 33]]
+  np.testing.assert_array_equal(batch['nouns_ids'][0, 1], batch['caption_ids'][0])
+  assert batch['nouns_cut'].tolist() == [[False, False], [True, False]]
+
+
+def test_training_tells_what_its_texts_met(tmp_path):
+  path = clips.write_split(tmp_path, 'train', [0, 1], fields=long_caption)
+  params = tiny.load('gvilm_pretrain_tiny', path, path, 'task.paste.group_size: 2')
+  task = experiment.build_task(params)
+  batch = task.build_inputs(
+    params.task.train_data.replace(global_batch_size=2)
+  ).as_numpy_iterator()
+  scalars = task._means(task.terms({}, next(batch)))
+  expected = {'captions_cut': 1.0, 'nouns_cut': 1.0, 'nouns_padded': 0.75}
+  assert {name: float(x) for name, x in scalars.items()} == expected
+  assert set(expected) <= set(task.scalar_names)
+  # Without grounding no noun is read.
+  task.task_config.losses.grounding_weight = 0.0
+  assert set(task.terms({}, next(batch))) == {'captions_cut'}
+  assert 'nouns_cut' not in task.scalar_names
+
+
+def test_only_known_answers_are_learnt():
+  task = experiment.build_task(experiment.load('gvilm_qa_tiny'))
+  logits = np.zeros((4, 8), np.float32)
+  logits[0, 1], logits[2, 0] = 3.0, 2.0
+  inputs = {
+    'answer': tf.constant([1, -1, 5, -1], tf.int64),
+    'question_cut': tf.constant([False] * 4),
+  }
+  scalars = task.compute_loss({'output': tf.constant(logits)}, inputs)
+  right, wrong = np.log(1 + 7 * np.exp(-3)), np.log(7 + np.exp(2))
+  assert float(scalars['loss']) == pytest.approx((right + wrong) / 2, rel=1e-5)
+  assert float(scalars['accuracy']) == 0.5
+
+
+def test_training_tells_how_many_questions_were_cut():
+  task = experiment.build_task(experiment.load('gvilm_qa_tiny'))
+  inputs = {
+    'answer': tf.constant([1, -1, 0, 2], tf.int64),
+    'question_cut': tf.constant([True, False, False, False]),
+  }
+  scalars = task.compute_loss({'output': tf.eye(4, 8)}, inputs)
+  assert float(scalars['questions_cut']) == 0.25
+  assert 'questions_cut' in task.scalar_names
 
 
 def test_the_protocol_names_what_was_ranked():

@@ -9,7 +9,6 @@ import tensorflow as tf
 from official.video import evaluate, export, train
 from official.video.checkpoints import restore
 from official.video.projects.gvilm import pictures, retrieval
-from official.video.run import trainer
 from official.video.settings import experiment
 from official.video.temporal import detect, windows
 from tests import captioned, drivers, tiny, videos
@@ -74,7 +73,7 @@ def test_the_saved_model_takes_videos_and_strings(trained, tmp_path):
   loaded = tf.saved_model.load(f'{tmp_path}/saved')
   params = experiment.load('gvilm_pretrain', [str(path)])
   task = experiment.build_task(params)
-  model = trainer.built(task)
+  model = task.built_model()
   restore.restore(model.checkpoint_items, f'{folder}/model')
   rng = np.random.default_rng(0)
   clips = tf.constant(rng.integers(0, 256, (3, 4, 32, 32, 3), np.uint8))

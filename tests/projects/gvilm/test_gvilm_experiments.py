@@ -10,9 +10,8 @@ import yaml
 
 from official.video import train
 from official.video.errors import UserError
-from official.video.run import trainer
-from official.video.settings import experiment, schedule
-from tests import captioned, compiled, tiny, updates
+from official.video.settings import experiment, leaves, schedule
+from tests import captioned, tiny, updates
 
 ROOT = pathlib.Path(__file__).parents[3]
 CONFIGS = sorted((ROOT / 'configs' / 'gvilm').glob('*.yaml'))
@@ -37,6 +36,7 @@ def batch_of(params):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_replicas_update_as_one(data, mirrored):
   params = tiny.load('gvilm_pretrain', *data)
   inputs = batch_of(params)
@@ -65,14 +65,6 @@ def test_levers_do_not_change_the_update(override, data, mirrored):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', ['gvilm_pretrain', 'gvilm_qa_msvd'])
-def test_steps_compile_and_compute_the_same(name, data, question_data):
-  compiled.assert_steps_compile(
-    tiny.load(name, *(question_data if '_qa_' in name else data))
-  )
-
-
-@pytest.mark.slow
 def test_downstream_tasks_take_the_pretrained_weights(data, question_data, tmp_path):
   runner, _ = train.run(tiny.load('gvilm_pretrain', *data), str(tmp_path / 'run'))
   trained = runner.trainer.model
@@ -87,7 +79,7 @@ def test_downstream_tasks_take_the_pretrained_weights(data, question_data, tmp_p
       f'task.init_checkpoint: "{tmp_path / "run"}"',
     )
     task = experiment.build_task(params)
-    model = trainer.built(task)
+    model = task.built_model()
     task.initialize(model)
     for item in items:
       expected = getattr(trained, item).get_weights()
@@ -95,23 +87,34 @@ def test_downstream_tasks_take_the_pretrained_weights(data, question_data, tmp_p
         np.testing.assert_array_equal(one, other)
 
 
+# A switch of each kind in CI; each is a step of its own to trace.
+IN_CI = (
+  ('task.losses.temporal_form: ce', 'temporal_loss'),
+  ('task.losses.grounding_similarity: max', 'grounding_loss'),
+  ('task.model.endpoint: tokens', 'contrast_loss'),
+  ('task.model.backbone.video_vit.assignment: soft', 'grounding_loss'),
+)
+OTHERS = (
+  ('task.losses.temporal_temperature: 1.0', 'temporal_loss'),
+  ('task.losses.attention_temperature: 1.0', 'grounding_loss'),
+  ('task.losses.shared_nouns_are_negatives: false', 'grounding_loss'),
+  ('task.losses.gumbel: false', 'grounding_loss'),
+  ('task.model.text.feature: mean', 'contrast_loss'),
+  ('task.model.contrast_temperature: 0.2', 'contrast_loss'),
+)
+
+
 @pytest.mark.slow
-def test_shuffled_masks_and_switches_reach_the_loss(data, mirrored):
+@pytest.mark.parametrize(
+  'switches',
+  [IN_CI, pytest.param(OTHERS, marks=pytest.mark.exhaustive)],
+  ids=['in_ci', 'others'],
+)
+def test_shuffled_masks_and_switches_reach_the_loss(switches, data, mirrored):
   plain = tiny.load('gvilm_pretrain', *data)
   inputs = batch_of(plain)
   *_, expected = updates.one_update(mirrored(1), plain, inputs)
-  for override, name in (
-    ('task.losses.temporal_form: ce', 'temporal_loss'),
-    ('task.losses.temporal_temperature: 1.0', 'temporal_loss'),
-    ('task.losses.grounding_similarity: max', 'grounding_loss'),
-    ('task.losses.attention_temperature: 1.0', 'grounding_loss'),
-    ('task.losses.shared_nouns_are_negatives: false', 'grounding_loss'),
-    ('task.losses.gumbel: false', 'grounding_loss'),
-    ('task.model.endpoint: tokens', 'contrast_loss'),
-    ('task.model.text.feature: mean', 'contrast_loss'),
-    ('task.model.contrast_temperature: 0.2', 'contrast_loss'),
-    ('task.model.backbone.video_vit.assignment: soft', 'grounding_loss'),
-  ):
+  for override, name in switches:
     *_, scalars = updates.one_update(
       mirrored(1), tiny.load('gvilm_pretrain', *data, override), inputs
     )
@@ -149,7 +152,7 @@ def test_settings_that_mean_nothing_are_refused(override, message, data):
     params = tiny.load('gvilm_pretrain', *data, override)
     task = experiment.build_task(params)
     task.check_data(True)
-    model = trainer.built(task)
+    model = task.built_model()
     inputs = next(iter(task.build_inputs(params.task.train_data)))
     task.train_step(inputs, model, tf_keras.optimizers.legacy.SGD(0.1))
 
@@ -158,14 +161,14 @@ def test_settings_that_mean_nothing_are_refused(override, message, data):
 def test_config_files_belong_to_their_experiments(path):
   name = re.search(r'--experiment=(\w+)', path.read_text())[1]
   params = experiment.load(name, [str(path)])
-  for field, value in experiment.flat(yaml.safe_load(path.read_text())).items():
-    assert experiment.flat(params.as_dict())[field] == value
+  for field, value in leaves.flat(yaml.safe_load(path.read_text())).items():
+    assert leaves.flat(params.as_dict())[field] == value
 
 
 def test_only_the_text_encoder_moves_less(data):
   params = tiny.load('gvilm_pretrain_small', *data)
   task = experiment.build_task(params)
-  model = trainer.built(task)
+  model = task.built_model()
   config = params.trainer.optimizer_config
   assert config.optimizer.scaled_adamw.scaled_layer == 'text_encoder'
   inside = {v.ref() for v in model.text_encoder.variables}

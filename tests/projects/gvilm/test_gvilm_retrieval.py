@@ -48,3 +48,10 @@ def test_several_captions_of_a_video_by_hand():
   assert owner.tolist() == [0, 0, 1, 2]
   assert retrieval.caption_ranks(similarity, owner).tolist() == [2.5, 2, 1, 1]
   assert retrieval.video_ranks(similarity, owner).tolist() == [1, 2, 1]
+
+
+def test_equal_captions_of_a_video_do_not_stand_in_each_others_way():
+  similarity = np.array([[0.7, 0.1], [0.7, 0.2], [0.9, 0.8]])
+  owner = np.array([0, 0, 1])
+  # Another video's caption is nearer than both of them.
+  assert retrieval.video_ranks(similarity, owner).tolist() == [2, 1]

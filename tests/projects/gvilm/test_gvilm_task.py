@@ -1,10 +1,13 @@
 """Which numbers of the configuration reach G-ViLM's losses."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.video.projects.gvilm import losses
+from official.video.errors import UserError
+from official.video.projects.gvilm import configs, losses
 from official.video.settings import experiment
 
 
@@ -81,6 +84,60 @@ def test_every_weight_counts_in_the_loss(task):
   assert float(task.total(scalars)) == 753
   config.grounding_weight = 0.0
   assert float(task.total(scalars)) == 703
+
+
+# What is set in vain, and what would read it.
+@pytest.mark.parametrize(
+  ('off', 'field', 'value', 'switch'),
+  [
+    ('grounding_weight', 'losses.grounding_similarity', 'max', 'losses.grounding_weight'),
+    ('grounding_weight', 'losses.attention_temperature', 0.5, 'losses.grounding_weight'),
+    (
+      'grounding_weight',
+      'losses.shared_nouns_are_negatives',
+      False,
+      'losses.grounding_weight',
+    ),
+    ('temporal_weight', 'losses.temporal_form', 'ce', 'losses.temporal_weight'),
+    ('temporal_weight', 'losses.temporal_temperature', 0.5, 'losses.temporal_weight'),
+    ('temporal_weight', 'paste.shuffle_masks', True, 'losses.temporal_weight'),
+    ('paste', 'paste.group_size', 4, 'paste.enabled'),
+    ('paste', 'paste.half_open', True, 'paste.enabled'),
+    ('paste', 'paste.shuffle_masks', True, 'paste.enabled'),
+  ],
+)
+def test_what_an_absent_loss_would_read_is_refused(task, off, field, value, switch):
+  config = task.task_config
+  config.train_data.input_path = config.validation_data.input_path = '/no/such/records'
+  group, name = field.split('.')
+  if off == 'paste':
+    config.paste.enabled, config.losses.temporal_weight = False, 0.0
+  else:
+    setattr(config.losses, off, 0.0)
+  with pytest.raises(UserError, match='/no/such/records'):  # All else is in order.
+    task.check_data(True)
+  setattr(getattr(config, group), name, value)
+  with pytest.raises(UserError, match=rf'task\.{field} .* where task\.{switch} is off'):
+    task.check_data(True)
+
+
+def test_every_field_of_what_is_off_is_refused():
+  """So that one which is added has to be told of; the others are known to act."""
+  acting = {'gumbel', 'contrast_weight', 'grounding_weight', 'temporal_weight', 'enabled'}
+  other = {'temporal_form': 'ce', 'grounding_similarity': 'max'}
+  for group in ('losses', 'paste'):
+    for field in dataclasses.fields(getattr(configs.GvilmTask(), group)):
+      if field.name in acting:
+        continue
+      params = experiment.load('gvilm_retrieval_tiny')
+      owner = getattr(params.task, group)
+      value = getattr(owner, field.name)
+      changed = (
+        not value if isinstance(value, bool) else other.get(field.name) or 2 * value
+      )
+      setattr(owner, field.name, changed)
+      with pytest.raises(UserError, match=rf'task\.{group}\.{field.name} .*leave it'):
+        experiment.build_task(params).check_data(True)
 
 
 def test_validation_contrasts_a_clip_with_its_first_caption(task, whole):

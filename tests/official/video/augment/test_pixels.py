@@ -43,6 +43,8 @@ def test_solarize_inverts_from_the_threshold_on():
   values = tf.constant([0.0, 0.25, 0.49999, 0.5, 0.75, 1.0])
   found = pixels.solarize(values, tf.constant(0.5)).numpy()
   np.testing.assert_allclose(found, [0.0, 0.25, 0.49999, 0.5, 0.25, 0.0])
+  found = pixels.solarize(values, tf.constant(0.25)).numpy()
+  np.testing.assert_allclose(found, [0.0, 0.75, 0.50001, 0.5, 0.25, 0.0], rtol=1e-5)
   frames = tf.constant(clip())
   expected = reference.random_solarization(frames, p=1.0)
   np.testing.assert_allclose(

@@ -50,8 +50,8 @@ def test_shortcut_a_has_no_weights_else_the_net_is_the_same():
   ('fields', 'message'),
   [
     ({'model_id': 50}, r'model_id is 50, .*bottleneck.*10, 18, 34.*type=resnet_3d'),
-    ({'model_id': 19}, r'model_id is 19; expected one of 10, 18, 34'),
-    ({'shortcut_type': 'C'}, r'shortcut_type is C; expected one of A, B'),
+    ({'model_id': 19}, r'model_id 19: expected one of 10, 18, 34'),
+    ({'shortcut_type': 'C'}, r"shortcut_type 'C': expected one of A, B"),
   ],
 )
 def test_impossible_options_are_named(fields, message):

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from official.video.backbones import build_backbone, factory, resnet_3d
+from official.video.backbones import factory, families, resnet_3d
 from official.video.checkpoints.names import logical_variables
 from official.video.configs import backbones
 from official.video.errors import UserError
@@ -14,7 +14,7 @@ CLIPS = tf.random.stateless_uniform([4, 4, 16, 16, 3], [1, 2])
 def build(norm=None, **fields) -> tf_keras.Model:
   config = backbones.Backbone()
   config.override({'resnet_3d': {'width_multiplier': 0.0625} | fields})
-  return build_backbone(config, norm)
+  return factory.build_backbone(config, norm)
 
 
 # Counts of the bottleneck nets are the published ones.
@@ -122,7 +122,7 @@ def strided():
     }
     config = backbones.Backbone()
     config.override({'type': family, family: fields})
-    net = build_backbone(config)
+    net = factory.build_backbone(config)
     weights = [w + 0.1 * np.random.uniform(size=w.shape) for w in net.get_weights()]
     net.set_weights(weights)
     nets[depth] = config, weights, outputs(net)
@@ -143,7 +143,7 @@ def dilated(strided, depth: int, fields: dict):
   config, weights, _ = strided[depth]
   config = config.replace()
   config.get().override(fields)
-  net = build_backbone(config)
+  net = factory.build_backbone(config)
   net.set_weights(weights)
   return outputs(net)
 
@@ -176,7 +176,7 @@ def test_the_first_block_can_be_dilated_as_the_others(strided, depth):
 def test_a_dilated_net_keeps_its_static_shape_and_compiles():
   fields = DILATED[1] | {'model_id': 10, 'width_multiplier': 0.0625}
   specs = tf_keras.layers.InputSpec(shape=[None, 2, 48, 40, 3])
-  net = build_backbone(
+  net = factory.build_backbone(
     backbones.Backbone(resnet_3d=backbones.ResNet3D(**fields)), input_specs=specs
   )
   assert net.output_specs['5'].as_list() == [None, 1, 6, 5, 32]
@@ -294,14 +294,14 @@ def test_input_specs_fix_the_clip():
   config = backbones.Backbone(
     resnet_3d=backbones.ResNet3D(model_id=10, width_multiplier=0.0625)
   )
-  net = build_backbone(config, input_specs=specs)
+  net = factory.build_backbone(config, input_specs=specs)
   assert net.output_specs['3'].as_list() == [None, 2, 2, 2, 8]
 
 
 @pytest.mark.parametrize(
   ('fields', 'message'),
   [
-    ({'model_id': 51}, r'model_id is 51; expected one of 10, 18, 34, 50'),
+    ({'model_id': 51}, r'model_id 51: expected one of 10, 18, 34, 50'),
     ({'width_multiplier': 0.0}, r'width_multiplier is 0.0; expected a number above 0'),
     ({'temporal_strides': [1, 1, 1]}, r'temporal_strides is \[1, 1, 1\]; expected 4'),
     ({'spatial_strides': [1, 2, 2, 0]}, r'spatial_strides is .* expected 4 integers'),
@@ -330,10 +330,10 @@ def test_unknown_backbone_lists_the_known_ones():
   with pytest.raises(
     UserError, match=r"backbone.type 'resnet_4d': expected one of .*resnet_3d"
   ):
-    build_backbone(backbones.Backbone(type='resnet_4d'))
+    factory.build_backbone(backbones.Backbone(type='resnet_4d'))
 
 
 def test_registry_refuses_a_second_builder():
   assert 'resnet_3d' in factory.registered_backbones()
   with pytest.raises(ValueError, match='registered already'):
-    factory.BACKBONES.register('resnet_3d')(lambda *args: None)
+    families.BACKBONES.register('resnet_3d')(lambda *args: None)

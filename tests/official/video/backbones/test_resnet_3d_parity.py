@@ -9,7 +9,7 @@ from official.projects.video_ssl.losses import losses as reference_losses
 from official.projects.video_ssl.modeling import video_ssl_model
 from official.vision.configs import backbones_3d
 
-from official.video.backbones import build_backbone
+from official.video.backbones import factory
 from official.video.checkpoints import restore
 from official.video.checkpoints.names import logical_variables
 from official.video.configs import backbones
@@ -30,7 +30,7 @@ def pool(endpoints) -> tf.Tensor:
 @pytest.fixture(scope='module')
 def net() -> tf_keras.Model:
   """The default backbone, holding the goldens' weights."""
-  net = build_backbone(backbones.Backbone())
+  net = factory.build_backbone(backbones.Backbone())
   for name, variable in logical_variables(net).items():
     variable.assign(fill(name, variable.shape))
   return net
@@ -47,7 +47,7 @@ def head() -> projection.ProjectionHead:
     num_hidden_layers=len(dense),
     output_dim=shapes['projection_head/output/kernel'][-1],
   )
-  head = projection.build_projection_head(config)
+  head = projection.ProjectionHead(config)
   head(tf.zeros([1, features]))
   for name, variable in logical_variables(head).items():
     variable.assign(fill(f'projection_head/{name}', variable.shape))
@@ -157,8 +157,8 @@ def test_golden_checkpoint_keys_of_the_head(head, tmp_path):
 
 
 def test_their_checkpoint_restores_here_with_equal_outputs(reference, theirs, capsys):
-  net = build_backbone(backbones.Backbone())
-  head = projection.build_projection_head(heads_config.ProjectionHead())
+  net = factory.build_backbone(backbones.Backbone())
+  head = projection.ProjectionHead(heads_config.ProjectionHead())
   head(tf.zeros([1, 2048]))
   clips = tf.random.stateless_uniform([4, 8, 32, 32, 3], [1, 2])
   objects = {'backbone': net, 'model': projection.model_garden_layout(head)}

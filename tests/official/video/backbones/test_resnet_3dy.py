@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from official.video.backbones import build_backbone
+from official.video.backbones import factory
 from official.video.checkpoints import restore
 from official.video.checkpoints.names import logical_variables
 from official.video.configs import backbones
@@ -24,12 +24,12 @@ TINY = {
 def build(family='resnet_3dy', remat='none', **fields):
   config = backbones.Backbone()
   config.override({'type': family, family: TINY | fields})
-  return build_backbone(config, remat=remat)
+  return factory.build_backbone(config, remat=remat)
 
 
 @pytest.fixture(scope='module')
 def published():
-  net = build_backbone(backbones.Backbone(type='resnet_3dy'))
+  net = factory.build_backbone(backbones.Backbone(type='resnet_3dy'))
   for name, variable in logical_variables(net).items():
     variable.assign(fill(name.removeprefix('local_stage/'), variable.shape))
   return net, net(golden_nets.resnet_clip(net, FILE, 'constcl/clip'))

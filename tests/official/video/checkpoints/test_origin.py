@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shlex
 
 import pytest
@@ -9,8 +10,11 @@ import pytest
 from official.video.checkpoints import origin
 from official.video.data import records
 from official.video.errors import UserError
+from official.video.projects.gvilm import text as gvilm_text
 from official.video.run import run_folder
 from official.video.settings import experiment
+
+ROOT = pathlib.Path(__file__).parents[4]
 
 
 def written(folder: pathlib.Path, name: str, *overrides: str) -> str:
@@ -23,11 +27,11 @@ def written(folder: pathlib.Path, name: str, *overrides: str) -> str:
   return str(folder)
 
 
-def check(checkpoint: str, name: str, *overrides: str, head: bool = False):
+def check(checkpoint: str, name: str, *overrides: str, heads=()):
   params = experiment.load(name)
   for text in overrides:
     experiment.apply_overrides(params, text, 'test')
-  return experiment.build_task(params).check_origin(checkpoint, head)
+  return experiment.build_task(params).check_origin(checkpoint, heads)
 
 
 NET = 'task.model.backbone.resnet_3d'
@@ -105,6 +109,19 @@ def test_the_tiny_nets_of_two_methods_are_told_apart(tmp_path):
 )
 def test_a_methods_own_protocols_read_its_checkpoints(tmp_path, name, reads):
   check(written(tmp_path / 'run', name), reads)
+
+
+@pytest.mark.parametrize('name', ['localization_ava', 'localization_ava_kinetics'])
+def test_a_run_of_cvrl_is_localized_by_what_the_config_says(tmp_path, name):
+  run = written(tmp_path / 'run', 'cvrl_pretrain_kinetics400')
+  with pytest.raises(UserError, match='zero_centering'):
+    check(run, f'const_cl_{name}')
+  text = (ROOT / 'configs' / 'const_cl' / f'{name}.yaml').read_text()
+  (line,) = re.findall('From a run of CVRL.*\n# (task.*)', text)
+  overrides = shlex.split(line)[0].split(',')  # As a shell passes them on.
+  assert any('backbone.type=resnet_3d' in override for override in overrides)
+  notes = check(run, f'const_cl_{name}', *overrides).notes
+  assert not [note for note in notes if 'backbone.type' in note]
 
 
 def test_a_tracker_is_followed_with_the_pixels_it_was_trained_on(tmp_path):
@@ -217,10 +234,10 @@ def test_a_head_that_is_read_computes_what_it_did(tmp_path, name, trained, field
   run = written(tmp_path / 'run', name, trained)
   check(run, name)
   with pytest.raises(UserError, match='another function') as e:
-    check(run, name, head=True)
+    check(run, name, heads=origin.HEADS)
   assert f'--params_override={field}={mended}' in str(e.value)
   # The advice mends it, as a shell passes it on.
-  check(run, name, *shlex.split(f'{field}={mended}'), head=True)
+  check(run, name, *shlex.split(f'{field}={mended}'), heads=origin.HEADS)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +256,7 @@ def test_a_head_that_is_read_computes_what_it_did(tmp_path, name, trained, field
   ],
 )
 def test_a_run_reads_its_own_heads(tmp_path, name):
-  assert not check(written(tmp_path / 'run', name), name, head=True).notes
+  assert not check(written(tmp_path / 'run', name), name, heads=origin.HEADS).notes
 
 
 def test_what_a_head_does_not_read_is_free(tmp_path):
@@ -248,13 +265,15 @@ def test_what_a_head_does_not_read_is_free(tmp_path):
   run = written(tmp_path / 'run', name)
   path = tmp_path / 'run' / origin.PARAMS
   path.write_text(path.read_text().replace('samples: 7', 'samples: 5'))
-  check(run, name, head=True)
+  check(run, name, heads=origin.HEADS)
   # Nor does dropout change what was trained, and a head of another kind is not read.
   run = written(
     tmp_path / 'other', 'cvrl_finetune_tiny', 'task.model.head.dropout_rate: 0.3'
   )
-  check(run, 'cvrl_finetune_tiny', head=True)
-  check(run, 'cvrl_pretrain_tiny', 'task.model.head.normalize_input: true', head=True)
+  check(run, 'cvrl_finetune_tiny', heads=origin.HEADS)
+  check(
+    run, 'cvrl_pretrain_tiny', 'task.model.head.normalize_input: true', heads=origin.HEADS
+  )
 
 
 @pytest.mark.parametrize(
@@ -269,7 +288,7 @@ def test_what_a_head_does_not_read_is_free(tmp_path):
 def test_regions_were_once_read_half_a_cell_off(tmp_path, name, field, at_first):
   setting = f'task.train_data.regions.generator: {at_first}' if at_first else '{}'
   run = written(tmp_path / 'run', name, setting)
-  check(run, name, setting, head=True)
+  check(run, name, setting, heads=origin.HEADS)
   path = tmp_path / 'run' / origin.PARAMS
   lines = path.read_text().splitlines(keepends=True)
   path.write_text(''.join(line for line in lines if 'half_pixel_centers' not in line))
@@ -277,8 +296,8 @@ def test_regions_were_once_read_half_a_cell_off(tmp_path, name, field, at_first)
     with pytest.raises(
       UserError, match=rf'{field}.half_pixel_centers False, here it is T'
     ):
-      check(run, name, setting, head=True)
-  check(run, name, setting, f'{field}.half_pixel_centers: false', head=True)
+      check(run, name, setting, heads=origin.HEADS)
+  check(run, name, setting, f'{field}.half_pixel_centers: false', heads=origin.HEADS)
 
 
 def test_protocol_is_told_and_dilation_may_stand_for_stride(tmp_path, capsys):
@@ -326,8 +345,55 @@ def test_a_foreign_checkpoint_is_read_with_what_is_assumed(tmp_path, capsys):
   check(str(tmp_path / 'model.ckpt'), 'cvrl_linear_eval_ucf101').tell()
   note = capsys.readouterr().err
   assert note.count('\n') == 1
-  assert 'assumed: pixels in [0, 1], resnet_3d, spatial_strides [1,2,2,2]' in note
+  assert 'assumed: pixels in [0, 1], resnet_3d, model_id 50, width_multiplier 1.0' in note
+  assert 'spatial_strides [1,2,2,2], spatial_dilations [1,1,1,1]' in note
   assert 'clips of 32x224x224 of stride 2, scaled bilinear' in note
+
+
+def test_of_a_foreign_checkpoint_the_word_pieces_are_assumed(tmp_path):
+  path = str(tmp_path / 'model.ckpt')
+  net, pieces = check(path, 'gvilm_retrieval_tiny').notes
+  assert 'hidden_size 64' in net and 'tubelet [2,8,8]' in net
+  assert pieces.endswith('if it has a text encoder: 240 word pieces')
+  file = tmp_path / 'own.txt'
+  file.write_text('\n'.join(gvilm_text.read_vocabulary()))
+  _, pieces = check(path, 'gvilm_retrieval_tiny', f'task.text.vocab_file: "{file}"').notes
+  assert pieces.endswith(f'if it has a text encoder: {file}')
+
+
+# What a task goes on with is compared; what it leaves alone is not.
+@pytest.mark.parametrize(
+  ('trained', 'setting', 'reader', 'refused'),
+  [
+    ('gvilm_pretrain_tiny', 'task.model.endpoint: tokens', 'gvilm_retrieval_tiny', True),
+    ('gvilm_pretrain_tiny', 'task.model.endpoint: tokens', 'gvilm_qa_tiny', True),
+    (
+      'gvilm_pretrain_tiny',
+      'task.model.temperature_bounds: [0.05, 0.5]',
+      'gvilm_retrieval_tiny',
+      True,
+    ),
+    (
+      'gvilm_pretrain_tiny',
+      'task.model.temperature_bounds: [0.05, 0.5]',
+      'gvilm_qa_tiny',
+      False,
+    ),
+    ('gvilm_qa_tiny', 'task.head.num_heads: 2', 'gvilm_qa_tiny', False),
+    ('gvilm_qa_tiny', 'task.model.endpoint: tokens', 'gvilm_linear_eval_tiny', False),
+  ],
+)
+def test_fine_tuning_compares_what_it_reads(tmp_path, trained, setting, reader, refused):
+  run = written(tmp_path / 'run', trained, setting)
+  params = experiment.load(reader)
+  params.task.init_checkpoint = run
+  task = experiment.build_task(params)
+  for reads in (task.initialize, task.check_initial):
+    # Without a model there is nothing to restore: what is refused is refused before that.
+    with pytest.raises((UserError, AttributeError)) as e:
+      reads(None)
+    assert isinstance(e.value, UserError) is refused, e.value
+    assert not refused or 'another function' in str(e.value)
 
 
 def stored(folder: pathlib.Path, *rates: float) -> str:
@@ -483,14 +549,14 @@ def test_answers_are_those_of_the_run(tmp_path, capsys):
 
   run = tmp_path / 'run'
   written(run, name)
-  (note,) = task('abcdefgh').check_origin(str(run), head=True).notes
+  (note,) = task('abcdefgh').check_origin(str(run), origin.HEADS).notes
   assert 'keeps no answers.txt; assumed: its answers are those of' in note
   assert 'answers.txt' not in task('').remembered()
   for file, text in task('abcdefgh').remembered().items():
     (run / file).write_text(text)
-  assert not task('abcdefgh').check_origin(str(run), head=True).notes
+  assert not task('abcdefgh').check_origin(str(run), origin.HEADS).notes
   with pytest.raises(UserError, match=r"abcdefhg.txt: .*answer 6 is 'h' and 'g'"):
-    task('abcdefhg').check_origin(str(run), head=True)
+    task('abcdefhg').check_origin(str(run), origin.HEADS)
   task('abcdefhg').check_origin(str(run))  # Without the head they don't matter.
-  (note,) = task('').check_origin(str(run), head=True).notes
+  (note,) = task('').check_origin(str(run), origin.HEADS).notes
   assert 'no task.head.answers_file is set' in note

@@ -8,7 +8,7 @@ import tf_keras
 from official.video.backbones import resnet_3d
 from official.video.checkpoints import restore
 from official.video.checkpoints.names import logical_variables
-from official.video.configs import backbones
+from official.video.configs import backbones, heads
 from official.video.errors import UserError
 from official.video.heads.classification import ClassificationHead
 from official.video.heads.projection import ProjectionHead
@@ -252,7 +252,8 @@ def test_other_kinds_of_files_are_told_with_the_way(source, tmp_path):
 
 
 def test_projection_head_restores(tmp_path):
-  head, other = ProjectionHead(4, 2, 3), ProjectionHead(4, 2, 3)
+  config = heads.ProjectionHead(hidden_dim=4, num_hidden_layers=2, output_dim=3)
+  head, other = ProjectionHead(config), ProjectionHead(config)
   head(tf.zeros([1, 5])), other(tf.zeros([1, 5]))
   path = tf.train.Checkpoint(head=head).save(tmp_path / 'ckpt')
   report = restore.restore({'head': other}, path)

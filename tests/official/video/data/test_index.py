@@ -77,7 +77,7 @@ def test_label_fraction_takes_a_share_of_each_class(manifest):
 @pytest.mark.parametrize(
   ('path', 'message'),
   [
-    ('', 'set exactly one'),
+    ('', 'input_path: names no data'),
     ('{tmp}/none-*', "input_path '{tmp}/none-*': no file matches"),
     ('{tmp}', 'a folder with 0 manifests'),
     ('{tmp}/text.tfrecord', 'not a readable TFRecord file'),

@@ -7,7 +7,15 @@ import pytest
 import tensorflow as tf
 
 from official.video.configs import data as data_config
-from official.video.data import contexts, index, reader, records, views
+from official.video.data import (
+  contexts,
+  index,
+  parsing,
+  positions,
+  reader,
+  records,
+  views,
+)
 from official.video.errors import UserError
 from tests import clips
 
@@ -92,7 +100,7 @@ def test_an_epoch_holds_no_record_twice_and_epochs_differ(manifest):
 
 def test_the_order_mixes_the_whole_set():
   rows = [
-    int(reader.training_position(tf.constant(p, tf.int64), 1000, 10, 3).row)
+    int(positions.training_position(tf.constant(p, tf.int64), 1000, 10, 3).row)
     for p in range(200)
   ]
   assert len(set(rows)) == 200
@@ -119,10 +127,21 @@ def test_pipelines_share_the_same_global_batches(manifest, pipelines):
     np.testing.assert_array_equal(joined, expected['views'])
 
 
-def test_seed_changes_order_and_draws(manifest):
+def test_seed_changes_the_order(manifest):
   first = batches(config(manifest), 1)[0]
   other = batches(config(manifest, seed=7), 1)[0]
   assert first['record'].tolist() != other['record'].tolist()
+
+
+def test_each_epoch_and_each_seed_draws_anew(tmp_path):
+  data = clips.write_split(tmp_path, 'train', [0] * 4)
+  fields = {'augmentation': data_config.Augmentation(policy='cvrl')}
+  epochs = batches(config(data, **fields), 2)
+  other = batches(config(data, seed=7, **fields), 1)
+  one, *others = (b['views'][np.argsort(b['record'])] for b in (*epochs, *other))
+  for views_of_others in others:
+    for record in range(4):
+      assert not np.array_equal(one[record], views_of_others[record])
 
 
 def test_evaluation_sees_each_record_once_and_pads(manifest):
@@ -451,7 +470,7 @@ FOREIGN = {
 def test_keys_of_other_writers_are_read(writer, tmp_path):
   serialized = foreign(*FOREIGN[writer])
   fields = (records.TEXT_CONTENT, records.LABEL_STRING, records.TEXT_NOUN_PHRASES)
-  for parse in (reader.parse_record, tf.function(reader.parse_record)):
+  for parse in (parsing.parse_record, tf.function(parsing.parse_record)):
     clip = parse(tf.constant(serialized), fields)
     assert clip['label'].numpy() == 3
     assert clip[records.TEXT_CONTENT].numpy().tolist() == [b'x', b'y']
@@ -463,3 +482,35 @@ def test_keys_of_other_writers_are_read(writer, tmp_path):
   table = index.load_index(data_config.DataConfig(input_path=str(path)))
   assert contexts.most_values(table, records.TEXT_CONTENT) == 2
   assert contexts.label_range(table) == (1, 3)
+
+
+def test_views_differ_in_crop_flip_and_colour(manifest):
+  def made(**crop):
+    crop = {'policy': 'none', 'area_range': (1.0, 1.0), 'aspect_range': (1.0, 1.0)} | crop
+    return batches(
+      config(
+        manifest,
+        feature_shape=(1, 24, 24, 3),
+        sampler=data_config.Sampler(name='random'),
+        augmentation=data_config.Augmentation(**({'flip_probability': 0.0} | crop)),
+      ),
+      2,
+    )
+
+  # Blue grows to the right: where a view begins and how wide it is, and which way it lies.
+  for batch in made(area_range=(0.2, 0.6)):
+    blue = batch['views'][:, :, 0, 12, :, 2]
+    assert (np.abs(blue[:, 0] - blue[:, 1]).max(1) > 0.02).sum() >= 3
+  ways = np.concatenate([batch['views'] for batch in made(flip_probability=0.5)])
+  mirrored = ways[:, :, 0, 12, 0, 2] > ways[:, :, 0, 12, -1, 2]
+  assert 0 < (mirrored[:, 0] != mirrored[:, 1]).sum() < len(mirrored)
+  colours = np.concatenate([batch['views'] for batch in made(policy='cvrl')])
+  assert (np.abs(colours[:, 0] - colours[:, 1]).max((1, 2, 3, 4)) > 0.02).all()
+
+
+@pytest.mark.parametrize('probability', [0.0, 1.0])
+def test_the_share_of_mirrored_views_is_the_configs(manifest, probability):
+  crop = data_config.Augmentation(policy='none', flip_probability=probability)
+  for batch in batches(config(manifest, augmentation=crop), 2):
+    blue = batch['views'][:, :, 0, 12, :, 2]
+    assert ((blue[..., 0] > blue[..., -1]) == (probability == 1)).all()

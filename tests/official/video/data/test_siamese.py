@@ -28,7 +28,7 @@ def frame(number: int) -> bytes:
 
 
 def clip_of(boxes=BOXES, cover=None) -> dict:
-  """A parsed record; see `reader.parse_record`."""
+  """A parsed record; see `parsing.parse_record`."""
   left, top, width, height = boxes.T
   sides = np.stack([top / FRAME[0], left / FRAME[1]], 1)
   sides = np.concatenate(

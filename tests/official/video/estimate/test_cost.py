@@ -2,10 +2,9 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from official.video.backbones import build_backbone
+from official.video.backbones import factory
 from official.video.configs import backbones
 from official.video.estimate import cost, dry_run
-from official.video.run import trainer
 from official.video.settings import experiment
 
 
@@ -34,7 +33,7 @@ def r3d_50(*overrides: str):
     'cvrl_pretrain_kinetics400',
     params_override=','.join(['task.train_data.feature_shape=[8,112,112,3]', *overrides]),
   )
-  return trainer.built(experiment.build_task(params))
+  return experiment.build_task(params).built_model()
 
 
 def test_memory_of_r3d_50_is_near_what_was_measured():
@@ -68,7 +67,9 @@ def test_recomputed_blocks_keep_what_they_return_and_the_largest_block():
       grouping_layers=(3, 6),
     ),
   )
-  nets = [build_backbone(config, remat=remat) for remat in ('none', 'all', 'block_0')]
+  nets = [
+    factory.build_backbone(config, remat=remat) for remat in ('none', 'all', 'block_0')
+  ]
   whole, lean, one = (cost.estimate(net, (8, 32, 32, 3)) for net in nets)
   assert whole.flops == lean.flops == one.flops
   assert lean.activation_bytes < 0.45 * whole.activation_bytes
@@ -83,7 +84,7 @@ def test_the_published_g_vilm_has_its_size_and_cost():
   estimates = []
   for remat in ('none', 'all'):
     params.task.model.remat = remat
-    model = trainer.built(experiment.build_task(params))
+    model = experiment.build_task(params).built_model()
     estimates.append(cost.estimate(model, (32, 224, 224, 3)))
   assert task.task_config.model.backbone.get().num_layers == 12
   whole, lean = estimates
@@ -129,7 +130,7 @@ def of_step(name: str, *overrides: str):
   params = experiment.load(name, params_override=','.join(overrides))
   task = experiment.build_task(params)
   task.without_data()
-  return dry_run.step_cost(task, trainer.built(task))
+  return dry_run.step_cost(task, task.built_model())
 
 
 def test_all_networks_of_a_step_count_and_frozen_ones_are_not_kept():

@@ -5,7 +5,7 @@ import tensorflow as tf
 from official.video.configs import data as data_config
 from official.video.data import index
 from official.video.errors import UserError
-from official.video.evaluation import extract, protocols
+from official.video.evaluation import encoding, extract, protocols
 from tests import clips
 
 LABELS = [0, 1, 2, 0, 1, 2, 0]
@@ -36,6 +36,7 @@ def colours(views):
 
 def encode(manifest, encoder=colours, keep_clips=False, **fields):
   settings = config(manifest, **fields)
+  encoder = encoding.Encoder(encoder)
   return extract.encode(settings, index.load_index(settings), encoder, keep_clips)
 
 

@@ -4,8 +4,9 @@ import types
 import numpy as np
 import pytest
 
-from official.video import evaluate
+from official.video.errors import UserError
 from official.video.evaluation import coverage, protocols
+from official.video.scoring import of_features
 
 CLASSIFIERS = ['knn', 'retrieval', 'linear']
 
@@ -36,11 +37,47 @@ def test_what_can_be_scored_of_few_clips_is(train, test, reason, capsys):
   assert 0 <= scores['knn']['top1'] <= 1 and 0 <= scores['retrieval']['R@1'] <= 1
   assert scores['linear'].get('not_scored') == reason
   assert ('top1' in scores['linear']) == (reason is None)
-  evaluate.report(scores)
+  of_features.report(scores)
   lines = capsys.readouterr().out.splitlines()
   line = next(line for line in lines if line.startswith('linear'))
   assert line.split(maxsplit=1)[1].startswith('top1' if reason is None else 'not scored')
   assert reason is None or line.endswith(f'not scored, {reason}')
+
+
+def test_scores_are_of_test_against_training():
+  unit = np.eye(4, dtype=np.float32)
+  train = types.SimpleNamespace(
+    feature=np.repeat(unit, 3, 0), labels=np.repeat([0, 1, 2, 3], 3), expected=12
+  )
+  # Each test clip looks like training clips of its class, or of the next one.
+  test = types.SimpleNamespace(
+    feature=unit, labels=np.array([0, 1, 3, 0]), expected=4, outputs={}
+  )
+  table = types.SimpleNamespace(label_names=(), files=('x',), skipped=0)
+  scores = protocols.score(CLASSIFIERS, train, test, table, table)
+  assert scores['retrieval']['R@1'] == scores['linear']['top1'] == 0.5
+  # All twelve vote, the three of the same feature by far the most.
+  assert scores['knn']['top1'] == 0.5
+
+
+def test_probabilities_are_of_either_form():
+  probability = np.array([[0.25, 0.75], [0.9, 0.1]])
+  plain, logs = (
+    types.SimpleNamespace(outputs=outputs)
+    for outputs in (
+      {'probability': probability},
+      {'log_probability': np.log(probability) - 3},
+    )
+  )
+  np.testing.assert_array_equal(protocols.probabilities(plain), probability)
+  np.testing.assert_allclose(protocols.probabilities(logs), probability)
+  assert protocols.probabilities(types.SimpleNamespace(outputs={})) is None
+
+
+def test_clips_without_a_label_are_refused():
+  for train, test in (([0, -1], [0, 0]), ([0, 0], [-1, 0])):
+    with pytest.raises(UserError, match='x: holds clips without a label'):
+      score(train, test)
 
 
 def test_skipped_sources_of_both_splits_are_counted(tmp_path):
@@ -59,6 +96,6 @@ def test_skipped_sources_of_both_splits_are_counted(tmp_path):
   assert coverage.counts(again)['gallery sources'] == (4, 6)
   whole = protocols.score(['knn'], encoding, encoding, train, train)
   for found, complete in ((scores, False), (again, False), (whole, True)):
-    evaluate.save(found, encoding, test, str(tmp_path))
+    of_features.save(found, encoding, test, str(tmp_path))
     saved = json.loads((tmp_path / 'scores.json').read_text())
     assert saved == found | {'complete': complete}

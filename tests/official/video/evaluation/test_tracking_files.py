@@ -21,9 +21,15 @@ def test_files_are_where_the_toolkit_looks(tmp_path):
   other = tmp_path / 'results' / 'GOT-10k' / 'me' / 'Val_1'
   assert {p.name for p in other.iterdir()} == {'Val_1_001.txt', 'Val_1_time.txt'}
   tracked = tracking.evaluate(boxes, boxes)
-  tracking_files.save_performance(str(tmp_path), 'OTB2015', 'me', {'Car1': tracked})
+  lost = tracking.evaluate(np.add(boxes, [90, 0, 0, 0]), boxes)
+  both = {'Lost': lost, 'Car1': tracked}
+  tracking_files.save_performance(str(tmp_path), 'OTB2015', 'me', both)
   report = json.loads(
     (tmp_path / 'reports' / 'OTB2015' / 'me' / 'performance.json').read_text()
   )
-  assert report['me']['overall']['success_score'] == tracked.success_score
+  overall = tracking.average([lost, tracked]).success_score
+  assert report['me']['overall']['success_score'] == overall < tracked.success_score
+  of_one = report['me']['seq_wise']['Car1']
+  assert of_one['success_score'] == tracked.success_score
+  assert of_one['precision_score'] == tracked.precision_score > tracked.success_score
   assert len(report['me']['seq_wise']['Car1']['precision_curve']) == 51

@@ -4,14 +4,20 @@ import tensorflow as tf
 
 from official.video.checkpoints.names import logical_variables
 from official.video.configs import backbones, heads
-from official.video.heads.projection import ProjectionHead, build_projection_head
+from official.video.heads.projection import ProjectionHead
 from tests.goldens import cases, fill, golden, relative_error
 
 FEATURES = tf.random.stateless_normal([8, 6], [1, 2])
 
 
+def sized(hidden, layers, output, **more):
+  return heads.ProjectionHead(
+    hidden_dim=hidden, num_hidden_layers=layers, output_dim=output, **more
+  )
+
+
 def test_names_and_defaults():
-  head = build_projection_head(heads.ProjectionHead(hidden_dim=5))
+  head = ProjectionHead(heads.ProjectionHead(hidden_dim=5))
   assert head(FEATURES).shape == (8, 128)
   shapes = {name: tuple(v.shape) for name, v in logical_variables(head).items()}
   norm = ('gamma', 'beta', 'moving_mean', 'moving_variance')
@@ -23,7 +29,7 @@ def test_names_and_defaults():
 
 
 def test_hidden_layers_without_bias():
-  head = ProjectionHead(4, 2, 3, use_bias=False)
+  head = ProjectionHead(sized(4, 2, 3, use_bias=False))
   head(FEATURES)
   names = logical_variables(head)
   assert 'dense_0/bias' not in names
@@ -32,7 +38,9 @@ def test_hidden_layers_without_bias():
 
 
 def test_linear_head_by_hand():
-  head = ProjectionHead(num_hidden_layers=0, output_dim=2, normalize_input=True)
+  head = ProjectionHead(
+    heads.ProjectionHead(num_hidden_layers=0, output_dim=2, normalize_input=True)
+  )
   features = tf.constant([[3.0, 4.0]])
   head(features)
   head.set_weights([np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([0.5, 0.0])])
@@ -40,17 +48,22 @@ def test_linear_head_by_hand():
 
 
 def test_input_normalization_makes_scale_irrelevant():
-  head = ProjectionHead(4, 1, 3, normalize_input=True)
+  head = ProjectionHead(sized(4, 1, 3, normalize_input=True))
   np.testing.assert_allclose(head(FEATURES), head(10 * FEATURES), rtol=1e-4, atol=1e-6)
-  plain = ProjectionHead(4, 1, 3)
+  plain = ProjectionHead(sized(4, 1, 3))
   assert np.abs(plain(FEATURES) - plain(10 * FEATURES)).max() > 0.1
 
 
 def test_takes_synchronization_and_activation_of_the_backbone():
   norm = backbones.NormActivation()
   norm.override({'use_sync_bn': False, 'activation': 'swish'})
-  head = build_projection_head(heads.ProjectionHead(hidden_dim=4), norm)
-  assert (head.use_sync_bn, head.activation) == (False, 'swish')
+  config = heads.ProjectionHead(hidden_dim=4, num_hidden_layers=1)
+  head = ProjectionHead(config, norm)
+  head(FEATURES)
+  assert not head.bn_0.synchronized
+  moved = head.bn_0(head.dense_0(FEATURES))
+  expected = head.output_dense(tf.nn.swish(moved))
+  np.testing.assert_allclose(head(FEATURES), expected, rtol=1e-6)
 
 
 def run(head, strategy=None):
@@ -66,14 +79,15 @@ def run(head, strategy=None):
 
 @pytest.mark.parametrize('sync', [True, False])
 def test_two_replicas_share_batch_statistics_if_synchronized(mirrored, sync):
-  single = ProjectionHead(5, 2, 3, use_sync_bn=sync)
+  config, norm = sized(5, 2, 3), backbones.NormActivation(use_sync_bn=sync)
+  single = ProjectionHead(config, norm)
   single.build(FEATURES.shape)
   single(FEATURES)
   weights = single.get_weights()
   expected = run(single)
   strategy = mirrored(2)
   with strategy.scope():
-    double = ProjectionHead(5, 2, 3, use_sync_bn=sync)
+    double = ProjectionHead(config, norm)
     double(FEATURES)
     double.set_weights(weights)
   actual = run(double, strategy)
@@ -91,7 +105,7 @@ def test_two_replicas_share_batch_statistics_if_synchronized(mirrored, sync):
 def test_golden_head_without_bias(case):
   arrays = golden('constcl_global_head.npz')
   layers, hidden, out, channels, batch = (int(n) for n in arrays[f'{case}/config'])
-  head = ProjectionHead(hidden, layers, out, use_bias=False, norm_momentum=0.9)
+  head = ProjectionHead(sized(hidden, layers, out, use_bias=False, norm_momentum=0.9))
   features = fill(f'constcl/mlp_{case}/features', (batch, channels), 'input')
   head(features)
   for name, variable in logical_variables(head).items():

@@ -13,7 +13,7 @@ from official.video.errors import UserError
 from official.video.heads import action, classification, context, projection
 from official.video.projects.gvilm import configs as gvilm_configs
 from official.video.projects.gvilm import qa
-from official.video.settings import experiment
+from official.video.settings import experiment, leaves
 
 MAPS, BOXES = (2, 7, 7, 7, 6), (2, 3, 4)
 
@@ -65,11 +65,11 @@ def linear(config):
 
 HEADS = {
   'projection': (
-    of_feature(projection.build_projection_head),
+    of_feature(projection.ProjectionHead),
     heads_config.ProjectionHead(hidden_dim=4, num_hidden_layers=1),
   ),
   'projection, linear': (
-    of_feature(projection.build_projection_head),
+    of_feature(projection.ProjectionHead),
     heads_config.ProjectionHead(num_hidden_layers=0),
   ),
   'classification': (of_feature(linear), heads_config.ClassificationHead()),
@@ -116,7 +116,7 @@ def test_every_field_acts_or_is_refused_by_name(name):
   plain = traced(make, config)
   assert traced(make, config.replace()) == plain
   refused = set()
-  for field, value in experiment.fields(config).items():
+  for field, value in leaves.fields(config).items():
     if field in NOT_WALKED:
       continue
     *groups, leaf = field.split('.')

@@ -77,7 +77,7 @@ def test_a_step_that_is_not_finite_stops_the_run_and_changes_nothing(
     runner.run()
   table = runner.trainer.task.train_index
   wanted = [
-    table.names()[int(trainer.reader.training_position(p, 12, 4, 0).row)]
+    table.names()[int(trainer.positions.training_position(p, 12, 4, 0).row)]
     for p in range(12, 16)
   ]
   assert all(name in str(e.value) for name in wanted)

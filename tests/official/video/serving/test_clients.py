@@ -10,7 +10,6 @@ import pytest
 import tensorflow as tf
 
 from official.video import export
-from official.video.run import trainer
 from official.video.settings import experiment
 from tests import every
 
@@ -18,11 +17,11 @@ pytestmark = pytest.mark.slow
 
 NAMES = (
   'cvrl_linear_eval_tiny',
-  'const_cl_pretrain_tiny',
+  pytest.param('const_cl_pretrain_tiny', marks=pytest.mark.exhaustive),
   'const_cl_localization_tiny',
   'cstp_pretrain_tiny',
   'gvilm_pretrain_tiny',
-  'moco_pretrain_tiny',
+  pytest.param('moco_pretrain_tiny', marks=pytest.mark.exhaustive),
 )
 
 
@@ -35,11 +34,11 @@ def exported(tmp_path_factory):
   def make(name: str) -> str:
     folder = tmp_path_factory.mktemp(name)
     params = every.load(name, records)
-    model = trainer.built(experiment.build_task(params))
+    model = experiment.build_task(params).built_model()
     path = tf.train.Checkpoint(model=model, **model.checkpoint_items).save(
       str(folder / 'ckpt')
     )
-    export.export(params, path, str(folder / 'model'))
+    export.export(params, path, str(folder / 'model'), tflite=True)
     return str(folder / 'model')
 
   return make
@@ -95,7 +94,9 @@ def wrong(value):
 def call(signature, given):
   return signature(**{name: tf.constant(value) for name, value in given.items()})
 
+print('loading', file=sys.stderr)
 loaded = tf.saved_model.load(folder)
+print('loaded', file=sys.stderr)
 for name, signature in loaded.signatures.items():
   specs = signature.structured_input_signature[1]
   given = {key: usual(spec) for key, spec in specs.items()}
@@ -127,21 +128,10 @@ print('alive')
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_hostile_calls_are_refused_and_the_server_lives(name, exported):
+def test_loading_says_nothing_and_hostile_calls_are_refused(name, exported):
   result = process(HOSTILE, exported(name))
   assert result.stdout.split('\n') == ['alive', ''], result.stdout + result.stderr[-2000:]
-
-
-LOADING = """
-loaded = tf.saved_model.load(folder)
-"""
-
-
-@pytest.mark.parametrize('name', NAMES)
-def test_loading_says_nothing(name, exported):
-  result = process("print('loading', file=sys.stderr)" + LOADING, exported(name))
-  assert result.returncode == 0, result.stderr
-  said = result.stderr.partition('loading\n')[2]
+  said = result.stderr.partition('loading\n')[2].partition('loaded\n')[0]
   assert 'WARNING' not in said and 'custom gradient' not in said, said
 
 
@@ -202,3 +192,46 @@ def test_classes_have_their_names(exported):
   outputs = loaded.signatures['clips'](clips=tf.constant(clips))
   assert outputs['classes'].shape == outputs['probability'].shape
   assert outputs['classes'][1].numpy().tolist() == [b'a', b'b', b'c']
+
+
+LITE = """
+clip = clips[:1]
+loaded = tf.saved_model.load(folder)
+name = 'encode_video' if 'encode_video' in loaded.signatures else 'clips'
+expected = loaded.signatures[name](clips=tf.constant(clip))
+interpreter = tf.lite.Interpreter(os.path.join(folder, 'model.tflite'))
+used = {one['op_name'] for one in interpreter._get_ops_details()}
+assert 'CONV_3D' in used or 'BATCH_MATMUL' in used, used
+assert not [name for name in used if 'lex' in name or name == 'CUSTOM'], used
+outputs = interpreter.get_signature_runner()(clips=clip)
+wanted = {'feature', 'probability', 'embedding'} & set(expected)
+assert set(outputs) == wanted, outputs
+for name, value in outputs.items():
+  np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5)
+print('fine')
+"""
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_tensorflow_lite_runs_it_by_its_own_operations(name, exported):
+  result = process(LITE, exported(name))
+  assert result.stdout.endswith('fine\n'), result.stdout + result.stderr[-3000:]
+
+
+def test_the_tools_of_savedmodels_run_it(exported, tmp_path):
+  folder = exported('cvrl_linear_eval_tiny')
+  shown = np.random.default_rng(0).integers(0, 256, (2, 8, 64, 64, 3), np.uint8)
+  np.save(tmp_path / 'clips.npy', shown)
+  tool = os.path.join(os.path.dirname(sys.executable), 'saved_model_cli')
+  arguments = ['--tag_set=serve', '--signature_def=serving_default']
+  arguments += [f'--inputs=clips={tmp_path / "clips.npy"}', f'--outdir={tmp_path}']
+  done = subprocess.run(
+    [tool, 'run', f'--dir={folder}', *arguments],
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr[-2000:]
+  expected = tf.saved_model.load(folder).signatures['clips'](clips=tf.constant(shown))
+  for name in ('feature', 'probability'):
+    found = np.load(tmp_path / f'{name}.npy')
+    np.testing.assert_allclose(found, expected[name], rtol=1e-4, atol=1e-5)

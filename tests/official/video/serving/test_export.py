@@ -11,10 +11,10 @@ import tensorflow as tf
 
 from official.video import evaluate, export
 from official.video.augment import normalization
-from official.video.data import records
+from official.video.data import parsing, records
 from official.video.errors import UserError
-from official.video.run import trainer
-from official.video.serving import encoders
+from official.video.run import journal
+from official.video.serving import card, encoders, lite, module
 from official.video.settings import experiment
 from official.video.temporal import windows
 from tests import clips, drivers, tiny
@@ -51,7 +51,7 @@ def make(folder, data, zero_centering=False):
     'validation_data: {num_test_clips: 1, num_test_crops: 1}}'
   )
   experiment.apply_overrides(params, text, 'test')
-  model = trainer.built(experiment.build_task(params))
+  model = experiment.build_task(params).built_model()
   # The initial moving statistics would make normalization by them an identity.
   for index, variable in enumerate(model.variables):
     if 'moving_mean' in variable.name:
@@ -105,9 +105,9 @@ def test_signatures_agree_with_the_checkpoint(exported, data):
 
 
 def _views(params, serialized):
-  from official.video.data import reader, views
+  from official.video.data import views
 
-  frames = reader.parse_record(tf.constant(serialized))['frames']
+  frames = parsing.parse_record(tf.constant(serialized))['frames']
   maker = views.ViewMaker(params.task.validation_data)
   return maker.test_views(frames, tf.constant(0)).numpy()[0]
 
@@ -200,7 +200,7 @@ def test_the_training_normalization_is_exported(exported, data, tmp_path):
   params, checkpoint, folder = make(tmp_path, data, zero_centering=True)
   batch = random_clips(2)
   task = experiment.build_task(params)
-  model = trainer.built(task)
+  model = task.built_model()
   tf.train.Checkpoint(model=model).restore(checkpoint).expect_partial()
   centred = tf.constant(batch, tf.float32) / 127.5 - 1
   normalized = normalization.normalize(tf.constant(batch), True)
@@ -227,6 +227,30 @@ def test_an_interrupted_export_leaves_nothing(exported, tmp_path, monkeypatch):
   assert not list(tmp_path.iterdir())
   export.export(params, checkpoint, str(tmp_path / 'model'))
   assert [path.name for path in tmp_path.iterdir()] == ['model']
+
+
+def test_a_backbone_is_exported_whatever_its_head_was(tmp_path, data):
+  params = tiny.load('cvrl_pretrain_tiny', *data)
+  model = experiment.build_task(params).built_model()
+  path = tf.train.Checkpoint(model=model, **model.checkpoint_items).save(
+    str(tmp_path / 'run' / 'ckpt')
+  )
+  (tmp_path / 'run' / 'params.yaml').write_text(experiment.to_yaml(params))
+  params.task.model.head.normalize_input = True  # The export holds no head.
+  export.export(params, path, str(tmp_path / 'model'))
+  assert (tmp_path / 'model' / 'saved_model.pb').exists()
+  params.task.zero_centering = True
+  with pytest.raises(UserError, match='zero_centering False, here it is True'):
+    export.export(params, path, str(tmp_path / 'other'))
+
+
+def test_a_classifier_is_exported_with_the_head_that_it_was(tmp_path, data):
+  params = tiny.load('cvrl_linear_eval_tiny', *data)
+  (tmp_path / 'params.yaml').write_text(experiment.to_yaml(params))
+  head = params.task.model.head
+  head.normalize_input = not head.normalize_input
+  with pytest.raises(UserError, match=r'head\.normalize_input'):
+    export.export(params, str(tmp_path), str(tmp_path / 'model'))
 
 
 def told_by(folder: pathlib.Path, **about) -> str:
@@ -263,7 +287,7 @@ def test_an_export_tells_which_vocabulary_its_ids_are_of(tmp_path):
   (tmp_path / 'answers.txt').write_text('\n'.join('abcdefgh'))
   params.task.head.answers_file = str(tmp_path / 'answers.txt')
   task = experiment.build_task(params)
-  about = export._about(params, task, 'ckpt-1', 25.0)
+  about = export._about(params, task, 25.0)
   vocabulary = '\n'.join(task.vocabulary) + '\n'
   assert about['sha256'] == {
     'vocab.txt': hashlib.sha256(vocabulary.encode()).hexdigest(),
@@ -329,3 +353,64 @@ def test_classes_that_are_not_the_exports_are_refused(tmp_path, data):
   (tmp_path / 'other' / encoders.ABOUT).write_text('{')
   result = drivers.run(windows, *flags, f'--output={tmp_path / "features.npz"}')
   assert result.code == 2 and 'export the model again' in result.stderr
+
+
+def test_a_card_says_what_people_ask(exported):
+  params, _, folder = exported
+  text = (folder / 'README.md').read_text()
+  frames, height, width, _ = params.task.validation_data.feature_shape
+  assert f'{frames} frames, every second of the video, {height} x {width} pixels' in text
+  loaded = tf.saved_model.load(str(folder))
+  for name, signature in loaded.signatures.items():
+    (row,) = [line for line in text.splitlines() if line.startswith(f'| `{name}` |')]
+    for output in signature.structured_outputs:
+      assert f'`{output}`' in row
+  assert '`clips` uint8 [?, ?, ?, ?, 3]' in text
+  assert 'not validated, or its scores' in text
+
+
+def test_a_card_has_the_last_scores(tmp_path):
+  written = journal.Journal(str(tmp_path))
+  for step, accuracy in ((2, 0.5), (4, 0.75)):
+    written.write('validation', step, {'accuracy': accuracy, 'evaluated': 8})
+  written.write('train', 6, {'loss': 1.0})
+  scores = journal.last_validation(str(tmp_path))
+  assert scores == {'kind': 'validation', 'step': 4, 'accuracy': 0.75, 'evaluated': 8}
+  assert journal.last_validation(str(tmp_path / 'none')) is None
+  text = card._scores(scores)
+  assert (
+    'at step 4' in text and '| accuracy | 0.75 |' in text and '| evaluated | 8 |' in text
+  )
+
+
+def test_a_model_for_tensorflow_lite_lies_beside_it(exported, tmp_path, capfd):
+  params, checkpoint, _ = exported
+  export.export(params, checkpoint, str(tmp_path / 'model'), tflite=True)
+  assert 'Flex' not in capfd.readouterr().err
+  interpreter = tf.lite.Interpreter(str(tmp_path / 'model' / lite.FILE))
+  shown = random_clips(1)
+  outputs = interpreter.get_signature_runner()(clips=shown)
+  expected = signature(tmp_path / 'model', 'clips', clips=shown)
+  for name in ('feature', 'probability'):
+    np.testing.assert_allclose(outputs[name], expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_what_tensorflow_lite_has_not_is_told_or_refused(exported, monkeypatch):
+  params = exported[0]
+  model = experiment.build_task(params).built_model()
+  encoder = module.EncoderModule(model, params.task.validation_data, True, True)
+
+  def three_at_once(clips):
+    pooled = tf.nn.max_pool3d(tf.cast(clips, tf.float32), 2, 2, 'SAME')
+    return {'feature': tf.reduce_mean(pooled, [1, 2, 3])}
+
+  monkeypatch.setattr(encoder, 'lite', three_at_once)
+  content, missing = lite.converted(encoder)
+  assert missing == ['MaxPool3D'] and len(content) > 100
+
+  def of_strings(clips):
+    return {'name': tf.py_function(str, [clips], tf.string)}
+
+  monkeypatch.setattr(encoder, 'lite', of_strings)
+  with pytest.raises(UserError, match=r'^--tflite: .+'):
+    lite.converted(encoder)

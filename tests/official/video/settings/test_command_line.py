@@ -10,7 +10,6 @@ import tensorflow as tf
 from official.video import evaluate, export, train
 from official.video.errors import UserError
 from official.video.estimate import dry_run
-from official.video.run import trainer
 from official.video.settings import command_line, experiment
 from tests import clips, drivers, tiny
 
@@ -27,7 +26,7 @@ def data(tmp_path_factory):
 def checkpoint(tmp_path_factory, data):
   """Of a tiny pretraining experiment at its initial weights."""
   params = tiny.load('cvrl_pretrain_tiny', *data)
-  model = trainer.built(experiment.build_task(params))
+  model = experiment.build_task(params).built_model()
   saver = tf.train.Checkpoint(model=model, **model.checkpoint_items)
   return saver.save(str(tmp_path_factory.mktemp('checkpoint') / 'ckpt'))
 
@@ -101,10 +100,14 @@ def test_an_unknown_experiment_names_the_nearest(driver, tmp_path):
     ('trainer=1,trainer.train_steps=2', 'trainer is set both as a value and by'),
     ('nothing.yaml', "holds 'nothing.yaml', expected field: value pairs"),
     ('{trainer: [1', 'not readable as YAML'),
+    ('task.train_data.input_path=...', "input_path: '...' stands for a value"),
     ('task.train_data.sampler.name=intervall', "did you mean 'interval'"),
     ('task.train_data.augmentation.policy=cvlr', "did you mean 'cvrl'"),
     ('task.model.backbone.resnet_3d.model_id=17', 'model_id'),
-    ('task.train_data.global_batch_size=64', 'the data has only 8 records'),
+    (
+      'task.train_data.global_batch_size=64,task.micro_batches=16',
+      'the data has only 8 records',
+    ),
     ('runtime.mixed_precision_dtype=bfloat16', 'wrong in reduced precision on CPUs'),
   ],
 )
@@ -353,7 +356,7 @@ def test_mistakes_of_export(tmp_path, settings, checkpoint):
 
 def test_a_backbone_alone_is_another_experiments(tmp_path, settings, data):
   name = 'cvrl_linear_eval_tiny'
-  model = trainer.built(experiment.build_task(tiny.load(name, *data)))
+  model = experiment.build_task(tiny.load(name, *data)).built_model()
   path = tf.train.Checkpoint(backbone=model.backbone).save(str(tmp_path / 'ckpt'))
   line = fails(
     export,
@@ -363,7 +366,7 @@ def test_a_backbone_alone_is_another_experiments(tmp_path, settings, data):
     f'--export_dir={tmp_path / "new"}',
   )
   assert "holds no 'head'" in line
-  assert '; a backbone alone is exported by --experiment=cvrl_pretrain_' in line
+  assert '; a backbone alone is exported by --experiment=cvrl_pretrain or cvrl_' in line
 
 
 def test_an_export_holds_nothing_of_one_that_was_killed(tmp_path, settings, checkpoint):
@@ -526,7 +529,7 @@ def test_dry_run_tells_and_touches_nothing(driver, present, tmp_path, settings, 
 
 def test_dry_run_counts_parameters(data):
   params = tiny.load('cvrl_linear_eval_tiny', *data)
-  model = trainer.built(experiment.build_task(params))
+  model = experiment.build_task(params).built_model()
   backbone = model.backbone.count_params()
   head = 3 * model.backbone.output_specs['5'][-1] + 3
   text = dry_run.describe(params, 'train')

@@ -3,7 +3,7 @@
 import pytest
 
 from official.video import train
-from official.video.settings import rates
+from official.video.settings import fitting
 from tests import drivers
 
 BATCH = 'task.train_data.global_batch_size'
@@ -52,7 +52,7 @@ RATE = 'trainer.optimizer_config.learning_rate'
   ],
 )
 def test_the_rate_grows_with_the_batch(name, override, scaled):
-  note = rates.linear_note(name, (), override)
+  note = fitting.linear_note(name, (), override)
   assert note.endswith(f'it would be {scaled}') if scaled else note == ''
 
 
@@ -61,13 +61,14 @@ def test_files_and_overrides_count_in_their_order(tmp_path):
   both.write_text(f'{BATCH}: 512\n{RATE}.cosine.initial_learning_rate: 10\n')
   batch.write_text(f'{BATCH}: 256\n')
   name, field = 'cvrl_pretrain_kinetics400', f'{RATE}.cosine.initial_learning_rate'
-  assert rates.linear_note(name, [str(both)]) == ''
-  assert f'that of 512; grown with the batch it would be {field}=5' in rates.linear_note(
-    name, [str(both), str(batch)]
+  assert fitting.linear_note(name, [str(both)]) == ''
+  assert (
+    f'that of 512; grown with the batch it would be {field}=5'
+    in fitting.linear_note(name, [str(both), str(batch)])
   )
-  assert rates.linear_note(name, [str(batch), str(both)]) == ''
-  assert rates.linear_note(name, [str(batch)], f'{field}=3') == ''
-  assert 'that of 1024' in rates.linear_note(name, [], str(batch))
+  assert fitting.linear_note(name, [str(batch), str(both)]) == ''
+  assert fitting.linear_note(name, [str(batch)], f'{field}=3') == ''
+  assert 'that of 1024' in fitting.linear_note(name, [], str(batch))
 
 
 @pytest.mark.parametrize('mode', ['train_and_eval', 'eval'])

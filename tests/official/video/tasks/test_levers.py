@@ -14,7 +14,6 @@ from official.video.configs import tasks as task_config
 from official.video.errors import UserError
 from official.video.losses import gather
 from official.video.models import recompute
-from official.video.run import trainer
 from official.video.settings import experiment
 from official.video.tasks import base, step
 from tests import tiny
@@ -63,7 +62,7 @@ def one_update(active, name, override, fixed_statistics=False):
   with active.scope():
     tf_keras.utils.set_random_seed(1)
     task = task_of(name, override)
-    model = trainer.built(task)
+    model = task.built_model()
     optimizer = legacy.SGD(0.1)
   for layer in model._flatten_layers():
     if fixed_statistics and isinstance(layer, tf_keras.layers.BatchNormalization):
@@ -416,7 +415,7 @@ def test_one_bad_pixel_leaves_every_variable_as_it_was(
   active = mirrored(replicas)
   with active.scope():
     task = task_of(name, override)
-    model = trainer.built(task)
+    model = task.built_model()
     optimizer = legacy.SGD(0.1, momentum=0.9)
     optimizer._create_all_weights(model.trainable_variables)
   good, bad = batch_of(name), batch_of(name)
@@ -498,7 +497,7 @@ def reduced(request):
 @pytest.mark.parametrize('name', TASKS)
 def test_losses_stay_float32_under_mixed_precision(name, reduced):
   task = task_of(name, 'task.l2_weight_decay=0.1,task.model.remat=res2')
-  model = trainer.built(task)
+  model = task.built_model()
   inputs = {key: tf.constant(value) for key, value in batch_of(name).items()}
   convolution = model.backbone.get_layer('stem/conv')
   assert convolution.compute_dtype == reduced

@@ -13,10 +13,9 @@ from official.video.configs import backbones, heads
 from official.video.errors import UserError
 from official.video.evaluation import coverage
 from official.video.evaluation import localization as metric
-from official.video.run import trainer
 from official.video.settings import experiment
 from official.video.tasks import localization
-from tests import ava, compiled, drivers
+from tests import ava, drivers
 from tfrecords_tools import convert, validate
 
 NAME = 'const_cl_localization_tiny'
@@ -255,14 +254,9 @@ def test_every_backbone_goes_under_the_head(family):
   params.task.model.num_classes = 3
   params.task.train_data.feature_shape = (8, 48, 48, 3)
   task = experiment.build_task(params)
-  model = trainer.built(task)
+  model = task.built_model()
   boxes = tf.constant([[[0.1, 0.1, 0.5, 0.6], [0.5, 0.2, 1.0, 0.7]]])
   assert model.logits(tf.zeros([1, 8, 48, 48, 3]), boxes).shape == (1, 2, 3)
-
-
-@pytest.mark.slow
-def test_steps_compile_and_compute_the_same(converted):
-  compiled.assert_steps_compile(load(converted))
 
 
 def test_other_views_are_refused(converted):
@@ -284,6 +278,7 @@ def by_hand(**fields):
   boxes = np.array([[[0.0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1]]], np.float32)
   return task, {
     'frame': name[None],
+    'record': np.array([0]),
     'boxes': boxes,
     'box_valid': np.array([[True, True]]),
     'box_labels': np.array([[[0, -1], [1, -1]]]),
@@ -306,6 +301,38 @@ def test_the_overlap_asked_for_is_that_of_a_hit():
     scores = task.score(outputs)
     assert scores['frame_map_ground_truth'] == 1.0
     assert scores['frame_map_detected'] == expected
+
+
+def test_detections_beyond_the_evaluators_limit_are_counted_and_said(monkeypatch):
+  task, outputs = by_hand()
+  scores = task.score(outputs)
+  # Two boxes of two classes each.
+  assert (scores['ranked_detected'], scores['found_detected']) == (4, 4)
+  monkeypatch.setattr(metric.highest, '__defaults__', (3,))
+  scores = task.score(outputs)
+  assert (scores['ranked_ground_truth'], scores['found_ground_truth']) == (3, 4)
+  said = task.protocol_of(scores)
+  assert 'frame mAP at IoU 0.5; of each key frame the 50 highest' in said
+  assert said.endswith('3 of 4 in annotated boxes, 3 of 4 in detected boxes')
+  # It is the protocol's own limit, which every score has.
+  assert coverage.is_complete({k: v for k, v in scores.items() if 'ranked' in k})
+
+
+def test_two_records_of_one_key_frame_are_refused_with_both_files(converted, tmp_path):
+  first = converted / 'val.manifest.json'
+  for path in converted.glob('val*'):
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+  paths = f'"{first},{tmp_path / first.name}"'
+  task = experiment.build_task(
+    load(converted, f'task.validation_data.input_path: {paths}')
+  )
+  outputs = gathered(task)
+  ones = np.ones((16, 4, 3), np.float32)
+  outputs |= {'probability': ones, 'detected_probability': ones}
+  with pytest.raises(UserError, match='both hold the key frame val_video_') as e:
+    task.score(outputs)
+  for folder in (converted, tmp_path):
+    assert f'{folder}/val-' in str(e.value)
 
 
 def test_detections_below_the_least_score_are_not_evaluated():

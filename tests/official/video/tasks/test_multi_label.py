@@ -10,7 +10,7 @@ from sklearn import metrics
 from official.video import evaluate, export, train
 from official.video.checkpoints import origin
 from official.video.configs import data as data_config
-from official.video.data import contexts, index, reader, records
+from official.video.data import contexts, index, parsing, reader, records
 from official.video.errors import UserError
 from official.video.evaluation import multi_label
 from official.video.settings import experiment
@@ -156,7 +156,7 @@ def test_a_head_of_the_other_kind_is_refused(task, manifest, tmp_path):
   other = load(manifest, **{'task.multi_label': False})
   (tmp_path / origin.PARAMS).write_text(experiment.to_yaml(other))
   with pytest.raises(UserError, match=r'use --params_override=task\.multi_label=false'):
-    task.check_origin(str(tmp_path / 'ckpt-1'), head=True)
+    task.check_origin(str(tmp_path / 'ckpt-1'), ('head',))
   task.check_origin(str(tmp_path / 'ckpt-1'))
 
 
@@ -206,7 +206,7 @@ def test_a_list_of_several_labels_is_trained_scored_and_exported(tmp_path):
   loaded = tf.saved_model.load(str(model))
   table = index.load_index(data_config.DataConfig(input_path=str(data / 'test-*')))
   serialized = [
-    reader.read_record(tf.constant(table.files[f]), tf.constant(o), tf.constant(s))
+    parsing.read_record(tf.constant(table.files[f]), tf.constant(o), tf.constant(s))
     for f, o, s in zip(table.file_id, table.offset, table.size, strict=True)
   ]
   served = loaded.signatures['records'](serialized=tf.stack(serialized))

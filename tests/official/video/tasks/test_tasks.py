@@ -21,6 +21,9 @@ def data(tmp_path_factory):
   return clips.write_splits(tmp_path_factory.mktemp('records'))
 
 
+EXHAUSTIVE = (pytest.mark.slow, pytest.mark.exhaustive)
+
+
 def batch_of(views, frames=4):
   generator = np.random.default_rng(0)
   return {
@@ -34,14 +37,16 @@ def batch_of(views, frames=4):
 
 
 @pytest.mark.parametrize(
-  'name',
+  ('name', 'replicas'),
   [
-    'cvrl_pretrain_tiny',
-    pytest.param('cvrl_finetune_tiny', marks=pytest.mark.slow),
-    pytest.param('cstp_pretrain_tiny', marks=pytest.mark.slow),
+    ('cvrl_pretrain_tiny', 2),
+    pytest.param('cvrl_pretrain_tiny', 4, marks=pytest.mark.slow),
+    pytest.param('cvrl_finetune_tiny', 2, marks=pytest.mark.slow),
+    pytest.param('cvrl_finetune_tiny', 4, marks=EXHAUSTIVE),
+    pytest.param('cstp_pretrain_tiny', 2, marks=EXHAUSTIVE),
+    pytest.param('cstp_pretrain_tiny', 4, marks=EXHAUSTIVE),
   ],
 )
-@pytest.mark.parametrize('replicas', [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_replicas_update_as_one(name, replicas, data, mirrored):
   inputs = batch_of(2 if 'pretrain' in name else 1, 8 if 'cstp' in name else 4)
   params = tiny.load(name, *data)
@@ -74,7 +79,7 @@ def test_views_first_keeps_views_together():
 def test_linear_evaluation_trains_the_classifier_only(data):
   params = tiny.load('cvrl_linear_eval_tiny', *data)
   task = experiment.build_task(params)
-  model = trainer.built(task)
+  model = task.built_model()
   before = [v.numpy() for v in model.backbone.variables]
   kernel = model.head.trainable_variables[0].numpy()
   optimizer = tf_keras.optimizers.legacy.SGD(0.1)
@@ -132,6 +137,29 @@ def test_classes_come_from_the_data_where_not_configured(data):
   assert experiment.build_task(params).num_classes == 3
 
 
+def test_a_head_of_other_classes_than_the_datas_is_refused(data):
+  params = tiny.load('cvrl_finetune_tiny', *data)
+  experiment.build_task(params).check_classes()
+  params.task.model.num_classes = 4
+  assert experiment.build_task(params).num_classes == 4
+  with pytest.raises(UserError, match=r'num_classes 4: .* names 3 classes; set it to 3'):
+    experiment.build_task(params).check_classes()
+
+
+def test_class_names_are_remembered_and_compared(data, tmp_path):
+  params = tiny.load('cvrl_finetune_tiny', *data)
+  task = experiment.build_task(params)
+  for name, text in task.remembered().items():
+    (tmp_path / name).write_text(text)
+  assert json.loads((tmp_path / 'labels.json').read_text()) == ['a', 'b', 'c']
+  (tmp_path / 'params.yaml').write_text(experiment.to_yaml(params))
+  task.check_origin(str(tmp_path), ('head',))
+  (tmp_path / 'labels.json').write_text('["a", "c", "b"]')
+  task.check_origin(str(tmp_path))  # The backbone means the same.
+  with pytest.raises(UserError, match="class 1 is 'b' and 'c'"):
+    task.check_origin(str(tmp_path), ('head',))
+
+
 def test_multi_view_score_averages_probabilities(data):
   params = tiny.load('cvrl_finetune_tiny', *data)
   task = experiment.build_task(params)
@@ -173,7 +201,7 @@ def test_pretraining_validation_knows_perfect_embeddings(data):
 
 def test_checkpoints_hold_backbone_and_head_by_name(data):
   params = tiny.load('cvrl_pretrain_tiny', *data)
-  model = trainer.built(experiment.build_task(params))
+  model = experiment.build_task(params).built_model()
   assert isinstance(model, encoder.VideoModel)
   assert set(model.checkpoint_items) == {'backbone', 'head'}
 

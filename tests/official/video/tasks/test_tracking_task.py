@@ -12,10 +12,9 @@ from official.video import evaluate, train
 from official.video.configs import protocols
 from official.video.errors import UserError
 from official.video.evaluation import tracking as metric
-from official.video.run import trainer
 from official.video.settings import experiment
 from official.video.tracking import sequences, tracker
-from tests import compiled, drivers, otb
+from tests import drivers, otb
 from tfrecords_tools import convert, validate
 
 NAME = 'const_cl_tracking_tiny'
@@ -56,10 +55,6 @@ def load(records):
   for item in overrides(records).split(','):
     experiment.apply_overrides(params, item.replace('=', ': ', 1), 'test')
   return params
-
-
-def test_the_training_step_compiles_and_computes_the_same(converted):
-  compiled.assert_steps_compile(load(converted), validates=False)
 
 
 def test_records_hold_every_target(converted):
@@ -151,6 +146,46 @@ def test_sequences_that_the_conversion_skipped_are_counted(converted, monkeypatc
   assert (scores['sources'], scores['sources_expected']) == (5, 7)
 
 
+def followed(task, monkeypatch, *lengths):
+  """The scores of sequences of which each target is lost ten pixels a frame."""
+  still = np.tile([100.0, 100.0, 60.0, 60.0], (4, 1))
+  found = [
+    sequences.Sequence(f's{i}', [b''] * 4, still, 0, annotated)
+    for i, annotated in enumerate(lengths)
+  ]
+
+  def follow(_, sequence):
+    return sequence.boxes + np.arange(4)[:, None] * [10, 0, 0, 0], np.ones(4)
+
+  monkeypatch.setattr(sequences, 'read_all', lambda _: found)
+  monkeypatch.setattr(tracker, 'follow', follow)
+  return task.run_protocol(None)
+
+
+def test_frames_that_were_not_scored_are_counted(converted, monkeypatch):
+  scores = followed(experiment.build_task(load(converted)), monkeypatch, 4, 9)
+  assert (scores['frames'], scores['frames_expected']) == (8, 13)
+
+
+def test_the_scores_are_those_of_the_boxes(converted, monkeypatch):
+  scores = followed(experiment.build_task(load(converted)), monkeypatch, 4)
+  # Off by 0, 10, 20 and 30 of 60 pixels: overlaps of 1, 5/7, 1/2 and 1/3.
+  assert scores['precision'] == 0.75
+  assert scores['success_rate'] == 0.5
+  above = [20, 15, 10, 7]  # Thresholds in steps of .05 that each overlap is above.
+  assert scores['success'] == pytest.approx(sum(above) / 4 / 21)
+
+
+def test_the_cells_that_count_as_hit_are_the_configs(converted):
+  responses = tf.fill([1, 9, 9], -1.0).numpy()
+  responses[0, 4, 4] = 1.0  # The middle alone is found; cells are eight pixels apart.
+  for radius, accuracy in ((7.0, 1.0), (8.0, 0.5 + 0.5 / 5)):
+    params = load(converted)
+    params.task.positive_radius = radius
+    terms = experiment.build_task(params).terms({'response': tf.constant(responses)}, {})
+    assert float(terms['accuracy'][0]) == pytest.approx(accuracy)
+
+
 def test_frames_are_normalized_as_the_config_says(converted):
   images = tf.constant([[[[0, 128, 255]]]], tf.uint8)
   expected = {
@@ -192,7 +227,7 @@ def test_the_published_schedule():
 def test_only_the_heads_are_trained(converted):
   params = load(converted)
   task = experiment.build_task(params)
-  model = trainer.built(task)
+  model = task.built_model()
   names = {v.name.split('/')[-1] for v in model.trainable_variables}
   assert len(model.trainable_variables) == 4 and names == {'kernel:0', 'bias:0'}
   inputs = next(iter(task.build_inputs(params.task.train_data)))

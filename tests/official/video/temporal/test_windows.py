@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from official.video.configs import data as data_config
 from official.video.data import index
+from official.video.evaluation import encoding
 from official.video.temporal import windows
 
 
@@ -60,7 +61,7 @@ def test_windows_of_a_film_show_their_frames(film):
     mean = tf.reduce_mean(tf.cast(clips, tf.float32), [2, 3, 4])
     return {'feature': mean[:, ::31]}  # Of the first frame and of the last.
 
-  encode = windows.WindowEncoder(config, encoder, 16, 10)
+  encode = windows.WindowEncoder(config, encoding.Encoder(encoder), 16, 10)
   made = encode(film)
   assert [len(batch) for batch in seen] == [3, 1]
   starts = np.concatenate(seen)[:, 0]

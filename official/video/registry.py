@@ -1,30 +1,30 @@
-"""Names that configs choose by, with an error that helps."""
+"""Names that configs choose by, with one error for all of them."""
 
 import difflib
-from collections.abc import Callable, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, TypeVar
 
 from official.video.errors import UserError
 
 T = TypeVar('T')
 
 
-def find(registry: Mapping[str, T], name: str, field: str) -> T:
-  """The entry called `name`.
+def check_choice(field: str, value: Any, known: Iterable[Any]) -> None:
+  """Raises `UserError` where a field's value is none of what there is.
 
   Args:
-    registry: what there is, by name.
-    name: what was asked for.
-    field: the config field that asked, for the error.
-
-  Raises:
-    UserError: there is no such entry; the message names the nearest one.
+    field: for the message, which names the nearest choice too.
+    value: what was asked for.
+    known: what there is, in the order to tell it.
   """
-  if name in registry:
-    return registry[name]
-  near = difflib.get_close_matches(name, registry, n=1, cutoff=0.5)
+  choices = list(known)
+  if value in choices:
+    return
+  near = difflib.get_close_matches(str(value), map(str, choices), n=1, cutoff=0.5)
   hint = f'; did you mean {near[0]!r}?' if near else ''
-  raise UserError(f'{field} {name!r}: expected one of {sorted(registry)}{hint}')
+  raise UserError(
+    f'{field} {value!r}: expected one of {", ".join(map(str, choices))}{hint}'
+  )
 
 
 class Registry(dict[str, T], Generic[T]):
@@ -65,4 +65,5 @@ class Registry(dict[str, T], Generic[T]):
     Raises:
       UserError: there is none; the message names the nearest one.
     """
-    return find(self, name, self._field)
+    check_choice(self._field, name, self)
+    return self[name]

@@ -1,0 +1,80 @@
+"""A record's bytes, by its place in a file, and the tensors that they hold."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from official.video.data import records
+
+Sample = dict[str, tf.Tensor]
+_DTYPES = {'bytes': tf.string, 'int64': tf.int64, 'float': tf.float32}
+
+
+def read_record(path: tf.Tensor, offset: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+  """Reads one TFRecord by its place, in one request, checking its checksums.
+
+  Args:
+    path: scalar string.
+    offset: scalar int64, where the framed record starts, in bytes.
+    size: scalar int64, its framed size, in bytes.
+  """
+  spec = {'output_types': [tf.string], 'output_shapes': [[]]}
+  dataset = tf.raw_ops.TFRecordDatasetV2(
+    filenames=path[None],
+    compression_type=tf.constant(''),
+    buffer_size=size,
+    byte_offsets=offset[None],
+  )
+  first = tf.raw_ops.TakeDataset(input_dataset=dataset, count=1, **spec)
+  return tf.raw_ops.DatasetToSingleElement(dataset=first, **spec)[0]
+
+
+def parse_record(serialized: tf.Tensor, fields: Sequence[str] = ()) -> Sample:
+  """Frames, label and asked-for fields of a record.
+
+  Args:
+    serialized: scalar string.
+    fields: keys of the record contract.
+
+  Returns:
+    'frames' [F] encoded frames, 'label' [] first class id, and under each key its values:
+    [N] for a context key; for a per-step key a ragged tensor with a row a step, without
+    rows where the record lacks it. What other writers call so is taken for it.
+  """
+  contract = {key: records.field_of(key) for key in fields}
+  types = {key: tf.io.VarLenFeature(_DTYPES[f.dtype]) for key, f in contract.items()}
+  of_steps = {key for key, field in contract.items() if field.per_step}
+  named = {key: (key, *records.SYNONYMS.get(key, ())) for key in types.keys() - of_steps}
+  context, steps = tf.io.parse_single_sequence_example(
+    serialized,
+    context_features={
+      records.LABEL_INDEX: tf.io.VarLenFeature(tf.int64),
+      **{name: types[key] for key, names in named.items() for name in names},
+    },
+    sequence_features={
+      records.IMAGE_ENCODED: tf.io.FixedLenSequenceFeature([], tf.string),
+      **{key: types[key] for key in of_steps},
+      **{key: types[key] for key in named.keys() & records.LISTED},
+    },
+  )
+
+  def value(key: str) -> tf.Tensor:
+    found = [context[name].values for name in named[key]]
+    return _first_filled(
+      [*found, *([steps[key].values] if key in records.LISTED else [])]
+    )
+
+  labels = tf.concat([context[records.LABEL_INDEX].values, [records.NO_LABEL]], 0)
+  more = {
+    key: tf.RaggedTensor.from_sparse(steps[key]) if key in of_steps else value(key)
+    for key in fields
+  }
+  return {'frames': steps[records.IMAGE_ENCODED], 'label': labels[0], **more}
+
+
+def _first_filled(values: Sequence[tf.Tensor]) -> tf.Tensor:
+  """The first of some [N] tensors that has a value; the last one where none has."""
+  *others, last = values
+  for value in others[::-1]:
+    last = tf.cond(tf.size(value) > 0, lambda v=value: v, lambda v=last: v)
+  return last

@@ -1,0 +1,1 @@
+"""From files to answers: a trained model over videos as people have them."""

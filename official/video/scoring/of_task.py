@@ -1,0 +1,43 @@
+"""Scores a checkpoint by its task's own protocol, such as frame mAP or tracking."""
+
+import os
+from typing import Any
+
+from official.video import files
+from official.video.checkpoints import origin, restore
+from official.video.evaluation import coverage
+
+
+def run(task, checkpoint: str | None, folder: str) -> dict[str, Any]:
+  """Runs the task's protocol, and prints and writes what came of it.
+
+  Args:
+    task: of the experiment.
+    checkpoint: prefix or folder; None for random weights.
+    folder: where scores and predictions are written; nowhere if empty.
+
+  Returns:
+    The scores.
+
+  Raises:
+    UserError: the checkpoint does not fit, or data is missing.
+  """
+  found = task.check_origin(checkpoint, origin.HEADS) if checkpoint else None
+  task.check_data(False)
+  model = task.built_model()
+  if checkpoint and found:
+    restore.restore(model.checkpoint_items, checkpoint)
+    found.tell()
+  with files.storage_errors(folder):
+    if folder:
+      os.makedirs(folder, exist_ok=True)
+    scores = task.run_protocol(model, folder)
+  for name, value in scores.items():
+    shown = f'{value:.4f}' if isinstance(value, float) else value
+    print(f'{name:24s} {shown}')
+  for line in coverage.lines(scores):
+    print(line)
+  if folder:
+    with files.storage_errors(folder):
+      coverage.write(scores, folder)
+  return scores

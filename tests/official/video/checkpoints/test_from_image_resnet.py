@@ -1,0 +1,240 @@
+"""Inflated nets map a still clip as the net for images maps its image."""
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from official.vision.modeling.backbones import resnet as image_resnet
+
+from official.video.backbones import factory
+from official.video.checkpoints import (
+  from_image_resnet,
+  pytorch_file,
+  restore,
+  tensor_file,
+)
+from official.video.configs import backbones
+from official.video.errors import UserError
+from tests import drivers
+
+REPEATS = {10: (1, 1, 1, 1), 50: (3, 4, 6, 3)}
+FILTERS = (16, 32, 64, 128)  # Of a quarter of the width.
+
+
+def published(bottleneck: bool, repeats=(1, 1, 1, 1)):
+  """A residual net for images by torchvision's names, with a classifier."""
+  rng = np.random.default_rng(0)
+  tensors = {'fc.weight': np.ones((5, 8), np.float32)}
+
+  def conv(name, norm, out, inside, size):
+    scale = (2 / (inside * size * size)) ** 0.5
+    tensors[f'{name}.weight'] = scale * rng.normal(size=(out, inside, size, size))
+    for part, low, high in (
+      ('weight', 0.5, 1.5),
+      ('bias', -0.2, 0.2),
+      ('running_mean', -0.2, 0.2),
+      ('running_var', 0.5, 1.5),
+    ):
+      tensors[f'{norm}.{part}'] = rng.uniform(low, high, out)
+    tensors[f'{norm}.num_batches_tracked'] = np.array(3)
+
+  conv('conv1', 'bn1', FILTERS[0], 3, 7)
+  width = FILTERS[0]
+  for stage, filters in enumerate(FILTERS, 1):
+    for number in range(repeats[stage - 1]):
+      begin, out = f'layer{stage}.{number}', filters * (4 if bottleneck else 1)
+      sizes = [(filters, width, 1), (filters, filters, 3), (out, filters, 1)]
+      for i, size in enumerate(
+        sizes if bottleneck else [(filters, width, 3), (filters, filters, 3)], 1
+      ):
+        conv(f'{begin}.conv{i}', f'{begin}.bn{i}', *size)
+      if width != out or (number == 0 and stage > 1):
+        conv(f'{begin}.downsample.0', f'{begin}.downsample.1', out, width, 1)
+      width = out
+  return {
+    key: value.astype(np.int64 if 'num_batches' in key else np.float32)
+    for key, value in tensors.items()
+  }
+
+
+def stages_of(tensors, images):
+  """What the net makes of images [B, H, W, 3], padded as PyTorch pads, by stage."""
+
+  def conv(x, name, norm, stride=1):
+    kernel = tensors[f'{name}.weight'].transpose(2, 3, 1, 0)
+    pad = kernel.shape[0] // 2
+    x = tf.pad(x, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
+    x = tf.nn.conv2d(x, kernel, stride, 'VALID')
+    scale, offset, mean, variance = (
+      tensors[f'{norm}.{part}']
+      for part in ('weight', 'bias', 'running_mean', 'running_var')
+    )
+    return tf.nn.batch_normalization(x, mean, variance, offset, scale, 1e-5)
+
+  x = tf.nn.relu(conv(images, 'conv1', 'bn1', 2))
+  x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=-1e9)
+  x = tf.nn.max_pool2d(x, 3, 2, 'VALID')
+  found = {}
+  for stage in (1, 2, 3, 4):
+    number = 0
+    while f'layer{stage}.{number}.conv1.weight' in tensors:
+      begin, stride = f'layer{stage}.{number}', 2 if stage > 1 and number == 0 else 1
+      shortcut = x
+      if f'{begin}.downsample.0.weight' in tensors:
+        shortcut = conv(x, f'{begin}.downsample.0', f'{begin}.downsample.1', stride)
+      strided = 2 if f'{begin}.conv3.weight' in tensors else 1
+      count = 3 if strided == 2 else 2
+      for i in range(1, count + 1):
+        x = conv(x, f'{begin}.conv{i}', f'{begin}.bn{i}', stride if i == strided else 1)
+        x = tf.nn.relu(x) if i < count else x
+      x = tf.nn.relu(x + shortcut)
+      number += 1
+    found[str(stage + 1)] = x.numpy()
+  return found
+
+
+def built(family: str, **fields):
+  config = backbones.Backbone(type=family)
+  config.get().override({'width_multiplier': 0.25, **fields})
+  return factory.build_backbone(config)
+
+
+def still(size: int, frames: int = 9):
+  image = np.random.default_rng(1).normal(size=(2, size, size, 3)).astype(np.float32)
+  return image, np.repeat(image[:, None], frames, 1)
+
+
+def assert_close(found, expected):
+  expected = np.broadcast_to(expected, found.shape)
+  np.testing.assert_allclose(
+    found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max()
+  )
+
+
+# At 65 pixels SAME and PyTorch pad alike.
+@pytest.mark.parametrize(
+  ('family', 'model_id', 'size'),
+  [
+    ('resnet_3d', 10, 65),
+    ('r3d', 10, 65),
+    ('r3d', 10, 48),
+    pytest.param('resnet_3d', 50, 65, marks=pytest.mark.slow),
+  ],
+)
+@pytest.mark.parametrize('how', ['central_frame', 'average'])
+def test_a_still_clip_is_its_image(family, model_id, size, how, tmp_path):
+  tensors = published(model_id == 50, REPEATS[model_id])
+  path = str(tmp_path / 'image.pth')
+  pytorch_file.write(path, {'state_dict': tensors})
+  net = built(family, model_id=model_id)
+  others = from_image_resnet.load(net, family, path, how, pixels='unit')
+  assert others == ['fc.weight']
+  # So many frames that the middle one sees no padding in time through any of the layers.
+  frames = 9 if how == 'central_frame' else 65
+  image, clip = still(size, frames)
+  expected, maps = stages_of(tensors, image), net(clip, training=False)
+  for name in ('2', '3') if how == 'average' else ('2', '3', '4', '5'):
+    found = maps[name].numpy()
+    shown = found[:, found.shape[1] // 2] if how == 'average' else found
+    assert_close(shown, expected[name] if how == 'average' else expected[name][:, None])
+  assert np.abs(expected['5']).max() > 1e-2
+
+
+@pytest.mark.parametrize('zero_centering', [False, True])
+@pytest.mark.parametrize('pixels', from_image_resnet.PIXELS)
+def test_it_takes_the_pixels_of_tasks(pixels, zero_centering, tmp_path):
+  path = str(tmp_path / 'image.pth')
+  pytorch_file.write(path, {'state_dict': published(False)})
+  net = built('resnet_3d', model_id=10)
+  from_image_resnet.load(
+    net, 'resnet_3d', path, pixels=pixels, zero_centering=zero_centering
+  )
+  image = np.random.default_rng(1).random((2, 129, 129, 3)).astype(np.float32)
+  mean, deviation = (np.array(x, np.float32) for x in from_image_resnet.PIXELS[pixels])
+  expected = stages_of(published(False), (image - mean) / deviation)['2']
+  shown = 2 * image - 1 if zero_centering else image
+  found = net(np.repeat(shown[:, None], 9, 1), training=False)['2']
+  middle = expected.shape[1] // 2
+  assert_close(
+    found[:, found.shape[1] // 2, middle, middle].numpy(), expected[:, middle, middle]
+  )
+
+
+def test_a_net_of_the_model_garden_is_taken(tmp_path):
+  image_net = image_resnet.ResNet(50, depth_multiplier=0.25, norm_epsilon=1e-5)
+  rng = np.random.default_rng(2)
+  for variable in image_net.variables:
+    noise = rng.uniform(0.8, 1.2, variable.shape).astype(np.float32)
+    variable.assign(variable * noise if len(variable.shape) > 1 else noise)
+  path = tf.train.Checkpoint(backbone=image_net).write(str(tmp_path / 'ckpt'))
+  net = built('resnet_3d', model_id=50)
+  others = from_image_resnet.load(net, 'resnet_3d', path, 'central_frame', pixels='unit')
+  assert not [key for key in others if 'layer_with_weights' in key]
+  image, clip = still(64)  # Both pad alike at any size.
+  expected, maps = image_net(image, training=False), net(clip, training=False)
+  for name in ('2', '3', '4', '5'):
+    assert_close(maps[name], np.repeat(expected[name][:, None], maps[name].shape[1], 1))
+
+
+@pytest.mark.parametrize(
+  'begin', ['module.encoder_q.', 'backbone.', 'online_encoder.net.']
+)
+def test_what_comes_before_the_names_is_found(begin, tmp_path):
+  tensors = {begin + key: value for key, value in published(False).items()}
+  tensors['queue'] = np.ones((4, 2), np.float32)
+  tensors[f'{begin}prototypes.weight'] = np.ones((4, 2), np.float32)
+  net, others = from_image_resnet.image_net(tensors, 'x.pth')
+  assert set(others) == {'queue', f'{begin}fc.weight', f'{begin}prototypes.weight'}
+  assert {'conv1.weight', 'layer4.0.conv2.weight'} <= net.keys()
+  copy = {
+    key.replace(begin, 'module.encoder_k.'): value for key, value in tensors.items()
+  }
+  with pytest.raises(UserError, match=r'holds 2 nets, .*; name one by --prefix'):
+    from_image_resnet.image_net(tensors | copy, 'x.pth')
+  net, _ = from_image_resnet.image_net(tensors | copy, 'x.pth', begin)
+  assert 'conv1.weight' in net
+
+
+def test_other_nets_are_refused(tmp_path):
+  refused = functools.partial(pytest.raises, UserError)
+  with refused(
+    match=r'x\.pth: no key \.\.\.layer1\.0\.conv1\.weight; expected a residual'
+  ):
+    from_image_resnet.image_net({'features.0.weight': np.ones(1)}, 'x.pth')
+  path = str(tmp_path / 'image.pth')
+  pytorch_file.write(path, {'state_dict': published(False)})
+  with refused(match=r'does not match the resnet_3d .*missing.*model_id='):
+    from_image_resnet.load(built('resnet_3d', model_id=18), 'resnet_3d', path)
+  with refused(match=r'does not match the resnet_3d .*unfit.*width_multiplier='):
+    net = built('resnet_3d', model_id=10, width_multiplier=0.125)
+    from_image_resnet.load(net, 'resnet_3d', path)
+
+
+def test_the_command_writes_what_a_task_starts_from(tmp_path):
+  source, target = tmp_path / 'image.pth', tmp_path / 'inflated' / 'ckpt'
+  pytorch_file.write(str(source), {'state_dict': published(False)})
+  result = drivers.run(
+    from_image_resnet,
+    f'--source={source}',
+    f'--checkpoint={target}',
+    '--params_override=model_id=10,width_multiplier=0.25',
+    '--pixels=unit',
+  )
+  assert result.code == 0, result.stderr
+  assert 'ignored 1 tensors: fc.weight' in result.stdout
+  net = built('resnet_3d', model_id=10)
+  restore.restore_backbone(net, str(target))
+  kernel = net.get_layer('stem/conv').kernel.numpy()
+  expected = tensor_file.read_tensors(str(source))['conv1.weight'].transpose(2, 3, 1, 0)
+  np.testing.assert_allclose(kernel.sum(0), expected, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(kernel[0], expected / 5, rtol=1e-5, atol=1e-6)
+
+  result = drivers.run(
+    from_image_resnet,
+    f'--source={source}',
+    f'--checkpoint={source}/ckpt',
+    '--params_override=model_id=10,width_multiplier=0.25',
+  )
+  assert result.code == 2 and result.stderr.count('\n') == 1
+  assert f"--checkpoint {source}/ckpt: can't be written: " in result.stderr
