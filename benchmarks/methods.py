@@ -95,6 +95,27 @@ METHODS = {
       ),
     },
   ),
+  'downstream': Method(
+    'Downstream of the first version, and now',
+    'learning_downstream',
+    'benchmarks.downstream',
+    120,
+    {
+      'localization, points gained': (
+        'localization, frame mAP of given boxes, this version',
+        'localization, frame mAP of given boxes, the other version',
+      ),
+      'tracking precision, points gained': (
+        'tracking, precision, this version',
+        'tracking, precision, the other version',
+      ),
+      'tracking success, points gained': (
+        'tracking, success, this version',
+        'tracking, success, the other version',
+      ),
+    },
+    ('--other=43d5142',),
+  ),
   'gvilm': Method(
     'Learning, G-ViLM',
     'learning_gvilm',

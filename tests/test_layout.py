@@ -219,6 +219,43 @@ def test_flags_are_read_where_a_command_begins(folder):
       assert not readers, f'{path}: {readers} read flags; give them arguments'
 
 
+def converting(source: str) -> list[int]:
+  """Lines at which a `tf.function` lets AutoGraph rewrite what it is given."""
+  tree = ast.parse(source)
+  told = {
+    id(node.func)
+    for node in ast.walk(tree)
+    if isinstance(node, ast.Call)
+    and any(k.arg == 'autograph' and not k.value.value for k in node.keywords)
+  }
+  return [
+    node.lineno
+    for node in ast.walk(tree)
+    if isinstance(node, ast.Attribute)
+    and ast.unparse(node) == 'tf.function'
+    and id(node) not in told
+  ]
+
+
+def test_the_finding_of_what_autograph_rewrites():
+  source = """
+@tf.function
+def a(): ...
+@tf.function(reduce_retracing=True)
+def b(): ...
+c = tf.function(f, autograph=True)
+d = tf.function(f, autograph=False)
+"""
+  assert converting(source) == [2, 4, 6]
+
+
+@pytest.mark.parametrize('folder', ['official', 'projects'])
+def test_autograph_rewrites_nothing(folder):
+  # Nothing here needs it, and of what it can't read it warns in a dozen lines.
+  found = {str(path): converting(path.read_text()) for path in modules(folder)}
+  assert not {path: lines for path, lines in found.items() if lines}
+
+
 def test_only_the_registry_loads_projects():
   for path in modules('official/video'):
     if path.name != 'methods.py':

@@ -135,7 +135,7 @@ def collect(task, model, rows: int) -> dict[str, np.ndarray]:
   """What the pages show, of the validation data: all embeddings, the first clips."""
   import tensorflow as tf
 
-  step = tf.function(lambda inputs: task.validation_step(inputs, model))
+  step = tf.function(lambda inputs: task.validation_step(inputs, model), autograph=False)
   state = None
   captions: list[np.ndarray] = []
   nouns: list[np.ndarray] = []

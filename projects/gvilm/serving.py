@@ -70,7 +70,7 @@ class DualEncoderModule(module.EncoderModule):
     texts = tf.TensorSpec([None], tf.string, 'texts')
 
     def traced(function, *specs):
-      return tf.function(function).get_concrete_function(*specs)
+      return tf.function(function, autograph=False).get_concrete_function(*specs)
 
     return super().signatures() | {
       'encode_video': traced(self.encode_video, clips),

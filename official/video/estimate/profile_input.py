@@ -102,7 +102,7 @@ def step_rate(params: cfg.ExperimentConfig, task: base.VideoTask, strategy) -> f
     runner = trainer.VideoTrainer(params, task, train=True, evaluate=False)
     dataset = runner.distribute_dataset(one_batch)
   iterator = iter(dataset)
-  step = tf.function(runner.train_step)
+  step = tf.function(runner.train_step, autograph=False)
   return _rate(
     lambda: (step(iterator), runner.global_step.numpy()),
     data.global_batch_size,

@@ -7,7 +7,6 @@ anywhere keeps the one that an unbroken run would have kept.
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,14 +24,15 @@ _COMPARISONS = ('higher', 'lower')
 
 
 def of_config(
-  config: cfg.TrainerConfig, model_dir: str, writes: bool = True
+  config: cfg.TrainerConfig, model_dir: str, writes_to: str = ''
 ) -> 'BestCheckpoint | None':
   """What keeps the best checkpoint as the trainer's config asks; None if it does not.
 
   Args:
     config: its fields `best_checkpoint_...`.
     model_dir: the run's folder.
-    writes: false on workers of which another one writes; they take part and keep nothing.
+    writes_to: what it is kept in instead of the run's folder, by workers of which another
+      one writes.
 
   Raises:
     UserError: the fields don't say which folder, score or order.
@@ -60,7 +60,11 @@ def of_config(
       f'expected {" or ".join(_COMPARISONS)}'
     )
   return BestCheckpoint(
-    model_dir, folder, metric, config.best_checkpoint_metric_comp == 'higher', writes
+    model_dir,
+    folder,
+    metric,
+    config.best_checkpoint_metric_comp == 'higher',
+    writes_to or model_dir,
   )
 
 
@@ -74,7 +78,7 @@ class BestCheckpoint:
   """
 
   def __init__(
-    self, model_dir: str, folder: str, metric: str, higher: bool, writes: bool
+    self, model_dir: str, folder: str, metric: str, higher: bool, writes_to: str
   ):
     """Reads which checkpoint is kept, and the scores of the run; nothing is written.
 
@@ -83,11 +87,11 @@ class BestCheckpoint:
       folder: of the best checkpoint, below the run's.
       metric: name of the score.
       higher: whether the score is to rise.
-      writes: see `of_config`.
+      writes_to: see `of_config`.
     """
     self.best_ckpt_logs: Mapping[str, float] = {}
     self._metric, self._higher = metric, higher
-    self._folder = os.path.join(model_dir, folder) if writes else tempfile.mkdtemp()
+    self._folder = os.path.join(writes_to, folder)
     self._note = os.path.join(self._folder, NOTE)
     # Read before the first evaluation, so that all workers come to the same answer.
     self._kept = _read_note(os.path.join(model_dir, folder, NOTE))

@@ -1,9 +1,9 @@
 """The orbit trainer of every task, and the runner that drives it through its modes."""
 
 import contextlib
+import functools
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -251,7 +251,7 @@ class VideoTrainer(base_trainer.Trainer):
     def step(inputs):
       run = self.task.train_step
       if config.enable_xla and config.num_gpus > 0:
-        run = tf.function(run, jit_compile=True)
+        run = tf.function(run, jit_compile=True, autograph=False)
       self._bad_records.update_state(inputs['bad'])
       if 'wrapped' in inputs:
         self._wrapped.update_state(inputs['wrapped'])
@@ -307,7 +307,7 @@ class VideoTrainer(base_trainer.Trainer):
     total = self._sum_over_replicas(tf.constant(float(mine)))
     return bool(self.strategy.experimental_local_results(total)[0] > 0)
 
-  @tf.function
+  @tf.function(autograph=False)
   def _sum_over_replicas(self, value: tf.Tensor):
     def add(mine):
       context = tf.distribute.get_replica_context()
@@ -407,6 +407,21 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
     self._stop_at_failed_validation = stop_at_failed_validation
     super().__init__(**kwargs)
 
+  @functools.cached_property
+  def _thrown_away(self) -> tempfile.TemporaryDirectory:
+    """Goes with the runner, too, where its parts are refused before anything runs."""
+    return tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+
+  @property
+  def _writes_to(self) -> str:
+    """The run's folder on the worker that writes, on others one that is thrown away.
+
+    Every worker has to save, since reading a variable may need all of them.
+    """
+    if self.strategy.extended.should_checkpoint:
+      return self.model_dir
+    return self._thrown_away.name
+
   def _build_trainer(self, task, train: bool, evaluate: bool) -> VideoTrainer:
     with self.strategy.scope():
       made = VideoTrainer(
@@ -431,8 +446,7 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
     # What evaluates a finished run may do it on other data.
     if self._mode == 'eval':
       return None
-    writes = self.strategy.extended.should_checkpoint
-    return best.of_config(self.params.trainer, self.model_dir, writes)
+    return best.of_config(self.params.trainer, self.model_dir, self._writes_to)
 
   def _maybe_build_checkpoint_manager(self) -> saved.Checkpoints:
     """Refuses a run whose checkpoint is of another model before the trainer reads it."""
@@ -441,11 +455,9 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
       restore.check({'model': self.trainer.model}, self._start)
       self.trainer.task.check_origin(self._start, origin.HEADS).tell()
     config, writes = self.params.trainer, self.strategy.extended.should_checkpoint
-    # Every worker has to save, since reading a variable may need all of them; those of
-    # the others are thrown away.
     return saved.Checkpoints(
       self.trainer.checkpoint,
-      self.model_dir if writes else tempfile.mkdtemp(),
+      self._writes_to,
       config.max_to_keep if writes else 1,
       config.checkpoint_interval,
     )
@@ -455,7 +467,7 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
   ) -> controller.VideoController:
     config = self.params.trainer
     chief = self.strategy.extended.should_save_summary
-    summaries = self.model_dir if chief else self.checkpoint_manager.directory
+    summaries = self.model_dir if chief else self._thrown_away.name
     return controller.VideoController(
       config=config,
       model_dir=self.model_dir,
@@ -503,7 +515,7 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
       if owned:
         owned.release()
       if not self.strategy.extended.should_checkpoint:
-        shutil.rmtree(self.checkpoint_manager.directory, ignore_errors=True)
+        self._thrown_away.cleanup()
       self.trainer.end_input()
 
   def _check_workers(self) -> None:

@@ -70,7 +70,7 @@ def model_encoder(
     of_head: outputs beside 'feature', by name: what is made of the head's [B, D].
   """
 
-  @tf.function(reduce_retracing=True)
+  @tf.function(reduce_retracing=True, autograph=False)
   def encode(clips):
     outputs = model(normalization.normalize(clips, zero_centering), training=False)
     more = {name: make(outputs['output']) for name, make in (of_head or {}).items()}

@@ -29,7 +29,7 @@ def converted(encoder: module.EncoderModule) -> tuple[bytes, list[str]]:
     UserError: it can't be converted.
   """
   spec = tf.TensorSpec([1, *encoder.clip_shape], tf.uint8, 'clips')
-  function = tf.function(encoder.lite).get_concrete_function(spec)
+  function = tf.function(encoder.lite, autograph=False).get_concrete_function(spec)
   own, select = tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS
   # Of what else the encoder holds, such as a table of word pieces, nothing is converted.
   weights = tf.Module()

@@ -118,19 +118,19 @@ class EncoderModule(tf.__internal__.tracking.AutoTrackable):
     with tf.control_dependencies([positive, self._told(size)]):
       return tf.identity(clips)
 
-  @tf.function
+  @tf.function(autograph=False)
   def __call__(self, clips: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
     """As `serve`, or as `serve_training`."""
     return self.serve_training(clips) if training else self.serve(clips)
 
-  @tf.function
+  @tf.function(autograph=False)
   def serve(self, clips: tf.Tensor) -> dict[str, tf.Tensor]:
     """What `clips` gives and training has too: clients hold both to be alike."""
     outputs = self.clips(clips)
     in_training = self.serve_training.get_concrete_function(_CLIPS).structured_outputs
     return {name: outputs[name] for name in in_training}
 
-  @tf.function
+  @tf.function(autograph=False)
   def serve_training(self, clips: tf.Tensor) -> dict[str, tf.Tensor]:
     """In training mode, for those who train further: batch norm by the batch."""
     return self._encode(self._checked(clips), True)
@@ -268,10 +268,10 @@ class EncoderModule(tf.__internal__.tracking.AutoTrackable):
       'records': tf.TensorSpec([None], tf.string, 'serialized'),
     }
     traced = {
-      name: tf.function(getattr(self, name)).get_concrete_function(spec)
+      name: tf.function(getattr(self, name), autograph=False).get_concrete_function(spec)
       for name, spec in specs.items()
     }
-    traced['regions'] = tf.function(self.regions).get_concrete_function(
+    traced['regions'] = tf.function(self.regions, autograph=False).get_concrete_function(
       tf.TensorSpec([None, *self._config.feature_shape], tf.uint8, 'clips'),
       tf.TensorSpec([None, None, 4], tf.float32, 'boxes'),
     )

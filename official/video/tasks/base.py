@@ -450,7 +450,7 @@ class VideoTask(base_task.Task, abc.ABC):
     Raises:
       UserError: none of the records can be read.
     """
-    step = tf.function(lambda batch: self.validation_step(batch, model))
+    step = tf.function(lambda batch: self.validation_step(batch, model), autograph=False)
     state: dict[str, list] = {}
     dataset = self.build_inputs(self.task_config.validation_data)
     for batch in reader.each_batch(dataset):

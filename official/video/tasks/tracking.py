@@ -88,11 +88,11 @@ class TrackingTask(base.VideoTask):
   def tracker(self, model: siamese_model.SiameseModel) -> tracker.SiameseTracker:
     """A tracker on a model."""
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def embed(image):
       return model.embed(self._normalized(image))
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def respond(exemplar, images):
       many = tf.repeat(exemplar, self.task_config.tracker.num_scales, 0)
       return model.correlate(many, self._normalized(images))

@@ -46,7 +46,7 @@ def scores(model, features: np.ndarray) -> Scores:
   """Scores of videos `[V, T, D]` by a trained `gtad.GtadModel`."""
   import tensorflow as tf
 
-  @tf.function(reduce_retracing=True)
+  @tf.function(reduce_retracing=True, autograph=False)
   def infer(x):
     outputs = {name: tf.sigmoid(logits) for name, logits in model(x).items()}
     span = outputs['regression'] * outputs['classification']

@@ -112,7 +112,7 @@ def _training_step(
 ) -> Callable:
   config = model.config
 
-  @tf.function(reduce_retracing=True)
+  @tf.function(reduce_retracing=True, autograph=False)
   def step(x, labels, key):
     with tf.GradientTape() as tape:
       scores = losses.total_loss(model(x), labels, key)
@@ -132,5 +132,7 @@ def _training_step(
 
 def _validation_step(model: GtadModel) -> Callable:
   return tf.function(
-    lambda x, labels, key: losses.total_loss(model(x), labels, key), reduce_retracing=True
+    lambda x, labels, key: losses.total_loss(model(x), labels, key),
+    reduce_retracing=True,
+    autograph=False,
   )

@@ -142,7 +142,7 @@ class WindowEncoder:
 
     self._config = dataclasses.replace(config, num_test_crops=1)
     self._encoder, self._step, self._length = encoder, step, length
-    self._decoded = tf.function(self._decode, reduce_retracing=True)
+    self._decoded = tf.function(self._decode, reduce_retracing=True, autograph=False)
 
   def __call__(self, film: Film) -> np.ndarray:
     """Features [length, D] float32."""

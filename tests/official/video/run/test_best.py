@@ -98,11 +98,13 @@ def test_a_run_that_goes_on_keeps_what_was_better(tmp_path):
 
 
 def test_what_does_not_write_takes_part_and_leaves_nothing(tmp_path):
-  keeper = best.of_config(config(), str(tmp_path), writes=False)
+  run, elsewhere = tmp_path / 'run', tmp_path / 'elsewhere'
+  run.mkdir()
+  keeper = best.of_config(config(), str(run), str(elsewhere))
   checkpoint = tf.train.Checkpoint(weight=tf.Variable(0))
   assert keeper.maybe_export_checkpoint(checkpoint, {'accuracy': 0.5}, 1)
   assert not keeper.maybe_export_checkpoint(checkpoint, {'accuracy': 0.4}, 2)
-  assert not list(tmp_path.iterdir())
+  assert not list(run.iterdir())
 
 
 @pytest.mark.parametrize(

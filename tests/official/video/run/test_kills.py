@@ -188,6 +188,7 @@ def test_a_run_ends_soon_after_its_last_line(data, tmp_path):
 def test_workers_that_were_told_different_things_do_not_train(data, tmp_path):
   hosts = ','.join(f'localhost:{port}' for port in free_ports(2))
   logs = [tmp_path / f'log.{index}' for index in range(2)]
+  (tmp_path / 'temporary').mkdir()
   pair = [
     start(
       command(
@@ -197,8 +198,11 @@ def test_workers_that_were_told_different_things_do_not_train(data, tmp_path):
         runtime__worker_hosts=hosts,
         runtime__task_index=index,
         trainer__loss_upper_bound=10.0 + index,
+        trainer__best_checkpoint_export_subdir='best',
+        trainer__best_checkpoint_eval_metric='knn_accuracy',
       ),
       logs[index],
+      TMPDIR=str(tmp_path / 'temporary'),
     )
     for index in range(2)
   ]
@@ -208,6 +212,7 @@ def test_workers_that_were_told_different_things_do_not_train(data, tmp_path):
       log.read_text()
     )
   assert not list((tmp_path / 'run').glob('ckpt*'))
+  assert not list((tmp_path / 'temporary').iterdir())
 
 
 def free_ports(count: int) -> list[int]:
