@@ -17,7 +17,7 @@ from official.video.errors import UserError
 from tfrecords_tools import clips, pool
 from tfrecords_tools.datasets.folder import is_video, walk_files
 from tfrecords_tools.datasets.source import SourceClip, stem
-from tfrecords_tools.decode import FFMPEG_ERRORS, MICROSECONDS, SourceError
+from tfrecords_tools.decode import FFMPEG_ERRORS, MICROSECONDS, SourceError, open_video
 from tfrecords_tools.frames import FrameEncoder, FrameOptions, PngEncoder
 
 
@@ -100,6 +100,19 @@ def read(path: str, storage: Storage) -> Footage:
     made.frame_rate,
     notes=made.notes,
   )
+
+
+def still(path: str, second: float, short_side: int = 180) -> bytes:
+  """The frame that a file shows at a time, as a small JPEG; b'' where there is none."""
+  options = Storage(short_side=short_side, quality=80).options()
+  try:
+    with open_video(os.path.abspath(path), options.max_pixels) as video:
+      for frame in video.frames(round(second * MICROSECONDS)):
+        if frame.time + frame.duration > second * MICROSECONDS:
+          return FrameEncoder(options).encode(frame)
+  except (SourceError, OSError, *FFMPEG_ERRORS):
+    pass  # What is to be shown of it is said without a picture.
+  return b''
 
 
 def _work(task: tuple[str, Storage], tell: Callable[[Any], None]) -> Footage:

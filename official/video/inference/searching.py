@@ -1,5 +1,6 @@
 """The clips of a file of features that are nearest to a video or to a text."""
 
+import base64
 import dataclasses
 import html
 import os
@@ -147,8 +148,9 @@ body {{ font: 15px/1.4 system-ui, sans-serif; margin: 2em auto; max-width: 70em;
   padding: 0 1em; color: #222; background: #fff }}
 ol {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(14em, 1fr));
   gap: 1.2em; list-style: none; padding: 0 }}
-video {{ width: 100%; background: #000; border-radius: 4px }}
+video {{ width: 100%; max-height: 22em; background: #000; border-radius: 4px }}
 figure {{ margin: 0 }} figcaption {{ overflow-wrap: anywhere }}
+a {{ color: inherit; text-decoration-color: #999 }} body > figure {{ max-width: 30em }}
 @media (prefers-color-scheme: dark) {{ body {{ color: #ddd; background: #181818 }} }}
 </style>
 <h1>{title}</h1>
@@ -163,6 +165,8 @@ figure {{ margin: 0 }} figcaption {{ overflow-wrap: anywhere }}
 
 def write_page(path: str, query: str, hits: Sequence[Hit]) -> None:
   """Writes a page where the clips play; it links to the files where they lie.
+
+  Each has a still of its middle, which is what a browser shows of files that it can't play.
 
   Args:
     path: of the page.
@@ -196,7 +200,11 @@ def write_page(path: str, query: str, hits: Sequence[Hit]) -> None:
 def _video(folder: str, path: str, span: tuple[float, float] | None, caption: str) -> str:
   link = urllib.parse.quote(os.path.relpath(os.path.abspath(path), folder))
   part = f'#t={span[0]:.3f},{span[1]:.3f}' if span else ''
+  still = footage.still(path, sum(span) / 2 if span else 0.0)
+  poster = base64.b64encode(still).decode()
   return (
-    f'<figure><video controls muted preload="metadata" src="{link}{part}"></video>'
-    f'<figcaption>{html.escape(caption)}</figcaption></figure>'
+    f'<figure><video controls muted preload="metadata" src="{link}{part}"'
+    + (f' poster="data:image/jpeg;base64,{poster}"' if poster else '')
+    + f'></video><figcaption><a href="{link}">{html.escape(caption)}</a></figcaption>'
+    '</figure>'
   )

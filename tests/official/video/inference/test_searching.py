@@ -1,3 +1,5 @@
+import base64
+import dataclasses
 import json
 import os
 import pathlib
@@ -5,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+import simplejpeg
 
 from official.video.errors import UserError
 from official.video.inference import embedding, footage, indexing, searching, tables
@@ -92,6 +95,16 @@ def test_the_page_plays_the_clips(table, folder):
   assert [(float(start), float(end)) for _, start, end in links[1:]] == [
     (hit.start, hit.end) for hit in hits
   ]
+  stills = re.findall(r'poster="data:image/jpeg;base64,([^"]+)"', text)
+  assert len(stills) == len(links) == 4
+  for hit, still in zip(hits, stills[1:], strict=True):
+    red = simplejpeg.decode_jpeg(base64.b64decode(still))[..., 0].mean()
+    number, frame = int(hit.path[-8]), int(10 * (hit.start + hit.end) / 2)
+    assert red == pytest.approx(20 * number + frame, abs=3)
+  # What can't be read any more has none.
+  gone = dataclasses.replace(hits[2], path=str(folder / 'gone.mp4'))
+  searching.write_page(str(page), query, [*hits[:2], gone])
+  assert page.read_text().count('poster=') == 3
   searching.write_page(str(page), '<b>', hits)
   assert '<b>' not in page.read_text()
 
