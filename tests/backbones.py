@@ -6,9 +6,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from official.video.backbones import factory
+from official.video.backbones import batch_norm, factory, families
 from official.video.backbones.batch_norm import BatchNormalization
-from official.video.configs import backbones
 from tests import goldens
 
 # By file of goldens, its net's first map: the original's module, our layer, its strides.
@@ -38,14 +37,12 @@ LEAVES = {
 
 
 def build(family: str, norm=None, specs=None, **fields) -> tf_keras.Model:
-  config = backbones.Backbone()
-  config.override({'type': family, family: fields})
-  return factory.build_backbone(config, norm, specs)
+  return factory.build_backbone(families.of(family, **fields), norm, specs)
 
 
 def unsynchronized():
   """Normalization as the references' goldens had it: over the values of one replica."""
-  norm = backbones.NormActivation()
+  norm = batch_norm.NormActivation()
   norm.use_sync_bn = False
   return norm
 

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from official.core import config_definitions as cfg
 from official.modeling import hyperparams
 
-from official.video.configs import backbones, data, heads, protocols, tasks
+from official.video.backbones import families
+from official.video.configs import data, heads, protocols, tasks
 
 
 @dataclasses.dataclass
@@ -28,8 +29,8 @@ class Model(tasks.PretrainModel):
     local_head: the memory and the decoder of the local head.
   """
 
-  backbone: backbones.Backbone = dataclasses.field(
-    default_factory=lambda: backbones.Backbone(type='resnet_3dy')
+  backbone: families.Backbone = dataclasses.field(
+    default_factory=lambda: families.of('resnet_3dy')
   )
   local_endpoint: str = '5_1'
   head: heads.ProjectionHead = dataclasses.field(
@@ -130,9 +131,9 @@ TINY_SHAPE = (8, 64, 64, 3)
 TINY_VIDEOS = 960
 
 
-def tiny_backbone(kind: str) -> backbones.Backbone:
+def tiny_backbone(kind: str) -> families.Backbone:
   """The tiny net, as 'resnet_3dy' or 'resnet_3d'."""
-  backbone = backbones.Backbone(type=kind)
+  backbone = families.of(kind)
   net = backbone.get()
   net.model_id, net.width_multiplier = 10, 0.25
   net.stem_conv_temporal_kernel_size = net.stem_conv_temporal_stride = 1

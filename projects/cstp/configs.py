@@ -10,13 +10,14 @@ import functools
 from official.core import config_definitions as cfg
 from official.modeling import hyperparams
 
-from official.video.configs import backbones, data, heads, protocols, tasks
+from official.video.backbones import factory, families
+from official.video.configs import data, heads, protocols, tasks
 
 from . import optimizer
 
 
 @dataclasses.dataclass
-class Model(tasks.Encoder):
+class Model(factory.Encoder):
   """Online and target network, predictor and pretext classifiers.
 
   What is None below is as published for the backbone.
@@ -35,8 +36,8 @@ class Model(tasks.Encoder):
     normalize_feature: whether all heads see the feature at length 1.
   """
 
-  backbone: backbones.Backbone = dataclasses.field(
-    default_factory=lambda: backbones.Backbone(type='r2plus1d')
+  backbone: families.Backbone = dataclasses.field(
+    default_factory=lambda: families.of('r2plus1d')
   )
   encoder: str = 'online'
   target_init: str = 'online'
@@ -190,7 +191,7 @@ def finetune(published: Finetuning, epochs: int, batch: int = 60) -> cfg.Experim
       zero_centering=True,
       average='logit',
       model=tasks.ClassifierModel(
-        backbone=backbones.Backbone(type='r2plus1d'),
+        backbone=families.of('r2plus1d'),
         num_classes=published.classes,
         head=heads.ClassificationHead(normalize_input=True, batch_norm=True),
       ),

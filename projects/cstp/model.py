@@ -9,7 +9,7 @@ import tf_keras
 
 from official.video import registry
 from official.video.backbones import factory, layers
-from official.video.configs import backbones, heads
+from official.video.configs import heads
 from official.video.errors import UserError
 from official.video.heads import projection
 from official.video.models import momentum
@@ -201,7 +201,7 @@ def _mlp(
   mlp = projection.ProjectionHead(head, norm, name)
   mlp(tf_keras.Input((size,)))
   family = config.backbone.get()
-  if isinstance(family, backbones.ConvNet) and family.weight_init == 'reference':
+  if isinstance(family, layers.ConvNetConfig) and family.weight_init == 'reference':
     _draw_as_reference(mlp)
   return mlp
 

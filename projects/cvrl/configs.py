@@ -12,7 +12,8 @@ import functools
 from official.core import config_definitions as cfg
 from official.modeling import hyperparams
 
-from official.video.configs import backbones, data, heads, protocols, tasks
+from official.video.backbones import families
+from official.video.configs import data, heads, protocols, tasks
 
 
 @dataclasses.dataclass
@@ -73,17 +74,15 @@ TINY_SHAPE = (8, 48, 48, 3)
 TINY_VIDEOS = 960
 
 
-def _tiny_backbone() -> backbones.Backbone:
-  return backbones.Backbone(
-    type='resnet_3d',
-    resnet_3d=backbones.ResNet3D(
-      model_id=10,
-      width_multiplier=0.25,
-      stem_conv_temporal_kernel_size=1,
-      stem_conv_temporal_stride=1,
-      temporal_kernel_sizes=(1, 3, 3, 3),
-      temporal_strides=(1, 2, 2, 1),
-    ),
+def _tiny_backbone() -> families.Backbone:
+  return families.of(
+    'resnet_3d',
+    model_id=10,
+    width_multiplier=0.25,
+    stem_conv_temporal_kernel_size=1,
+    stem_conv_temporal_stride=1,
+    temporal_kernel_sizes=(1, 3, 3, 3),
+    temporal_strides=(1, 2, 2, 1),
   )
 
 

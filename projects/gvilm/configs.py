@@ -11,7 +11,8 @@ import functools
 from official.core import config_definitions as cfg
 from official.modeling import hyperparams
 
-from official.video.configs import backbones, data, heads, protocols, tasks
+from official.video.backbones import factory, families
+from official.video.configs import data, heads, protocols, tasks
 
 from . import optimizer
 
@@ -86,12 +87,12 @@ class TextModel(hyperparams.Config):
   init_checkpoint: str = ''
 
 
-def _video_vit() -> backbones.Backbone:
-  return backbones.Backbone(type='video_vit')
+def _video_vit() -> families.Backbone:
+  return families.of('video_vit')
 
 
 @dataclasses.dataclass
-class Model(tasks.Encoder):
+class Model(factory.Encoder):
   """Video encoder, text encoder, projections.
 
   Attributes:
@@ -106,7 +107,7 @@ class Model(tasks.Encoder):
     temperature_bounds: of both.
   """
 
-  backbone: backbones.Backbone = dataclasses.field(default_factory=_video_vit)
+  backbone: families.Backbone = dataclasses.field(default_factory=_video_vit)
   endpoint: str = 'cls'
   text: TextModel = dataclasses.field(default_factory=TextModel)
   output_dim: int = 256
@@ -401,20 +402,18 @@ def localization(frames: int = AVA_FRAMES, batch: int = 64) -> cfg.ExperimentCon
 TINY_SHAPE = (8, 48, 48, 3)
 
 
-def tiny_backbone() -> backbones.Backbone:
+def tiny_backbone() -> families.Backbone:
   """Four blocks of width 64 on 4 x 6 x 6 tubelets, with eight groups."""
-  return backbones.Backbone(
-    type='video_vit',
-    video_vit=backbones.VideoViT(
-      hidden_size=64,
-      num_layers=4,
-      num_heads=4,
-      mlp_dim=128,
-      tubelet=(2, 8, 8),
-      grid=(4, 6, 6),
-      num_groups=8,
-      grouping_layers=(2, 3, 4),
-    ),
+  return families.of(
+    'video_vit',
+    hidden_size=64,
+    num_layers=4,
+    num_heads=4,
+    mlp_dim=128,
+    tubelet=(2, 8, 8),
+    grid=(4, 6, 6),
+    num_groups=8,
+    grouping_layers=(2, 3, 4),
   )
 
 

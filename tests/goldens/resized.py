@@ -16,6 +16,8 @@ import shutil
 import sys
 from collections.abc import Sequence
 
+from official.video.backbones import families
+
 os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')  # As the drivers do.
 
 import numpy as np
@@ -24,7 +26,6 @@ import tf_keras
 
 from official.video.backbones import factory
 from official.video.checkpoints.names import logical_variables
-from official.video.configs import backbones as backbones_config
 from official.video.evaluation import localization, temporal_localization, tracking
 from official.video.heads import regions, temporal_convolution
 from official.video.projects.cstp import model as cstp_model
@@ -54,7 +55,7 @@ def endpoints(outputs) -> dict:
 
 
 def resnet(family: str, name: str, shape, pixels):
-  net = factory.build_backbone(backbones_config.Backbone(type=family))
+  net = factory.build_backbone(families.of(family))
   for key, variable in logical_variables(net).items():
     variable.assign(goldens.fill(key.removeprefix('local_stage/'), variable.shape))
   return net(pixels(goldens.fill(name, shape, 'clip')))

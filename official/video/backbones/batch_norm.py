@@ -1,7 +1,31 @@
 """Batch norm that is synchronized over replicas, and fused where there is only one."""
 
+import dataclasses
+
 import tensorflow as tf
 import tf_keras
+
+from official.modeling import hyperparams
+
+
+@dataclasses.dataclass
+class NormActivation(hyperparams.Config):
+  """Batch normalization and activation; the defaults are those of video pretraining.
+
+  The Model Garden's class of this name has the same fields; importing that one imports
+  all of its detection code.
+
+  Attributes:
+    activation: of Keras, by name.
+    use_sync_bn: take the statistics over all replicas.
+    norm_momentum: of the moving statistics.
+    norm_epsilon: added to the variance.
+  """
+
+  activation: str = 'relu'
+  use_sync_bn: bool = True
+  norm_momentum: float = 0.9
+  norm_epsilon: float = 1e-5
 
 
 class BatchNormalization(tf_keras.layers.BatchNormalization):

@@ -1,11 +1,11 @@
 """C3D with batch norm: eight 3x3x3 convolutions and four poolings."""
 
+import dataclasses
 from typing import Any
 
 import tensorflow as tf
 
 from official.video.backbones import families, layers
-from official.video.configs import backbones as backbones_config
 
 # The convolutions of each stage, by name and filters; a pooling stands between stages.
 STAGES: tuple[dict[str, int], ...] = (
@@ -19,7 +19,12 @@ STAGES: tuple[dict[str, int], ...] = (
 pytorch_layers = layers.pytorch_layers
 
 
-@families.family('c3d')
+@dataclasses.dataclass
+class C3DConfig(layers.ConvNetConfig):
+  """C3D with batch norm. Clips have 8 frames and 16 rows and columns at least."""
+
+
+@families.family('c3d', C3DConfig)
 class C3D(layers.VideoBackbone):
   """C3D: clips `[B, T, H, W, C]` to endpoints '1' to '5', the stages' outputs.
 
@@ -30,7 +35,7 @@ class C3D(layers.VideoBackbone):
   """
 
   family = 'c3d'
-  config_class = backbones_config.C3D
+  config_class = C3DConfig
 
   @staticmethod
   def endpoints_of(

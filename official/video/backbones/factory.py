@@ -1,21 +1,50 @@
 """From a configuration to a backbone. One module of this package holds one family."""
 
+import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Sequence
 
 import tf_keras
 
-from official.video.backbones import families
+from official.modeling import hyperparams
+from official.video import backbones
+from official.video.backbones import batch_norm, families
 from official.video.backbones import remat as rematerialization
-from official.video.configs import backbones as backbones_config
-from official.video.configs import tasks as tasks_config
 from official.video.errors import UserError
+
+# What is a field of `families.Backbone` is known once every family is.
+for _module in pkgutil.iter_modules(backbones.__path__, backbones.__name__ + '.'):
+  importlib.import_module(_module.name)
+
+
+@dataclasses.dataclass
+class Encoder(hyperparams.Config):
+  """A backbone and what of it stands for a clip; `build_encoder` builds it.
+
+  Attributes:
+    backbone: its architecture.
+    norm_activation: batch norm and activation, those of the heads on it too.
+    remat: stages whose activations the backward pass recomputes instead of keeping them:
+      'none', 'all', or names like 'stem,res2'. Saves memory, costs up to one more forward
+      pass; results stay the same.
+    endpoint: the endpoint that is pooled, or that boxes are pooled from.
+  """
+
+  # Looked up when it is made: a family that comes later makes another class of it.
+  backbone: families.Backbone = dataclasses.field(
+    default_factory=lambda: families.Backbone()
+  )
+  norm_activation: batch_norm.NormActivation = dataclasses.field(
+    default_factory=batch_norm.NormActivation
+  )
+  remat: str = 'none'
+  endpoint: str = '5'
 
 
 def build_backbone(
-  config: backbones_config.Backbone,
-  norm_activation: backbones_config.NormActivation | None = None,
+  config: families.Backbone,
+  norm_activation: batch_norm.NormActivation | None = None,
   input_specs: tf_keras.layers.InputSpec | None = None,
   remat: str = 'none',
 ) -> tf_keras.Model:
@@ -23,7 +52,7 @@ def build_backbone(
 
   Args:
     config: the family and its configuration.
-    norm_activation: normalization and activation; `configs.backbones.NormActivation`
+    norm_activation: normalization and activation; `batch_norm.NormActivation`
       by default.
     input_specs: `[B, T, H, W, C]`, any of B, T, H, W may be None; every clip size is
       taken by default.
@@ -36,17 +65,14 @@ def build_backbone(
   Raises:
     UserError: if no such backbone is registered or its configuration is impossible.
   """
-  registered_backbones()
   build = families.BACKBONES.find(str(config.type))
-  norm_activation = norm_activation or backbones_config.NormActivation()
+  norm_activation = norm_activation or batch_norm.NormActivation()
   model = build(config.get(), norm_activation, input_specs)
   rematerialization.rematerialize(model, remat)
   return model
 
 
-def build_encoder(
-  config: tasks_config.Encoder, name: str | None = None
-) -> tf_keras.Model:
+def build_encoder(config: Encoder, name: str | None = None) -> tf_keras.Model:
   """The backbone of a task's model, which has the endpoint that is asked for.
 
   Args:
@@ -63,9 +89,7 @@ def build_encoder(
   return backbone
 
 
-def check_endpoints(
-  config: tasks_config.Encoder, backbone: tf_keras.Model, *fields: str
-) -> None:
+def check_endpoints(config: Encoder, backbone: tf_keras.Model, *fields: str) -> None:
   """Raises `UserError` where a field names an endpoint that the backbone lacks."""
   for field in fields:
     name, specs = getattr(config, field), backbone.output_specs
@@ -77,8 +101,5 @@ def check_endpoints(
 
 
 def registered_backbones() -> Sequence[str]:
-  """Names of all backbones, those of this package's modules included, sorted."""
-  package = importlib.import_module('official.video.backbones')
-  for module in pkgutil.iter_modules(package.__path__, package.__name__ + '.'):
-    importlib.import_module(module.name)
+  """Names of all backbones, sorted."""
   return sorted(families.BACKBONES)

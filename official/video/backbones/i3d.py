@@ -7,7 +7,6 @@ import tensorflow as tf
 import tf_keras
 
 from official.video.backbones import families, layers
-from official.video.configs import backbones as backbones_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +63,12 @@ def static_padding(kernel: layers.Size, strides: layers.Size) -> layers.Padding:
   return time, height, width
 
 
-@families.family('i3d')
+@dataclasses.dataclass
+class I3DConfig(layers.ConvNetConfig):
+  """I3D, the inflated Inception v1."""
+
+
+@families.family('i3d', I3DConfig)
 class I3D(layers.VideoBackbone):
   """I3D: clips `[B, T, H, W, C]` to endpoints '1' to '5', one a resolution.
 
@@ -75,7 +79,7 @@ class I3D(layers.VideoBackbone):
   """
 
   family = 'i3d'
-  config_class = backbones_config.I3D
+  config_class = I3DConfig
 
   @staticmethod
   def endpoints_of(

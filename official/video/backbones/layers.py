@@ -15,9 +15,9 @@ import tensorflow as tf
 import tf_keras
 from tensorflow.python.framework import config as tf_config
 
+from official.modeling import hyperparams
 from official.video import registry
 from official.video.backbones import batch_norm
-from official.video.configs import backbones as backbones_config
 from official.video.errors import UserError
 
 Size = tuple[int, int, int]  # Frames, rows, columns.
@@ -94,6 +94,22 @@ class PaddedMaxPool3D(MaxPool3D):
     return super().call(tf.pad(inputs, paddings, constant_values=inputs.dtype.min))
 
 
+@dataclasses.dataclass
+class ConvNetConfig(hyperparams.Config):
+  """What the families after PyTorch originals have in common.
+
+  Attributes:
+    width_multiplier: factor of every channel count.
+    weight_init: 'standard' draws kernels Glorot uniform and starts batch norm at scale 1
+      and biases at 0; 'reference' does as CSTP's authors did, who also drew the scales,
+      uniformly within ±sqrt(6 / channels), and the biases, within ±1 / sqrt(fan in); of
+      CSTP's heads too.
+  """
+
+  width_multiplier: float = 1.0
+  weight_init: str = 'standard'
+
+
 @dataclasses.dataclass(frozen=True)
 class Units:
   """Applies the layers of one net, which share normalization and initial weights.
@@ -103,8 +119,8 @@ class Units:
     norm_activation: normalization and activation.
   """
 
-  config: backbones_config.ConvNet
-  norm_activation: backbones_config.NormActivation
+  config: ConvNetConfig
+  norm_activation: batch_norm.NormActivation
 
   def width(self, filters: int) -> int:
     """Channels of a layer that has `filters` at full width."""
@@ -231,12 +247,12 @@ class VideoBackbone(tf_keras.Model):
   """
 
   family: ClassVar[str]
-  config_class: ClassVar[type[backbones_config.ConvNet]]
+  config_class: ClassVar[type[ConvNetConfig]]
 
   def __init__(
     self,
-    config: backbones_config.ConvNet | None = None,
-    norm_activation: backbones_config.NormActivation | None = None,
+    config: ConvNetConfig | None = None,
+    norm_activation: batch_norm.NormActivation | None = None,
     clip_shape: Sequence[int | None] = (None, None, None, 3),
     name: str | None = None,
   ):
@@ -245,7 +261,7 @@ class VideoBackbone(tf_keras.Model):
     Args:
       config: of the family; its defaults if None.
       norm_activation: normalization and activation;
-        `configs.backbones.NormActivation` by default.
+        `batch_norm.NormActivation` by default.
       clip_shape: [T, H, W, C] of the input, None where any size is taken.
       name: of the model; the family's by default.
 
@@ -253,7 +269,7 @@ class VideoBackbone(tf_keras.Model):
       UserError: if an option is impossible or the clip too small.
     """
     config = (config or self.config_class()).replace()
-    norm = norm_activation or backbones_config.NormActivation()
+    norm = norm_activation or batch_norm.NormActivation()
     self.check(config)
     smallest = self.smallest_clip(config)
     _check_clip(self.family, clip_shape, smallest)

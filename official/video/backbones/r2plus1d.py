@@ -1,12 +1,12 @@
 """R(2+1)D of one residual block a stage, each convolution split into space and time."""
 
+import dataclasses
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
 from official.video.backbones import families, layers
-from official.video.configs import backbones as backbones_config
 from official.video.errors import UserError
 
 STAGES = ('conv2', 'conv3', 'conv4', 'conv5')
@@ -26,7 +26,18 @@ def mid_channels(kernel: layers.Size, channels: int, filters: int) -> int:
   return max(1, parameters // (space * channels + time * filters))
 
 
-@families.family('r2plus1d')
+@dataclasses.dataclass
+class R2Plus1DConfig(layers.ConvNetConfig):
+  """R(2+1)D; the defaults are the net that CSTP pretrains.
+
+  Attributes:
+    stage_blocks: residual blocks of stages conv2 to conv5.
+  """
+
+  stage_blocks: tuple[int, ...] = (1, 1, 1, 1)
+
+
+@families.family('r2plus1d', R2Plus1DConfig)
 class R2Plus1D(layers.VideoBackbone):
   """R(2+1)D: clips `[B, T, H, W, C]` to endpoints '1' (stem) and '2' to '5' (stages).
 
@@ -36,7 +47,7 @@ class R2Plus1D(layers.VideoBackbone):
   """
 
   family = 'r2plus1d'
-  config_class = backbones_config.R2Plus1D
+  config_class = R2Plus1DConfig
 
   @staticmethod
   def endpoints_of(

@@ -4,6 +4,7 @@
 Garden's nets are; weights of one give other features in the other.
 """
 
+import dataclasses
 from typing import Any
 
 import tensorflow as tf
@@ -11,7 +12,6 @@ import tf_keras
 
 from official.video import registry
 from official.video.backbones import families, layers
-from official.video.configs import backbones as backbones_config
 from official.video.errors import UserError
 
 STEM_FILTERS = 64
@@ -51,7 +51,21 @@ class SubsamplingShortcut(tf_keras.layers.Layer):
     return tf.pad(kept, ((0, 0), (0, 0), (0, 0), (0, 0), (0, new)))
 
 
-@families.family('r3d')
+@dataclasses.dataclass
+class R3DConfig(layers.ConvNetConfig):
+  """A 3D residual net padded as in PyTorch; the defaults are R3D-18.
+
+  Attributes:
+    model_id: depth: 10, 18 or 34.
+    shortcut_type: where the shape changes, 'A' subsamples and appends channels of 0, 'B'
+      is a strided 1x1x1 convolution with batch norm.
+  """
+
+  model_id: int = 18
+  shortcut_type: str = 'B'
+
+
+@families.family('r3d', R3DConfig)
 class R3D(layers.VideoBackbone):
   """R3D: clips `[B, T, H, W, C]` to endpoints '1' (stem) and '2' to '5' (stages).
 
@@ -62,7 +76,7 @@ class R3D(layers.VideoBackbone):
   """
 
   family = 'r3d'
-  config_class = backbones_config.R3D
+  config_class = R3DConfig
 
   @staticmethod
   def endpoints_of(

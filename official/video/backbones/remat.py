@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 import tf_keras
 
+from official.video.backbones import recompute
 from official.video.errors import UserError
-from official.video.models import recompute
 
 
 class _Segment(tf_keras.layers.Layer):

@@ -5,14 +5,15 @@ self-gating, squeeze-and-excitation and stochastic depth, so checkpoints of bott
 nets go both ways.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 import tf_keras
 
+from official.modeling import hyperparams
 from official.video import registry
 from official.video.backbones import batch_norm, families, layers
-from official.video.configs import backbones as backbones_config
 from official.video.errors import UserError
 
 STAGES = ('res2', 'res3', 'res4', 'res5')
@@ -38,7 +39,7 @@ class _Block(tf_keras.layers.Layer):
   def __init__(
     self,
     filters: int,
-    norm_activation: backbones_config.NormActivation,
+    norm_activation: batch_norm.NormActivation,
     temporal_kernel_size: int = 1,
     temporal_stride: int = 1,
     spatial_stride: int = 1,
@@ -188,7 +189,42 @@ class BasicBlock(_Block):
     }
 
 
-@families.family('resnet_3d')
+@dataclasses.dataclass
+class ResNet3DConfig(hyperparams.Config):
+  """A 3D residual net; the defaults are the R3D-50 that CVRL pretrains.
+
+  Attributes:
+    model_id: depth; 10, 18 and 34 have basic blocks; 50, 101, 152 and 200 bottlenecks.
+    width_multiplier: factor of every channel count, the stem's included.
+    stem_conv_temporal_kernel_size: frames that the 7x7 stem convolution sees.
+    stem_conv_temporal_stride: temporal stride of the stem convolution.
+    stem_pool_temporal_stride: temporal stride of the stem's max pooling, whose temporal
+      kernel is 1 where this is 1, else 3.
+    temporal_kernel_sizes: of stages res2 to res5, the same in all blocks of a stage.
+    temporal_strides: of stages res2 to res5.
+    spatial_strides: of stages res2 to res5.
+    spatial_dilations: of the 3x3 convolutions in stages res2 to res5. A dilated stage has
+      spatial stride 1: detection and tracking trade one for the other.
+    dilated_first_block: whether the first block of a dilated stage is dilated as the
+      others are. By default the convolution that had the stride keeps the dilation of the
+      stage before, so that dilation 2 computes what stride 2 did, at every other cell,
+      with the same weights. A run whose params.yaml lacks this field was dilated
+      throughout: its checkpoints load, and true computes what they were trained with.
+  """
+
+  model_id: int = 50
+  width_multiplier: float = 1.0
+  stem_conv_temporal_kernel_size: int = 5
+  stem_conv_temporal_stride: int = 2
+  stem_pool_temporal_stride: int = 1
+  temporal_kernel_sizes: tuple[int, ...] = (1, 1, 3, 3)
+  temporal_strides: tuple[int, ...] = (1, 1, 1, 1)
+  spatial_strides: tuple[int, ...] = (1, 2, 2, 2)
+  spatial_dilations: tuple[int, ...] = (1, 1, 1, 1)
+  dilated_first_block: bool = False
+
+
+@families.family('resnet_3d', ResNet3DConfig)
 class ResNet3D(tf_keras.Model):
   """A 3D residual net: clips `[B, T, H, W, C]` to endpoints '2' to '5'.
 
@@ -200,8 +236,8 @@ class ResNet3D(tf_keras.Model):
 
   def __init__(
     self,
-    config: backbones_config.ResNet3D,
-    norm_activation: backbones_config.NormActivation,
+    config: ResNet3DConfig,
+    norm_activation: batch_norm.NormActivation,
     clip_shape: Sequence[int | None] = (None, None, None, 3),
     name: str = 'resnet_3d',
   ):
@@ -250,8 +286,8 @@ def residual_stage(
   x: tf.Tensor,
   name: str,
   index: int,
-  config: backbones_config.ResNet3D,
-  norm_activation: backbones_config.NormActivation,
+  config: ResNet3DConfig,
+  norm_activation: batch_norm.NormActivation,
 ) -> tf.Tensor:
   """Applies one stage of residual blocks.
 
@@ -281,7 +317,7 @@ def residual_stage(
   return tf_keras.layers.Activation('linear', name=name)(x)
 
 
-def _first_block(config: backbones_config.ResNet3D, index: int) -> dict[str, int]:
+def _first_block(config: ResNet3DConfig, index: int) -> dict[str, int]:
   """The options of one stage's first block out of those that are given for each stage.
 
   A dilation that replaces a stride leaves `stride - 1` cells between any two that the
@@ -301,8 +337,8 @@ def _first_block(config: backbones_config.ResNet3D, index: int) -> dict[str, int
 
 def _stem(
   x: tf.Tensor,
-  config: backbones_config.ResNet3D,
-  norm_activation: backbones_config.NormActivation,
+  config: ResNet3DConfig,
+  norm_activation: batch_norm.NormActivation,
 ) -> tf.Tensor:
   x = _conv(
     _width(STEM_FILTERS, config.width_multiplier),
@@ -352,9 +388,7 @@ def _conv(
   )
 
 
-def _batch_norm(
-  options: backbones_config.NormActivation, name: str
-) -> tf_keras.layers.Layer:
+def _batch_norm(options: batch_norm.NormActivation, name: str) -> tf_keras.layers.Layer:
   return batch_norm.BatchNormalization(
     momentum=options.norm_momentum,
     epsilon=options.norm_epsilon,
@@ -367,7 +401,7 @@ def _width(filters: int, multiplier: float) -> int:
   return max(1, round(filters * multiplier))
 
 
-def _check(config: backbones_config.ResNet3D) -> None:
+def _check(config: ResNet3DConfig) -> None:
   where = 'backbone.resnet_3d'
   registry.check_choice(f'{where}.model_id', config.model_id, DEPTHS)
   if config.width_multiplier <= 0:

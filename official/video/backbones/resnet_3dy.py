@@ -1,18 +1,23 @@
 """A 3D residual net whose last stage is there twice, with weights of their own."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import tensorflow as tf
 import tf_keras
 
-from official.video.backbones import families, resnet_3d
-from official.video.configs import backbones as backbones_config
+from official.video.backbones import batch_norm, families, resnet_3d
 
 LOCAL = '5_1'
 _LAST = len(resnet_3d.STAGES) - 1
 
 
-@families.family('resnet_3dy')
+@dataclasses.dataclass
+class ResNet3DYConfig(resnet_3d.ResNet3DConfig):
+  """A 3D residual net with two last stages; the defaults are the one of ConST-CL."""
+
+
+@families.family('resnet_3dy', ResNet3DYConfig)
 class ResNet3DY(resnet_3d.ResNet3D):
   """`ResNet3D` with a second res5, 'res5_1', which goes on from endpoint '4' to '5_1'.
 
@@ -27,8 +32,8 @@ class ResNet3DY(resnet_3d.ResNet3D):
 
   def __init__(
     self,
-    config: backbones_config.ResNet3D,
-    norm_activation: backbones_config.NormActivation,
+    config: resnet_3d.ResNet3DConfig,
+    norm_activation: batch_norm.NormActivation,
     clip_shape: Sequence[int | None] = (None, None, None, 3),
     name: str = 'resnet_3dy',
   ):

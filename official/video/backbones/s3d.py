@@ -1,5 +1,6 @@
 """S3D and S3D-G: I3D's inception blocks with convolutions split into space and time."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,7 +8,6 @@ import tensorflow as tf
 import tf_keras
 
 from official.video.backbones import families, i3d, layers
-from official.video.configs import backbones as backbones_config
 
 # The original registers its units a second time, under the stage they belong to.
 ALIASES: dict[str, str] = {
@@ -39,7 +39,21 @@ def pytorch_layers(backbone: tf_keras.Model) -> Mapping[str, tf_keras.layers.Lay
   }
 
 
-@families.family('s3d')
+@dataclasses.dataclass
+class S3DConfig(layers.ConvNetConfig):
+  """S3D; the defaults are S3D-G.
+
+  Attributes:
+    gating: whether each branch of an inception block weighs its channels by a gate.
+    slow: whether the first convolution keeps all frames, which takes clips of 3 frames
+      or more; else of 5. Rows and columns are 17 at least.
+  """
+
+  gating: bool = True
+  slow: bool = False
+
+
+@families.family('s3d', S3DConfig)
 class S3D(layers.VideoBackbone):
   """S3D: clips `[B, T, H, W, C]` to endpoints '1' to '5', one a resolution.
 
@@ -50,7 +64,7 @@ class S3D(layers.VideoBackbone):
   """
 
   family = 's3d'
-  config_class = backbones_config.S3D
+  config_class = S3DConfig
 
   @staticmethod
   def endpoints_of(

@@ -1,5 +1,6 @@
 """A vision transformer of tubelets with joint space-time attention, and with groups."""
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -7,11 +8,10 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from official.modeling import hyperparams
 from official.video import draws
-from official.video.backbones import families, grouping, remat
-from official.video.configs import backbones as backbones_config
+from official.video.backbones import batch_norm, families, grouping, recompute, remat
 from official.video.errors import UserError
-from official.video.models import recompute
 
 Grid = tuple[Any, Any, Any]
 _EPSILON = 1e-6
@@ -28,6 +28,42 @@ def interpolation(size: int, new_size: int | tf.Tensor) -> tf.Tensor:
   places = tf.clip_by_value(places, 0.0, size - 1.0)
   distance = tf.abs(places[:, None] - tf.range(float(size)))
   return tf.maximum(1.0 - distance, 0.0)
+
+
+@dataclasses.dataclass
+class VideoViTConfig(hyperparams.Config):
+  """A video transformer; the defaults are the ViT-B that G-ViLM pretrains.
+
+  Attributes:
+    hidden_size: width of all tokens.
+    num_layers: transformer blocks.
+    num_heads: of their attention.
+    mlp_dim: hidden units of their MLPs.
+    tubelet: frames, rows and columns of a token.
+    grid: tubelets in time, height and width that the position table is stored for, those
+      of the pretraining. Other clips interpolate it.
+    num_groups: group tokens; 0 for a plain transformer.
+    grouping_layers: after which blocks, from 1, a grouping block follows.
+    assignment: of tubelets to groups: 'straight_through' (to the best group, with the
+      gradient of the softmax), 'soft', or 'stopped' (without a gradient).
+    aggregation: what a group takes in of its tubelets: their 'mean' or 'sum'.
+    pre_attention: whether the groups of a grouping block first attend to the tubelets.
+    drop_path: share of the samples that skip the last block in training; it grows
+      linearly from 0 at the first.
+  """
+
+  hidden_size: int = 768
+  num_layers: int = 12
+  num_heads: int = 12
+  mlp_dim: int = 3072
+  tubelet: tuple[int, int, int] = (2, 16, 16)
+  grid: tuple[int, int, int] = (16, 14, 14)
+  num_groups: int = 32
+  grouping_layers: tuple[int, ...] = (6, 9, 12)
+  assignment: str = 'straight_through'
+  aggregation: str = 'mean'
+  pre_attention: bool = False
+  drop_path: float = 0.0
 
 
 def resized_positions(
@@ -57,7 +93,7 @@ def resized_positions(
 class Embedding(tf_keras.layers.Layer):
   """Clips `[B, T, H, W, C]` to `[B, 1 + N + M, D]`: class token, tubelets, groups."""
 
-  def __init__(self, config: backbones_config.VideoViT):
+  def __init__(self, config: VideoViTConfig):
     super().__init__(name='embedding')
     self.config = config
     self.tubelet = tf_keras.layers.Conv3D(
@@ -105,7 +141,7 @@ class Block(tf_keras.layers.Layer):
   Variables of drop path: drop_step, a counter that its masks are a function of.
   """
 
-  def __init__(self, config: backbones_config.VideoViT, name: str, drop_path: float):
+  def __init__(self, config: VideoViTConfig, name: str, drop_path: float):
     super().__init__(name=name)
     self.heads, self.drop_path = config.num_heads, drop_path
     width = config.hidden_size
@@ -218,7 +254,7 @@ class VideoViT(tf_keras.Model, remat.RecomputesItself):
   Source: arXiv 2103.15691 (model 1) with the groups of 2303.16341.
   """
 
-  def __init__(self, config: backbones_config.VideoViT):
+  def __init__(self, config: VideoViTConfig):
     """Initializes the model.
 
     Raises:
@@ -322,7 +358,7 @@ class VideoViT(tf_keras.Model, remat.RecomputesItself):
     return endpoints
 
 
-def _check(config: backbones_config.VideoViT) -> None:
+def _check(config: VideoViTConfig) -> None:
   if config.hidden_size % config.num_heads:
     raise UserError(
       f'backbone.video_vit.num_heads {config.num_heads}: does not divide hidden_size '
@@ -336,10 +372,10 @@ def _check(config: backbones_config.VideoViT) -> None:
     )
 
 
-@families.BACKBONES.register('video_vit')
+@families.builder('video_vit', VideoViTConfig)
 def build_video_vit(
-  config: backbones_config.VideoViT,
-  norm_activation: backbones_config.NormActivation,
+  config: VideoViTConfig,
+  norm_activation: batch_norm.NormActivation,
   input_specs: tf_keras.layers.InputSpec | None = None,
 ) -> VideoViT:
   """Builds a `VideoViT` with its weights; layer norm whatever `norm_activation` says."""

@@ -248,12 +248,11 @@ def load(
 def main(argv: Sequence[str]) -> None:
   """Converts."""
   del argv
-  from official.video.backbones import factory
+  from official.video.backbones import factory, families
   from official.video.checkpoints import saved
-  from official.video.configs import backbones
   from official.video.settings import experiment
 
-  config = backbones.Backbone(type=FLAGS.backbone)
+  config = families.Backbone(type=FLAGS.backbone)
   if FLAGS.params_override:
     experiment.apply_overrides(config.get(), FLAGS.params_override, '--params_override')
   backbone = factory.build_backbone(config)

@@ -269,12 +269,11 @@ def load(backbone: Any, source: str, inflation: str = 'central_frame') -> list[s
 def main(argv: Sequence[str]) -> None:
   """Converts."""
   del argv
-  from official.video.backbones import factory
+  from official.video.backbones import factory, families
   from official.video.checkpoints import saved
-  from official.video.configs import backbones
   from official.video.settings import experiment
 
-  config = backbones.Backbone(type='video_vit')
+  config = families.of('video_vit')
   if FLAGS.params_override:
     experiment.apply_overrides(config.get(), FLAGS.params_override, '--params_override')
   backbone = factory.build_backbone(config)

@@ -147,11 +147,10 @@ def build_backbone(family: str, overrides: str = '') -> Any:
   Returns:
     The model, and its layers by PyTorch module.
   """
-  from official.video.backbones import factory
-  from official.video.configs import backbones
+  from official.video.backbones import factory, families
   from official.video.settings import experiment
 
-  config = backbones.Backbone(type=family)
+  config = families.of(family)
   experiment.apply_overrides(config, overrides, '--params_override')
   backbone = factory.build_backbone(config)
   module = importlib.import_module(f'official.video.backbones.{family}')

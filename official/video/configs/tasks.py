@@ -4,34 +4,12 @@ import dataclasses
 
 from official.core import config_definitions as cfg
 from official.modeling import hyperparams
-from official.video.configs import backbones, data, heads
+from official.video.backbones import factory
+from official.video.configs import data, heads
 
 
 @dataclasses.dataclass
-class Encoder(hyperparams.Config):
-  """A backbone and what of it stands for a clip; `factory.build_encoder` builds it.
-
-  Attributes:
-    backbone: its architecture.
-    norm_activation: batch norm and activation, those of the heads on it too.
-    remat: stages whose activations the backward pass recomputes instead of keeping them:
-      'none', 'all', or names like 'stem,res2'. Saves memory, costs up to one more forward
-      pass; results stay the same.
-    endpoint: the endpoint that is pooled, or that boxes are pooled from.
-  """
-
-  backbone: backbones.Backbone = dataclasses.field(
-    default_factory=lambda: backbones.Backbone()
-  )
-  norm_activation: backbones.NormActivation = dataclasses.field(
-    default_factory=backbones.NormActivation
-  )
-  remat: str = 'none'
-  endpoint: str = '5'
-
-
-@dataclasses.dataclass
-class PretrainModel(Encoder):
+class PretrainModel(factory.Encoder):
   """A backbone under a projection head.
 
   Attributes:
@@ -42,7 +20,7 @@ class PretrainModel(Encoder):
 
 
 @dataclasses.dataclass
-class ClassifierModel(Encoder):
+class ClassifierModel(factory.Encoder):
   """A backbone under a classifier.
 
   Attributes:
@@ -122,7 +100,7 @@ class ClassificationTask(VideoTask):
 
 
 @dataclasses.dataclass
-class LocalizationModel(Encoder):
+class LocalizationModel(factory.Encoder):
   """A backbone under a head for boxes.
 
   Attributes:
@@ -174,7 +152,7 @@ class Tracker(hyperparams.Config):
 
 
 @dataclasses.dataclass
-class TrackingModel(Encoder):
+class TrackingModel(factory.Encoder):
   """A frozen backbone under two linear heads.
 
   Attributes:

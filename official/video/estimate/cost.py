@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import tensorflow as tf
 import tf_keras
 
-from official.video.models import recompute
+from official.video.backbones import recompute
 
 # Outputs of these are kept for the backward pass.
 _KEPT = frozenset(

@@ -4,8 +4,9 @@ import tensorflow as tf
 import tf_keras
 
 from official.video import draws, registry
-from official.video.configs import backbones, reads
+from official.video.backbones import batch_norm
 from official.video.configs import heads as heads_config
+from official.video.configs import reads
 from official.video.heads import temporal_convolution
 
 TYPES = ('linear', 'temporal_convolution')
@@ -82,7 +83,7 @@ class ClassificationHead(tf_keras.layers.Layer):
 def build_classification_head(
   config: heads_config.ClassificationHead,
   num_classes: int,
-  norm_activation: backbones.NormActivation | None = None,
+  norm_activation: batch_norm.NormActivation | None = None,
 ) -> tf_keras.layers.Layer:
   """Builds the head of a configuration for `num_classes` classes.
 

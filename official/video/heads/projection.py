@@ -3,8 +3,9 @@
 import tensorflow as tf
 import tf_keras
 
-from official.video.configs import backbones, reads
+from official.video.backbones import batch_norm
 from official.video.configs import heads as heads_config
+from official.video.configs import reads
 
 
 class ProjectionHead(tf_keras.layers.Layer):
@@ -19,7 +20,7 @@ class ProjectionHead(tf_keras.layers.Layer):
   def __init__(
     self,
     config: heads_config.ProjectionHead,
-    norm_activation: backbones.NormActivation | None = None,
+    norm_activation: batch_norm.NormActivation | None = None,
     name: str = 'projection_head',
   ):
     """Initializes the head.
@@ -34,7 +35,7 @@ class ProjectionHead(tf_keras.layers.Layer):
       UserError: a field is set that a head of so many layers does not read.
     """
     super().__init__(name=name)
-    shared = norm_activation or backbones.NormActivation()
+    shared = norm_activation or batch_norm.NormActivation()
     self.num_hidden_layers = config.num_hidden_layers
     self._activation = tf_keras.activations.get(shared.activation)
     reader = f'a head of {config.num_hidden_layers} hidden layers'

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from official.video.models import recompute
+from official.video.backbones import recompute
 
 Tensors = Mapping[str, tf.Tensor]
 

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+from official.video.backbones import families
 from official.video.checkpoints import pytorch_mapping
-from official.video.configs import backbones as backbone_config
 from official.video.errors import UserError
 from official.video.models import momentum
 from official.video.projects.cstp import configs, losses, model
@@ -19,7 +19,7 @@ TINY = {'width_multiplier': 0.125}
 
 def config(family='c3d', **fields):
   made = configs.Model(
-    backbone=backbone_config.Backbone(), norm_activation=backbones.unsynchronized()
+    backbone=families.Backbone(), norm_activation=backbones.unsynchronized()
   )
   made.override({'backbone': {'type': family, family: TINY}, 'predictor_dim': 16})
   made.override(fields)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from official.video.configs import backbones as backbones_config
+from official.video.backbones import batch_norm
 from official.video.errors import UserError
 from official.video.settings import experiment
 from tests import backbones
@@ -76,7 +76,7 @@ def test_a_gradient_reaches_every_variable(family):
 )
 def test_compiles_forward_and_gradient(family, sync):
   tf_keras.utils.set_random_seed(1)
-  norm = backbones_config.NormActivation()
+  norm = batch_norm.NormActivation()
   norm.use_sync_bn = sync
   net = narrow(family, norm, **({'model_id': 10} if family == 'r3d' else {}))
   weights, inputs = net.get_weights(), clips(family)
@@ -104,7 +104,7 @@ def test_compiles_forward_and_gradient(family, sync):
 
 @every_family
 def test_norm_options_reach_every_layer(family):
-  norm = backbones_config.NormActivation()
+  norm = batch_norm.NormActivation()
   norm.override(
     {
       'norm_momentum': 0.7,

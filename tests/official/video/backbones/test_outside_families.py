@@ -8,7 +8,6 @@ from official.modeling import hyperparams
 
 from official.video import registry
 from official.video.backbones import factory, families
-from official.video.configs import backbones
 from official.video.errors import UserError
 from official.video.settings import experiment
 
@@ -21,9 +20,8 @@ class StridedConfig(hyperparams.Config):
 
 
 def test_another_package_brings_a_family_with_its_config(monkeypatch):
-  factory.registered_backbones()  # The house's, before its registry is stood in for.
-  usual = backbones.Backbone
-  monkeypatch.setattr(backbones, 'Backbone', usual)
+  usual = families.Backbone
+  monkeypatch.setattr(families, 'Backbone', usual)
   known = registry.Registry('backbone.type', families.BACKBONES)
   monkeypatch.setattr(families, 'BACKBONES', known)
 
@@ -47,3 +45,11 @@ def test_another_package_brings_a_family_with_its_config(monkeypatch):
   with pytest.raises(ValueError, match=r'backbone\.r3d is a field already'):
     families.family('r3d', StridedConfig)(Strided)
   assert 'strided' not in {field.name for field in dataclasses.fields(usual)}
+
+
+def test_some_fields_of_a_family_are_set():
+  config = families.of('r3d', model_id=34)
+  assert config.as_dict()['r3d']['model_id'] == 34
+  assert config.get().shortcut_type == families.of('r3d').get().shortcut_type
+  with pytest.raises(KeyError):
+    families.of('r3d', depth=34)

@@ -3,16 +3,15 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from official.video.backbones import factory, families, resnet_3d
+from official.video.backbones import batch_norm, factory, families, resnet_3d
 from official.video.checkpoints.names import logical_variables
-from official.video.configs import backbones
 from official.video.errors import UserError
 
 CLIPS = tf.random.stateless_uniform([4, 4, 16, 16, 3], [1, 2])
 
 
 def build(norm=None, **fields) -> tf_keras.Model:
-  config = backbones.Backbone()
+  config = families.Backbone()
   config.override({'resnet_3d': {'width_multiplier': 0.0625} | fields})
   return factory.build_backbone(config, norm)
 
@@ -120,7 +119,7 @@ def strided():
       'stem_conv_temporal_stride': 1,
       'temporal_strides': [1, 2, 1, 1],
     }
-    config = backbones.Backbone()
+    config = families.Backbone()
     config.override({'type': family, family: fields})
     net = factory.build_backbone(config)
     weights = [w + 0.1 * np.random.uniform(size=w.shape) for w in net.get_weights()]
@@ -176,9 +175,7 @@ def test_the_first_block_can_be_dilated_as_the_others(strided, depth):
 def test_a_dilated_net_keeps_its_static_shape_and_compiles():
   fields = DILATED[1] | {'model_id': 10, 'width_multiplier': 0.0625}
   specs = tf_keras.layers.InputSpec(shape=[None, 2, 48, 40, 3])
-  net = factory.build_backbone(
-    backbones.Backbone(resnet_3d=backbones.ResNet3D(**fields)), input_specs=specs
-  )
+  net = factory.build_backbone(families.of('resnet_3d', **fields), input_specs=specs)
   assert net.output_specs['5'].as_list() == [None, 1, 6, 5, 32]
   clip = tf.random.stateless_uniform([1, 2, 48, 40, 3], [5, 6])
   compiled = tf.function(lambda x: net(x)['5'], jit_compile=True)(clip)
@@ -226,13 +223,13 @@ def train_step(net, strategy=None) -> np.ndarray:
 
 
 def stem_and_basic_blocks(sync: bool) -> tf_keras.Model:
-  net = build(backbones.NormActivation(use_sync_bn=sync), model_id=10)
+  net = build(batch_norm.NormActivation(use_sync_bn=sync), model_id=10)
   return tf_keras.Model(net.inputs, net.output['3'])
 
 
 def bottleneck_blocks(sync: bool) -> tf_keras.Model:
   inputs = tf_keras.Input([4, 16, 16, 3])
-  norm = backbones.NormActivation(use_sync_bn=sync)
+  norm = batch_norm.NormActivation(use_sync_bn=sync)
   x = resnet_3d.BottleneckBlock(4, norm, 3, name='first')(inputs)
   x = resnet_3d.BottleneckBlock(4, norm, name='second')(x)
   return tf_keras.Model(inputs, x)
@@ -266,7 +263,7 @@ def test_unsynchronized_statistics_differ(mirrored, make):
 
 
 def test_norm_options_reach_every_batch_norm():
-  norm = backbones.NormActivation()
+  norm = batch_norm.NormActivation()
   norm.override({'norm_momentum': 0.7, 'norm_epsilon': 1e-3, 'activation': 'swish'})
   net = build(norm, model_id=10)
   norms = [
@@ -291,9 +288,7 @@ def test_mixed_precision_keeps_float32_variables():
 
 def test_input_specs_fix_the_clip():
   specs = tf_keras.layers.InputSpec(shape=[None, 4, 16, 16, 3])
-  config = backbones.Backbone(
-    resnet_3d=backbones.ResNet3D(model_id=10, width_multiplier=0.0625)
-  )
+  config = families.of('resnet_3d', model_id=10, width_multiplier=0.0625)
   net = factory.build_backbone(config, input_specs=specs)
   assert net.output_specs['3'].as_list() == [None, 2, 2, 2, 8]
 
@@ -330,7 +325,7 @@ def test_unknown_backbone_lists_the_known_ones():
   with pytest.raises(
     UserError, match=r"backbone.type 'resnet_4d': expected one of .*resnet_3d"
   ):
-    factory.build_backbone(backbones.Backbone(type='resnet_4d'))
+    factory.build_backbone(families.of('resnet_4d'))
 
 
 def test_registry_refuses_a_second_builder():

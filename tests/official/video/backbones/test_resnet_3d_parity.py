@@ -9,10 +9,9 @@ from official.projects.video_ssl.losses import losses as reference_losses
 from official.projects.video_ssl.modeling import video_ssl_model
 from official.vision.configs import backbones_3d
 
-from official.video.backbones import factory
+from official.video.backbones import batch_norm, factory, families
 from official.video.checkpoints import restore
 from official.video.checkpoints.names import logical_variables
-from official.video.configs import backbones
 from official.video.configs import heads as heads_config
 from official.video.heads import projection
 from official.video.losses import info_nce, regularization
@@ -30,7 +29,7 @@ def pool(endpoints) -> tf.Tensor:
 @pytest.fixture(scope='module')
 def net() -> tf_keras.Model:
   """The default backbone, holding the goldens' weights."""
-  net = factory.build_backbone(backbones.Backbone())
+  net = factory.build_backbone(families.Backbone())
   for name, variable in logical_variables(net).items():
     variable.assign(fill(name, variable.shape))
   return net
@@ -66,7 +65,7 @@ def reference() -> video_ssl_model.VideoSSLModel:
   )
   config = video_ssl.VideoSSLModel(
     backbone=backbones_3d.Backbone3D(type='resnet_3d', resnet_3d=resnet),
-    norm_activation=backbones.NormActivation(),
+    norm_activation=batch_norm.NormActivation(),
   )
   config.hidden_norm_activation.use_sync_bn = True
   specs = tf_keras.layers.InputSpec(shape=[None, None, None, None, 3])
@@ -157,7 +156,7 @@ def test_golden_checkpoint_keys_of_the_head(head, tmp_path):
 
 
 def test_their_checkpoint_restores_here_with_equal_outputs(reference, theirs, capsys):
-  net = factory.build_backbone(backbones.Backbone())
+  net = factory.build_backbone(families.Backbone())
   head = projection.ProjectionHead(heads_config.ProjectionHead())
   head(tf.zeros([1, 2048]))
   clips = tf.random.stateless_uniform([4, 8, 32, 32, 3], [1, 2])

@@ -5,10 +5,9 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from official.video.backbones import factory
+from official.video.backbones import factory, families
 from official.video.checkpoints import restore
 from official.video.checkpoints.names import logical_variables
-from official.video.configs import backbones
 from official.video.errors import UserError
 from tests import backbones as golden_nets
 from tests.goldens import cases, fill
@@ -22,14 +21,14 @@ TINY = {
 
 
 def build(family='resnet_3dy', remat='none', **fields):
-  config = backbones.Backbone()
+  config = families.Backbone()
   config.override({'type': family, family: TINY | fields})
   return factory.build_backbone(config, remat=remat)
 
 
 @pytest.fixture(scope='module')
 def published():
-  net = factory.build_backbone(backbones.Backbone(type='resnet_3dy'))
+  net = factory.build_backbone(families.of('resnet_3dy'))
   for name, variable in logical_variables(net).items():
     variable.assign(fill(name.removeprefix('local_stage/'), variable.shape))
   return net, net(golden_nets.resnet_clip(net, FILE, 'constcl/clip'))

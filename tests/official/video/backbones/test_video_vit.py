@@ -3,9 +3,8 @@ import pytest
 import tensorflow as tf
 
 from official.video import draws
-from official.video.backbones import factory, video_vit
+from official.video.backbones import factory, families, video_vit
 from official.video.checkpoints import names
-from official.video.configs import backbones
 from official.video.errors import UserError
 
 
@@ -20,7 +19,7 @@ def config(**changes):
     'num_groups': 5,
     'grouping_layers': (2, 3),
   } | changes
-  return backbones.Backbone(type='video_vit', video_vit=backbones.VideoViT(**values))
+  return families.of('video_vit', **values)
 
 
 def build(remat='none', **changes):
@@ -55,7 +54,7 @@ def test_a_plain_transformer_has_no_groups():
 
 
 def test_the_published_vit_b_has_its_size():
-  net = factory.build_backbone(backbones.Backbone(type='video_vit'))
+  net = factory.build_backbone(families.of('video_vit'))
   width, blocks = 768, 12
   block = 4 * (width**2 + width) + 2 * width * 3072 + 3072 + width + 4 * width
   grouping = 4 * (width**2 + width) + 2 * width * 3072 + 3072 + width + 6 * width

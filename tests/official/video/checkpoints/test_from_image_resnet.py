@@ -7,14 +7,13 @@ import pytest
 import tensorflow as tf
 from official.vision.modeling.backbones import resnet as image_resnet
 
-from official.video.backbones import factory
+from official.video.backbones import factory, families
 from official.video.checkpoints import (
   from_image_resnet,
   pytorch_file,
   restore,
   tensor_file,
 )
-from official.video.configs import backbones
 from official.video.errors import UserError
 from tests import drivers
 
@@ -95,7 +94,7 @@ def stages_of(tensors, images):
 
 
 def built(family: str, **fields):
-  config = backbones.Backbone(type=family)
+  config = families.of(family)
   config.get().override({'width_multiplier': 0.25, **fields})
   return factory.build_backbone(config)
 

@@ -4,9 +4,8 @@ import struct
 import numpy as np
 import pytest
 
-from official.video.backbones import factory
+from official.video.backbones import factory, families
 from official.video.checkpoints import from_image_vit
-from official.video.configs import backbones
 from official.video.errors import UserError
 
 D, LAYERS, HEADS, INNER, PATCH, SIDE = 8, 2, 2, 12, 4, 3
@@ -22,7 +21,7 @@ def backbone(grid=(2, 3, 3), **changes):
     'grid': grid,
     'num_groups': 0,
   } | changes
-  config = backbones.Backbone(type='video_vit', video_vit=backbones.VideoViT(**values))
+  config = families.of('video_vit', **values)
   return factory.build_backbone(config)
 
 

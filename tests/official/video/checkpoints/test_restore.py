@@ -5,18 +5,18 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from official.video.backbones import resnet_3d
+from official.video.backbones import batch_norm, resnet_3d
 from official.video.checkpoints import restore
 from official.video.checkpoints.names import logical_variables
-from official.video.configs import backbones, heads
+from official.video.configs import heads
 from official.video.errors import UserError
 from official.video.heads.classification import ClassificationHead
 from official.video.heads.projection import ProjectionHead
 
 
 def backbone(width=0.0625, depth=10, **options) -> resnet_3d.ResNet3D:
-  config = backbones.ResNet3D(model_id=depth, width_multiplier=width, **options)
-  return resnet_3d.ResNet3D(config, backbones.NormActivation())
+  config = resnet_3d.ResNet3DConfig(model_id=depth, width_multiplier=width, **options)
+  return resnet_3d.ResNet3D(config, batch_norm.NormActivation())
 
 
 def classifier(classes=3, channels=32) -> ClassificationHead:

@@ -2,8 +2,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from official.video.backbones import factory
-from official.video.configs import backbones
+from official.video.backbones import factory, families
 from official.video.estimate import cost, dry_run
 from official.video.settings import experiment
 
@@ -54,18 +53,16 @@ def test_what_is_recomputed_counts_by_its_outputs_and_its_largest_part():
 
 
 def test_recomputed_blocks_keep_what_they_return_and_the_largest_block():
-  config = backbones.Backbone(
-    type='video_vit',
-    video_vit=backbones.VideoViT(
-      hidden_size=16,
-      num_layers=6,
-      num_heads=2,
-      mlp_dim=64,
-      tubelet=(2, 8, 8),
-      grid=(4, 4, 4),
-      num_groups=4,
-      grouping_layers=(3, 6),
-    ),
+  config = families.of(
+    'video_vit',
+    hidden_size=16,
+    num_layers=6,
+    num_heads=2,
+    mlp_dim=64,
+    tubelet=(2, 8, 8),
+    grid=(4, 4, 4),
+    num_groups=4,
+    grouping_layers=(3, 6),
   )
   nets = [
     factory.build_backbone(config, remat=remat) for remat in ('none', 'all', 'block_0')

@@ -3,8 +3,9 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+from official.video.backbones import batch_norm
 from official.video.checkpoints.names import logical_variables
-from official.video.configs import backbones, heads
+from official.video.configs import heads
 from official.video.heads.classification import (
   ClassificationHead,
   build_classification_head,
@@ -50,7 +51,7 @@ def test_logits_are_float32_under_mixed_precision():
 
 @pytest.mark.parametrize('sync', [True, False])
 def test_batch_norm_is_over_all_replicas_as_the_backbones_is(mirrored, sync):
-  norm = backbones.NormActivation()
+  norm = batch_norm.NormActivation()
   norm.override({'use_sync_bn': sync})
   features = tf.random.stateless_normal([8, 6], [3, 4]) + tf.repeat([[0.0], [5.0]], 4, 0)
   strategy = mirrored(2)

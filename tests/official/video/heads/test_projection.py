@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from official.video.backbones import batch_norm
 from official.video.checkpoints.names import logical_variables
-from official.video.configs import backbones, heads
+from official.video.configs import heads
 from official.video.heads.projection import ProjectionHead
 from tests.goldens import cases, fill, golden, relative_error
 
@@ -55,7 +56,7 @@ def test_input_normalization_makes_scale_irrelevant():
 
 
 def test_takes_synchronization_and_activation_of_the_backbone():
-  norm = backbones.NormActivation()
+  norm = batch_norm.NormActivation()
   norm.override({'use_sync_bn': False, 'activation': 'swish'})
   config = heads.ProjectionHead(hidden_dim=4, num_hidden_layers=1)
   head = ProjectionHead(config, norm)
@@ -79,7 +80,7 @@ def run(head, strategy=None):
 
 @pytest.mark.parametrize('sync', [True, False])
 def test_two_replicas_share_batch_statistics_if_synchronized(mirrored, sync):
-  config, norm = sized(5, 2, 3), backbones.NormActivation(use_sync_bn=sync)
+  config, norm = sized(5, 2, 3), batch_norm.NormActivation(use_sync_bn=sync)
   single = ProjectionHead(config, norm)
   single.build(FEATURES.shape)
   single(FEATURES)

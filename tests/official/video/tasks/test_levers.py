@@ -8,19 +8,17 @@ import tensorflow as tf
 import tf_keras
 from official.modeling import optimization
 
-from official.video.backbones import factory
-from official.video.configs import backbones
+from official.video.backbones import factory, families, recompute
 from official.video.configs import tasks as task_config
 from official.video.errors import UserError
 from official.video.losses import gather
-from official.video.models import recompute
 from official.video.settings import experiment
 from official.video.tasks import base, step
 from tests import tiny
 
 CLIPS = tf.random.stateless_uniform([4, 4, 32, 32, 3], [1, 2])
 TASKS = ['cvrl_pretrain_tiny', 'cvrl_finetune_tiny']
-SMALL = backbones.ResNet3D(model_id=10, width_multiplier=0.125)
+SMALL = {'model_id': 10, 'width_multiplier': 0.125}
 legacy = tf_keras.optimizers.legacy
 
 
@@ -84,7 +82,7 @@ def close(actual, expected, tolerance=1e-3):
 
 
 def backbone(remat):
-  return factory.build_backbone(backbones.Backbone(resnet_3d=SMALL), remat=remat)
+  return factory.build_backbone(families.of('resnet_3d', **SMALL), remat=remat)
 
 
 def loss_and_gradients(net, clips):
@@ -172,7 +170,7 @@ def test_inference_is_not_recomputed():
 
 @pytest.mark.parametrize('family', factory.registered_backbones())
 def test_every_family_can_be_recomputed(family):
-  net = factory.build_backbone(backbones.Backbone(type=family), remat='all')
+  net = factory.build_backbone(families.of(family), remat='all')
   graph = tf.function(lambda clip: net(clip, training=True)).get_concrete_function(
     tf.TensorSpec([1, 16, 64, 64, 3])
   )
@@ -189,7 +187,7 @@ def test_every_family_can_be_recomputed(family):
   ],
 )
 def test_stages_that_branch_have_the_same_gradients(family, stages):
-  config = backbones.Backbone(type=family)
+  config = families.of(family)
   config.get().width_multiplier = 0.0625
   plain = factory.build_backbone(config)
   clips = tf.random.stateless_uniform([2, 16, 32, 32, 3], [1, 2])

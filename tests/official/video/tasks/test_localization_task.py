@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from official.video import evaluate, train
-from official.video.backbones import factory
-from official.video.configs import backbones, heads
+from official.video.backbones import factory, families
+from official.video.configs import heads
 from official.video.errors import UserError
 from official.video.evaluation import coverage
 from official.video.evaluation import localization as metric
@@ -241,7 +241,7 @@ def test_weak_detections_are_left_out(converted):
 )
 def test_every_backbone_goes_under_the_head(family):
   params = experiment.load(NAME)
-  backbone = backbones.Backbone(type=family)
+  backbone = families.of(family)
   params.task.model.endpoint = '4'
   if family == 'video_vit':
     sizes = {'hidden_size': 16, 'num_layers': 2, 'num_heads': 2, 'mlp_dim': 32}
