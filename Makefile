@@ -35,7 +35,7 @@ test: setup
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 test-slow: setup
-	$(BIN)/python -m pytest $(PARALLEL) -m "slow and not exhaustive"
+	$(BIN)/python -m pytest $(PARALLEL) -m "slow and not exhaustive" --durations=50
 
 # What CI has no time for: before a release.
 test-exhaustive: setup

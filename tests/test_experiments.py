@@ -183,8 +183,10 @@ def test_is_exported_and_reloaded(name, unbroken, records, tmp_path):
   )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('name', OLD)
+@pytest.mark.parametrize(
+  'name',
+  every.each(OLD, in_ci=(*every.IN_CI, 'gvilm_qa_tiny', 'const_cl_tracking_tiny')),
+)
 def test_checkpoints_of_the_first_version_fit(name, records, tmp_path):
   params = experiment.load(name)
   if 'num_classes' in params.task.model.as_dict():

@@ -60,8 +60,11 @@ def random_file(path, names, layers):
     ('c3d', 'pre'),
     ('c3d', 'ft'),
     pytest.param('i3d', 'ft', marks=pytest.mark.slow),
-    *(pytest.param(f, 'pre', marks=pytest.mark.slow) for f in ('r2plus1d', 'r3d', 'i3d')),
-    pytest.param('s3d', 'pre', marks=(pytest.mark.slow, pytest.mark.exhaustive)),
+    pytest.param('r2plus1d', 'pre', marks=pytest.mark.slow),
+    *(
+      pytest.param(f, 'pre', marks=(pytest.mark.slow, pytest.mark.exhaustive))
+      for f in ('r3d', 'i3d', 's3d')
+    ),
   ],
 )
 def test_whole_files_there_and_back_bit_for_bit(family, kind, tmp_path):

@@ -180,7 +180,10 @@ OTHERS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('frames_and_side', [(None, None), (16, 32), (16, 48)])
+@pytest.mark.parametrize(
+  'frames_and_side',
+  [(None, None), pytest.param((16, 32), marks=pytest.mark.exhaustive), (16, 48)],
+)
 @pytest.mark.parametrize('kind', [*FAMILIES, *OTHERS])
 def test_small_clips_give_in_a_graph_what_they_give_eagerly(kind, frames_and_side):
   frames, side = frames_and_side

@@ -129,7 +129,7 @@ REPEATS = ('cvrl_pretrain_tiny', 'task.train_data.clips_per_decode=2')
   ('name', 'overrides', 'stop_at'),
   [
     (*CVRL, 3),
-    pytest.param(*CVRL, 1, marks=pytest.mark.slow),
+    pytest.param(*CVRL, 1, marks=(pytest.mark.slow, pytest.mark.exhaustive)),
     # Each method's own is stopped elsewhere in test_experiments.py.
     pytest.param(*CSTP, 4, marks=(pytest.mark.slow, pytest.mark.exhaustive)),
     pytest.param(*REPEATS, 3, marks=pytest.mark.slow),
@@ -271,7 +271,7 @@ def test_a_rate_that_follows_scores_goes_on_bit_for_bit(data, tmp_path, unbroken
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('last', [2, 4])
+@pytest.mark.parametrize('last', [2, pytest.param(4, marks=pytest.mark.exhaustive)])
 def test_killed_after_an_evaluation_it_makes_up_for_it(data, tmp_path, unbroken, last):
   """The checkpoint of a step lies there before the step's evaluation."""
   whole, _, folder = unbroken(*FOLLOWS)
