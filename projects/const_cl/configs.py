@@ -185,10 +185,6 @@ def tiny_classification(freeze: bool) -> cfg.ExperimentConfig:
   return experiment
 
 
-# About as many key frames as the training lists have.
-AVA_FRAMES = {'ava': 184_465, 'ava_kinetics': 326_000}
-
-
 def _region_net(experiment: cfg.ExperimentConfig) -> cfg.ExperimentConfig:
   """Takes the pretrained local branch under the head, in the shape of the experiment."""
   model = experiment.task.model
@@ -201,12 +197,7 @@ def _region_net(experiment: cfg.ExperimentConfig) -> cfg.ExperimentConfig:
 
 def localization(frames: int) -> cfg.ExperimentConfig:
   """Action localization by the context transformer on the local branch; 32 epochs."""
-  batch = 64
-  epoch = protocols.steps_of(frames, batch, 1)
-  experiment = _region_net(protocols.localization(32 * epoch, batch, epoch))
-  experiment.task.model.head.kind = 'context'
-  experiment.task.l2_weight_decay = 1e-7
-  return experiment
+  return _region_net(protocols.context_localization(frames))
 
 
 def tracking() -> cfg.ExperimentConfig:
@@ -276,7 +267,10 @@ protocols.experiments(
   },
   localization={
     'tiny': tiny_localization,
-    **{n: functools.partial(localization, frames) for n, frames in AVA_FRAMES.items()},
+    **{
+      name: functools.partial(localization, frames)
+      for name, frames in protocols.AVA_FRAMES.items()
+    },
   },
   tracking={'tiny': tiny_tracking, 'otb': tracking},
 )

@@ -146,5 +146,9 @@ protocols.experiments(
     'tiny': functools.partial(tiny_classification, freeze=False),
     **protocols.of_datasets(protocols.finetune, protocols.FINETUNE_EPOCHS),
   },
+  localization={
+    name: functools.partial(protocols.context_localization, frames)
+    for name, frames in protocols.AVA_FRAMES.items()
+  },
   tracking={'otb': protocols.tracking},
 )

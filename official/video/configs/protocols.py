@@ -237,6 +237,19 @@ def localization(
   return experiment
 
 
+# About as many key frames as the training lists have.
+AVA_FRAMES = {'ava': 184_465, 'ava_kinetics': 326_000}
+
+
+def context_localization(frames: int, batch: int = 64) -> cfg.ExperimentConfig:
+  """Action localization by ConST-CL's context transformer; 32 epochs of key frames."""
+  epoch = steps_of(frames, batch, 1)
+  experiment = localization(32 * epoch, batch, epoch)
+  experiment.task.model.head.kind = 'context'
+  experiment.task.l2_weight_decay = 1e-7
+  return experiment
+
+
 def _key_frames(batch: int, training: bool) -> data.DataConfig:
   return data.DataConfig(
     global_batch_size=batch,

@@ -5,10 +5,18 @@ import pathlib
 import pytest
 import yaml
 
+from official.video.backbones import factory
 from official.video.settings import experiment
 from tests import clips
 
 ROOT = pathlib.Path(__file__).parents[3]
+# Ends of files of other nets, and how many variables the published ones have.
+NETS = {
+  '_r3d101': 59_682_496,
+  '_r3d152_2x': 328_000_000,
+  '_r3d152': 82_187_968,
+  '_r3d50_4x': None,
+}
 CONFIGS = sorted((ROOT / 'configs' / 'cvrl').glob('*.yaml'))
 
 
@@ -20,12 +28,15 @@ def data(tmp_path_factory):
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_published_rows_resolve(path):
   name = path.stem
-  for suffix in ('_200ep', '_800ep', '_1pct', '_10pct', '_inflated'):
+  for suffix in (*NETS, '_200ep', '_800ep', '_1pct', '_10pct', '_inflated'):
     name = name.removesuffix(suffix)
   params = experiment.load(f'cvrl_{name}', [str(path)])
-  optimizer = params.trainer.optimizer_config
-  assert optimizer.learning_rate.cosine.decay_steps == params.trainer.train_steps
-  assert 0 < optimizer.warmup.linear.warmup_steps < params.trainer.train_steps
+  optimizer, steps = params.trainer.optimizer_config, params.trainer.train_steps
+  if optimizer.learning_rate.type == 'cosine':
+    assert optimizer.learning_rate.cosine.decay_steps == steps
+    assert 0 < optimizer.warmup.linear.warmup_steps < steps
+  else:
+    assert 0 < max(optimizer.learning_rate.stepwise.boundaries) < steps
   text = path.read_text()
   assert f'--experiment=cvrl_{name} ' in text
   assert f'configs/cvrl/{path.name}' in text
@@ -62,3 +73,16 @@ def test_the_published_net_has_its_published_size():
   assert shape == (16, 224, 224, 3)
   model = experiment.build_task(params).built_model()
   assert model.backbone.count_params() == 31_725_248
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('net', [net for net, size in NETS.items() if size])
+def test_bigger_nets_have_their_published_sizes(net):
+  path = ROOT / f'configs/cvrl/pretrain_kinetics600_800ep{net}.yaml'
+  params = experiment.load('cvrl_pretrain_kinetics600', [str(path)])
+  backbone = factory.build_encoder(params.task.model)
+  # Published to the digit for the nets that the public code can build; else to the million.
+  published = NETS[net]
+  assert backbone.count_params() == pytest.approx(
+    published, abs=5e5 if published % 1_000_000 == 0 else 0
+  )
