@@ -362,7 +362,6 @@ def action_recognition(dataset: str, freeze: bool) -> cfg.ExperimentConfig:
   )
 
 
-# Key frames of AVA's training list, about.
 def any_action_recognition(freeze: bool) -> cfg.ExperimentConfig:
   """The same for data of any size and classes."""
   return protocols.of_any_data(
@@ -370,13 +369,14 @@ def any_action_recognition(freeze: bool) -> cfg.ExperimentConfig:
   )
 
 
-AVA_FRAMES = 184_465
 # Alike in training and in the test, for the position codes stretch over the view: a frame
 # of 16:9 at a short side of 216 fills it.
 AVA_SHAPE, AVA_SHORT_SIDE = (32, 224, 384, 3), 216
 
 
-def localization(frames: int = AVA_FRAMES, batch: int = 64) -> cfg.ExperimentConfig:
+def localization(
+  frames: int = protocols.AVA_FRAMES['ava'], batch: int = 64
+) -> cfg.ExperimentConfig:
   """Action localization: RoI features of the last tubelets, all weights trained.
 
   Detector, clip length and schedule of the published row are not known; 10 epochs of
