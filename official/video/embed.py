@@ -4,8 +4,8 @@ r"""Features of videos, in a file that other programs read.
 
 The output's suffix chooses Parquet, NumPy (.npy), HDF5 (.h5) or TFRecord. The same command
 again goes on where it was stopped, ends with the same bytes, and takes in what is new in
-the folder. A file that can't be read is named; the others are embedded. `--runner` hands the
-work to Apache Beam.
+the folder. A file that can't be read is named; the others are embedded, and the exit code is 0
+as long as there are any. `--runner` hands the work to Apache Beam.
 """
 
 import os
@@ -53,9 +53,9 @@ def main(argv: Sequence[str]) -> None:
   from official.video.inference import tables
 
   tables.table(FLAGS.output, '--output')
-  files.check_output(FLAGS.output, '--output', is_folder=False)
   _check_runner(FLAGS.runner, FLAGS.beam_option)
   paths = command.inputs(argv[1:], 'embed')
+  files.check_output(FLAGS.output, '--output', is_folder=False, inputs=paths)
   model = command.load_model(FLAGS)
   from official.video.inference import distributed, embedding
 

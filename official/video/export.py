@@ -100,6 +100,7 @@ def export(
     **_about(params, task, found.frame_rate or task.frame_rate),
   }
   about |= loading.about(params, task, model, found)
+  about['manifests'] = journal.last_data(found.folder) if found.folder else {}
   scores = journal.last_validation(found.folder) if found.folder else None
   save_atomically(encoder, about, export_dir, scores, tflite)
   print(f'exported {files.shown(report.path)} to {shown}')

@@ -14,7 +14,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from official.video.errors import UserError
 
@@ -178,13 +178,19 @@ NPZ_ERRORS = (
 )
 
 
-def check_output(path: str | os.PathLike[str], flag: str, is_folder: bool = True) -> None:
+def check_output(
+  path: str | os.PathLike[str],
+  flag: str,
+  is_folder: bool = True,
+  inputs: Iterable[str] = (),
+) -> None:
   """Looks whether a result can be written, before the work for it; makes nothing.
 
   Args:
     path: that will be written; its folders need not exist. A remote one is not looked at.
     flag: that named it, for the message.
     is_folder: whether it is a folder for files, else a file.
+    inputs: what is read, which it may not take the place of.
 
   Raises:
     UserError: something else is there, or its file system is full or read-only.
@@ -193,6 +199,9 @@ def check_output(path: str | os.PathLike[str], flag: str, is_folder: bool = True
   if is_remote(path):
     return
   place = os.path.abspath(path)
+  for given in inputs:
+    if is_same(path, given):
+      raise UserError(f'{flag} {path}: is what is read; name another file')
   if os.path.lexists(place) and os.path.isdir(place) != is_folder:
     found, wanted = ('a file', 'folder') if is_folder else ('a folder', 'file')
     raise UserError(f'{flag} {path}: is {found}; name a {wanted}')
@@ -211,6 +220,14 @@ def check_output(path: str | os.PathLike[str], flag: str, is_folder: bool = True
     reason = os.strerror(errno.ENOSPC)
   if reason:
     raise UserError(f"{flag} {path}: can't be written: {reason}; name another place")
+
+
+def is_same(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+  """Whether two paths lead to one file, whatever they are called."""
+  try:
+    return os.path.samefile(path, other)
+  except OSError:
+    return os.path.abspath(path) == os.path.abspath(other)
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:

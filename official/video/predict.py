@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
   """Predicts the files that are named."""
   paths = command.inputs(argv[1:], 'predict')
   if FLAGS.video:
-    files.check_output(FLAGS.video, '--video', is_folder=False)
+    files.check_output(FLAGS.video, '--video', is_folder=False, inputs=paths)
     if len(paths) > 1 or not FLAGS.video.lower().endswith('.mp4'):
       raise UserError(
         f'--video {FLAGS.video}: expected a name that ends in .mp4, and one file'

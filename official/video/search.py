@@ -47,7 +47,9 @@ def main(argv: Sequence[str]) -> None:
     raise UserError(f'{features}: no such file of features; embed makes one')
   table = tables.table(features, 'features')
   if FLAGS.html:
-    files.check_output(FLAGS.html, '--html', is_folder=False)
+    if not FLAGS.html.lower().endswith(('.html', '.htm')):
+      raise UserError(f'--html {FLAGS.html}: expected a name that ends in .html')
+    files.check_output(FLAGS.html, '--html', is_folder=False, inputs=(features, query))
   table.settings()  # Names what is no file of features, before the model is read.
   model = command.load_model(FLAGS)
   from official.video.inference import searching

@@ -42,6 +42,7 @@ class Entry:
   sha256: str = ''
   convert: str = ''
   published: str = ''
+  overrides: str = ''
 
   @property
   def stem(self) -> str:
@@ -62,6 +63,12 @@ def entries() -> dict[str, Entry]:
 def folder() -> pathlib.Path:
   """The user's folder of weights."""
   return pathlib.Path(os.environ.get(files.ZOO) or DEFAULT).expanduser()
+
+
+def entry_of(path: str | os.PathLike[str]) -> Entry | None:
+  """The row that `zoo:NAME` means; None for other paths and unknown names."""
+  path = os.fspath(path)
+  return entries().get(path.removeprefix(SCHEME)) if path.startswith(SCHEME) else None
 
 
 def located(path: str | os.PathLike[str]) -> str:

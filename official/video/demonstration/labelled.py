@@ -172,7 +172,8 @@ def export_and_reload(params, task, folder: str, clips, encoded) -> Exported:
   from official.video.serving import encoders
 
   saved_model = os.path.join(folder, 'saved_model')
-  export.export(params, os.path.join(folder, 'linear'), saved_model)
+  run_folder = os.path.join(folder, 'linear')
+  export.export(params, run_folder, saved_model, 'cvrl_linear_eval_tiny')
   reloaded = encoders.saved_model_encoder(saved_model)
   difference = np.abs(reloaded(clips)['feature'] - encoded['feature']).max()
   print(f'largest difference of a feature, reloaded against checkpoint: {difference:.2e}')

@@ -54,7 +54,7 @@ def run(options: common.Options, found: videos.Found) -> None:
 
   stages.begin('export, and its reload')
   saved_model = os.path.join(folder, 'saved_model')
-  export.export(params, run_folder, saved_model)
+  export.export(params, run_folder, saved_model, 'cvrl_pretrain_tiny')
 
   stages.begin('report')
   path = os.path.join(folder, 'report.html')

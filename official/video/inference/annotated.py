@@ -34,6 +34,7 @@ def write(source: str, target: str, predictions: Sequence[Prediction]) -> None:
   partial = f'{target}.partial.mp4'
   try:
     with files.storage_errors(target):
+      os.makedirs(os.path.dirname(os.path.abspath(target)), exist_ok=True)
       _write(source, partial, predictions)
       os.replace(partial, target)
   except SourceError as error:

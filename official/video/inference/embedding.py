@@ -79,13 +79,20 @@ def embed(
     storage or model.storage,
     batch_size or model.batch_size,
   )
-  settings = asked.settings(model)
-  if os.path.exists(output):
-    check_same(output, table.settings(), settings)
+  settings = asked.settings(model) | tables.place_of(paths)
+  before = table.settings() if os.path.exists(output) else settings
+  check_same(output, before, settings)
   with Journal(output + JOURNAL, settings) as journal:
-    earlier = _taken(table, journal, paths)
+    earlier = _taken(table, journal, paths, tables.FOLDER in before)
     new = [path for path in paths if path not in earlier]
-    if earlier and not new:
+    gone = journal.done().keys() - set(paths)
+    if gone:
+      print(
+        f'note: rows of {len(gone)} files that are gone are dropped, such as '
+        f'{files.shown(min(gone))}',
+        file=sys.stderr,
+      )
+    if earlier and not new and not gone:
       journal.remove()
       return _result(journal, paths, 0)
     left = work.left(new, journal.seen(), asked.group(model))
@@ -107,8 +114,16 @@ def embed(
     return _result(journal, order, len(new) - len(journal.failed))
 
 
-def _taken(table: tables.Table, journal: Journal, paths: Sequence[str]) -> set[str]:
+def _taken(
+  table: tables.Table, journal: Journal, paths: Sequence[str], placed: bool
+) -> set[str]:
   """Takes the rows of an earlier output, where there is one, into a journal.
+
+  Args:
+    table: the output.
+    journal: of it.
+    paths: that are asked for.
+    placed: whether it is known where relative paths start from.
 
   Returns:
     Its files.
@@ -120,7 +135,7 @@ def _taken(table: tables.Table, journal: Journal, paths: Sequence[str]) -> set[s
   try:
     if os.path.exists(table.path):
       earlier = journal.take(table.blocks())
-    _check_listed(table.path, journal.done(), paths)
+    _check_listed(table.path, journal.done(), paths, placed)
   except UserError:
     if journal.is_new:
       journal.remove()
@@ -128,8 +143,16 @@ def _taken(table: tables.Table, journal: Journal, paths: Sequence[str]) -> set[s
   return earlier
 
 
-def _check_listed(output: str, done: Mapping[str, Any], paths: Sequence[str]) -> None:
-  if others := sorted(done.keys() - set(paths)):
+def _check_listed(
+  output: str, done: Mapping[str, Any], paths: Sequence[str], placed: bool
+) -> None:
+  """Raises `UserError` for rows of files that are not asked for, unless they are gone."""
+  others = sorted(
+    path
+    for path in done.keys() - set(paths)
+    if os.path.exists(path) or not (placed or os.path.isabs(path))
+  )
+  if others:
     raise UserError(
       f'{output}: holds {len(others)} files that are not among the inputs, such as '
       f'{others[0]}; name them too, or a new output'

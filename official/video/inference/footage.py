@@ -20,6 +20,9 @@ from tfrecords_tools.datasets.source import SourceClip, stem
 from tfrecords_tools.decode import FFMPEG_ERRORS, MICROSECONDS, SourceError, open_video
 from tfrecords_tools.frames import FrameEncoder, FrameOptions, PngEncoder
 
+# Seconds; what claims to be longer is damaged.
+_DAYS = 7 * 86400.0
+
 
 @dataclasses.dataclass(frozen=True)
 class Storage:
@@ -40,9 +43,26 @@ class Storage:
   quality: int = FrameOptions.quality
   jpeg: bool = True
 
+  def __post_init__(self):
+    """Raises `UserError` for numbers that no file can be stored by."""
+    for name, least, most in (
+      ('fps', 0, 1e6),
+      ('short_side', 0, 1 << 16),
+      ('quality', 1, 100),
+    ):
+      value = getattr(self, name)
+      if not least <= value <= most:  # NaN is nowhere.
+        raise UserError(f'{name} {value}: expected {least} to {most:g}')
+
   def options(self) -> FrameOptions:
-    """What the converter is asked for."""
-    return FrameOptions(self.fps, self.short_side, self.quality)
+    """What the converter is asked for; files of any length are looked at."""
+    return FrameOptions(
+      self.fps,
+      self.short_side,
+      self.quality,
+      max_frames=0,
+      max_seconds=_DAYS,
+    )
 
   def encoder(self) -> FrameEncoder:
     """What encodes the frames of one file."""
@@ -146,22 +166,24 @@ def listed(
   """The files that are meant by a file, a pattern, a folder, or a sequence of these.
 
   Of a folder those with the suffix of a video, whatever folders they are in, sorted;
-  each file once.
+  each file once, as it was called first. Of several those that are not there are listed,
+  too: reading them names them, and goes on with the others.
 
   Raises:
     UserError: nothing is called so, or a folder holds no video.
   """
   if isinstance(inputs, (str, os.PathLike)):
     inputs = [inputs]
-  found: dict[str, None] = {}
+  found: dict[str, str] = {}
   for given in inputs:
-    found.update(dict.fromkeys(_listed(os.fspath(given))))
+    for path in _listed(os.fspath(given), len(inputs) > 1):
+      found.setdefault(os.path.abspath(path), path)
   if not found:
     raise UserError('no input is named; give video files or a folder of them')
-  return list(found)
+  return list(found.values())
 
 
-def _listed(given: str) -> list[str]:
+def _listed(given: str, among_others: bool) -> list[str]:
   if os.path.isdir(given):
     videos = [os.path.join(given, path) for path in walk_files(given) if is_video(path)]
     if not videos:
@@ -170,6 +192,6 @@ def _listed(given: str) -> list[str]:
   if os.path.exists(given):
     return [given]
   matches = sorted(glob.glob(given)) if re.search(r'[*?\[]', given) else []
-  if not matches:
+  if not matches and not among_others:
     raise UserError(f'{given}: no such file or folder')
-  return matches
+  return matches or [given]

@@ -52,7 +52,19 @@ class Journal:
     files.check_output(self._path, '--output', is_folder=False)
     with files.storage_errors(self._path):
       os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)
-      self._file = open(self._path, 'a+b')
+    while not self._opened():
+      self._file.close()
+    try:
+      self._read_all()
+    except BaseException:
+      self._file.close()
+      raise
+    return self
+
+  def _opened(self) -> bool:
+    """Opens the file and locks it; false where who had it has removed it meanwhile."""
+    with files.storage_errors(self._path):
+      self._file = open(self._path, 'a+b')  # noqa: SIM115
     try:
       fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -61,11 +73,9 @@ class Journal:
         f'{self._path}: another process is writing it; wait for its end'
       ) from error
     try:
-      self._read_all()
-    except BaseException:
-      self._file.close()
-      raise
-    return self
+      return os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._path))
+    except FileNotFoundError:
+      return False
 
   def __exit__(self, *exception: object) -> None:
     self._file.close()
@@ -175,8 +185,14 @@ class Journal:
 
 def check_same(output: str, found: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
   """Raises `UserError` where rows would not belong together."""
+  folder = found.get(tables.FOLDER)
+  if folder and folder != asked.get(tables.FOLDER):
+    raise UserError(
+      f'{output}: its paths are relative to {folder}; give the same command there, or name a '
+      'new output'
+    )
   for name, value in asked.items():
-    if name == 'model' or found.get(name) == value:
+    if name in ('model', tables.FOLDER) or found.get(name) == value:
       continue
     if name == 'identity':
       raise UserError(

@@ -37,30 +37,60 @@ def load(path: str | os.PathLike, name: str = '', modules: Sequence[str] = ()) -
     path: the folder of a run, whose newest whole checkpoint is taken; a checkpoint in one;
       a SavedModel of `official.video.export`; or `zoo:` and a name of checkpoints/zoo.yaml.
     name: experiment whose task the run is of; needed only where several of the same fields
-      are registered.
+      are registered, or where nothing tells of the run: then its backbone is taken, which
+      has features and no classes.
     modules: that register others' methods; what is installed is found by itself.
 
   Raises:
     UserError: there is no such model.
   """
+  entry = zoo.entry_of(path)
   path = zoo.located(path)
   methods.register(modules)
   if tf.saved_model.contains_saved_model(files.literal(path)):
     return _of_export(path)
-  return _of_run(path, name)
+  checkpoint = restore.find_checkpoint(path)
+  found = origin.of(checkpoint)
+  if found.task is not None:
+    return _of_run(path, name, checkpoint, found)
+  # Nothing beside a published checkpoint tells what it is of.
+  if entry and not name:
+    params = experiment.load(entry.experiment, params_override=entry.overrides)
+  elif name:
+    params = experiment.load(name)
+  else:
+    raise UserError(
+      f'{path}: no {origin.PARAMS} beside the checkpoint tells what model it is of; name the '
+      'folder of a run, or an experiment that has its backbone by --experiment'
+    )
+  return _of_backbone(path, params, checkpoint)
 
 
 # --- Runs -----------------------------------------------------------------------------
 
 
-def _of_run(path: str, name: str) -> Model:
-  checkpoint = restore.find_checkpoint(path)
-  found = origin.of(checkpoint)
-  if found.task is None:
-    raise UserError(
-      f'{path}: no {origin.PARAMS} beside the checkpoint tells what model it is of; name '
-      'the folder of a run, or export it with its experiment'
-    )
+def _of_backbone(path: str, params: cfg.ExperimentConfig, checkpoint: str) -> Model:
+  """The backbone of a checkpoint, tested as an experiment tests its own."""
+  config = params.task.validation_data
+  if reason := _NO_CLIPS.get(config.views):
+    raise UserError(f'{path}: an experiment of what {reason}; name one of clips')
+  if getattr(params.task.model, 'num_classes', None) == 0:
+    params = params.replace(task={'model': {'num_classes': 1}})  # Of an unasked head.
+  task = experiment.build_task(params)
+  task.check_origin(checkpoint).tell()
+  model = task.built_model()
+  restore.restore({'backbone': model.backbone}, checkpoint)
+  return Model(
+    path,
+    encoders.model_encoder(model, params.task.zero_centering),
+    config,
+    identity=identity.digest(
+      model.backbone.variables, identity.facts(config, params.task.zero_centering)
+    ),
+  )
+
+
+def _of_run(path: str, name: str, checkpoint: str, found: origin.Origin) -> Model:
   params = _params_of(found, name)
   task_config = params.task
   storage = _storage(found, task_config)

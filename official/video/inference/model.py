@@ -143,7 +143,7 @@ class Model:
     self.frame_rate = frame_rate
     self._encoder = encoder
     self._text_encoder = text_encoder
-    self._graph = _Graph(views.build_view_maker(self.config))
+    self._graph = _Graph(views.build_view_maker(self.config), self.config)
     self._noted = False
 
   @property
@@ -178,6 +178,8 @@ class Model:
       UserError: the model has no classifier, or none of the inputs can be read.
     """
     self.check_classifies()
+    if top_k < 1:
+      raise UserError(f'top_k {top_k}: expected 1 at least')
     return [
       prediction
       for answer in self._read(inputs, **options)
@@ -188,8 +190,8 @@ class Model:
     """Features of each file, or of each window of it.
 
     Args:
-      inputs: files, patterns and folders, or one of them; clips [N, T, H, W, 3] as
-        `encode` takes them; a data set of such, or of single clips.
+      inputs: files, patterns and folders, or one of them, each file once; clips
+        [N, T, H, W, 3] as `encode` takes them; a data set of such, or of single clips.
       **options: see `answers`; for files.
 
     Returns:
@@ -276,7 +278,7 @@ class Model:
     if isinstance(inputs, (np.ndarray, tf.Tensor, tf.data.Dataset)):
       answers = self._of_arrays(inputs, **options)
     else:
-      answers = self.answers(footage.listed(inputs), **options)
+      answers = self.answers(_files(inputs), **options)
     failed = {} if failed is None else failed
     found = []
     for answer in answers:
@@ -297,6 +299,9 @@ class Model:
     window_length: float = 0.0,
     storage: footage.Storage | None = None,
     jpeg: bool | None = None,
+    fps: float | None = None,
+    short_side: int | None = None,
+    quality: int | None = None,
     num_workers: int = 1,
     batch_size: int = 0,
     group: int = 0,
@@ -314,7 +319,11 @@ class Model:
       window_length: seconds of a window, which is then seen as a file of that length
         would be; 0 makes it as long as one clip.
       storage: how frames are stored before; by default as the model's training data was.
-      jpeg: False shows frames that were never JPEG; by default as `storage` says.
+      jpeg: False shows frames that were never JPEG; by default as `storage` says. So the
+        next three.
+      fps: frames a second to take of a file, 0 for all.
+      short_side: pixels that frames are scaled down to.
+      quality: of the JPEGs.
       num_workers: processes that decode ahead; 1 decodes in this one.
       batch_size: test clips that are computed at once; 0 takes the model's `batch_size`, or
         as many as there are.
@@ -324,9 +333,22 @@ class Model:
     Yields:
       An answer a file, in their order.
     """
-    storage = storage or self.storage
-    if jpeg is not None:
-      storage = dataclasses.replace(storage, jpeg=jpeg)
+    for name, value, least in (
+      ('num_workers', num_workers, 1),
+      ('batch_size', batch_size, 0),
+    ):
+      if value < least:
+        raise UserError(f'{name} {value}: expected {least} at least')
+    given: dict[str, Any] = {
+      'jpeg': jpeg,
+      'fps': fps,
+      'short_side': short_side,
+      'quality': quality,
+    }
+    storage = dataclasses.replace(
+      storage or self.storage,
+      **{name: value for name, value in given.items() if value is not None},
+    )
     cut = windows.Windows(window_step, window_length)
     stream = _Stream(paths, storage, num_workers, cut, self.config)
     size = batch_size or self.batch_size
@@ -394,6 +416,10 @@ class Model:
     batches = inputs if isinstance(inputs, tf.data.Dataset) else [inputs]
     number, unknown = 0, np.full(1, np.nan)
     for clips in batches:
+      if isinstance(clips, Mapping | tuple | list):
+        raise UserError(
+          f'a data set of {type(clips).__name__}: expected one of clips alone; map it to them'
+        )
       clips = clips[None] if len(clips.shape) == 4 else clips
       outputs = self.encode(clips)
       for row in range(len(clips)):
@@ -434,7 +460,7 @@ class Model:
     """[N, C, T, H, W, 3]: the clips, or the test's crops of those of another size."""
     if self._fits(clips):
       return tf.constant(clips)[:, None]
-    return tf.stack([views.test_crops(tf.constant(c), self.config) for c in clips])
+    return tf.stack([self._graph.crops(tf.constant(c)) for c in clips])
 
   def _outputs(
     self, batches: Sequence[np.ndarray | tf.Tensor], size: int
@@ -474,8 +500,21 @@ class Model:
     )
 
 
+def _files(inputs: Any) -> list[str]:
+  """The files that are named, see `footage.listed`."""
+  named = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
+  if wrong := [x for x in named if not isinstance(x, (str, os.PathLike))]:
+    raise UserError(
+      f'inputs of {type(wrong[0]).__name__}: expected names of files, or one array of clips '
+      '[N, T, H, W, 3] (np.stack makes it)'
+    )
+  return footage.listed(named)
+
+
 def none_read(failed: Mapping[str, str]) -> str:
   """What to say where no file could be read."""
+  if not failed:
+    return 'a data set without clips: expected one at least'
   path, reason = next(iter(failed.items()))
   if len(failed) == 1:
     return f'{path}: {reason}'
@@ -576,7 +615,7 @@ class _Stream:
 class _Graph:
   """The evaluation's own functions from records to views, traced once a model."""
 
-  def __init__(self, maker: views.ViewMaker):
+  def __init__(self, maker: views.ViewMaker, config: data_config.DataConfig):
     def test_clips(record, spans):
       frames = parsing.parse_record(record)['frames']
       counts = tf.map_fn(
@@ -594,6 +633,12 @@ class _Graph:
     self.test_clips = tf.function(
       test_clips,
       [tf.TensorSpec([], tf.string), tf.TensorSpec([None, 2], tf.int32)],
+      autograph=False,
+    )
+    # The crops [C, T, H, W, 3] of a clip of another size.
+    self.crops = tf.function(
+      lambda clip: views.test_crops(clip, config),
+      [tf.TensorSpec([None, None, None, 3], tf.uint8)],
       autograph=False,
     )
     # The views [C, T, H, W, 3] of a window's test clip.

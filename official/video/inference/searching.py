@@ -13,6 +13,7 @@ from official.video import files
 from official.video.errors import UserError
 from official.video.inference import footage, indexing, tables
 from official.video.inference.model import Model
+from tfrecords_tools.datasets.folder import is_video
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Hit:
   """A row that was found.
 
   Attributes:
-    path: the file.
+    path: the file, as it is called here.
     start: seconds.
     end: seconds.
     similarity: cosine to the query.
@@ -56,6 +57,8 @@ def search(
     )
   name = model.output if model.output in settings.get('outputs', ()) else 'feature'
   is_file = os.path.exists(query)
+  if not is_file and is_video(query):
+    raise UserError(f'{query}: no such file')
   if is_file:
     if os.path.isdir(query):
       raise UserError(f'{query}: is a folder; name one video of it')
@@ -64,7 +67,8 @@ def search(
   else:
     vector = _of_text(table, model, query, settings.get('outputs', ()))
   look = by_index if index else nearest
-  return look(table, name, vector, top_k, query if is_file else '')
+  hits = look(table, name, vector, top_k, query if is_file else '')
+  return [dataclasses.replace(hit, path=table.found(hit.path)) for hit in hits]
 
 
 def _of_text(table, model: Model, query: str, outputs: Sequence[str]) -> np.ndarray:
@@ -98,7 +102,9 @@ def nearest(
   for block in table.blocks():
     similarity = indexing.unit(indexing.output_of(table, block, name)) @ vector
     if leave_out:
-      own = {path for path in set(block.path) if _is_same(path, leave_out)}
+      own = {
+        path for path in set(block.path) if files.is_same(table.found(path), leave_out)
+      }
       similarity[[path in own for path in block.path]] = -np.inf
     order = np.argsort(-similarity, kind='stable')[:top_k]
     best += [
@@ -121,7 +127,9 @@ def by_index(
     order = np.argsort(rows)
     places = table.places(rows)
     by_row = {rows[at]: place for at, place in zip(order, places, strict=True)}
-    own = {path for path, _, _ in places if leave_out and _is_same(path, leave_out)}
+    own = {
+      p for p, _, _ in places if leave_out and files.is_same(table.found(p), leave_out)
+    }
     hits = [
       Hit(*by_row[row], similarity=float(value))
       for row, value in zip(rows, cosine, strict=True)
@@ -130,13 +138,6 @@ def by_index(
     if len(hits) >= top_k or asked >= index.rows:
       return hits[:top_k]
     asked = min(2 * asked, index.rows)  # The query's own rows took the others' places.
-
-
-def _is_same(path: str, other: str) -> bool:
-  try:
-    return os.path.samefile(path, other)
-  except OSError:
-    return path == other
 
 
 _PAGE = """<!doctype html>

@@ -8,6 +8,7 @@ settings have the same bytes.
 import abc
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -25,8 +26,16 @@ Place: TypeAlias = tuple[str, float, float]
 
 # What the settings are called in a file.
 _KEY = 'vidgarden'
+# Of the settings: the folder that relative paths start from; where there are none, nothing.
+FOLDER = 'folder'
 # Rows that are in memory at a time.
 _BLOCK = 4096
+
+
+def place_of(paths: Iterable[str]) -> dict[str, str]:
+  """The setting `FOLDER` of paths that are called so in the present folder."""
+  relative = any(not os.path.isabs(path) for path in paths)
+  return {FOLDER: os.getcwd()} if relative else {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +130,18 @@ class Table(abc.ABC):
   def write_settings(self, settings: Mapping[str, Any]) -> None:
     """Writes them beside the table."""
     files.write_atomically(self._beside, _text(settings).encode())
+
+  @functools.cached_property
+  def _folder(self) -> str:
+    return self.settings().get(FOLDER, '')
+
+  def found(self, path: str) -> str:
+    """A path of a row as it is called here; see `FOLDER`."""
+    folder = self._folder
+    if not folder or os.path.isabs(path):
+      return path
+    full = os.path.normpath(os.path.join(folder, path))
+    return path if full == os.path.abspath(path) else full
 
   @property
   def _beside(self) -> str:

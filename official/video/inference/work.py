@@ -13,8 +13,8 @@ from official.video.inference.journal import Journal
 from official.video.inference.model import Model
 from tfrecords_tools.progress import ProgressBar
 
-# Of windows there are many in a file, so that a group of these fills its batches.
-_FILES_OF_WINDOWS = 16
+# Of windows there are several in a file, so that a group of a few fills its batches.
+_FILES_OF_WINDOWS = 4
 
 
 @dataclasses.dataclass(frozen=True)

@@ -141,6 +141,12 @@ def last_validation(model_dir: str) -> dict[str, Any] | None:
   return max(scored, key=lambda line: line['step'], default=None)
 
 
+def last_data(model_dir: str) -> dict[str, str]:
+  """SHA-256 of each manifest that a run was last started with; empty where none tells."""
+  lines, _ = _read_lines(os.path.join(model_dir, STARTS), {'manifests': dict})
+  return lines[-1]['manifests'] if lines else {}
+
+
 def _git(*arguments: str) -> str | None:
   command = ['git', '-C', os.path.dirname(os.path.abspath(__file__)), *arguments]
   try:

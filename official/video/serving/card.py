@@ -38,6 +38,8 @@ def text(
     f'- pixels of {pixels}; the signatures take uint8 and do that',
     f'- stored frames a second: {f"{rate:g}" if rate else "not known"}',
     f'- conversion: {storage or "not known"}\n',
+    '## What it learned from\n',
+    _data(about.get('manifests') or {}),
     '## Score\n',
     _scores(scores),
     '## Signatures\n',
@@ -54,11 +56,16 @@ def text(
     '## Use\n',
     '```python',
     "model = tf.saved_model.load('<this folder>')",
-    "outputs = model.signatures['serving_default'](...)",
+    f"outputs = model.signatures['serving_default']({_call(signatures)})",
     '```',
     "`official.video.load('<this folder>')` takes video files.\n",
   ]
   return '\n'.join(part for part in parts if part is not None)
+
+
+def _data(manifests: Mapping[str, str]) -> str:
+  lines = [f'- `{path}`, SHA-256 {digest}' for path, digest in manifests.items()]
+  return '\n'.join(lines or ['The run does not tell.']) + '\n'
 
 
 def _nth(stride: int) -> str:
@@ -93,6 +100,12 @@ def _shape(shape: tf.TensorShape) -> str:
 def _takes(signature: tf.types.experimental.ConcreteFunction) -> str:
   arguments, named = signature.structured_input_signature
   return _tensors({spec.name: spec for spec in tf.nest.flatten(arguments)} | dict(named))
+
+
+def _call(signatures: Mapping[str, tf.types.experimental.ConcreteFunction]) -> str:
+  """The arguments of the default signature, each called as it is."""
+  _, named = signatures['serving_default'].structured_input_signature
+  return ', '.join(f'{name}={name}' for name in named)
 
 
 def _gives(signature: tf.types.experimental.ConcreteFunction) -> str:

@@ -66,3 +66,15 @@ def test_every_damage_of_an_archive_of_arrays_is_one_line(tmp_path):
       assert str(path) in str(error)
       refused += 1
   assert refused > 200
+
+
+def test_a_result_takes_no_inputs_place(tmp_path):
+  given, link = tmp_path / 'clip.mp4', tmp_path / 'link.mp4'
+  given.write_bytes(b'1')
+  link.symlink_to(given)
+  for name in (given, link, tmp_path / 'x' / '..' / 'clip.mp4'):
+    with pytest.raises(UserError, match='is what is read; name another file'):
+      files.check_output(name, '--video', is_folder=False, inputs=[str(given)])
+  files.check_output(
+    tmp_path / 'new.mp4', '--video', is_folder=False, inputs=[str(given)]
+  )

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -278,3 +279,56 @@ def test_settings_are_json(paths, tmp_path):
     'quality': 95,
     'jpeg': True,
   }
+
+
+def test_rows_of_videos_that_are_gone_are_dropped(folder, tmp_path, capsys):
+  mine = tmp_path / 'mine'
+  shutil.copytree(folder, mine)
+  model, output, paths = runs.mean_model(), tmp_path / 'out.npy', footage.listed(mine)
+  embedding.embed(model, paths, str(output))
+  pathlib.Path(paths[2]).unlink()
+  left = footage.listed(mine)
+  result = embedding.embed(model, left, str(output))
+  assert (result.files, result.new) == (6, 0)
+  assert all_rows(output).path == left
+  assert f'rows of 1 files that are gone are dropped, such as {paths[2]}' in (
+    capsys.readouterr().err
+  )
+  # What is still there is not dropped because it is not asked for.
+  with pytest.raises(UserError, match='holds 2 files that are not among the inputs'):
+    embedding.embed(model, left[:4], str(output))
+
+
+def test_paths_start_where_they_were_given(folder, tmp_path, monkeypatch):
+  monkeypatch.chdir(folder)
+  model, output = runs.mean_model(), str(tmp_path / 'out.npy')
+  embedding.embed(model, footage.listed('a'), output)
+  table = tables.table(output, '')
+  assert table.found(all_rows(output).path[0]).startswith('a')
+  monkeypatch.chdir(tmp_path)
+  for given in (footage.listed(folder), ['a/v0é.mp4', str(folder / 'a/v0é.mp4')]):
+    with pytest.raises(UserError, match=f'its paths are relative to {folder}'):
+      embedding.embed(model, given, output)
+  found = tables.table(output, '').found(all_rows(output).path[0])
+  assert pathlib.Path(found).is_file()
+
+
+def test_who_opens_a_journal_as_it_goes_begins_another(tmp_path):
+  path = str(tmp_path / 'journal')
+  with Journal(path, {}) as first:
+    opened = open
+
+    def late(*arguments):
+      # Between its opening and its lock the one who had it comes to an end.
+      file = opened(*arguments)
+      if first.seen() is not None and os.path.exists(path):
+        monkey.undo()
+        first.remove()
+        first.__exit__()
+      return file
+
+    with pytest.MonkeyPatch.context() as monkey:
+      monkey.setattr('builtins.open', late)
+      with Journal(path, {}) as second:
+        assert os.path.samestat(os.stat(path), os.fstat(second._file.fileno()))
+        assert second.is_new

@@ -2,13 +2,15 @@
 
 import dataclasses
 import os
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import official.video
-from official.video import export
+from official.video import export, files
+from official.video.checkpoints import zoo
 from official.video.errors import UserError
 from official.video.evaluation import encoding
 from official.video.inference import embedding, footage
@@ -225,3 +227,66 @@ def test_importing_the_package_loads_no_tensorflow():
 
   code = 'import sys, official.video; assert "tensorflow" not in sys.modules'
   subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_of_several_files_those_that_are_not_there_are_named(video, capsys):
+  found = runs.mean_model().embed([video, 'gone.mp4', f'{video.parent}/./{video.name}'])
+  assert found.path == [str(video)] and found.failed == {'gone.mp4': 'missing'}
+  assert 'skipped gone.mp4: missing' in capsys.readouterr().err
+  with pytest.raises(UserError, match=r'^gone\.mp4: no such file or folder'):
+    runs.mean_model().embed('gone.mp4')
+
+
+@pytest.mark.parametrize(
+  ('inputs', 'options', 'message'),
+  [
+    (None, {'fps': float('nan')}, 'fps nan: expected 0 to'),
+    (None, {'fps': -1.0}, 'fps -1'),
+    (None, {'quality': 500}, 'quality 500: expected 1 to 100'),
+    (None, {'short_side': -1}, 'short_side -1'),
+    (None, {'batch_size': -1}, 'batch_size -1: expected 0 at least'),
+    (None, {'num_workers': 0}, 'num_workers 0: expected 1 at least'),
+    (
+      [np.zeros((4, 16, 16, 3), np.uint8)],
+      {},
+      'inputs of ndarray: expected names of files',
+    ),
+    (tf.data.Dataset.from_tensor_slices(([1], [2])), {}, 'a data set of tuple'),
+    (tf.data.Dataset.from_tensor_slices({'a': [1]}), {}, 'a data set of dict'),
+    (tf.data.Dataset.range(0), {}, 'a data set without clips'),
+  ],
+)
+def test_what_means_nothing_is_one_line(inputs, options, message, video):
+  with pytest.raises(UserError, match=message):
+    runs.mean_model().embed(video if inputs is None else inputs, **options)
+
+
+def test_an_hour_is_no_limit():
+  options = footage.Storage().options()
+  assert options.max_frames == 0 and options.max_seconds > 24 * 3600
+
+
+def test_of_a_published_checkpoint_the_backbone_is_taken(video, tmp_path, monkeypatch):
+  paths = [clips.write_split(tmp_path, split, [0, 1, 2]) for split in ('a', 'b')]
+  params = tiny.load('cvrl_finetune_tiny', *paths)
+  runs.save_run(params, tmp_path / 'run')
+  expected = official.video.load(tmp_path / 'run').embed(video).feature
+  published = tmp_path / 'zoo' / 'mine'
+  published.mkdir(parents=True)
+  for path in (tmp_path / 'run').glob('ckpt*'):
+    shutil.copy(path, published)
+  row = zoo.Entry(
+    'a net', 'none', 'cvrl_finetune_tiny', 'nothing', 'page', '', 'mine.tar'
+  )
+  monkeypatch.setattr(zoo, 'entries', lambda: {'mine': row})
+  monkeypatch.setenv(files.ZOO, str(tmp_path / 'zoo'))
+  with pytest.raises(UserError, match=r'or an experiment that has its backbone'):
+    official.video.load(published)
+  models = [
+    official.video.load('zoo:mine'),
+    official.video.load(published, name='cvrl_finetune_tiny'),
+  ]
+  assert models[0].identity == models[1].identity
+  for model in models:
+    assert not model.classifies
+    np.testing.assert_allclose(model.embed(video).feature, expected, rtol=1e-5)

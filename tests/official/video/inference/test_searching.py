@@ -171,3 +171,22 @@ def test_an_index_that_can_not_be_written_is_one_line(small_disk, tmp_path):
   small_disk('remount,ro')
   with pytest.raises(UserError, match=r"--index .*usearch: can't be written: Read-only"):
     searching.by_index(table, 'feature', values[0], 3)
+
+
+def test_from_another_folder_the_same_is_found(folder, tmp_path, monkeypatch):
+  monkeypatch.chdir(folder)
+  output = str(tmp_path / 'out.parquet')
+  embedding.embed(runs.mean_model(), footage.listed('.'), output)
+  here = searching.search(tables.table(output, ''), runs.mean_model(), './v1 #1.mp4')
+  monkeypatch.chdir(tmp_path)
+  query = str(folder / 'v1 #1.mp4')
+  there = searching.search(tables.table(output, ''), runs.mean_model(), query)
+  assert [hit.similarity for hit in here] == [hit.similarity for hit in there]
+  assert len(there) == 4 and all(
+    os.path.samefile(hit.path, folder / os.path.basename(hit.path)) for hit in there
+  )
+
+
+def test_a_video_that_is_not_there_is_no_text(table):
+  with pytest.raises(UserError, match=r'^clip\.mp4: no such file$'):
+    searching.search(table, reading_model(), 'clip.mp4')

@@ -366,7 +366,8 @@ def test_a_card_says_what_people_ask(exported):
     for output in signature.structured_outputs:
       assert f'`{output}`' in row
   assert '`clips` uint8 [?, ?, ?, ?, 3]' in text
-  assert 'not validated, or its scores' in text
+  assert 'not validated, or its scores' in text and 'The run does not tell.' in text
+  assert "model.signatures['serving_default'](clips=clips)" in text
 
 
 def test_a_card_has_the_last_scores(tmp_path):
@@ -377,6 +378,12 @@ def test_a_card_has_the_last_scores(tmp_path):
   scores = journal.last_validation(str(tmp_path))
   assert scores == {'kind': 'validation', 'step': 4, 'accuracy': 0.75, 'evaluated': 8}
   assert journal.last_validation(str(tmp_path / 'none')) is None
+  (tmp_path / 'starts.jsonl').write_text(
+    '{"manifests": {"old": "1"}}\n{"manifests": {"a": "2"}}\n'
+  )
+  assert journal.last_data(str(tmp_path)) == {'a': '2'}
+  assert journal.last_data(str(tmp_path / 'none')) == {}
+  assert card._data({'a': '2'}) == '- `a`, SHA-256 2\n'
   text = card._scores(scores)
   assert (
     'at step 4' in text and '| accuracy | 0.75 |' in text and '| evaluated | 8 |' in text
