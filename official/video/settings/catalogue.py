@@ -1,5 +1,6 @@
 """Every registered experiment, a line each: what `--list` prints."""
 
+import difflib
 import fnmatch
 import re
 from collections.abc import Iterator
@@ -22,7 +23,11 @@ def lines(pattern: str = '') -> Iterator[str]:
   names = experiment.experiment_names()
   chosen = [n for n in names if pattern in n or fnmatch.fnmatchcase(n, pattern)]
   if not chosen:
-    raise UserError(f'--list {pattern}: {experiment.nearest(pattern, names)}')
+    close = difflib.get_close_matches(pattern, names, n=3, cutoff=0)
+    raise UserError(
+      f'--list {pattern}: no experiment has {pattern} in its name; did you mean '
+      f'{" or ".join(close)}?'
+    )
   width = max(map(len, chosen))
   for name in chosen:
     yield f'{name:{width}}  {about(exp_factory.get_exp_config(name))}'

@@ -49,7 +49,7 @@ def of_data(params: Any, chosen: Collection[str]) -> None:
   """
   trainer, data = params.trainer, params.task.train_data
   if not isinstance(trainer, protocols.EpochTrainer) or not (
-    data.input_path or data.tfds_name
+    data.global_batch_size and (data.input_path or data.tfds_name)
   ):
     return
   try:

@@ -20,7 +20,7 @@ from official.core import exp_factory, task_factory
 from official.modeling import hyperparams
 from official.video import files
 from official.video.errors import UserError
-from official.video.settings import epochs, leaves, methods, recipes, schedule
+from official.video.settings import epochs, leaves, methods, ranges, recipes, schedule
 
 # A name and '=' at the start of the text or after a comma.
 _ASSIGNMENT = re.compile(r'(?:^|,)\s*([A-Za-z_][\w.]*)\s*=')
@@ -318,7 +318,8 @@ def load(
   from the records, where they are there.
 
   Raises:
-    UserError: unknown experiment or field, a value of another type, unreadable files.
+    UserError: unknown experiment or field, a value of another type or out of range,
+      unreadable files.
   """
   names = experiment_names()
   if experiment not in names:
@@ -336,6 +337,7 @@ def load(
   chosen: set[str] = set()
   for text, source in sources:
     chosen |= apply_overrides(params, text, source)
+  ranges.check_fields(params)
   epochs.settle(params, usual_steps, chosen)
   if trains:
     epochs.of_data(params, chosen)

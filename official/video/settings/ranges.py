@@ -59,9 +59,24 @@ _BY_NAME: tuple[tuple[str, _Rule], ...] = (
   (r'start_step|epochs|rate_batch', _at_least(0)),
   (r'dropout_rate|drop_path', _DECAY),
   (r'label_smoothing', _SHARE),
-  (r'width_multiplier', _POSITIVE),
-  (r'k', _at_least(1)),
+  (r'width_multiplier|scale_step|temperature_bounds', _POSITIVE),
   (r'seed', (lambda value: 0 <= value < SEEDS, f'0 to {SEEDS - 1}')),
+)
+# Of every field of the task: sizes of nets and views, and numbers of them.
+_SIZES: tuple[tuple[str, _Rule], ...] = (
+  (r'iou_threshold|window_influence', _SHARE),
+  (r'(\w+_)?(dim|hidden_size|vocab_size|channels|samples)', _at_least(1)),
+  (r'num_(heads|layers|groups|answers|scales|nouns)', _at_least(1)),
+  (r'num_(hidden_layers|classes|labels|captions)', _at_least(0)),
+  (r'k|model_id|micro_batches|upsampling|(\w+_)?length|max_positions', _at_least(1)),
+  (r'stage_blocks|tubelet|grid', _at_least(1)),
+  (r'\w+_(strides?|dilations|kernel_sizes?)', _at_least(1)),
+  (r'feature_shape', _at_least(1)),
+  (r'num_(views|test_clips)|test_clip_step|min_image_size', _at_least(0)),
+  (r'num_test_crops|clips_per_decode|count', _at_least(1)),
+  (r'group_size', _at_least(2)),
+  # 0 where the data is not used; `check` looks at the others.
+  (r'global_batch_size', _at_least(0)),
 )
 # Those that mean 'without' by 0.
 _OFF = frozenset({'gradient_clip_norm'})
@@ -90,16 +105,32 @@ def _refuse(name: str, value: Any, expected: str) -> None:
 def _check_numbers(name: str, value: Any) -> None:
   last = name.rpartition('.')[2]
   values = value if isinstance(value, (list, tuple)) else (value,)
+  rules = _BY_NAME + (_SIZES if name.startswith('task.') else ())
   for number in values:
     if isinstance(number, bool) or not isinstance(number, (int, float)):
       continue
     if math.isnan(number) or (abs(number) > _LARGEST and last not in _UNBOUNDED):
       _refuse(name, value, 'finite numbers' if values is value else 'a finite number')
-    for pattern, (holds, expected) in _BY_NAME:
+    for pattern, (holds, expected) in rules:
       if re.fullmatch(pattern, last) and not (last in _OFF and not number):
         if not holds(number):
           _refuse(name, value, expected)
         break
+
+
+def check_fields(params: cfg.ExperimentConfig) -> None:
+  """Looks at the numbers of an experiment that mean nothing in any mode.
+
+  Raises:
+    UserError: a field's value can mean nothing; it names the field and what is expected.
+  """
+  for group in ('task', 'trainer', 'runtime'):
+    for name, value in _active(getattr(params, group), f'{group}.'):
+      _check_numbers(name, value)
+
+
+def _named(config: data_config.DataConfig) -> bool:
+  return bool(config.input_path or config.tfds_name)
 
 
 def check(params: cfg.ExperimentConfig, mode: str = 'train_and_eval') -> None:
@@ -108,9 +139,7 @@ def check(params: cfg.ExperimentConfig, mode: str = 'train_and_eval') -> None:
   Raises:
     UserError: a field's value can mean nothing; it names the field and what is expected.
   """
-  for group in ('task', 'trainer', 'runtime'):
-    for name, value in _active(getattr(params, group), f'{group}.'):
-      _check_numbers(name, value)
+  check_fields(params)
   trainer = params.trainer
   for name, (holds, expected) in _TRAINER.items():
     if not holds(getattr(trainer, name)):
@@ -124,5 +153,9 @@ def check(params: cfg.ExperimentConfig, mode: str = 'train_and_eval') -> None:
     ('validation_data', 'eval' in mode),
   ):
     if used:
+      data = getattr(params.task, name)
+      # Without validation data there is no validation.
+      if data.global_batch_size < 1 and (name == 'train_data' or _named(data)):
+        _refuse(f'task.{name}.global_batch_size', data.global_batch_size, 'at least 1')
       with within(f'task.{name}'):
-        data_config.check_ranges(getattr(params.task, name))
+        data_config.check_ranges(data)

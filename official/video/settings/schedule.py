@@ -84,20 +84,17 @@ def _scaled(name: str, values: Any, steps: int, ratio: float) -> dict[str, Any]:
   return {f'{name}.{field}': value for field, value in found.items()}
 
 
+_INTERVALS = (
+  *('steps_per_loop', 'summary_interval'),
+  *('checkpoint_interval', 'validation_interval'),
+)
+
+
 def _intervals(config: cfg.TrainerConfig, chosen: Collection[str]) -> dict[str, int]:
   """Intervals that fit into the run and into each other."""
   steps = max(1, config.train_steps)
-  found = {
-    f'trainer.{name}': min(getattr(config, name), steps)
-    for name in ('steps_per_loop', 'checkpoint_interval', 'validation_interval')
-    if 'trainer.train_steps' in chosen
-  }
-  loop = config.steps_per_loop
-  if 'trainer.steps_per_loop' not in chosen:
-    loop = found.get('trainer.steps_per_loop', loop)
-  summary = config.summary_interval
-  if 'trainer.train_steps' in chosen and 'trainer.summary_interval' not in chosen:
-    summary = found['trainer.summary_interval'] = min(summary, steps)
+  found = {f'trainer.{name}': min(getattr(config, name), steps) for name in _INTERVALS}
+  loop, summary = found['trainer.steps_per_loop'], found['trainer.summary_interval']
   if loop > 0 and summary > 0 and summary % loop:
     if 'trainer.summary_interval' in chosen:
       found['trainer.steps_per_loop'] = math.gcd(loop, summary)
@@ -106,13 +103,20 @@ def _intervals(config: cfg.TrainerConfig, chosen: Collection[str]) -> dict[str, 
   return found
 
 
+def _too_long(config: cfg.TrainerConfig) -> set[str]:
+  """Intervals that never end: of these only the run's end is meant, whoever set them."""
+  steps = max(1, config.train_steps)
+  return {f'trainer.{name}' for name in _INTERVALS if getattr(config, name) > steps}
+
+
 def follow(
   params: cfg.ExperimentConfig, usual_steps: int, chosen: Collection[str]
 ) -> dict[str, tuple[Any, Any]]:
   """Lets what the user did not set follow what was set.
 
-  Decay, boundaries and warm-up keep their shares of `train_steps`; intervals become no
-  longer than it; a loop divides the summaries' interval.
+  Decay, boundaries and warm-up keep their shares of `train_steps`; a loop divides the
+  summaries' interval. Intervals become no longer than `train_steps`, also those that were
+  set.
 
   Args:
     params: changed in place.
@@ -129,6 +133,7 @@ def follow(
     for name, values in _families(config):
       wanted |= _scaled(name, values, steps, steps / usual_steps)
   wanted |= _intervals(config, chosen)
+  fixed = set(chosen) - _too_long(config)
   changed = {}
   for name, value in wanted.items():
     *path, field = name.split('.')
@@ -136,7 +141,7 @@ def follow(
     for part in path:
       place = getattr(place, part)
     old = getattr(place, field)
-    if name not in chosen and old != value:
+    if name not in fixed and old != value:
       changed[name] = value, old
       place.override({field: value})
   return changed

@@ -53,7 +53,12 @@ def test_the_list_ends_the_command(arguments, inside, outside):
 @pytest.mark.parametrize(
   ('driver', 'arguments', 'message'),
   [
-    (train, ['--list=qqq'], '--list qqq: known: const_cl'),
+    (
+      train,
+      ['--list=qqq'],
+      '--list qqq: no experiment has qqq in its name; did you mean',
+    ),
+    (train, ['--list=cvrl_pretrian'], ' in its name; did you mean cvrl_pretrain'),
     (train, [], '--experiment is missing; --list prints'),
     (train, ['--experiment=cvrl'], 'did you mean cvrl_'),
     (export, ['--experiment=cvrl_pretrain_tiny'], '--checkpoint is missing'),

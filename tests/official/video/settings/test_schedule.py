@@ -54,7 +54,7 @@ def test_what_was_set_stays(capsys, tmp_path):
   wanted = (f'{COSINE}.decay_steps=7', f'{WARMUP}.warmup_steps=3')
   intervals = ('steps_per_loop', 'summary_interval', 'checkpoint_interval')
   wanted += tuple(f'trainer.{name}=50' for name in (*intervals, 'validation_interval'))
-  params = load('trainer.train_steps=10', *wanted)
+  params = load('trainer.train_steps=60', *wanted)
   assert capsys.readouterr().err == ''
   assert params.trainer.optimizer_config.learning_rate.cosine.decay_steps == 7
   assert {getattr(params.trainer, name) for name in intervals} == {50}
@@ -64,6 +64,21 @@ def test_what_was_set_stays(capsys, tmp_path):
   params = experiment.load(NAME, [saved], 'trainer.train_steps=10')
   assert params.trainer.optimizer_config.warmup.linear.warmup_steps == 1053
   assert load().as_dict() == experiment.load(NAME, [saved]).as_dict()
+
+
+def test_no_interval_outlasts_the_run_whoever_set_it(capsys):
+  names = ('steps_per_loop', 'summary_interval', 'checkpoint_interval')
+  trainer = load('trainer.train_steps=10', 'trainer.steps_per_loop=100').trainer
+  assert {getattr(trainer, name) for name in names} == {10}
+  assert 'trainer.steps_per_loop 10 (was 100)' in capsys.readouterr().err
+  trainer = load(
+    'trainer.train_steps=10', *(f'trainer.{name}=100' for name in names)
+  ).trainer
+  assert {getattr(trainer, name) for name in names} == {10}
+  trainer = load('trainer.validation_interval=1000000').trainer
+  assert trainer.validation_interval == trainer.train_steps
+  trainer = load('trainer.train_steps=10', 'trainer.validation_interval=0').trainer
+  assert trainer.validation_interval == 0
 
 
 def test_schedules_of_other_kinds_follow_too():
@@ -197,6 +212,21 @@ def test_a_schedule_that_can_not_be_computed_at_once_is_sampled():
     ('trainer.optimizer_config.ema: {start_step: -1}', r'ema\.start_step -1'),
     ('task.train_data.augmentation.area_range=[.nan, 1.0]', 'expected finite numbers'),
     ('runtime.num_gpus=-1', r'runtime\.num_gpus -1: expected at least 0'),
+    ('task.train_data.global_batch_size=0', r'train_data\.global_batch_size 0: .* 1'),
+    ('task.train_data.global_batch_size=-4', r'global_batch_size -4: expected at least'),
+    (
+      'task.validation_data: {global_batch_size: 0, input_path: x}',
+      r'validation_data\.global_batch_size 0: expected at least 1',
+    ),
+    ('task.micro_batches=0', r'task\.micro_batches 0: expected at least 1'),
+    ('task.model.head.hidden_dim=-1', r'head\.hidden_dim -1: expected at least 1'),
+    ('task.model.head.output_dim=0', r'head\.output_dim 0: expected at least 1'),
+    ('task.model.head.num_hidden_layers=-1', 'num_hidden_layers -1: expected at least 0'),
+    ('task.model.backbone.resnet_3d.model_id=0', r'model_id 0: expected at least 1'),
+    ('task.model.backbone.resnet_3d.width_multiplier=0', 'width_multiplier 0.0: .* posi'),
+    ('task.model.backbone.resnet_3d.spatial_strides=[1,0,2,2]', r'spatial_strides .*1'),
+    ('task.train_data.feature_shape=[16,0,224,3]', r'feature_shape .*: expected'),
+    ('task.validation_data.num_test_crops=0', 'num_test_crops 0: expected at least 1'),
   ],
 )
 def test_a_number_that_means_nothing_is_refused(override, message):
@@ -204,7 +234,29 @@ def test_a_number_that_means_nothing_is_refused(override, message):
     ranges.check(load(override))
 
 
+@pytest.mark.parametrize(
+  ('name', 'override', 'message'),
+  [
+    (
+      'gvilm_pretrain_tiny',
+      'task.model.text.hidden_size=0',
+      'hidden_size 0: expected at',
+    ),
+    ('gvilm_pretrain_tiny', 'task.model.backbone.video_vit.num_heads=0', 'num_heads 0'),
+    ('gvilm_pretrain_tiny', 'task.model.temperature_bounds=[0.0,1.0]', 'temperature_b'),
+    ('gvilm_qa_tiny', 'task.head.num_answers=0', 'num_answers 0: expected at least 1'),
+    ('cvrl_linear_eval', 'task.train_data.global_batch_size=-2', 'global_batch_size -2'),
+    ('cvrl_linear_eval', 'task.model.num_classes=-1', 'num_classes -1: expected at lea'),
+  ],
+)
+def test_a_number_out_of_range_is_refused_before_it_is_read(name, override, message):
+  with pytest.raises(UserError, match=message):
+    load(override, name=name)
+
+
 def test_what_a_run_does_not_use_is_not_looked_at():
+  ranges.check(load('task.train_data.global_batch_size=0'), 'eval')
+  ranges.check(load('task.validation_data.global_batch_size=0'))
   ranges.check(load('trainer.train_steps=0'), 'eval')
   ranges.check(load('task.train_data.num_threads=0'), 'eval')
   ranges.check(load('task.validation_data.num_threads=0'), 'train')
