@@ -73,3 +73,38 @@ def test_bad_annotations_are_named(tmp_path):
   path.write_text('1,2,3\n')
   with pytest.raises(UserError, match=r"line 1: '1,2,3', expected left, top"):
     tracking.OTB_SOURCE.list_clips(SourceRequest(str(tmp_path)))
+
+
+@pytest.mark.parametrize('line', ['nan,2,3,4', '1,2,inf,4', '1,2,-3,4', '1,2,3,-1'])
+def test_boxes_that_are_none_are_named(tmp_path, line):
+  frames(tmp_path / 'Car' / 'img', 2)
+  path = tmp_path / 'Car' / 'groundtruth_rect.txt'
+  path.write_text(f'1,2,4,5\n{line}\n')
+  with pytest.raises(UserError, match=f"{path}, line 2: '{line}', expected left, top"):
+    tracking.OTB_SOURCE.list_clips(SourceRequest(str(tmp_path)))
+  # A target that can't be seen.
+  path.write_text('1,2,4,5\n0,0,0,0\n')
+  listing = tracking.OTB_SOURCE.list_clips(SourceRequest(str(tmp_path)))
+  assert listing.clips[0].fields[tracking.ANNOTATION] == '1,2,4,5\n0,0,0,0'
+  assert len(listing.notes) == 1
+
+
+@pytest.mark.parametrize(
+  ('name', 'boxes', 'count', 'noted'),
+  [
+    ('Car', 3, 3, False),
+    ('Car', 4, 3, True),
+    ('Car', 2, 3, True),
+    ('Diving', 215, 231, False),
+    ('Diving', 214, 231, True),
+  ],
+)
+def test_boxes_that_are_not_as_many_as_frames(tmp_path, name, boxes, count, noted):
+  frames(tmp_path / name / 'img', count)
+  path = tmp_path / name / 'groundtruth_rect.txt'
+  path.write_text('1,2,4,5\n' * boxes)
+  notes = tracking.OTB_SOURCE.list_clips(SourceRequest(str(tmp_path))).notes
+  what = 'sequences that have another number of boxes than of frames'
+  shown = [note for note in notes if note.startswith(what)]
+  assert len(shown) == noted
+  assert all(f'1, such as {path}, {boxes} boxes, ' in note for note in shown)

@@ -1,6 +1,7 @@
 """Tracking sets, folders of frames with a box a frame: OTB and GOT-10k."""
 
 import glob
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from tfrecords_tools.datasets.source import (
 )
 from tfrecords_tools.datasets.stored import StoredClip, frame_rate
 from tfrecords_tools.decode import MICROSECONDS
+from tfrecords_tools.summary import Summary
 
 # The frames that the benchmark annotates, where they are not all: first and last, from 1.
 OTB_SPANS = {
@@ -41,17 +43,23 @@ def read_boxes(path: str) -> list[Box]:
   """Reads a box a line: left, top, width, height in pixels.
 
   Raises:
-    UserError: a line has no four numbers.
+    UserError: a line has no four numbers, or a size below 0. What is 0 wide and high is a
+      target that can't be seen.
   """
   boxes = []
   for number, line in enumerate(read_lines(path), start=1):
     cells = re.split(r'[,\s]+', line.strip().strip(','))
     try:
-      left, top, width, height = (float(cell) for cell in cells)
+      left, top, width, height = box = tuple(float(cell) for cell in cells)
     except ValueError:
       raise UserError(
         f'{path}, line {number}: {line!r}, expected left, top, width, height'
       ) from None
+    if not all(map(math.isfinite, box)) or min(width, height) < 0:
+      raise UserError(
+        f'{path}, line {number}: {line!r}, expected left, top, and a width and height of '
+        "at least 0; a target that can't be seen is 0,0,0,0"
+      )
     boxes.append((left, top, width, height))
   if not boxes:
     raise UserError(f'{path}: holds no box')
@@ -74,9 +82,12 @@ def read_cover(path: str, count: int) -> str:
   return '\n'.join(lines)
 
 
-def _frame_size(folder: str) -> tuple[int, int] | None:
+def _frames(folder: str) -> list[str]:
+  return sorted(glob.glob(os.path.join(glob.escape(folder), '*.jpg')))
+
+
+def _frame_size(names: Sequence[str]) -> tuple[int, int] | None:
   """Width and height of a frame; None where it can't be read, which conversion tells."""
-  names = sorted(glob.glob(os.path.join(glob.escape(folder), '*.jpg')))
   try:
     with open(names[0], 'rb') as file:
       height, width, _, _ = simplejpeg.decode_jpeg_header(file.read())
@@ -108,6 +119,24 @@ def _fields(
     ANNOTATION: '\n'.join(','.join(f'{x:.10g}' for x in box) for box in boxes),
     WIDTH: str(width),
   }
+
+
+def _note_count(
+  path: str,
+  boxes: int,
+  frames: int,
+  span: tuple[int, int] | None,
+  found: Summary,
+) -> None:
+  """Notes boxes that have no frame, and frames that should have a box and don't."""
+  first, last = span or (1, frames)
+  end = first - 1 + boxes
+  if frames and (end > frames or end < last):
+    found.noticed(
+      'sequences that have another number of boxes than of frames (what both have is '
+      'stored)',
+      f'{path}, {boxes} boxes, {min(frames, last) - first + 1} frames',
+    )
 
 
 Sequences = Callable[[str], Iterator[tuple[str, str, str, tuple[int, int] | None]]]
@@ -152,11 +181,13 @@ class Tracking:
     root = existing_folder('path', request.path)
     rate, notes = frame_rate(request)
     split = request.split or DEFAULT_SPLIT
-    clips = []
+    clips, found = [], Summary()
     for name, folder, path, span in self._sequences(root):
       boxes = read_boxes(path)
       first = span[0] - 1 if span else 0
-      size = _frame_size(folder)
+      frames = _frames(folder)
+      _note_count(path, len(boxes), len(frames), span, found)
+      size = _frame_size(frames)
       fields = _fields(boxes, size, first, rate) if size else {}
       cover = os.path.join(os.path.dirname(path), 'cover.label')
       if os.path.exists(cover):
@@ -177,7 +208,7 @@ class Tracking:
       )
     if not clips:
       raise UserError(f'--path={root}: holds no sequence of --source={self._name}')
-    return Listing(clips, notes=notes)
+    return Listing(clips, notes=[*notes, *found.lines()])
 
 
 OTB_SOURCE = Tracking(
