@@ -20,7 +20,10 @@ from tfrecords_tools.summary import Summary
 DEFAULT_SPLIT = 'train'
 # Folders that systems make beside people's own, some with copies of the files in them.
 _OF_SYSTEMS = frozenset(
-  {'__MACOSX', '@eaDir', '#recycle', '$RECYCLE.BIN', 'System Volume Information'}
+  {
+    *('__MACOSX', '@eaDir', '#recycle', '$RECYCLE.BIN', 'System Volume Information'),
+    'lost+found',
+  }
 )
 
 
@@ -28,20 +31,32 @@ def walk_files(root: str) -> Iterator[str]:
   """Yields files below `root`, relative to it, sorted; hidden ones are left out.
 
   So are those of folders that a system made.
+
+  Raises:
+    UserError: a folder can't be read.
   """
-  seen = set()
-  for folder, folders, files in os.walk(root, followlinks=True):
-    # A link to a folder above would otherwise be walked for ever.
-    if (real := os.path.realpath(folder)) in seen:
+  # The real paths of the folders that each one is in: a link to one of these would be
+  # walked for ever.
+  above: dict[str, frozenset[str]] = {}
+  for folder, folders, files in os.walk(root, onerror=_refuse, followlinks=True):
+    around = above.pop(folder, frozenset())
+    if (real := os.path.realpath(folder)) in around:
       folders.clear()
       continue
-    seen.add(real)
     folders[:] = sorted(
       name for name in folders if not name.startswith('.') and name not in _OF_SYSTEMS
     )
+    within = (os.path.join(folder, name) for name in folders)
+    above |= dict.fromkeys(within, around | {real})
     for name in sorted(files):
       if not name.startswith('.'):
         yield os.path.relpath(os.path.join(folder, name), root)
+
+
+def _refuse(error: OSError) -> NoReturn:
+  raise UserError(
+    f"{error.filename}: can't be read: {error.strerror}; make it readable, or move it away"
+  ) from error
 
 
 def is_video(path: str) -> bool:
@@ -99,7 +114,7 @@ class _Layout:
       split: of --split.
 
     Raises:
-      UserError: some top folders are called as splits and others aren't.
+      UserError: some folders of one depth are called as splits and others aren't.
     """
     self._root, self._split = root, split
     tops = _tops(videos)
@@ -139,9 +154,18 @@ class _Layout:
     )
 
   def _classes_hold_splits(self, videos: Sequence[str]) -> bool:
-    """Whether it is `<class>/<split>/<video>` throughout."""
-    parts = [path.split(os.sep) for path in videos]
-    return all(len(part) > 2 and split_of_name(part[1]) for part in parts)
+    """Whether it is `<class>/<split>/<video>` throughout, or nowhere."""
+    below = {path: path.split(os.sep)[1:-1] for path in videos}
+    within = [path for path, rest in below.items() if rest and split_of_name(rest[0])]
+    others = sorted(below.keys() - set(within))
+    # With --split, such folders are none of splits unless all are.
+    if within and others and not self._split:
+      raise UserError(
+        f'--path={self._root}: {os.path.dirname(within[0])} would be a split, but there is '
+        f'{others[0]} in none; move it into one, or, if they are no splits, name the split '
+        'by --split'
+      )
+    return not others
 
   def read(self, path: str) -> tuple[str, list[str]]:
     """The split of a video, and its path without the folder of it."""
