@@ -204,7 +204,7 @@ def test_columns_that_are_taken_or_only_alike_are_noted(tmp_path):
     ('a.mp4,run\nb.mp4,run\n', "begins with ['a.mp4', 'run'], expected a header"),
     ('a.mp4 0\nb.mp4 1\n', "begins with ['a.mp4 0'], expected a header"),
     ('url,label\nx,y\n', 'expected one named path; is it url?'),
-    ('', 'expected one named path'),
+    ('', 'is empty, expected a header that names the columns, such as path,label'),
   ],
 )
 def test_headers_that_are_refused(tmp_path, text, message):

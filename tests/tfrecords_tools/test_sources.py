@@ -226,7 +226,7 @@ def test_kinetics_refusals(tmp_path):
     'kinetics400', tmp_path, **arguments
   )
   kinetics_list(path, 'a,xxxxxxxxxxx,zero,10,train')
-  assert "line 2: time_start, time_end are 'zero', '10'" in refusal(
+  assert "line 2: time_start is 'zero', expected a number" in refusal(
     'kinetics400', tmp_path, **arguments
   )
   kinetics_list(path, 'a,xxxxxxxxxxx,0,10')

@@ -65,10 +65,12 @@ class _Video:
     try:
       # Those of the test set have none.
       annotations = entry.get('annotations') or []
-      subset = str(entry['subset'])
+      subset = entry['subset']
+      if not isinstance(subset, str):
+        raise TypeError(f'subset is {subset!r}')
       spans = [(a['label'], *map(float, a['segment'])) for a in annotations]
       spans = [(label, start, end) for label, start, end in spans]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
       raise UserError(
         f'{where}: lacks subset, or annotations of label and segment ({error})'
       ) from error
@@ -120,6 +122,7 @@ class _Video:
       frame_rate=_RATE,
       fields=fields if self.segments else {},
       origin=name,
+      labels_of_segments=True,
     )
 
 

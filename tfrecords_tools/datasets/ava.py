@@ -12,7 +12,7 @@ from official.video.data import records
 from official.video.errors import UserError
 from tfrecords_tools.annotations import box_in_frame
 from tfrecords_tools.datasets.files import VideoFiles
-from tfrecords_tools.datasets.rows import read_cells
+from tfrecords_tools.datasets.rows import needed_seconds, read_cells
 from tfrecords_tools.datasets.source import (
   Listing,
   Place,
@@ -20,6 +20,8 @@ from tfrecords_tools.datasets.source import (
   SourceRequest,
   existing_folder,
   only_lists,
+  open_list,
+  reading,
 )
 from tfrecords_tools.decode import MICROSECONDS
 from tfrecords_tools.summary import Summary
@@ -86,15 +88,23 @@ def _number(where: Place, column: str, text: str) -> float:
   return value
 
 
+def _id(where: Place, column: str, text: str) -> int:
+  value = _number(where, column, text)
+  if value != int(value) or not abs(value) < 2**63:
+    raise UserError(f'{where}: {column} is {text!r}, expected a whole number of 64 bits')
+  return int(value)
+
+
 def _rows(path: str) -> Iterator[tuple[Place, KeyFrame, list[str]]]:
   """Where each row of a list is, its key frame, and its other cells."""
   for where, cells in read_cells(path):
     if len(cells) < 2:
       raise UserError(f'{where}: {cells}, expected video, timestamp, ...')
     video, timestamp = cells[0].strip(), cells[1].strip()
+    seconds = needed_seconds(where, 'timestamp', timestamp)
     yield (
       where,
-      KeyFrame(video, _number(where, 'timestamp', timestamp), timestamp),
+      KeyFrame(video, seconds, timestamp),
       [cell.strip() for cell in cells[2:]],
     )
 
@@ -119,8 +129,8 @@ def _annotated(path: str, found: Summary) -> dict[KeyFrame, tuple[Place, list[_R
         f'{where}: {len(cells) + 2} columns, expected video, timestamp, x1, y1, x2, y2, '
         'action id and person id'
       )
-    action = int(_number(where, 'action id', cells[4]))
-    person = int(_number(where, 'person id', cells[5])) if len(cells) > 5 else -1
+    action = _id(where, 'action id', cells[4])
+    person = _id(where, 'person id', cells[5]) if len(cells) > 5 else -1
     if box := _box(where, cells, found):
       _append(rows, _Row(box, action, person, 1.0), where, found)
   return frames
@@ -148,11 +158,12 @@ def read_label_map(path: str) -> dict[int, str]:
   Raises:
     UserError: it can't be read or names nothing.
   """
-  try:
-    with open(path, encoding='utf-8') as file:
-      found = {int(m['id']): m['name'] for m in _CLASS.finditer(file.read())}
-  except (OSError, UnicodeDecodeError) as error:
-    raise UserError(f'{path}: {error}') from error
+  with reading(path), open_list(path) as file:
+    entries = [(int(m['id']), m['name']) for m in _CLASS.finditer(file.read())]
+  found: dict[int, str] = {}
+  for number, name in entries:
+    if found.setdefault(number, name) != name:
+      raise UserError(f'{path}: gives {found[number]!r} and {name!r} the id {number}')
   if not found:
     raise UserError(f'{path}: names no class; expected entries of name and id')
   return dict(sorted(found.items()))
@@ -261,6 +272,10 @@ class _Videos:
     """The clip about a key frame, with its boxes of known actions."""
     path, begin = self._find(split, frame)
     time = frame.seconds - begin
+    unknown = [row for row in rows if row.action not in labels]
+    self._found.left_out(
+      'boxes of actions that the label map lacks', listed, len(unknown)
+    )
     known = [
       (row, labels[row.action])
       for row in rows

@@ -10,7 +10,7 @@ from official.video.data import records
 from official.video.errors import UserError
 from tfrecords_tools.datasets.files import VideoFiles
 from tfrecords_tools.datasets.folder import DEFAULT_SPLIT
-from tfrecords_tools.datasets.rows import read_cells
+from tfrecords_tools.datasets.rows import MOST_SECONDS, read_cells
 from tfrecords_tools.datasets.source import (
   Listing,
   Place,
@@ -72,9 +72,9 @@ def captioned_clip(
 def _number(where: object, text: Any) -> float:
   try:
     value = float(text)
-  except (TypeError, ValueError):
+  except (TypeError, ValueError, OverflowError):
     value = -1.0
-  if not 0 <= value < math.inf:
+  if not 0 <= value < MOST_SECONDS:
     raise UserError(f'{where}: time is {text!r}, expected a number of at least 0')
   return value
 

@@ -49,20 +49,22 @@ class Hmdb51:
     files = ListedFiles(videos, found, anywhere=True)
     for label in names:
       list_path = os.path.join(lists, f'{label}_test_split{request.fold or 1}.txt')
-      clips += self._class_clips(list_path, files, label)
+      clips += self._class_clips(list_path, files, label, found)
     return Listing(clips, names, found.lines())
 
   def _class_clips(
-    self, list_path: str, files: ListedFiles, label: str
+    self, list_path: str, files: ListedFiles, label: str, found: Summary
   ) -> list[SourceClip]:
     clips = []
     for number, line in enumerate(read_lines(list_path), start=1):
       name, use = (['', *line.rsplit(None, 1)])[-2:]
       if not name or use not in (*_SPLITS, _UNUSED):
         raise UserError(f"{list_path}: {line!r}, expected '<video>.avi <0, 1 or 2>'")
-      if use != _UNUSED:
+      place = Place(list_path, f'row {number}')
+      if use == _UNUSED:
+        found.left_out('videos of neither split of the fold (0 in its lists)', place)
+      else:
         path = f'{label}/{name}'
-        place = Place(list_path, f'row {number}')
         clips.append(
           SourceClip(
             path, files.path(path), _SPLITS[use], stem(path), (label,), listed=place

@@ -12,6 +12,7 @@ from tfrecords_tools.datasets.rows import (
   START,
   Column,
   labels_of_cell,
+  needed_seconds,
   read_table,
   split_of_cell,
 )
@@ -43,19 +44,6 @@ def _list_files(request: SourceRequest) -> list[str]:
   if not names:
     raise UserError(f'{folder}: holds no .csv list; name it by --annotations')
   return [os.path.join(folder, name) for name in names]
-
-
-def _span(where: Place, row: Mapping[str, str]) -> tuple[int, int]:
-  try:
-    start, end = (int(float(row[key])) for key in ('time_start', 'time_end'))
-  except (TypeError, ValueError, OverflowError):
-    start, end = -1, -1
-  if start < 0 or end < 0:
-    raise UserError(
-      f'{where}: time_start, time_end are {row["time_start"]!r}, {row["time_end"]!r}, '
-      'expected seconds of at least 0'
-    )
-  return start, end
 
 
 class Kinetics:
@@ -90,24 +78,27 @@ class Kinetics:
   def _clip(
     self, where: Place, row: Mapping[str, str], files: VideoFiles, found: Summary
   ) -> SourceClip:
-    start, end = _span(where, row)
+    start, end = (
+      needed_seconds(where, key, row[key]) for key in ('time_start', 'time_end')
+    )
     labels = labels_of_cell(row.get('label'), found, where)
     split = split_of_cell(row['split'], found, where)
     label = labels[0] if labels else ''
-    media_id = f'{row["youtube_id"]}_{start:06d}_{end:06d}'
-    folders = (split, label, label.replace(' ', '_'))
     video = row['youtube_id']
-    trimmed = files.find(media_id, folders) or files.cut_to(video, start, end, folders)
-    path = trimmed or files.find(video, folders) or f'{media_id}.mp4'
+    # Whole seconds, as files are called; lists may have parts of seconds.
+    name = f'{video}_{round(start):06d}_{round(end):06d}'
+    folders = (split, label, label.replace(' ', '_'))
+    trimmed = files.find(name, folders) or files.cut_to(video, start, end, folders)
+    path = trimmed or files.find(video, folders) or f'{name}.mp4'
     return SourceClip(
       path=path,
       file=os.path.join(files.root, path),
       split=split,
-      media_id=media_id,
+      media_id=f'{video}_{start:06.10g}_{end:06.10g}',
       labels=labels,
-      start=0.0 if trimmed else float(start),
-      end=None if trimmed else float(end),
+      start=0.0 if trimmed else start,
+      end=None if trimmed else end,
       origin=video,
-      excerpt=None if trimmed else (float(start), float(end)),
+      excerpt=None if trimmed else (start, end),
       listed=where,
     )

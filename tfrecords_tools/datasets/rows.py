@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from official.video.errors import UserError
-from tfrecords_tools.datasets.source import VIDEO_SUFFIXES, Place, open_list
+from tfrecords_tools.datasets.source import VIDEO_SUFFIXES, Place, open_list, reading
 from tfrecords_tools.summary import Summary
 
 _DELIMITERS = (',', '\t', ';', '|')
@@ -24,6 +24,10 @@ _LONGEST_CELL = 1 << 27
 _NO_LABEL = frozenset({'', '-1', '-1.0', 'nan', '<na>', 'null', '#n/a'})
 _TIMECODE = re.compile(r'(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:[.,]\d*)?)', re.ASCII)
 _NUMBER = re.compile(r'[+-]?\d+(\.\d*)?', re.ASCII)
+# As half of the world writes 0.5.
+_COMMA = re.compile(r'\d+,\d+', re.ASCII)
+# Their microseconds still fit into a record.
+MOST_SECONDS = 1e12
 _SEVERAL = '|'
 # A list of texts or of numbers as numpy writes it, without commas.
 _ENTRY = r"""'[^']*'|"[^"]*"|[-+]?\d+(?:\.\d*)?"""
@@ -82,9 +86,24 @@ def split_of_name(name: str) -> str | None:
   )
 
 
-def split_of_cell(cell: str, found: Summary, where: object) -> str:
-  """The split of a row: usual names in their usual form, others as they are."""
-  name = cell.strip()
+def split_of_cell(
+  cell: str, found: Summary, where: object, default: str | None = None
+) -> str:
+  """The split of a row: usual names in their usual form, others as they are.
+
+  Args:
+    cell: what the list says.
+    found: where corrections are reported.
+    where: file and line, for messages.
+    default: of an empty cell.
+
+  Raises:
+    UserError: the cell is empty, and there is no default.
+  """
+  if not (name := cell.strip()):
+    if default is None:
+      raise UserError(f'{where}: its split is empty; write train, val or test')
+    return default
   split = split_of_name(name) or name
   if split != name:
     found.corrected(f'rows of split {name!r}, taken for {split}', where)
@@ -148,7 +167,7 @@ def seconds_of_cell(where: object, column: str, value: Any) -> float | None:
   """A time or rate of a row, also as `[hh:]mm:ss`; None where the cell is empty.
 
   Raises:
-    UserError: it is no number of at least 0.
+    UserError: it is no number of at least 0, or past all times.
   """
   if value is None or (isinstance(value, str) and not value.strip()):
     return None
@@ -162,9 +181,21 @@ def seconds_of_cell(where: object, column: str, value: Any) -> float | None:
     )
   try:
     seconds = float(value)
-  except (TypeError, ValueError):
+  except (TypeError, ValueError, OverflowError):
     seconds = math.nan
-  if not 0 <= seconds < math.inf or isinstance(value, bool):
+  if not 0 <= seconds < MOST_SECONDS or isinstance(value, bool):
+    text = str(value).strip()
+    fix = f'; write {text.replace(",", ".")}' if _COMMA.fullmatch(text) else ''
+    raise UserError(
+      f'{where}: {column} is {value!r}, expected a number of at least 0{fix}'
+    )
+  return seconds
+
+
+def needed_seconds(where: object, column: str, value: Any) -> float:
+  """A time as `seconds_of_cell` reads it; raises `UserError` for an empty cell too."""
+  seconds = seconds_of_cell(where, column, value)
+  if seconds is None:
     raise UserError(f'{where}: {column} is {value!r}, expected a number of at least 0')
   return seconds
 
@@ -181,16 +212,19 @@ def read_cells(
     UserError: the file can't be read, or is no text of this format.
   """
   csv.field_size_limit(_LONGEST_CELL)
+  begun = 1
   try:
-    with open_list(path, newline='') as file:
+    with reading(path), open_list(path, newline='') as file:
       reader = csv.reader(file, delimiter=delimiter, strict=strict)
       for cells in reader:
+        begun = reader.line_num + 1
         if cells:
           yield Place(path, f'line {reader.line_num}'), cells
-  except OSError as error:
-    raise UserError(f'{path}: {error.strerror}') from error
-  except (UnicodeDecodeError, csv.Error) as error:
-    raise UserError(f'{path}: is not UTF-8 text of this format: {error}') from error
+  except csv.Error as error:
+    place = Place(path, f'line {begun}')
+    raise UserError(
+      f"{place}: can't be cut into cells: {error}; are its quotes closed?"
+    ) from error
 
 
 def _normal(name: str) -> str:
@@ -219,7 +253,8 @@ class Header:
     """
     self.names = [name.strip() for name in names]
     self._taken: dict[str, Column] = {}
-    if len(set(self.names)) < len(self.names):
+    named = [name for name in self.names if name]
+    if len(set(named)) < len(named):
       raise UserError(f'{path}: the header names a column twice: {self.names}')
     self._check_required(path, columns)
     for column in columns:
@@ -230,11 +265,27 @@ class Header:
     missing = [column for column in required if not _match(self.names, column)]
     if not missing:
       return
+    if not any(self.names):
+      raise UserError(
+        f'{path}: is empty, expected a header that names the columns, such as '
+        f'{",".join(column.name for column in columns[:2])}'
+      )
+    if self.names[0].startswith('#'):
+      raise UserError(
+        f'{path}: begins with {self.names[0]!r}, a comment; expected a header first, '
+        'without #'
+      )
     words = ' '.join(self.names).lower().split()
     if any(word.endswith(tuple(VIDEO_SUFFIXES)) for word in words):
       raise UserError(
         f'{path}: begins with {self.names}, expected a header that names the columns, '
         f'such as {",".join(column.name for column in columns[:2])}'
+      )
+    apart = self.names[0].split() if len(self.names) == 1 else []
+    if apart and all(_match(apart, column) for column in missing):
+      raise UserError(
+        f'{path}: begins with {self.names[0]!r}, whose names have blanks between them; '
+        'write commas'
       )
     normal = {_normal(name): name for name in self.names}
     alike = [normal[a] for column in missing for a in column.alike if a in normal]
@@ -261,9 +312,14 @@ class Header:
       found.note(f'{path}: has no column {column.name}; call {name!r} so if it is that')
 
   def row(self, cells: Iterable[Any]) -> dict[str, Any]:
-    """Cells by column: those that the source reads stripped and by its names for them."""
+    """Cells by column: those that the source reads stripped and by its names for them.
+
+    A column without a name is none: an index of pandas, or what a last comma begins.
+    """
     row = {}
     for name, cell in zip(self.names, cells, strict=False):
+      if not name:
+        continue
       column = self._taken.get(name)
       if column and column.strip and isinstance(cell, str):
         cell = cell.strip()

@@ -1,10 +1,11 @@
 """What a source of clips is: it lists `SourceClip`s; a reader turns one into frames."""
 
 import codecs
+import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TextIO
 
 from official.video.errors import UserError
@@ -53,6 +54,8 @@ class SourceClip:
     origin: the video that the clip was cut from; '' where the name of its file tells it.
     excerpt: seconds of that video which the file may hold instead of all of it: a
       download that was cut under the name of the whole. None where there are none such.
+    labels_of_segments: whether its labels are those of its segments: without a segment that
+      is stored, one is none of the record's.
     listed: where a list gives it this name that no other clip of the split may have.
   """
 
@@ -68,6 +71,7 @@ class SourceClip:
   reader: str = 'video'
   origin: str = ''
   excerpt: tuple[float, float] | None = None
+  labels_of_segments: bool = False
   listed: Place | None = dataclasses.field(default=None, compare=False)
 
   @property
@@ -185,40 +189,67 @@ def open_list(path: str, newline: str | None = None) -> TextIO:
   return open(path, encoding='utf-16' if wide else 'utf-8-sig', newline=newline)
 
 
+def _first_bad_line(path: str) -> int | None:
+  """Number of the first line that is not UTF-8."""
+  with open(path, 'rb') as file:
+    for number, line in enumerate(file, start=1):
+      try:
+        line.decode()
+      except UnicodeDecodeError:
+        return number
+  return None
+
+
+@contextlib.contextmanager
+def reading(path: str) -> Iterator[None]:
+  """Raises `UserError` where a text file can't be read, with the line that is no text."""
+  try:
+    yield
+  except OSError as error:
+    raise UserError(f'{path}: {error.strerror}') from error
+  except UnicodeError as error:
+    number = _first_bad_line(path)
+    where = path if number is None else Place(path, f'line {number}')
+    raise UserError(f'{where}: is not UTF-8 text; save it as UTF-8') from error
+
+
 def read_lines(path: str) -> list[str]:
   """Lines of a text file without blank ones; raises `UserError` if it can't be read."""
-  try:
-    with open_list(path) as file:
-      return [line.strip() for line in file if line.strip()]
-  except (OSError, UnicodeDecodeError) as error:
-    reason = error.strerror if isinstance(error, OSError) else 'is not UTF-8 text'
-    raise UserError(f'{path}: {reason}') from error
+  with reading(path), open_list(path) as file:
+    return [line.strip() for line in file if line.strip()]
 
 
 def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
   """An object of JSON; Python's own would keep the last of equal keys in silence."""
   found: dict[str, Any] = {}
   for key, value in pairs:
-    if found.setdefault(key, value) != value:
+    if key in found and found[key] != value:
       raise ValueError(f'names {key!r} twice, with different content')
+    found[key] = value
   return found
 
 
-def read_json(path: str) -> Any:
-  """Content of a JSON file.
+def parse_json(text: str, where: object) -> Any:
+  """Content of a JSON text.
 
   Raises:
-    UserError: it can't be read, is none, or has two values for one key.
+    UserError: it is none, has two values for one key, or can't be held.
   """
   try:
-    with open_list(path) as file:
-      return json.load(file, object_pairs_hook=_object_of)
+    return json.loads(text, object_pairs_hook=_object_of)
   except json.JSONDecodeError as error:
-    raise UserError(f'{path}: is not JSON: {error}') from error
-  except OSError as error:
-    raise UserError(f'{path}: {error.strerror}') from error
+    raise UserError(f'{where}: is not JSON: {error}') from error
+  except RecursionError as error:
+    raise UserError(f'{where}: its lists and objects are nested too deeply') from error
   except ValueError as error:
-    raise UserError(f'{path}: {error}') from error
+    raise UserError(f'{where}: {error}') from error
+
+
+def read_json(path: str) -> Any:
+  """Content of a JSON file; raises `UserError` as `parse_json` does."""
+  with reading(path), open_list(path) as file:
+    text = file.read()
+  return parse_json(text, path)
 
 
 def stem(path: str) -> str:

@@ -30,6 +30,8 @@ from tfrecords_tools.datasets.source import (
   SourceClip,
   SourceRequest,
   open_list,
+  parse_json,
+  reading,
   stem,
 )
 from tfrecords_tools.summary import Summary
@@ -95,6 +97,10 @@ def _media_id(path: str, start: float, end: float | None) -> str:
   return f'{name}_{start:g}_{"end" if end is None else f"{end:g}"}'
 
 
+def _text(value: Any) -> str:
+  return '' if value is None else str(value)
+
+
 def clip_of_row(
   row: Mapping[str, Any],
   where: Place,
@@ -130,8 +136,8 @@ def clip_of_row(
   return SourceClip(
     path=path,
     file=files.path(path),
-    split=split_of_cell(str(known['split'] or ''), found, where) or split,
-    media_id=str(known['media_id'] or _media_id(path, start, end)),
+    split=split_of_cell(_text(known['split']), found, where, split),
+    media_id=_text(known['media_id']) or _media_id(path, start, end),
     labels=labels_of_cell(known['label'], found, where),
     start=start,
     end=end,
@@ -153,7 +159,7 @@ def _parse_cell(key: str, text: str) -> Any:
     return text
   try:
     return json.loads(text)
-  except json.JSONDecodeError:
+  except (ValueError, RecursionError):
     return text
 
 
@@ -165,15 +171,12 @@ def _csv_rows(path: str, found: Summary) -> Iterator[tuple[Place, dict[str, Any]
 
 
 def _jsonl_rows(path: str, found: Summary) -> Iterator[tuple[Place, dict[str, Any]]]:
-  with open_list(path) as file:
+  with reading(path), open_list(path) as file:
     for number, line in enumerate(file, start=1):
       where = Place(path, f'line {number}')
       if not line.strip():
         continue
-      try:
-        row = json.loads(line)
-      except json.JSONDecodeError as error:
-        raise UserError(f'{where}: is not JSON: {error}') from error
+      row = parse_json(line, where)
       if not isinstance(row, dict):
         raise UserError(f'{where}: expected a JSON object')
       yield where, Header(path, list(row), (*_COLUMNS, _CAPTION), found).row(row.values())
@@ -211,15 +214,10 @@ class Table:
     split = request.split or DEFAULT_SPLIT
     found = Summary()
     files = ListedFiles(root, found)
-    try:
-      clips = [
-        clip_of_row(row, where, files, split, found)
-        for where, row in self._rows(path, found)
-      ]
-    except OSError as error:
-      raise UserError(f'--path={path}: {error.strerror}') from error
-    except UnicodeDecodeError as error:
-      raise UserError(f'--path={path}: is not UTF-8 text: {error}') from error
+    clips = [
+      clip_of_row(row, where, files, split, found)
+      for where, row in self._rows(path, found)
+    ]
     if not clips:
       raise UserError(f'--path={path}: lists no clip')
     _note_unread(clips, path, found)

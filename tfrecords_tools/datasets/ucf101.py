@@ -47,7 +47,8 @@ class Ucf101:
       lists = first_existing('path', root, _LISTS)
     videos = os.path.join(root, 'UCF-101')
     videos = videos if os.path.isdir(videos) else root
-    names = _class_names(os.path.join(lists, 'classInd.txt'))
+    classes = os.path.join(lists, 'classInd.txt')
+    names = _class_names(classes)
     fold = request.fold or 1
     clips, found = [], Summary()
     files = ListedFiles(videos, found, anywhere=True)
@@ -55,10 +56,15 @@ class Ucf101:
       list_path = os.path.join(lists, f'{split}list{fold:02d}.txt')
       # Lines of the train list end in the class id, those of the test list do not.
       for number, line in enumerate(read_lines(list_path), start=1):
-        path = line.split()[0]
+        path, *ids = line.split()
         label, _, video = path.partition('/')
         if not video:
           raise UserError(f'{list_path}: {line!r}, expected <class>/<video>.avi')
+        place = Place(list_path, f'row {number}')
+        if label in names and ids and ids[0] != (known := str(names.index(label) + 1)):
+          raise UserError(
+            f'{place}: {line!r}, but the id of {label} in {classes} is {known}'
+          )
         clips.append(
           SourceClip(
             path,
@@ -66,7 +72,7 @@ class Ucf101:
             split,
             stem(video),
             (label,),
-            listed=Place(list_path, f'row {number}'),
+            listed=place,
           )
         )
     return Listing(clips, names, found.lines())
