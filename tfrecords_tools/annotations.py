@@ -7,7 +7,6 @@ be later and whose frames may be fewer.
 
 import bisect
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +27,11 @@ BOX_KEYS = frozenset(
 )
 _SEGMENT_PREFIX = 'segment/'
 _SEGMENT_INDICES = (records.SEGMENT_START_INDEX, records.SEGMENT_END_INDEX)
+# Of the 32 bits that a record has for it.
+_LARGEST_FLOAT = 3.4028234e38
+# A segment may end so many microseconds, or such a share of its length, after its clip:
+# lists and files round otherwise.
+ROUNDING, ROUNDING_SHARE = 500_000, 0.05
 # Boxes that detectors let hang over the frame's edges are still within these shares of
 # it; of a list in pixels at least one is not.
 _LEAST_SIDE, _LARGEST_SIDE = -1.0, 2.0
@@ -40,7 +44,7 @@ def _is_value(dtype: str, value: Any) -> bool:
     return isinstance(value, str)
   if dtype == 'int64':
     return isinstance(value, int) and -(2**63) <= value < 2**63
-  return isinstance(value, (int, float)) and math.isfinite(value)
+  return isinstance(value, (int, float)) and abs(value) <= _LARGEST_FLOAT
 
 
 def _as_list(value: Any) -> list:
@@ -161,14 +165,20 @@ def retime_regions(
   start: int,
   end: int,
   time_key: str = records.REGION_TIMESTAMP,
+  found: Summary | None = None,
+  where: object = '',
 ) -> dict[str, list]:
   """Keeps the regions from `start` to `end` and counts their times from `start`.
+
+  Those that are left out are counted.
 
   Args:
     fields: the `region/...` keys of a list, as `check_fields` accepts them.
     start: microseconds in the source.
     end: microseconds in the source.
     time_key: which of them are the times.
+    found: where corrections are reported.
+    where: the clip, for messages.
   """
   regions = {k: [_as_list(v) for v in _as_list(steps)] for k, steps in fields.items()}
   times = [step[0] for step in regions[time_key]]
@@ -177,6 +187,12 @@ def retime_regions(
     for index, time in enumerate(times)
     if start - TIME_TOLERANCE <= time < end - TIME_TOLERANCE
   ]
+  if found:
+    found.left_out(
+      f'entries of {time_key} outside of their clip, or after the end of its video',
+      where,
+      len(times) - len(kept),
+    )
   result = {key: [steps[index] for index in kept] for key, steps in regions.items()}
   result[time_key] = [[max(0, times[index] - start)] for index in kept]
   return result
@@ -194,11 +210,13 @@ def retime_segments(
   start: int,
   end: int,
   timestamps: Sequence[int],
+  found: Summary | None = None,
+  where: object = '',
 ) -> dict[str, list]:
   """Turns frame indices of the source into those of the stored frames.
 
   An index becomes the stored frame nearest to its time. A segment that the clip cuts is
-  cut; one outside the clip is dropped, with its label.
+  cut; one outside the clip is dropped, with its label; both are counted.
 
   Args:
     fields: the `segment/...` keys of a list, as `check_fields` accepts them.
@@ -206,16 +224,33 @@ def retime_segments(
     start: the clip's start, microseconds in the source.
     end: the clip's end, microseconds in the source.
     timestamps: of the stored frames, microseconds from the clip's start.
+    found: where corrections are reported.
+    where: the clip, for messages.
   """
   segments = {key: _as_list(value) for key, value in fields.items()}
   period = MICROSECONDS / frame_rate
-  spans = list(zip(*(segments[key] for key in _SEGMENT_INDICES), strict=True))
+  spans = [
+    (first * period, (last + 1) * period)
+    for first, last in zip(*(segments[key] for key in _SEGMENT_INDICES), strict=True)
+  ]
   kept = [
     index
     for index, (first, last) in enumerate(spans)
-    if (last + 1) * period > start + TIME_TOLERANCE
-    and first * period < end - TIME_TOLERANCE
+    if last > start + TIME_TOLERANCE and first < end - TIME_TOLERANCE
   ]
+  if found:
+    found.left_out(
+      'segments outside of their clip, or after the end of its video',
+      where,
+      len(spans) - len(kept),
+    )
+    cut = sum(
+      max(start - first, last - end) > max(ROUNDING, ROUNDING_SHARE * (last - first))
+      for first, last in (spans[index] for index in kept)
+    )
+    found.corrected(
+      'segments that go on outside of their clip or video, cut at its edge', where, cut
+    )
   result = {key: [values[index] for index in kept] for key, values in segments.items()}
   for key, values in zip(_SEGMENT_INDICES, ([], []), strict=True):
     values += [_nearest(timestamps, v * period - start) for v in result[key]]
@@ -229,15 +264,17 @@ def retime(
   start: int,
   end: int,
   timestamps: Sequence[int],
+  found: Summary | None = None,
+  where: object = '',
 ) -> dict[str, Any]:
   """The fields of a list as the record has them; see the two functions above."""
   segments = _with_prefix(fields, _SEGMENT_PREFIX)
   regions = [(_with_prefix(fields, prefix), key) for prefix, key in _REGIONS.items()]
-  timed = set(segments).union(*(found for found, _ in regions))
+  timed = set(segments).union(*(of_prefix for of_prefix, _ in regions))
   result = {key: fields[key] for key in fields.keys() - timed}
-  for found, time_key in regions:
-    if found:
-      result |= retime_regions(found, start, end, time_key)
+  for of_prefix, time_key in regions:
+    if of_prefix:
+      result |= retime_regions(of_prefix, start, end, time_key, found, where)
   if segments:
-    result |= retime_segments(segments, frame_rate, start, end, timestamps)
+    result |= retime_segments(segments, frame_rate, start, end, timestamps, found, where)
   return result

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from official.video.data import records
-from tfrecords_tools.annotations import retime
+from tfrecords_tools.annotations import ROUNDING, ROUNDING_SHARE, retime
 from tfrecords_tools.datasets.origins import origin_of
 from tfrecords_tools.datasets.source import SourceClip
 from tfrecords_tools.decode import MICROSECONDS, SourceError
@@ -93,10 +93,20 @@ def _contract_fields(
   source_rate: float,
   start: int,
   begin: int,
+  found: Summary | None,
 ) -> dict[str, Any]:
   own_rate = clip.frame_rate or source_rate or frames.frame_rate
+  first, last = start + begin, frames.end + begin
   return {
-    **retime(clip.fields, own_rate, start + begin, frames.end + begin, frames.timestamps),
+    **retime(
+      clip.fields,
+      own_rate,
+      first,
+      last,
+      frames.timestamps,
+      found,
+      clip.listed or clip.name,
+    ),
     records.IMAGE_TIMESTAMP: frames.timestamps,
     records.IMAGE_FORMAT: image_format,
     records.IMAGE_HEIGHT: frames.height,
@@ -108,6 +118,27 @@ def _contract_fields(
     records.START_TIMESTAMP: start,
     records.END_TIMESTAMP: frames.end,
   }
+
+
+def _kept_labels(
+  clip: SourceClip, ids: Mapping[str, int], fields: Mapping[str, Any]
+) -> list[str]:
+  """Class names of a clip; where they are those of its segments, of the stored ones."""
+  stored = fields.get(records.SEGMENT_LABEL_INDEX, ())
+  return [
+    name for name in clip.labels if ids[name] in stored or not clip.labels_of_segments
+  ]
+
+
+def _shortness(
+  clip: SourceClip, start: int, end: int | None, last: int, begin: float
+) -> Iterator[str]:
+  """A note where a video ends long before its clip should, by more than rounding."""
+  if end is not None and end - last > max(ROUNDING, ROUNDING_SHARE * (end - start)):
+    yield (
+      f'shorter than listed: ends at {begin + last / MICROSECONDS:.2f} s of the '
+      f'{clip.end:g} s listed'
+    )
 
 
 def build_record(
@@ -132,7 +163,7 @@ def build_record(
   Raises:
     SourceError: the clip gives no record; the message is the reason.
   """
-  labels = label_ids(clip, ids)
+  label_ids(clip, ids)  # Refuses unknown names before it decodes.
   if clip.end is not None and clip.end <= clip.start:
     raise SourceError(
       f'empty span: it starts at {clip.start:g} s, ends at {clip.end:g} s'
@@ -150,13 +181,22 @@ def build_record(
       'files that were cut already, taken for the seconds listed', clip.name
     )
   begin_us = round(begin * MICROSECONDS)
-  fields = _contract_fields(clip, frames, encoder.format, rate, start, begin_us)
+  fields = _contract_fields(clip, frames, encoder.format, rate, start, begin_us, found)
+  names = _kept_labels(clip, ids, fields)
+  if found:
+    found.left_out(
+      'labels of clips that store no segment of them',
+      clip.name,
+      len(clip.labels) - len(names),
+    )
+  labels = [ids[name] for name in names]
   if labels:
     fields[records.LABEL_INDEX] = labels
-    fields[records.LABEL_STRING] = list(clip.labels)
+    fields[records.LABEL_STRING] = names
   record = Record(fields, frames.jpegs, frames.sizes)
   label = labels[0] if labels else records.NO_LABEL
-  return Converted(record, fields, label, frames.frame_rate, frames.notes)
+  notes = [*frames.notes, *_shortness(clip, start, end, frames.end, begin)]
+  return Converted(record, fields, label, frames.frame_rate, notes)
 
 
 def media_id(record: bytes) -> str:

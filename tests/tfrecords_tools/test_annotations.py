@@ -4,6 +4,7 @@ import pytest
 
 from official.video.errors import UserError
 from tfrecords_tools.annotations import check_fields, retime, retime_segments
+from tfrecords_tools.summary import Summary
 
 BOXES = {
   'region/timestamp': [0, 500_000, 1_000_000, 1_500_000],
@@ -19,6 +20,27 @@ def test_regions_are_cut_and_shifted():
     'region/bbox/ymin': [[0.1], [0.2]],
     'region/track/index': [[1], [2]],
   }
+
+
+def test_what_is_outside_of_the_clip_is_counted():
+  found = Summary()
+  segments = {
+    'segment/start/index': [0, 12, 30, 14],
+    'segment/end/index': [5, 35, 41, 15],
+    'segment/label/index': [3, 4, 5, 6],
+  }
+  # Frames of 0.1 s, from 1 to 2 s: one segment before, one cut by 1.6 s, one after.
+  retime({**BOXES, **segments}, 10, 1_000_000, 2_000_000, [0], found, 'a.mp4')
+  assert found.counts() == {
+    'left out: entries of region/timestamp outside of their clip, or after the end of its '
+    'video': 2,
+    'left out: segments outside of their clip, or after the end of its video': 2,
+    'corrected: segments that go on outside of their clip or video, cut at its edge': 1,
+  }
+  # What lists and files round otherwise is no correction.
+  found = Summary()
+  retime(segments, 10, 0, 4_100_000, [0], found)
+  assert found.counts() == {}
 
 
 def test_region_times_within_rounding_are_kept():
@@ -57,6 +79,8 @@ def test_other_fields_pass():
     ({'text/content': 3}, 'text/content holds 3, expected a list of bytes'),
     ({'text/answer/index': ['1']}, "text/answer/index holds '1'"),
     ({'text/answer/index': [True]}, 'holds True'),
+    ({'text/answer/index': [2**63]}, 'holds 9223372036854775808'),
+    ({**BOXES, 'region/bbox/ymin': [[1e39], [0], [0], [0]]}, 'holds 1e+39'),
     ({'region/bbox/ymin': [[0.1]]}, 'without region/timestamp'),
     ({**BOXES, 'region/bbox/ymin': [[0.1]]}, 'the number of entries differs'),
     ({**BOXES, 'region/bbox/ymin': [[0.1], [], [0], [0]]}, 'boxes in entry 1 differs'),
