@@ -58,6 +58,7 @@ from tfrecords_tools.plan import (
   label_names,
   limited,
   make_plan,
+  renumbered,
 )
 from tfrecords_tools.progress import ProgressBar
 from tfrecords_tools.retry import mended_shards
@@ -287,9 +288,14 @@ def list_source(flags: argparse.Namespace) -> tuple[Listing, list[str]]:
     flags.frame_prefix,
   )
   listing = examine(SOURCES[flags.source].list_clips(request))
+  if not listing.clips:
+    flag = 'annotations' if flags.annotations else 'path'
+    reasons = f': {"; ".join(listing.notes)}' if listing.notes else ''
+    raise UserError(f'--{flag}={getattr(flags, flag)}: lists no clip{reasons}')
   check_splits(listing)
   names = label_names(listing, flags.label_map)
   listing = check_names(listing, names, flags.label_map)
+  listing = renumbered(listing, names, flags.label_map)
   if flags.limit:
     listing = limited(listing, flags.limit, flags.seed)
   if not flags.check:

@@ -27,6 +27,7 @@ def examine(listing: Listing) -> Listing:
   found = Summary()
   clips = [_with_sound_texts(clip, found) for clip in listing.clips]
   clips = _without_shared_excerpts(_without_repeats(clips, found))
+  _note_spans(clips, found)
   _note_twins(clips, found)
   _note_splits(clips, found)
   _note_overlaps(clips, found)
@@ -211,6 +212,15 @@ def _by_file(clips: Iterable[SourceClip]) -> list[list[SourceClip]]:
   return list(files.values())
 
 
+def _note_spans(clips: Sequence[SourceClip], found: Summary) -> None:
+  for clip in clips:
+    if _end(clip) <= clip.start:
+      found.noticed(
+        'clips that end where they start or before (they give no record)',
+        clip.listed or clip.name,
+      )
+
+
 def _note_twins(clips: Sequence[SourceClip], found: Summary) -> None:
   """Notes clips that differ by nothing but their names."""
   for group in _by_file(clips):
@@ -240,6 +250,8 @@ def _note_overlaps(clips: Sequence[SourceClip], found: Summary) -> None:
 
 # Between several labels, in the lists of others.
 _JOINTS = re.compile(r'[;,/+&]')
+# Each kept as its list calls it; see `rows.split_of_name`.
+_VALIDATION = frozenset({'val', 'validation', 'valid', 'validate'})
 _NO_NAMES = frozenset({'none', 'unknown', '?', 'n/a', 'na', 'unlabeled', 'unlabelled'})
 
 
@@ -258,6 +270,12 @@ def _note_names(names: Sequence[str], found: Summary) -> None:
         'classes whose names may mean that there is none (such cells are to be empty)',
         name,
       )
+    numbered = re.fullmatch(r'(.*[^\d\s_-])[\s_-]*\d+', name)
+    if numbered and split_of_name(numbered[1]):
+      found.noticed(
+        'classes whose names may be those of splits (which are called train, val and test)',
+        name,
+      )
 
 
 def _note_splits(clips: Sequence[SourceClip], found: Summary) -> None:
@@ -266,6 +284,8 @@ def _note_splits(clips: Sequence[SourceClip], found: Summary) -> None:
   # A list with none of the usual names has its own.
   if odd and len(odd) < len(splits):
     found.noticed('splits called otherwise than train, val and test', odd[0], len(odd))
+  if len(alike := sorted(splits & _VALIDATION)) > 1:
+    found.noticed('splits that may be one by their names', ' and '.join(alike))
 
 
 def _note_labels(clips: Sequence[SourceClip], found: Summary) -> None:

@@ -20,6 +20,7 @@ from tfrecords_tools.frames import FrameOptions
 from tfrecords_tools.summary import Summary
 
 CLIPS_A_SHARD = 100
+_CLASS_KEYS = (records.SEGMENT_LABEL_INDEX, records.REGION_LABEL_INDEX)
 MENDED_SUFFIX = '.mended'
 _MAX_SHARDS = 99_999
 _SPLIT_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.-]*')
@@ -94,17 +95,53 @@ _NUMBERED_NAME = re.compile(r'(?P<id>\d+)\s*[\s,;:=]\s*(?P<name>\S.*)', re.ASCII
 _NAME_NUMBERED = re.compile(r'(?P<name>.*[^\s,;:=])[\s,;:=]+(?P<id>\d+)', re.ASCII)
 
 
+_ID = re.compile(r'-?\d{1,18}', re.ASCII)
+
+
+def _in_order(names: Mapping[int, str]) -> list[str] | None:
+  """Names by id; None where the ids don't begin at 0 or 1, or leave one out."""
+  ids = sorted(names)
+  if not ids or ids[0] not in (0, 1) or ids[-1] - ids[0] >= len(ids):
+    return None
+  return [names[number] for number in ids]
+
+
 def _by_id(lines: Sequence[str]) -> list[str] | None:
   """Names of lines that number them, by number; None where not all do, each once."""
-  for rows in (lines, lines[1:]):  # The first may be a header.
+  # The first may be a header, which has no number.
+  header = bool(lines) and not re.search(r'\d', lines[0])
+  for rows in (lines, lines[1:]) if header else (lines,):
     for pattern in (_NUMBERED_NAME, _NAME_NUMBERED):
       found = [pattern.fullmatch(line.strip()) for line in rows]
       numbered = {int(match['id']): match['name'] for match in found if match}
-      first = min(numbered, default=0)
-      if len(numbered) == len(rows) > 0 and first in (0, 1):
-        ids = sorted(numbered)
-        if ids == list(range(first, first + len(ids))):
-          return [numbered[i] for i in ids]
+      if len(numbered) == len(rows) and (names := _in_order(numbered)):
+        return names
+  return None
+
+
+def _names_of_object(path: str, pairs: Mapping[str, Any]) -> list[str] | None:
+  """Names by id of an object of names and ids, either way round; None of any other.
+
+  Raises:
+    UserError: an id stands twice, or is negative.
+  """
+  if not all(map(_is_plain, pairs.values())):
+    return None
+  rows = [(str(key), str(value)) for key, value in pairs.items()]
+  for numbered in (rows, [(value, key) for key, value in rows]):
+    if not all(_ID.fullmatch(number) for number, _ in numbered):
+      continue
+    names: dict[int, str] = {}
+    for number, name in numbered:
+      if int(number) < 0:
+        raise UserError(
+          f'--label_map={path}: {name!r} has the id {number}, expected ids from 0 or 1'
+        )
+      if (other := names.setdefault(int(number), name)) is not name:
+        raise UserError(
+          f'--label_map={path}: {other!r} and {name!r} both have the id {number}'
+        )
+    return _in_order(names)
   return None
 
 
@@ -112,12 +149,11 @@ def _names_of_json(path: str) -> list[str]:
   """Names of a JSON list, or of an object of names and ids, either way round."""
   value = read_json(path)
   if isinstance(value, dict):
-    pairs = [f'{key} {entry}' for key, entry in value.items()]
-    value = _by_id(pairs) if all(map(_is_plain, value.values())) else None
+    value = _names_of_object(path, value)
   if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
     raise UserError(
       f'--label_map={path}: expected a list of class names, or an object of names and '
-      'ids that begin at 0 or 1'
+      'ids that begin at 0 or 1 and leave none out'
     )
   return value
 
@@ -152,21 +188,50 @@ def check_names(listing: Listing, names: Sequence[str], label_map: str | None) -
     UserError: none of the labels is.
   """
   lacking = [clip for clip in listing.clips if set(clip.labels) - set(names)]
-  if not label_map or not lacking:
+  if not lacking:
     return listing
+  given = f'--label_map={label_map}' if label_map else 'the list of classes of the set'
   unknown = sorted({name for clip in lacking for name in clip.labels} - set(names))
   if not any(set(clip.labels) & set(names) for clip in listing.clips):
     raise UserError(
-      f'--label_map={label_map}: has none of the labels, such as {unknown[0]!r}, but '
+      f'{given}: has none of the labels, such as {unknown[0]!r}, but '
       f'{", ".join(map(repr, names[:3]))}'
     )
   found = Summary()
   found.noticed(
-    f'clips whose labels --label_map lacks, such as {unknown[0]!r}',
+    f'clips whose labels {given.partition("=")[0]} lacks, such as {unknown[0]!r}',
     lacking[0].name,
     len(lacking),
   )
   return dataclasses.replace(listing, notes=[*listing.notes, *found.lines()])
+
+
+def renumbered(listing: Listing, names: Sequence[str], label_map: str | None) -> Listing:
+  """The listing, with the class ids of its segments and boxes as --label_map has them.
+
+  Raises:
+    UserError: it lacks the class of one, whose clip would be converted all the same.
+  """
+  own = listing.label_names
+  if not label_map or own is None:
+    return listing
+  ids = {name: index for index, name in enumerate(names)}
+
+  def new_id(old: Any) -> Any:
+    if isinstance(old, list):
+      return [new_id(entry) for entry in old]
+    if own[old] not in ids:
+      raise UserError(f'--label_map={label_map}: lacks the class {own[old]!r}')
+    return ids[own[old]]
+
+  def with_ids(clip: SourceClip) -> SourceClip:
+    found = {key: clip.fields[key] for key in _CLASS_KEYS if key in clip.fields}
+    if not found or set(clip.labels) - ids.keys():
+      return clip
+    changed = {key: new_id(value) for key, value in found.items()}
+    return dataclasses.replace(clip, fields={**clip.fields, **changed})
+
+  return dataclasses.replace(listing, clips=[with_ids(clip) for clip in listing.clips])
 
 
 def check_splits(listing: Listing) -> None:
@@ -193,7 +258,7 @@ def label_names(listing: Listing, label_map: str | None) -> list[str]:
 def _content(clip: SourceClip) -> str:
   """What a clip is listed as: not where its file is, nor what follows from the rest."""
   content = dataclasses.asdict(clip)
-  for name in ('file', 'origin', 'excerpt', 'listed'):
+  for name in ('file', 'origin', 'excerpt', 'labels_of_segments', 'listed'):
     del content[name]
   if content.get('prefix', '') is None:
     del content['prefix']
