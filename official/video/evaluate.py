@@ -62,7 +62,12 @@ def main(argv: Sequence[str]) -> None:
   if FLAGS.dry_run:
     from official.video.estimate import dry_run
 
-    print(dry_run.describe(params, 'evaluate'))
+    uses = ['validation_data']
+    if {'classify', 'task'} & set(FLAGS.protocols):
+      uses.append('classes')
+    if set(FLAGS.protocols) - {'classify', 'task'}:
+      uses.append('train_data')
+    dry_run.tell(params, 'evaluate', uses)
     return
   given = [bool(FLAGS.checkpoint), bool(FLAGS.saved_model), FLAGS.random_weights]
   if given.count(True) != 1:

@@ -213,7 +213,7 @@ def main(argv: Sequence[str]) -> None:
   if FLAGS.dry_run:
     from official.video.estimate import dry_run
 
-    print(dry_run.describe(params, 'export'))
+    dry_run.tell(params, 'export', ['classes'])
     return
   command_line.require(FLAGS, 'checkpoint', 'export_dir')
   export(params, FLAGS.checkpoint, FLAGS.export_dir, FLAGS.experiment, FLAGS.tflite)

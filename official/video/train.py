@@ -51,9 +51,8 @@ def define_flags() -> None:
   )
 
 
-def check_replicas(params, strategy) -> None:
+def check_replicas(params, replicas: int) -> None:
   """Raises `UserError` where a global batch does not divide over the replicas."""
-  replicas = strategy.num_replicas_in_sync
   for name in ('train_data', 'validation_data'):
     batch = getattr(params.task, name).global_batch_size
     if batch % replicas:
@@ -91,8 +90,8 @@ def run(
   """
   import tf_keras
 
-  from official.video.run import data_service, run_folder, trainer
-  from official.video.settings import experiment, fitting, ranges, schedule
+  from official.video.run import run_folder, trainer
+  from official.video.settings import fitting, ranges, schedule
 
   ranges.check(params, mode)
   mode, note = fitting.mode_of(params, mode)
@@ -110,22 +109,10 @@ def run(
 
     tf.config.experimental.enable_op_determinism()
   strategy = strategy or command_line.strategy_of(params)
-  check_replicas(params, strategy)
-  check_compilation(params, strategy)
   if 'train' in mode:
     schedule.check_intervals(params.trainer)
     print(f'learning rate {schedule.check(params.trainer).describe()}')
-  if 'train' in mode and params.task.train_data.enable_tf_data_service:
-    data_service.check(params.task.train_data.tf_data_service_address)
-  task = experiment.build_task(params, model_dir)
-  params, notes = fitting.fitted(params, task, mode, strategy.num_replicas_in_sync)
-  if notes:
-    _tell(notes)
-    task = experiment.build_task(params, model_dir)
-  task.check_data('train' in mode, 'eval' in mode)
-  task.check_classes()
-  if 'eval' in mode:
-    check_best_metric(params.trainer, task)
+  params, task = checked(params, mode, strategy.num_replicas_in_sync, model_dir)
   runner = trainer.ExperimentRunner(
     distribution_strategy=strategy,
     task=task,
@@ -138,14 +125,44 @@ def run(
   return runner, runner.run()
 
 
+def checked(params, mode: str, replicas: int, model_dir: str = ''):
+  """An experiment and its task, fitted to the data, once both have passed all checks.
+
+  Args:
+    params: resolved experiment, whose numbers and schedule are in range.
+    mode: one of `MODES`.
+    replicas: of the strategy.
+    model_dir: folder of checkpoints and summaries.
+
+  Raises:
+    UserError: settings or data don't fit.
+  """
+  from official.video.run import data_service
+  from official.video.settings import experiment, fitting
+
+  check_replicas(params, replicas)
+  check_compilation(params, replicas)
+  if 'train' in mode and params.task.train_data.enable_tf_data_service:
+    data_service.check(params.task.train_data.tf_data_service_address)
+  task = experiment.build_task(params, model_dir)
+  params, notes = fitting.fitted(params, task, mode, replicas)
+  if notes:
+    _tell(notes)
+    task = experiment.build_task(params, model_dir)
+  task.check_data('train' in mode, 'eval' in mode)
+  task.check_classes()
+  if 'eval' in mode:
+    check_best_metric(params.trainer, task)
+  return params, task
+
+
 def _tell(notes: Sequence[str]) -> None:
   for note in notes:
     print(note, file=sys.stderr)
 
 
-def check_compilation(params, strategy) -> None:
+def check_compilation(params, replicas: int) -> None:
   """Raises `UserError` where a step can't be compiled with XLA."""
-  replicas = strategy.num_replicas_in_sync
   if params.runtime.enable_xla and replicas > 1 and params.runtime.tpu is None:
     raise UserError(
       f'runtime.enable_xla true on {replicas} replicas: TensorFlow compiles the step of one '
@@ -177,10 +194,9 @@ def _profile_input(params) -> None:
   from official.video.settings import experiment, fitting
 
   strategy = command_line.strategy_of(params)
-  check_replicas(params, strategy)
-  params, notes = fitting.fitted(
-    params, experiment.build_task(params), 'train', strategy.num_replicas_in_sync
-  )
+  replicas = strategy.num_replicas_in_sync
+  check_replicas(params, replicas)
+  params, notes = fitting.fitted(params, experiment.build_task(params), 'train', replicas)
   _tell(notes)
   task = experiment.build_task(params)
   task.check_data(True, False)
@@ -193,6 +209,57 @@ def _profile_input(params) -> None:
   print(profile_input.describe(stages, needed, on_device, not accelerated))
 
 
+def _with_data(params, mode: str) -> str:
+  """The mode, without what the experiment names no data for."""
+  data = {'train': params.task.train_data, 'eval': params.task.validation_data}
+  return '_and_'.join(
+    part
+    for part, config in data.items()
+    if part in mode and (config.input_path or config.tfds_name)
+  )
+
+
+def _fit(params, mode: str, asked: str):
+  """What `--fit` picks for the batch that the data fills."""
+  from official.video.estimate import fit
+  from official.video.settings import experiment, fitting
+
+  if 'train' in _with_data(params, mode):
+    # How many micro-batches it takes is for the memory to say.
+    whole = params.replace(task={'micro_batches': 1})
+    task, replicas = experiment.build_task(whole), max(1, params.runtime.num_gpus)
+    params, notes = fitting.fitted(whole, task, 'train', replicas)
+    _tell(notes)
+  return fit.apply(params, asked)
+
+
+def _dry_run(params, model_dir: str | None, mode: str, fits: str | None) -> None:
+  """Prints what a run would be, then ends as the run would."""
+  from official.video.estimate import dry_run
+  from official.video.run import run_folder
+  from official.video.settings import experiment, fitting
+
+  fault = None
+  try:
+    if fits is not None:
+      params = _fit(params, mode, fits)
+    if model_dir:
+      run_folder.check(model_dir, mode)
+      run_folder.check_resumed(model_dir, params)
+    there = _with_data(params, mode)
+    if 'train' in there:
+      _tell([note for note in [fitting.mode_of(params, mode)[1]] if note])
+    if 'eval' in mode:
+      check_best_metric(params.trainer, experiment.build_task(params))
+    replicas = max(1, params.runtime.num_gpus)
+    params, _ = checked(params, there, replicas, model_dir or '')
+  except UserError as error:
+    fault = error
+  dry_run.tell(params, mode)
+  if fault:
+    raise fault
+
+
 def main(argv: Sequence[str]) -> None:
   """Runs the experiment that the flags ask for."""
   del argv
@@ -203,15 +270,11 @@ def main(argv: Sequence[str]) -> None:
     note = fitting.linear_note(FLAGS.experiment, FLAGS.config_file, FLAGS.params_override)
     if note:
       print(note)
-  if FLAGS.fit is not None:
-    from official.video.estimate import fit
-
-    params = fit.apply(params, FLAGS.fit)
   if FLAGS.dry_run:
-    from official.video.estimate import dry_run
-
-    print(dry_run.describe(params, FLAGS.mode))
+    _dry_run(params, FLAGS.model_dir, FLAGS.mode, FLAGS.fit)
     return
+  if FLAGS.fit is not None:
+    params = _fit(params, FLAGS.mode, FLAGS.fit)
   if FLAGS.profile_input:
     _profile_input(params)
     return

@@ -285,7 +285,7 @@ def main(argv: Sequence[str]) -> None:
   if FLAGS.dry_run:
     from official.video.estimate import dry_run
 
-    print(dry_run.describe(params, 'pictures'))
+    dry_run.tell(params, 'pictures', ['validation_data'])
     return
   command_line.require(FLAGS, 'checkpoint', 'output')
   extras.require('report', 'pictures')

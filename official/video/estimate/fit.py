@@ -77,8 +77,8 @@ def fitted(params: Any, bytes_: float) -> tuple[Any, str]:
     whole = estimate.training_bytes(samples, weights)
     return whole - (1 - half) * samples * estimate.activation_bytes
 
-  size = batch
-  while size >= replicas:
+  size, least = batch, 2 if experiment.build_task(params).contrasts else 1
+  while size >= max(replicas, least):
     for remat, parts in _ways(params, size // replicas):
       try:
         found = needed(remat, -(-size // (replicas * parts)))
@@ -88,7 +88,8 @@ def fitted(params: Any, bytes_: float) -> tuple[Any, str]:
         return _picked(params, remat, parts, size, found, bytes_)
     size = size // 2 // replicas * replicas
   raise UserError(
-    f'--fit: one sample a device takes more than {_SHARE:.0%} of {bytes_ / 1e9:.1f} GB; '
+    f'--fit: one sample a device takes more than {_SHARE:.0%} of '
+    f'{dry_run.gigabytes(bytes_)} GB; '
     'take a smaller backbone or task.train_data.feature_shape'
   )
 
@@ -121,12 +122,15 @@ def _picked(params, remat: str, parts: int, size: int, found: float, bytes_: flo
   batch = params.task.train_data.global_batch_size
   made = _with(params, remat, parts, size)
   text = (
-    f'--fit: about {found / 1e9:.1f} of {bytes_ / 1e9:.1f} GB a device with '
+    f'--fit: about {dry_run.gigabytes(found)} of {dry_run.gigabytes(bytes_)} GB a device with '
     f'task.train_data.global_batch_size={size},task.micro_batches={parts},'
     f'task.model.remat={remat}'
   )
   if size != batch:
     text += f'; for a batch of {size}, not {batch}: {rates.grow(made, size / batch)}'
+    if getattr(made.trainer, 'rate_batch', 0):
+      # Who resolves it later finds rates that have shrunk already.
+      made.trainer.rate_batch = max(1, round(made.trainer.rate_batch * size / batch))
   return made, text
 
 

@@ -82,7 +82,7 @@ def load_experiment(values: flags.FlagValues):
 
   With `--list` prints the experiments and ends.
   """
-  from official.video.settings import catalogue, experiment, methods
+  from official.video.settings import catalogue, experiment, methods, ranges
 
   if values.zoo:
     os.environ[files.ZOO] = values.zoo
@@ -109,6 +109,9 @@ def load_experiment(values: flags.FlagValues):
     }
     params.override({'task': {'train_data': service}})
   use_gpus(params.runtime)
+  # Of the drivers that only read a model, each looks at the data that it takes.
+  if 'mode' in values or 'protocols' in values:
+    ranges.check(params, values.mode if 'mode' in values else 'eval')
   params.lock()
   return params
 

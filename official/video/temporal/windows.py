@@ -252,7 +252,7 @@ def main(argv: Sequence[str]) -> None:
   if FLAGS.dry_run:
     from official.video.estimate import dry_run
 
-    print(dry_run.describe(params, 'windows'))
+    dry_run.tell(params, 'windows', ['validation_data'])
     return
   command_line.require(FLAGS, 'output')
   if bool(FLAGS.checkpoint) == bool(FLAGS.saved_model):

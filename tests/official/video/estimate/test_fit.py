@@ -5,7 +5,7 @@ import pytest
 from official.video import train
 from official.video.errors import UserError
 from official.video.estimate import fit
-from official.video.settings import experiment
+from official.video.settings import epochs, experiment
 from tests import clips, drivers, tiny
 
 GB = 1e9
@@ -102,3 +102,38 @@ def test_a_run_takes_what_was_picked(tmp_path, needed):
     train, *command, '--fit=0.0000001', f'--model_dir={tmp_path / "r"}'
   )
   assert result.code == 2 and 'one sample a device takes more' in result.stderr
+
+
+def test_it_picks_for_the_batch_that_the_data_fills(tmp_path, needed):
+  manifest = clips.write_split(tmp_path, 'train', [0, 1, 2] * 6)
+  batch = 'task.train_data.global_batch_size=64'
+  settings = tmp_path / 'settings.yaml'
+  params = tiny.load('cvrl_pretrain_tiny', manifest, manifest, batch)
+  settings.write_text(experiment.to_yaml(params))
+  estimate, weights = fit._estimate(params)
+  # Nine of the eighteen at once; of 64 that would be parts that do not divide them.
+  enough = estimate.training_bytes(9, weights) / fit._SHARE / GB * 1.01
+  result = drivers.run(
+    train,
+    '--experiment=cvrl_pretrain_tiny',
+    f'--config_file={settings}',
+    f'--fit={enough}',
+    '--dry_run',
+  )
+  assert result.code == 0, result.stderr
+  assert 'the data has 18 records; a batch is 18' in result.stderr
+  (line,) = [x for x in result.stdout.splitlines() if x.startswith('--fit: ')]
+  assert 'global_batch_size=18,task.micro_batches=' in line
+  assert f' of {enough:.2g} GB a device' in line
+  assert 'global_batch_size: 18' in result.stdout
+
+
+def test_rates_shrink_with_the_batch_once(needed):
+  params = experiment.load('cvrl_pretrain')
+  usual = params.trainer.optimizer_config.learning_rate.cosine.initial_learning_rate
+  batch = params.task.train_data.global_batch_size
+  made, _ = fit._picked(params, 'none', 1, batch // 4, 1.0, 2.0)
+  made.trainer.epochs = 0.0
+  epochs.resolve(made, 10**6)
+  rate = made.trainer.optimizer_config.learning_rate.cosine.initial_learning_rate
+  assert rate == pytest.approx(usual / 4)

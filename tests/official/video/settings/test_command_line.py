@@ -1,4 +1,5 @@
 import fcntl
+import gzip
 import os
 import pathlib
 import subprocess
@@ -176,14 +177,14 @@ def test_a_label_outside_the_head_is_one_line(tmp_path, settings):
   assert 'label 2 is outside task.model.num_classes 2' in line
 
 
-def test_a_batch_must_divide_over_the_replicas(data, mirrored):
+def test_a_batch_must_divide_over_the_replicas(data):
   params = tiny.load('cvrl_pretrain_tiny', *data)
-  train.check_replicas(params, mirrored(2))
+  train.check_replicas(params, 2)
   params.task.validation_data.global_batch_size = 3
   with pytest.raises(
     UserError, match=r'global_batch_size 3 is not divisible by the 2 re'
   ):
-    train.check_replicas(params, mirrored(2))
+    train.check_replicas(params, 2)
 
 
 WIDER = 'task.model.backbone.resnet_3d.width_multiplier=0.25'
@@ -276,7 +277,10 @@ def test_a_schedule_that_trains_nothing_leaves_no_run(tmp_path, settings):
   cosine = 'trainer.optimizer_config.learning_rate.cosine'
   for override, message in (
     (f'{cosine}.initial_learning_rate=0', 'is 0 in each of the 2 steps'),
-    ('trainer.summary_interval=3,trainer.steps_per_loop=2', 'is no multiple of'),
+    (
+      'trainer.train_steps=6,trainer.summary_interval=3,trainer.steps_per_loop=2',
+      'is no multiple of',
+    ),
     ('trainer.checkpoint_interval=-1', 'trainer.checkpoint_interval -1: expected'),
   ):
     assert message in train_fails(tmp_path, config, f'--params_override={override}')
@@ -508,7 +512,10 @@ def test_dry_run_tells_and_touches_nothing(driver, present, tmp_path, settings, 
     '--dry_run',
     *extra,
   )
-  assert result.code == 0, result.stderr
+  # Export reads no data.
+  fault = not present and driver is not export
+  assert result.code == (2 if fault else 0), result.stderr
+  assert ("task.train_data.input_path '/none/x-*'" in result.stderr) == fault
   assert listing(*folders) == before
   lines = result.stdout.splitlines()
   assert 'trainer:' in lines and 'task:' in lines
@@ -523,8 +530,64 @@ def test_dry_run_tells_and_touches_nothing(driver, present, tmp_path, settings, 
     assert '8 records in 2 files' in value('training data ')
     assert '6 records in 2 files' in value('validation data ')
   else:
-    assert "error: input_path '/none/x-*': no file matches" in value('training data ')
+    assert "input_path '/none/x-*': no file matches" in value('training data ')
     assert 'no input_path or tfds_name set' in value('validation data ')
+
+
+@pytest.mark.parametrize(
+  ('override', 'message'),
+  [
+    ('task.train_data.input_path=foreign.tfrecord', "lacks the feature list 'image/enc"),
+    ('task.train_data.input_path=packed.tfrecord', 'packed.tfrecord: '),
+    ('task.validation_data.input_path=empty.tfrecord', 'empty.tfrecord: holds no record'),
+    (
+      'trainer.best_checkpoint_export_subdir=best,'
+      'trainer.best_checkpoint_eval_metric=knn_acuracy',
+      "'knn_acuracy': is no score",
+    ),
+    ('task.micro_batches=3', 'task.micro_batches 3: does not divide'),
+    ('task.train_data.num_views=3', 'task.train_data.num_views 3: '),
+    ('runtime.num_gpus=3', 'is not divisible by the 3 replicas'),
+  ],
+)
+def test_a_dry_run_ends_as_the_run_would(
+  override, message, tmp_path, settings, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  with tf.io.TFRecordWriter('foreign.tfrecord') as writer:
+    writer.write(tf.train.Example().SerializeToString())
+  (tmp_path / 'packed.tfrecord').write_bytes(gzip.compress(b'record'))
+  (tmp_path / 'empty.tfrecord').write_bytes(b'')
+  result = drivers.run(
+    train,
+    '--experiment=cvrl_pretrain_tiny',
+    f'--config_file={settings("cvrl_pretrain_tiny")}',
+    f'--params_override={override}',
+    '--dry_run',
+  )
+  assert result.code == 2 and message in result.stderr.splitlines()[-1], result.stderr
+  # What could be told was told first.
+  assert 'num_views=3' in override or 'parameters       ' in result.stdout
+
+
+def test_a_number_out_of_range_ends_every_driver(settings):
+  base = (
+    '--experiment=cvrl_pretrain_tiny',
+    f'--config_file={settings("cvrl_pretrain_tiny")}',
+  )
+  for override, message, found in (
+    ('task.model.head.output_dim=0', 'output_dim 0: expected at least 1', DRIVERS),
+    ('task.micro_batches=0', 'micro_batches 0: expected at least 1', DRIVERS),
+    (
+      'task.validation_data.global_batch_size=0',
+      'validation_data.global_batch_size 0: expected at least 1',
+      ('train', 'evaluate'),
+    ),
+  ):
+    for name in found:
+      for flags in ([], ['--dry_run'], ['--fit=1'] if name == 'train' else []):
+        line = fails(DRIVERS[name], *base, f'--params_override={override}', *flags)
+        assert message in line
 
 
 def test_dry_run_counts_parameters(data):
