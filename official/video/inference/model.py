@@ -418,7 +418,7 @@ class Model:
     for clips in batches:
       if isinstance(clips, Mapping | tuple | list):
         raise UserError(
-          f'a data set of {type(clips).__name__}: expected one of clips alone; map it to them'
+          f'a data set of {type(clips).__name__}: expected clips alone; map it to them'
         )
       clips = clips[None] if len(clips.shape) == 4 else clips
       outputs = self.encode(clips)
