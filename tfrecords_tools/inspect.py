@@ -11,7 +11,7 @@ r"""Shows what records hold: a summary, a record's keys, a contact sheet of clip
       --clips=20 --frames=6
 
 A folder or a TFRecord file may be named in place of a manifest; the records need not be
-ours.
+ours. Of a folder with several splits each is summed up.
 
 Exit codes: 0 shown; 2 the request is wrong or the file can't be read.
 """
@@ -20,6 +20,7 @@ import argparse
 import itertools
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -36,7 +37,7 @@ from tfrecords_tools.commands import (
   run_command,
   say,
 )
-from tfrecords_tools.record_sets import find_record_sets
+from tfrecords_tools.record_sets import RecordSet, find_record_sets
 from tfrecords_tools.validate import check_types
 
 _SHEET_SUFFIXES = ('.html', '.png')
@@ -50,14 +51,10 @@ class RecordFiles:
     manifest: the manifest, None where there is none.
   """
 
-  def __init__(self, path: str):
-    sets = find_record_sets(path)
-    if len(sets) > 1:
-      names = ', '.join(os.path.basename(found.path) for found in sets)
-      raise UserError(f'{path}: holds {names}; name one of them')
-    self._path = path
-    self.manifest = sets[0].manifest
-    paths = [os.path.join(sets[0].folder, name) for name in sets[0].files]
+  def __init__(self, found: RecordSet):
+    self._path = found.path
+    self.manifest = found.manifest
+    paths = [os.path.join(found.folder, name) for name in found.files]
     if self.manifest:
       sizes = [shard.record_bytes for shard in self.manifest.shards]
     else:
@@ -167,7 +164,7 @@ def key_table(clip: Mapping[str, list]) -> list[str]:
 def summary(manifest: records.Manifest) -> list[str]:
   """Lines about a split: its size, its arguments, its classes with their records."""
   size = sum(shard.size for shard in manifest.shards)
-  labels = [label for shard in manifest.shards for label in shard.labels]
+  labels = Counter(label for shard in manifest.shards for label in shard.labels)
   lines = [
     f'split {manifest.split}: {manifest.records} records in '
     f'{len(manifest.shards)} shards, {size / 1e6:.1f} MB; '
@@ -178,8 +175,11 @@ def summary(manifest: records.Manifest) -> list[str]:
     rates = [f'{rate:g} in {n} records' for rate, n in manifest.frame_rates.items()]
     lines.append(f'frames a second: {", ".join(rates)}')
   lines += [f'note {note.source}: {note.text}' for note in manifest.notes]
+  # The manifest lists the first label only, and records are megabytes long.
+  if manifest.label_names:
+    lines.append('records of each class, by their first label:')
   lines += [
-    f'class {index} {name}: {labels.count(index)} records'
+    f'class {index} {name}: {labels[index]} records'
     for index, name in enumerate(manifest.label_names)
   ]
   return lines
@@ -224,15 +224,25 @@ def main(arguments: Sequence[str]) -> int:
   flags = _parse(arguments)
   if flags.output and not flags.output.endswith(_SHEET_SUFFIXES):
     raise UserError(f'--output={flags.output}: expected a name ending in .html or .png')
-  files = RecordFiles(flags.path)
+  sets = find_record_sets(flags.path)
+  shows = flags.record is not None or bool(flags.output)
+  if len(sets) > 1 and shows:
+    names = ', '.join(os.path.basename(found.path) for found in sets)
+    raise UserError(f'{flags.path}: holds {names}; name one of them')
+  if not shows:
+    for found in sets:
+      files = RecordFiles(found)
+      text = summary(files.manifest) if files.manifest else [f'{len(files)} records']
+      for line in text:
+        say(line)
+  if len(sets) > 1:
+    return EXIT_OK
+  files = RecordFiles(sets[0])
   if flags.output:
     if not len(files):
       raise UserError(f'{flags.path}: holds no record to show')
     write_sheet(files, flags.path, flags.output, flags.clips, flags.frames, flags.height)
     say(f'wrote {flags.output}')
-  if flags.record is None and not flags.output:
-    for line in summary(files.manifest) if files.manifest else [f'{len(files)} records']:
-      say(line)
   if flags.record is not None or (len(files) and not flags.output):
     for line in key_table(files.read(flags.record or 0)):
       say(line)

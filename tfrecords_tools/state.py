@@ -47,7 +47,8 @@ def _path(output_dir: str, split: str, suffix: str) -> str:
 def read_manifest(path: str) -> records.Manifest:
   """Reads a manifest; raises `UserError` naming the file where it can't be read."""
   try:
-    return records.Manifest.from_json(storage.read_text(path))
+    with storage.open_to_read(path) as file:
+      return records.Manifest.from_json(file.read())
   except OSError as error:
     raise UserError(f'{path}: {error.strerror}') from error
   except ValueError as error:

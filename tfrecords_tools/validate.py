@@ -105,6 +105,10 @@ def _check_frames(clip: Mapping[str, list], decode: int) -> Iterator[str]:
       yield f'{len(frames)} frames but {len(times)} timestamps'
     if any(b <= a for a, b in itertools.pairwise(times)) or times[0] < 0:
       yield f'{records.IMAGE_TIMESTAMP} does not increase from 0'
+  for rate in clip.get(records.IMAGE_FRAME_RATE, []):
+    # A single frame of a source that states no rate has none.
+    if not 0 < rate < math.inf and (rate or len(frames) > 1):
+      yield f'{records.IMAGE_FRAME_RATE} is {rate}, expected a positive number'
   stated = [clip.get(key, []) for key in (records.IMAGE_WIDTH, records.IMAGE_HEIGHT)]
   size = (stated[0][0], stated[1][0]) if all(stated) else None
   full = _sampled(len(frames), decode)

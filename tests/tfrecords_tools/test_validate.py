@@ -165,6 +165,12 @@ FRAMES = [NOISE] * 4
     ({records.BBOX_XMAX: [[0.5]]}, 'regions have different numbers of entries'),
     ({records.BBOX_XMAX: [[0.5], [0.6, 0.7]]}, 'region entry 1 has different numbers'),
     ({records.REGION_TIMESTAMP: [0, 400_001]}, 'region/timestamp 1 is 400001, the clip'),
+    (
+      {records.IMAGE_FRAME_RATE: float('nan')},
+      'image/frame_rate is nan, expected a posit',
+    ),
+    ({records.IMAGE_FRAME_RATE: 0.0}, 'image/frame_rate is 0.0, expected a positive'),
+    ({records.IMAGE_FRAME_RATE: float('inf')}, 'image/frame_rate is inf, expected a'),
     ({records.SEGMENT_END_INDEX: [4]}, 'segment 1 to 4 is not within the 4 frames'),
     ({records.SEGMENT_END_INDEX: [2, 3]}, '1 segment starts but 2 ends'),
   ],
@@ -388,6 +394,8 @@ def test_names_do_not_command_the_terminal(tmp_path, capsys):
     {'skipped': [{'source': 1, 'reason': ''}]},
     {'shards': [{'notes': [3]}]},
     {'split': None},
+    {'split': '../x'},
+    {'split': ''},
   ],
 )
 def test_manifests_whose_counts_are_wrong(tmp_path, capsys, change):
@@ -398,6 +406,19 @@ def test_manifests_whose_counts_are_wrong(tmp_path, capsys, change):
     assert run_command(tool, [str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert error.count('\n') == 1 and str(path) in error and 'manifest' in error
+
+
+def test_a_manifest_that_an_editor_saved(tmp_path, capsys):
+  write(tmp_path, [clip(0)])
+  path = tmp_path / 'train.manifest.json'
+  text = path.read_text()
+  path.write_text(text, encoding='utf-8-sig')
+  assert problems(tmp_path, capsys) == []
+  assert 'split train' in shown(capsys, path)
+  path.write_text(text, encoding='utf-16')
+  assert run_command(validate.main, [str(tmp_path)]) == 2
+  error = capsys.readouterr().err
+  assert f'{path}: ' in error and 'it is UTF-16 text; save it as UTF-8' in error
 
 
 # --- inspect --------------------------------------------------------------------------
@@ -427,7 +448,7 @@ def test_key_table(shard, capsys):
 def test_summary(shard, capsys):
   text = shown(capsys, shard.parent / 'train.manifest.json')
   assert 'split train: 3 records in 1 shards' in text
-  assert 'class 0 run <fast>: 2 records' in text
+  assert 'by their first label:\nclass 0 run <fast>: 2 records' in text
   assert 'image/timestamp' in text
 
 
@@ -492,8 +513,13 @@ def test_a_frame_of_one_line_gives_no_endless_picture(tmp_path, capsys):
 def test_folders(shard, tmp_path, capsys):
   assert shown(capsys, tmp_path) == shown(capsys, tmp_path / 'train.manifest.json')
   shutil.copy(tmp_path / 'train.manifest.json', tmp_path / 'val.manifest.json')
-  assert run_command(inspect.main, [str(tmp_path)]) == 2
-  assert 'name one of them' in capsys.readouterr().err
+  text = (tmp_path / 'val.manifest.json').read_text().replace('"train"', '"val"')
+  (tmp_path / 'val.manifest.json').write_text(text)
+  both = shown(capsys, tmp_path)
+  assert 'split train: 3 records' in both and 'split val: 3 records' in both
+  for flag in ('--record=0', '--output=x.html'):
+    assert run_command(inspect.main, [str(tmp_path), flag]) == 2
+    assert 'name one of them' in capsys.readouterr().err
   os.remove(tmp_path / 'val.manifest.json')
   os.remove(tmp_path / 'train.manifest.json')
   assert shown(capsys, tmp_path).startswith('3 records')

@@ -95,7 +95,7 @@ def _index_of(
 
 def _read_manifest(path: str) -> records.Manifest:
   try:
-    with tf.io.gfile.GFile(path, 'r') as file:
+    with tf.io.gfile.GFile(path, 'rb') as file:
       return records.Manifest.from_json(file.read())
   except ValueError as error:
     raise UserError(

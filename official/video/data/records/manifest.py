@@ -1,5 +1,6 @@
 """The manifest beside a split's shards: what they hold, and the names of all of them."""
 
+import codecs
 import dataclasses
 import hashlib
 import json
@@ -130,13 +131,28 @@ def _checked_entries(value: Any, kind: type, what: str) -> tuple:
   )
 
 
+def _checked_name(value: Any, what: str) -> str:
+  """A name that leads nowhere else than into the manifest's folder."""
+  name: str = _checked(value, str, what)
+  if not name or os.path.basename(name) != name or name in ('.', '..'):
+    raise ValueError(
+      f'{what} is {name!r:.40}, expected a name in the folder of the manifest'
+    )
+  return name
+
+
+def _decoded(data: bytes) -> str:
+  try:
+    return data.decode('utf-8')
+  except UnicodeDecodeError:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+      raise ValueError('it is UTF-16 text; save it as UTF-8') from None
+    raise ValueError('it is no UTF-8 text') from None
+
+
 def _checked_shard(value: Mapping[str, Any], num_classes: int) -> Shard:
   """A shard of a manifest, refused where its numbers can't be true."""
-  name = _checked(value['file'], str, 'file')
-  if not name or os.path.basename(name) != name:
-    raise ValueError(
-      f'file is {name!r:.40}, expected a name in the folder of the manifest'
-    )
+  name = _checked_name(value['file'], 'file')
 
   def lists(key: str, kind: type, least: int, end: int) -> tuple:
     entries = _checked_list(value.get(key, []), kind, f'{key} of {name}')
@@ -225,15 +241,17 @@ class Manifest:
     return re.sub(r'\[\n[\s\d.,-]+\]', lambda m: re.sub(r'\s+', ' ', m[0]), text) + '\n'
 
   @classmethod
-  def from_json(cls, text: str) -> 'Manifest':
-    """Reads `to_json`'s text.
+  def from_json(cls, text: str | bytes) -> 'Manifest':
+    """Reads `to_json`'s text, or the file of it; a byte-order mark may stand before it.
 
     Raises:
       ValueError: not a manifest, one of a newer version, or one whose numbers contradict
         each other.
     """
+    if isinstance(text, bytes):
+      text = _decoded(text)
     try:
-      value = json.loads(text)
+      value = json.loads(text.removeprefix('\ufeff'))
     except RecursionError:
       raise ValueError('manifest is nested too deeply') from None
     if not isinstance(value, dict) or value.get('manifest_version') != MANIFEST_VERSION:
@@ -244,7 +262,7 @@ class Manifest:
       shards = _checked_list(value['shards'], dict, 'shards')
       _check_unique(names, 'label_names')
       manifest = cls(
-        split=_checked(value['split'], str, 'split'),
+        split=_checked_name(value['split'], 'split'),
         label_names=names,
         shards=tuple(_checked_shard(shard, len(names)) for shard in shards),
         skipped=_checked_entries(value['skipped'], Skipped, 'skipped'),

@@ -206,6 +206,7 @@ def shard_with(**changes):
     ({'arguments': []}, 'arguments'),
     (shard_with(file='../elsewhere.tfrecord'), 'expected a name in the folder'),
     (shard_with(file=''), 'expected a name in the folder'),
+    ({'split': '../train'}, 'split is .*expected a name in the folder'),
     ({'label_names': ['a', 'b', 'a']}, "label_names holds 'a' twice"),
     ({'shards': shard_with()['shards'] * 2}, 'shards holds .* twice'),
   ],
