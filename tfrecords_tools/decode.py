@@ -28,6 +28,10 @@ _SEEK_MARGINS = (0, 2, 20)
 _MAX_MISPLACED_SHARE = 0.1
 # Seconds at the start that may lack their keyframe.
 _MAX_MISSING_START = 0.5
+# Containers without a table of frames: what is lost in their middle is not told by a count.
+_UNCOUNTED = ('matroska', 'mpegts')
+# Of a frame's share of time; a gap up to so much longer is jitter.
+_MAX_JITTER = 0.6
 _SEEK_WORTHWHILE = 1 * MICROSECONDS
 # A small file can hold any number of frames, so what is decoded for a clip has a bound,
 # counted in pixels: 4.9 hours of 1920x1080 at 30 frames a second. A frame costs its
@@ -60,6 +64,8 @@ class Frame:
     jpeg: the encoded image, where the source stores JPEGs.
     pixel_aspect: width of a pixel over its height.
     damaged: whether FFmpeg says that parts of it were lost or made up.
+    missing: frames that lack before it at the constant rate that the stream states, where
+      nothing else tells of frames that are lost.
   """
 
   time: int
@@ -68,6 +74,7 @@ class Frame:
   jpeg: bytes | None = None
   pixel_aspect: float = 1.0
   damaged: bool = False
+  missing: int = 0
 
 
 def _ffmpeg_reason(error: Exception) -> str:
@@ -168,6 +175,7 @@ class Video:
     self._origin: int | None = None
     self._sought = False
     self._states_end = 'matroska' in container.format.name
+    self._corrupt: set[int | None] = set()
     self.frame_rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
 
   def _find_stream(self) -> 'av.video.stream.VideoStream':
@@ -219,8 +227,18 @@ class Video:
         "the clip's end, which is the limit; cut the file up"
       )
 
+  def _constant_rate(self) -> float:
+    """Frames a second that all frames keep to; 0 where they need not."""
+    stream = self._stream
+    counted = not self._container.format.name.startswith(_UNCOUNTED)
+    if counted or not stream.average_rate or stream.average_rate != stream.base_rate:
+      return 0.0
+    return float(stream.average_rate)
+
   def _images(self) -> Iterator[av.VideoFrame]:
     for packet in self._container.demux(self._stream):
+      if packet.is_corrupt and packet.pts is not None:
+        self._corrupt.add(packet.pts)
       # An empty packet repeats the frame before, which decoders refuse to; one without a
       # time ends the stream.
       if packet.size or packet.dts is None:
@@ -229,7 +247,7 @@ class Video:
   def _decode(self) -> Iterator[Frame]:
     """Frames from wherever the container stands, in order of time."""
     default = round(MICROSECONDS / self.frame_rate) if self.frame_rate else 0
-    clock, last = _Clock(), None
+    clock, last, rate = _Clock(), None, self._constant_rate()
     for image in self._images():
       self._count(image)
       duration = self._microseconds(image.duration or 0) or default
@@ -243,12 +261,17 @@ class Video:
         if last is not None and time <= last.time and clock.reorders:
           time = last.time + last.duration
       if last is None or time > last.time:
+        missing = 0
+        if last is not None:
+          gap = (time - last.time - last.duration) / MICROSECONDS
+          missing = max(0, int(gap * rate + 1 - _MAX_JITTER))
         last = Frame(
           time,
           duration,
           image,
           pixel_aspect=self._pixel_aspect(),
-          damaged=image.is_corrupt,
+          damaged=image.is_corrupt or image.pts in self._corrupt,
+          missing=missing,
         )
         yield last
       else:

@@ -31,6 +31,10 @@ _MAX_CLIP_BYTES = 2**31 - 2**26
 _MAX_JPEG_SIDE = 65_500
 # Frames that FFmpeg flags as damaged; those after one suffer too, up to a keyframe.
 _MAX_DAMAGED_SHARE = 0.1
+# Frames from a flagged one up to which others that lack are its damage too.
+_BESIDE = 12
+# Of all frames, those that others lack before without damage: more have a variable rate.
+_MAX_GAPS_SHARE = 0.05
 # Pixels of a stranger shape than this are a mistake in the file.
 _MAX_PIXEL_ASPECT = 8
 
@@ -267,6 +271,11 @@ class _Span:
     self._start, self._end = start, end
     self._limit = round(max_seconds * MICROSECONDS)
     self.source_end = self.frames = self.damaged = 0
+    # Of those frames, the last damaged one; numbers of frames that lack, by where.
+    self._flagged: int | None = None
+    self._gaps: list[tuple[int, int]] = []
+    self._lost = 0
+    self._alone: list[int] = []  # Of gaps without damage.
 
   def _check(self, time: int) -> None:
     until = time if self._end is None else min(time, self._end)
@@ -285,17 +294,46 @@ class _Span:
       if self.source_end > self._start and (self._end is None or frame.time < self._end):
         self.frames += 1
         self.damaged += frame.damaged
+        self._note_gaps(frame)
       yield frame
     self._check(self.source_end)
 
+  def _note_gaps(self, frame: Frame) -> None:
+    """Tells frames that damage lost from those that nobody recorded: by what is beside."""
+    if frame.missing:
+      self._gaps.append((self.frames, frame.missing))
+    if frame.damaged:
+      self._flagged = self.frames
+    while self._gaps:
+      at, missing = self._gaps[0]
+      if self._flagged is not None and abs(self._flagged - at) <= _BESIDE:
+        self._lost += missing
+      elif self.frames - at < _BESIDE:
+        return  # A frame to come may be damaged.
+      else:
+        self._alone.append(missing)
+      del self._gaps[0]
+
   def damage(self) -> list[str]:
-    """A note on damaged frames, if any; raises `SourceError` where they are too many."""
-    if not self.damaged:
-      return []
-    what = f'damaged frames: {self.damaged} of {self.frames}, as FFmpeg flags them'
-    if self.damaged > _MAX_DAMAGED_SHARE * self.frames:
-      raise SourceError(what)
-    return [what]
+    """Notes on damage, if any; raises `SourceError` where it is too much."""
+    alone = [*self._alone, *(count for _, count in self._gaps)]
+    # Whoever records no still scenes may state a constant rate all the same.
+    varies = len(alone) > _MAX_GAPS_SHARE * self.frames
+    lost = 0 if varies else self._lost
+    notes, total = [], self.frames + lost
+    if self.damaged:
+      notes.append(
+        f'damaged frames: {self.damaged} of {self.frames}, as FFmpeg flags them'
+        + (f'; {lost} more are lost beside them' if lost else '')
+      )
+    if self.damaged + lost > _MAX_DAMAGED_SHARE * total:
+      raise SourceError(notes[0])
+    if alone and not varies:
+      notes.append(
+        f'missing frames: {sum(alone)} of {total + sum(alone)} by the rate that it states; '
+        'damaged, or of a variable rate'
+      )
+    return notes
 
 
 def encode_frames(

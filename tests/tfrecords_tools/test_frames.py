@@ -14,6 +14,7 @@ from tfrecords_tools.decode import Frame, SourceError, open_video
 from tfrecords_tools.frames import (
   FrameEncoder,
   FrameOptions,
+  _Span,
   encode_frames,
   frames_at_rate,
   frames_in_span,
@@ -394,6 +395,75 @@ def test_frames_that_the_decoder_flags(tmp_path):
       assert encode(spoilt, end=0.6).notes == []
       assert encode(spoilt, start=1.2, fps=10).notes == []
       assert reason(spoilt, start=0.65, end=0.8).startswith('damaged frames: 1 of 5, ')
+
+
+def _without_middle(path, target, share, how):
+  data = bytearray(pathlib.Path(path).read_bytes())
+  begin = round(len(data) * (0.5 - share / 2))
+  end = begin + round(len(data) * share)
+  data[begin:end] = {
+    'random': np.random.RandomState(1).bytes(end - begin),
+    'removed': b'',
+  }[how]
+  target.write_bytes(data)
+  return target
+
+
+@pytest.mark.parametrize('how', ['random', 'removed'])
+@pytest.mark.parametrize('name', ['v.mkv', 'v.ts'])
+def test_a_middle_that_is_lost_is_told(tmp_path, name, how):
+  path = write_video(tmp_path / name, num_frames=90, fps=10, draw=noisy, gop=40)
+  assert encode(path).notes == []
+  broken = _without_middle(path, tmp_path / f'broken_{name}', 0.3, how)
+  assert re.match(
+    r'damaged frames: \d+ of \d+, .*; \d+ more are lost beside them$', reason(broken)
+  )
+  # Outside of the damage, the frames are there.
+  assert numbers(encode(broken, end=2.0)) == list(range(20))
+
+
+def test_gaps_without_damage_are_noted_where_a_rate_is_stated(tmp_path):
+  path = write_video(tmp_path / 'v.mkv', num_frames=60, fps=10, gop=1)
+  cut = _remux(path, tmp_path / 's.mkv', lambda n, data: None if 20 < n < 30 else data)
+  clip = encode(cut)
+  assert numbers(clip) == [n for n in range(60) if not 20 < n < 30]
+  (note,) = clip.notes
+  assert note.startswith('missing frames: 9 of 60 by the rate that it states; ')
+  # Where many lack, the rate varies.
+  times = [0.0, 0.1, 0.2, 1.5, 1.6, 3.0, 3.1, 3.2]
+  for name in ('w.mkv', 'w.mp4'):
+    assert encode(write_video(tmp_path / name, times=times)).notes == []
+
+
+def test_frames_that_lack_beside_damage_are_lost():
+  def notes(gap, *flagged):
+    span = _Span(0, None, 3600.0)
+    frames = [
+      Frame(n, 1, object(), damaged=n in flagged, missing=3 * (n == gap))
+      for n in range(100)
+    ]
+    assert len(list(span.watched(frames))) == 100
+    return span.damage()
+
+  lost = ['damaged frames: 1 of 100, as FFmpeg flags them; 3 more are lost beside them']
+  for flagged in (38, 50, 62):
+    assert notes(50, flagged) == lost
+  for flagged in (37, 63):
+    assert notes(50, flagged) == [
+      'damaged frames: 1 of 100, as FFmpeg flags them',
+      'missing frames: 3 of 103 by the rate that it states; damaged, or of a variable '
+      'rate',
+    ]
+  assert notes(99, 90) == lost and len(notes(99)) == 1
+
+
+def test_a_variable_rate_is_not_refused_for_damage():
+  span = _Span(0, None, 3600.0)
+  frames = [
+    Frame(n, 1, object(), damaged=n == 50, missing=9 * (n % 10 == 9)) for n in range(100)
+  ]
+  assert len(list(span.watched(frames))) == 100
+  assert span.damage() == ['damaged frames: 1 of 100, as FFmpeg flags them']
 
 
 def test_spans_without_frames(tmp_path):
