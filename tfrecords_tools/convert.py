@@ -43,7 +43,7 @@ from tfrecords_tools.commands import (
   run_command,
   say,
 )
-from tfrecords_tools.datasets import SOURCES
+from tfrecords_tools.datasets import SOURCES, counts
 from tfrecords_tools.datasets.source import Listing, SourceRequest
 from tfrecords_tools.examine import examine, note_overlaps, note_phrases
 from tfrecords_tools.frames import FrameOptions
@@ -309,7 +309,9 @@ def check_source(flags: argparse.Namespace) -> int:
   """Prints what a conversion would find; returns the exit code."""
   listing, names = list_source(flags)
   absent, lines = missing(listing)
-  for line in [*listing.notes, *describe(listing, names, all_classes=True), *lines]:
+  expected = {} if flags.limit else counts.expected(flags.source, flags.fold)
+  described = describe(listing, names, all_classes=True, expected=expected)
+  for line in [*listing.notes, *described, *lines]:
     print(printable(line))
   share = absent / max(1, len(listing.clips))
   return EXIT_PROBLEMS if share > flags.max_failed_fraction else EXIT_OK

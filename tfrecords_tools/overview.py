@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from tfrecords_tools.datasets.source import Listing, SourceClip
 from tfrecords_tools.datasets.stored import StoredClip
@@ -29,7 +29,10 @@ def _split_line(split: str, clips: Sequence[SourceClip]) -> str:
 
 
 def describe(
-  listing: Listing, names: Sequence[str], all_classes: bool = False
+  listing: Listing,
+  names: Sequence[str],
+  all_classes: bool = False,
+  expected: Mapping[str, int] = {},
 ) -> Iterator[str]:
   """Lines that count the clips of each split, and of each class where they are few.
 
@@ -37,12 +40,15 @@ def describe(
     listing: clips of all splits.
     names: class names by id.
     all_classes: whether to name every class, however many there are.
+    expected: clips of splits in the data set's official lists.
   """
   splits: dict[str, list[SourceClip]] = {}
   for clip in listing.clips:
     splits.setdefault(clip.split, []).append(clip)
   for split, clips in sorted(splits.items()):
     yield _split_line(split, clips)
+    if expected.get(split, len(clips)) != len(clips):
+      yield f'  the official list of {split} has {expected[split]}'
   counts = {split: _class_counts(clips) for split, clips in sorted(splits.items())}
   if len(names) <= _MOST_CLASSES or all_classes:
     for name in names:

@@ -16,6 +16,7 @@ from tests.tfrecords_tools.test_sources import list_clips, refusal, touch
 from tests.videos import frame_number, write_video
 from tfrecords_tools import convert
 from tfrecords_tools.commands import run_command
+from tfrecords_tools.datasets import SOURCES, counts
 from tfrecords_tools.datasets.files import VideoFiles
 from tfrecords_tools.datasets.source import Listing, SourceClip
 from tfrecords_tools.examine import examine
@@ -246,6 +247,17 @@ def test_ucf101_classes_that_its_lists_contradict(tmp_path, capsys):
   message = refusal('ucf101', tmp_path)
   assert f'{lists / "trainlist01.txt"}, row 1: ' in message
   assert message.endswith(f'the id of Archery in {lists / "classInd.txt"} is 2')
+
+
+def test_the_official_counts_are_told(tmp_path, capsys):
+  test_sources.ucf101(tmp_path)
+  _, shown = checked(capsys, '--source=ucf101', f'--path={tmp_path}')
+  assert 'the official list of train has 9537' in shown
+  assert 'the official list of test has 3783' in shown
+  _, shown = checked(capsys, '--source=ucf101', f'--path={tmp_path}', '--limit=1')
+  assert 'official list' not in shown
+  assert counts.expected('ucf101', 3) == {'train': 9624, 'test': 3696}
+  assert set(name for name, _ in counts._COUNTS) <= set(SOURCES)
 
 
 def ava(tmp_path, *rows, classes=MAP):
