@@ -257,7 +257,7 @@ def test_the_official_counts_are_told(tmp_path, capsys):
   _, shown = checked(capsys, '--source=ucf101', f'--path={tmp_path}', '--limit=1')
   assert 'official list' not in shown
   assert counts.expected('ucf101', 3) == {'train': 9624, 'test': 3696}
-  assert set(name for name, _ in counts._COUNTS) <= set(SOURCES)
+  assert {name for name, _ in counts._COUNTS} <= set(SOURCES)
 
 
 def ava(tmp_path, *rows, classes=MAP):
