@@ -40,7 +40,8 @@ class Backbone(hyperparams.OneOfConfig):
 def of(name: str, **fields: Any) -> Backbone:
   """A backbone of a family, of whose configuration some fields are set."""
   chosen = Backbone(type=name)
-  chosen.get().override(fields)
+  if fields:
+    chosen.get().override(fields)
   return chosen
 
 

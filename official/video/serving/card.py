@@ -98,14 +98,19 @@ def _shape(shape: tf.TensorShape) -> str:
 
 
 def _takes(signature: tf.types.experimental.ConcreteFunction) -> str:
+  return _tensors(_arguments(signature))
+
+
+def _arguments(signature: tf.types.experimental.ConcreteFunction) -> dict[str, Any]:
+  """Specs by the names that callers give."""
   arguments, named = signature.structured_input_signature
-  return _tensors({spec.name: spec for spec in tf.nest.flatten(arguments)} | dict(named))
+  return {spec.name: spec for spec in tf.nest.flatten(arguments)} | dict(named)
 
 
 def _call(signatures: Mapping[str, tf.types.experimental.ConcreteFunction]) -> str:
   """The arguments of the default signature, each called as it is."""
-  _, named = signatures['serving_default'].structured_input_signature
-  return ', '.join(f'{name}={name}' for name in named)
+  names = _arguments(signatures['serving_default'])
+  return ', '.join(f'{name}={name}' for name in names)
 
 
 def _gives(signature: tf.types.experimental.ConcreteFunction) -> str:
