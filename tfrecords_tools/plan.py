@@ -220,6 +220,8 @@ def renumbered(listing: Listing, names: Sequence[str], label_map: str | None) ->
   def new_id(old: Any) -> Any:
     if isinstance(old, list):
       return [new_id(entry) for entry in old]
+    if old == records.NO_LABEL:
+      return old
     if own[old] not in ids:
       raise UserError(f'--label_map={label_map}: lacks the class {own[old]!r}')
     return ids[own[old]]
