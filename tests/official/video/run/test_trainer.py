@@ -251,7 +251,9 @@ def test_two_runs_do_not_share_a_folder(data, tmp_path):
 
 
 def test_a_start_is_described(data, tmp_path):
-  runner = make(data, tmp_path, 'trainer.train_steps=1')
+  intervals = ('steps_per_loop', 'summary_interval', 'validation_interval')
+  short = [f'trainer.{name}=1' for name in ('train_steps', *intervals)]
+  runner = make(data, tmp_path, *short)
   runner.run()
   start = json.loads((tmp_path / journal.STARTS).read_text())
   assert start['step'] == 0 and start['replicas'] == 1
