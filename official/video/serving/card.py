@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from official.video.errors import printable
 from official.video.version import __version__
 
 # Counts and the like, no scores.
@@ -31,7 +32,7 @@ def text(
   storage = ', '.join(f'{name} {value}' for name, value in stored.items())
   parts = [
     f'# {about["experiment"] or "A video model"}\n',
-    f'{net}; exported by vidgarden {__version__} from `{about["checkpoint"]}`.\n',
+    f'{net}; exported by vidgarden {__version__} from `{printable(about["checkpoint"])}`.\n',
     '## What it was shown\n',
     f'- clips of {frames} frames, every {_nth(about["temporal_stride"])} of the video, '
     f'{height} x {width} pixels ({about["resize"]})',
@@ -64,7 +65,9 @@ def text(
 
 
 def _data(manifests: Mapping[str, str]) -> str:
-  lines = [f'- `{path}`, SHA-256 {digest}' for path, digest in manifests.items()]
+  lines = [
+    f'- `{printable(path)}`, SHA-256 {digest}' for path, digest in manifests.items()
+  ]
   return '\n'.join(lines or ['The run does not tell.']) + '\n'
 
 

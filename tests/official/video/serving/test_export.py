@@ -384,6 +384,7 @@ def test_a_card_has_the_last_scores(tmp_path):
   assert journal.last_data(str(tmp_path)) == {'a': '2'}
   assert journal.last_data(str(tmp_path / 'none')) == {}
   assert card._data({'a': '2'}) == '- `a`, SHA-256 2\n'
+  card._data({os.fsdecode(b'caf\xe9'): '2'}).encode()  # Whatever bytes a path has.
   text = card._scores(scores)
   assert (
     'at step 4' in text and '| accuracy | 0.75 |' in text and '| evaluated | 8 |' in text
