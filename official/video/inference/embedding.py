@@ -147,11 +147,15 @@ def _check_listed(
   output: str, done: Mapping[str, Any], paths: Sequence[str], placed: bool
 ) -> None:
   """Raises `UserError` for rows of files that are not asked for, unless they are gone."""
-  others = sorted(
-    path
-    for path in done.keys() - set(paths)
-    if os.path.exists(path) or not (placed or os.path.isabs(path))
-  )
+
+  def was_removed(path: str) -> bool:
+    # Where the folder is gone, too, a disk may only be away.
+    known = placed or os.path.isabs(path)
+    return (
+      known and not os.path.exists(path) and os.path.isdir(os.path.dirname(path) or '.')
+    )
+
+  others = sorted(path for path in done.keys() - set(paths) if not was_removed(path))
   if others:
     raise UserError(
       f'{output}: holds {len(others)} files that are not among the inputs, such as '

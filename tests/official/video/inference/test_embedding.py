@@ -294,6 +294,11 @@ def test_rows_of_videos_that_are_gone_are_dropped(folder, tmp_path, capsys):
   assert f'rows of 1 files that are gone are dropped, such as {paths[2]}' in (
     capsys.readouterr().err
   )
+  # Where its folder is away, nothing is dropped.
+  (mine / 'b').rename(tmp_path / 'elsewhere')
+  with pytest.raises(UserError, match='holds 3 files that are not among the inputs'):
+    embedding.embed(model, footage.listed(mine), str(output))
+  (tmp_path / 'elsewhere').rename(mine / 'b')
   # What is still there is not dropped because it is not asked for.
   with pytest.raises(UserError, match='holds 2 files that are not among the inputs'):
     embedding.embed(model, left[:4], str(output))
