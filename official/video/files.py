@@ -15,6 +15,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from typing import IO
 
 from official.video.errors import UserError
 
@@ -228,6 +229,28 @@ def is_same(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool
     return os.path.samefile(path, other)
   except OSError:
     return os.path.abspath(path) == os.path.abspath(other)
+
+
+def opened_alone(path: str, mode: str, taken: str) -> IO:
+  """A file that no other process has, as long as it is open or its process lives.
+
+  Args:
+    path: of a local file.
+    mode: as of `open`.
+    taken: what to say where another process has it.
+
+  Raises:
+    UserError: another one has it.
+  """
+  import fcntl
+
+  file = open(path, mode)  # noqa: SIM115
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError as error:
+    file.close()
+    raise UserError(taken) from error
+  return file
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:

@@ -265,10 +265,7 @@ def main(argv: Sequence[str]) -> None:
     FLAGS.pixels,
     FLAGS.zero_centering,
   )
-  path = saved.write(FLAGS.checkpoint, backbone=backbone)
-  print(f'{backbone.count_params():,} parameters, {FLAGS.source} to {path}')
-  if others:
-    print(f'ignored {len(others)} tensors: {", ".join(others[:5])}')
+  saved.write_converted(FLAGS.checkpoint, FLAGS.source, others, backbone)
 
 
 if __name__ == '__main__':

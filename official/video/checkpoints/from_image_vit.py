@@ -278,10 +278,7 @@ def main(argv: Sequence[str]) -> None:
     experiment.apply_overrides(config.get(), FLAGS.params_override, '--params_override')
   backbone = factory.build_backbone(config)
   ignored = load(backbone, FLAGS.source, FLAGS.inflation)
-  path = saved.write(FLAGS.checkpoint, backbone=backbone)
-  print(f'{backbone.count_params():,} parameters, {FLAGS.source} to {path}')
-  if ignored:
-    print(f'ignored {len(ignored)} tensors: {", ".join(ignored[:5])}')
+  saved.write_converted(FLAGS.checkpoint, FLAGS.source, ignored, backbone)
 
 
 if __name__ == '__main__':

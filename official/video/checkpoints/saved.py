@@ -8,9 +8,11 @@ nothing, and a run would begin again over its own checkpoints. Here the folder i
 import os
 import re
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
+import tf_keras
 from google.protobuf import text_format
 from tensorflow.python.training import checkpoint_state_pb2
 
@@ -188,6 +190,16 @@ class Checkpoints:
 
   def sync(self) -> None:
     """Nothing is written in the background."""
+
+
+def write_converted(
+  prefix: str, source: str, ignored: Sequence[str], backbone: tf_keras.Model
+) -> None:
+  """Writes a backbone that was made of another's file, and tells what became of that."""
+  path = write(prefix, backbone=backbone)
+  print(f'{backbone.count_params():,} parameters, {source} to {path}')
+  if ignored:
+    print(f'ignored {len(ignored)} tensors: {", ".join(ignored[:5])}')
 
 
 def write(prefix: str, **objects: Any) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import itertools
 import json
 import os
@@ -63,15 +62,9 @@ class Journal:
 
   def _opened(self) -> bool:
     """Opens the file and locks it; false where who had it has removed it meanwhile."""
+    taken = f'{self._path}: another process is writing it; wait for its end'
     with files.storage_errors(self._path):
-      self._file = open(self._path, 'a+b')  # noqa: SIM115
-    try:
-      fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      self._file.close()
-      raise UserError(
-        f'{self._path}: another process is writing it; wait for its end'
-      ) from error
+      self._file = files.opened_alone(self._path, 'a+b', taken)
     try:
       return os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._path))
     except FileNotFoundError:

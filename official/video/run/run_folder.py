@@ -91,18 +91,13 @@ class RunFolder:
     if files.is_remote(self.path):
       files.write_atomically(self._lock, self._token.encode())
       return
-    import fcntl
-
     # Stays open as long as the run lives.
-    self._file = open(self._lock, 'a')  # noqa: SIM115
-    try:
-      fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      self._file.close()
-      raise UserError(
-        f'--model_dir {self.path}: another run is writing to it; wait for its end or use '
-        'another folder'
-      ) from error
+    self._file = files.opened_alone(
+      self._lock,
+      'a',
+      f'--model_dir {self.path}: another run is writing to it; wait for its end or use '
+      'another folder',
+    )
 
   def release(self) -> None:
     """Lets the folder go."""

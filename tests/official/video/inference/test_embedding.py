@@ -318,7 +318,8 @@ def test_paths_start_where_they_were_given(folder, tmp_path, monkeypatch):
   assert pathlib.Path(found).is_file()
 
 
-def test_who_opens_a_journal_as_it_goes_begins_another(tmp_path):
+@pytest.mark.parametrize('anew', [False, True])
+def test_who_opens_a_journal_as_it_goes_begins_another(anew, tmp_path):
   path = str(tmp_path / 'journal')
   with Journal(path, {}) as first:
     opened = open
@@ -330,6 +331,8 @@ def test_who_opens_a_journal_as_it_goes_begins_another(tmp_path):
         monkey.undo()
         first.remove()
         first.__exit__()
+        if anew:  # And someone else begins one.
+          pathlib.Path(path).touch()
       return file
 
     with pytest.MonkeyPatch.context() as monkey:
