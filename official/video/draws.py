@@ -56,6 +56,11 @@ def fold(key: tf.Tensor, data: Foldable) -> tf.Tensor:
   return _bits(key, data, [2], _FOLD)
 
 
+def fold_each(key: tf.Tensor, count: int) -> tf.Tensor:
+  """Keys int32 [count, 2] of as many frames of a clip, from that of the clip."""
+  return tf.stack([fold(key, f'frame/{number}') for number in range(count)])
+
+
 def uniform(
   key: tf.Tensor,
   name: str,

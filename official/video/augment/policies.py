@@ -76,6 +76,27 @@ class Policy:
       yield name, op, draws.fold(key, name)
 
 
+class EachFrame(Policy):
+  """A policy whose draws are each frame's own, as if it were a clip: flicker.
+
+  Args:
+    policy: of clips.
+  """
+
+  def __init__(self, policy: Policy):
+    super().__init__(policy._views)
+
+  def _augmented(
+    self, clip: tf.Tensor, key: tf.Tensor, view: int, on_device: bool
+  ) -> tf.Tensor:
+    augmented = super()._augmented
+    return tf.map_fn(
+      lambda pair: augmented(pair[0][None], pair[1], view, on_device)[0],
+      (clip, draws.fold_each(key, clip.shape[0])),
+      fn_output_signature=tf.TensorSpec(clip.shape[1:], tf.float32),
+    )
+
+
 def cvrl() -> Policy:
   """CVRL as released: the second view is rarely blurred and sometimes solarized."""
   shared = [operations.ColorJitter(), operations.Grayscale()]
@@ -116,10 +137,15 @@ POLICIES: registry.Registry[Callable[[], Policy]] = registry.Registry(
 )
 
 
-def build_policy(name: str) -> Policy:
+def build_policy(name: str, consistent: bool = True) -> Policy:
   """The policy called `name`.
+
+  Args:
+    name: a key of `POLICIES`.
+    consistent: whether all frames of a view have its draws in common.
 
   Raises:
     UserError: there is none; the message names the nearest.
   """
-  return POLICIES.find(name)()
+  policy = POLICIES.find(name)()
+  return policy if consistent else EachFrame(policy)

@@ -47,6 +47,8 @@ class Augmentation(hyperparams.Config):
       the frame is scaled to, uniformly drawn, before the view is cut from it: objects keep
       their aspect. Empty for crops by area and aspect.
     flip_probability: of the horizontal flip.
+    consistent: one crop, flip and colour for all frames of a view; False draws them anew
+      for each frame, CVRL's ablation.
   """
 
   policy: str = 'cvrl'
@@ -54,6 +56,7 @@ class Augmentation(hyperparams.Config):
   aspect_range: tuple[float, float] = (0.5, 2.0)
   short_side_range: tuple[int, ...] = ()
   flip_probability: float = 0.5
+  consistent: bool = True
 
 
 @dataclasses.dataclass

@@ -69,7 +69,7 @@ class ViewMaker:
     self._given = config
     # What is built or checked for all makers does not tell what this one uses.
     self._built_sampler = samplers.build_sampler(config.sampler)
-    self._built_policy = policies.build_policy(config.augmentation.policy)
+    self._built_policy = _policy_of(config)
     _check_geometry(config)
     self._config = reads.watched(config, self._reads)
 
@@ -166,7 +166,10 @@ class ViewMaker:
     """
     indices = self.frame_indices(tf.size(frames), key)
     keys = self.repeat_keys(key)
-    windows, flips = self.placements(frames, keys)
+    if self._config.augmentation.consistent:
+      windows, flips = self.placements(frames, keys)
+    else:
+      windows, flips = self._placements_of_frames(frames, keys)
     clips = self.decoded(frames, indices, windows, flips & may_flip)
     return self.coloured(clips, keys, indices)
 
@@ -195,10 +198,11 @@ class ViewMaker:
     made = {}
     if indices is not None:
       made['wrapped'] = tf.repeat(samplers.begin_anew(indices)[None], len(keys))
+    policy = self._policy  # The device's too: it was asked for.
     if augments_on_device(self._config):
       return made | {'views': clips, 'view_key': tf.stack(keys)}
     views = [
-      self._policy(clips[repeat, view], draws.fold(key, view), view)
+      policy(clips[repeat, view], draws.fold(key, view), view)
       for repeat, key in enumerate(keys)
       for view in range(clips.shape[1])
     ]
@@ -218,6 +222,16 @@ class ViewMaker:
       [draws.bernoulli(k, 'flip', probability) for k in repeats] for repeats in view_keys
     ]
     return tf.convert_to_tensor(windows), tf.convert_to_tensor(flips)
+
+  def _placements_of_frames(
+    self, frames: tf.Tensor, keys: Sequence[tf.Tensor]
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """`placements` of each frame of each view: int32 [V, R, T, 4] and bool [V, R, T]."""
+    steps = self._config.feature_shape[0]
+    each = [key for clip in keys for key in tf.unstack(draws.fold_each(clip, steps))]
+    windows, flips = self.placements(frames, each)
+    shape = [-1, len(keys), steps]
+    return tf.reshape(windows, [*shape, 4]), tf.reshape(flips, shape)
 
   def _window(self, key: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     """Draws the crop of a view."""
@@ -239,8 +253,9 @@ class ViewMaker:
     Args:
       frames: [F] encoded frames.
       indices: int32 [V, T], frames of each view.
-      windows: int32 [V, R, 4], see `decoding.decode_clip`.
-      flips: bool [V, R].
+      windows: int32 [V, R, 4], see `decoding.decode_clip`; or [V, R, T, 4], one of each
+        frame.
+      flips: bool [V, R] or [V, R, T].
 
     Returns:
       uint8 [R, V, T, H, W, 3].
@@ -249,9 +264,9 @@ class ViewMaker:
     height, width = self._config.feature_shape[1:3]
     clips = decoding.decode_each(
       tf.gather(frames, tf.reshape(indices, [-1])),
-      tf.repeat(windows, num_steps, 0),
+      _of_frames(windows, 4, num_steps),
       (height, width),
-      tf.repeat(flips, num_steps, 0),
+      _of_frames(flips, 3, num_steps),
       self._config.resize,
     )
     return tf.reshape(clips, [windows.shape[1], num_views, num_steps, height, width, 3])
@@ -284,6 +299,14 @@ class ViewMaker:
       )[clip]
     starts = samplers.test_starts(*sizes, config.num_test_clips)
     return samplers.clip_indices(starts[clip][None], *sizes[1:], num_frames)[0]
+
+
+def _of_frames(values: tf.Tensor, rank: int, steps: int) -> tf.Tensor:
+  """[V, R, ...] of views, or [V, R, T, ...] of frames with this rank, to [V T, R, ...]."""
+  if values.shape.rank < rank:
+    return tf.repeat(values, steps, 0)
+  moved = tf.transpose(values, [0, 2, 1, *range(3, rank)])
+  return tf.reshape(moved, [-1, *moved.shape[2:]])
 
 
 def test_crops(frames: tf.Tensor, config: data_config.DataConfig) -> tf.Tensor:
@@ -369,7 +392,7 @@ def augment_on_device(
   """
   inputs = dict(inputs)
   if 'view_key' in inputs:
-    policy = policies.build_policy(config.augmentation.policy)
+    policy = _policy_of(config)
     keys, views = inputs.pop('view_key'), inputs['views']
     inputs['views'] = tf.stack(
       [
@@ -379,6 +402,11 @@ def augment_on_device(
       axis=1,
     )
   return inputs
+
+
+def _policy_of(config: data_config.DataConfig) -> policies.Policy:
+  crop = config.augmentation
+  return policies.build_policy(crop.policy, crop.consistent)
 
 
 def _fold_each(keys: tf.Tensor, view: int) -> tf.Tensor:

@@ -1,5 +1,7 @@
 """InfoNCE over two views of every clip."""
 
+import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -109,8 +111,14 @@ SCALARS = (
 )
 
 
-def scalars(
-  view_a: tf.Tensor, view_b: tf.Tensor, temperature: float
-) -> dict[str, tf.Tensor]:
-  """The results of `info_nce` by the names that tasks report."""
-  return dict(zip(SCALARS, info_nce(view_a, view_b, temperature), strict=True))
+def scalars(views: Sequence[tf.Tensor], temperature: float) -> dict[str, tf.Tensor]:
+  """The results of `info_nce` by the names that tasks report.
+
+  Args:
+    views: `[N, C]` embeddings of each view, at least two. Of more, every pair is
+      contrasted by itself, and each result is the mean over pairs; chance stays 2 ln(2N-1).
+    temperature: divides the similarities.
+  """
+  pairs = [info_nce(*pair, temperature) for pair in itertools.combinations(views, 2)]
+  means = [tf.add_n(list(values)) / len(pairs) for values in zip(*pairs, strict=True)]
+  return dict(zip(SCALARS, means, strict=True))

@@ -65,7 +65,8 @@ class VideoTask(base_task.Task, abc.ABC):
     scalar_names: what `terms` and `contrast` give beside 'loss', reported in training.
     later_scalars: those of them that version 1.0.0 did not report; its checkpoints still
       fit, and these begin anew.
-    takes: what the task asks of the views: field and value by the name of a data config.
+    takes: what the task asks of the views: field and value, or the range of values, by the
+      name of a data config.
     protocol: how its own evaluation counts; printed and kept with the scores.
     initial_heads: those of `origin.HEADS` that `initialize` reads beside the backbone.
   """
@@ -139,9 +140,11 @@ class VideoTask(base_task.Task, abc.ABC):
     for name in names:
       for field, expected in self.takes.get(name, {}).items():
         value = getattr(getattr(self.task_config, name), field)
-        if expected != value:
+        many = isinstance(expected, range)
+        if value not in (expected if many else (expected,)):
+          told = f'{expected[0]} to {expected[-1]}' if many else repr(expected)
           raise UserError(
-            f'task.{name}.{field} {value!r}: {type(self).__name__} takes {expected!r}'
+            f'task.{name}.{field} {value!r}: {type(self).__name__} takes {told}'
           )
 
   def _check_micro_batches(self, replicas: int) -> None:

@@ -154,7 +154,7 @@ class PretrainTask(base.VideoTask):
 
 
 class TwoViewTask(PretrainTask):
-  """InfoNCE between two views of a clip, under a projection head."""
+  """InfoNCE between two views of a clip (or each two of more), under a projection head."""
 
   scalar_names: tuple[str, ...] = info_nce.SCALARS
 
@@ -176,9 +176,8 @@ class TwoViewTask(PretrainTask):
     return self.task_config.losses.temperature
 
   def contrast(self, whole):
-    """InfoNCE over the global batch, both directions; chance is 2 ln(2N - 1)."""
-    view_a, view_b = tf.unstack(whole['embedding'], axis=1)
-    return info_nce.scalars(view_a, view_b, self.temperature)
+    """InfoNCE of the global batch's pairs of views, both directions; chance 2 ln(2N - 1)."""
+    return info_nce.scalars(tf.unstack(whole['embedding'], axis=1), self.temperature)
 
   def total(self, scalars):
     """InfoNCE alone."""

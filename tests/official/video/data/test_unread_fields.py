@@ -35,6 +35,7 @@ OTHER = {
   'augmentation.aspect_range': (0.9, 1.1),
   'augmentation.short_side_range': (70, 90),
   'augmentation.flip_probability': 0.25,
+  'augmentation.consistent': False,
   'regions.generator': 'grid',
   'regions.count': 5,
   'regions.reference_compatible': True,

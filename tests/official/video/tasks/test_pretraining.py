@@ -207,3 +207,27 @@ def test_names_that_would_be_overwritten_are_refused(name, data):
   batch = {'label': tf.constant([0, 1, 2, 0]), 'record': tf.range(4)}
   with pytest.raises(UserError, match=rf"Contrasting\.\w+: \['{name}'\] are names"):
     task.validation_outputs(batch, None)
+
+
+def test_more_than_two_views_are_contrasted_in_pairs(task):
+  views = np.random.default_rng(3).normal(size=(4, 3, 5)).astype(np.float32)
+  scores = task.score(outputs_of(views))
+  pairs = [
+    info_nce.info_nce(views[:, a], views[:, b], task.temperature)
+    for a, b in ((0, 1), (0, 2), (1, 2))
+  ]
+  for name, values in zip(info_nce.SCALARS, zip(*pairs, strict=True), strict=True):
+    assert scores[name] == pytest.approx(np.mean(values), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('views', 'fits'), [(1, False), (2, True), (8, True), (9, False)]
+)
+def test_cvrl_takes_two_views_or_more(data, views, fits):
+  params = tiny.load('cvrl_pretrain_tiny', *data)
+  params.task.train_data.num_views = params.task.validation_data.num_views = views
+  if fits:
+    experiment.build_task(params).check_data(training=True)
+    return
+  with pytest.raises(UserError, match=r'num_views [19]: CvrlTask takes 2 to 8'):
+    experiment.build_task(params).check_data(training=True)
