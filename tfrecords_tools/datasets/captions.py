@@ -39,6 +39,7 @@ def captioned_clip(
   *,
   origin: str = '',
   listed: Place | None = None,
+  missing: str = '',
 ) -> SourceClip:
   """A clip of a video that is called `<name>`, or of its trimmed file `<name>_<start>`.
 
@@ -50,11 +51,12 @@ def captioned_clip(
     span: first and last second; None for the whole video.
     origin: video that a whole file was cut from, where its name does not tell.
     listed: where it is named, if it may be but once.
+    missing: what its file would be called if there is none; default `<name>.mp4`.
   """
   start, end = span or (0.0, None)
   media_id = name if span is None else f'{name}_{start:g}_{end:g}'
   cut = files.cut_to(name, start, end) if span else None
-  path = cut or files.first([name, f'v_{name}'])
+  path = cut or files.first([name, f'v_{name}'], missing)
   return SourceClip(
     path=path,
     file=os.path.join(files.root, path),
@@ -63,7 +65,7 @@ def captioned_clip(
     start=0.0 if cut else start,
     end=None if cut else end,
     excerpt=None if cut else span,
-    fields={records.TEXT_CONTENT: list(captions)},
+    fields={records.TEXT_CONTENT: list(captions)} if captions else {},
     origin=origin or (name if span else ''),
     listed=listed,
   )

@@ -9,9 +9,21 @@ _COUNTS: Mapping[tuple[str, int], Mapping[str, int]] = {
   ('ucf101', 3): {'train': 9624, 'test': 3696},
   **{('hmdb51', fold): {'train': 3570, 'test': 1530} for fold in (1, 2, 3)},
   ('kinetics400', 1): {'train': 246_534, 'val': 19_906},
+  ('ssv2', 1): {'train': 168_913, 'val': 24_777, 'test': 27_157},
+  ('diving48', 1): {'train': 15_027, 'test': 1_970},
+  ('charades', 1): {'train': 7_985, 'test': 1_863},
   ('activitynet', 1): {'train': 10_024, 'val': 4_926, 'test': 5_044},
+  # Videos with segments; one of test is often left out.
+  ('thumos14', 1): {'val': 200, 'test': 213},
   ('got10k', 1): {'train': 9_335, 'val': 180},
   ('otb', 1): {'test': 100},
+  # Videos; and sentences.
+  ('didemo', 1): {'train': 8_395, 'val': 1_065, 'test': 1_004},
+  ('didemo_moments', 1): {'train': 33_005, 'val': 4_180, 'test': 4_021},
+  # Papers count other training clips; test is that of the retrieval challenge.
+  ('lsmdc', 1): {'val': 7_408, 'test': 1_000},
+  ('msrvtt_7k', 1): {'train': 7_010, 'test': 1_000},
+  ('msrvtt_full', 1): {'train': 6_513, 'val': 497, 'test': 2_990},
   ('msvd', 1): {'train': 1_200, 'val': 100, 'test': 670},
 }
 

@@ -44,20 +44,35 @@ def _existing(folder: str, names: Sequence[str], found: Summary) -> str | None:
 
 
 class MsrVtt:
-  """The 1K-A division: 9,000 videos with all captions, 1,000 with one each.
+  """MSR-VTT by one of its three divisions.
 
-  Without the list of 1K-A the official division: 6,513, 497 and 2,990 with all captions.
+  1K-A tests on 1,000 videos with one caption each; it trains on 9,000 with all captions,
+  or on the 7,010 that are training and validation of the official division. That one is of
+  6,513, 497 and 2,990 videos with all captions.
   """
 
   flags = frozenset({'annotations'})
-  summary = (
-    'MSR-VTT, 1K-A: videos video<i>.mp4; --annotations: folder of MSRVTT_data.json, '
-    'MSRVTT_JSFUSION_test.csv and (else all others are trained on) MSRVTT_train.9k.csv '
-    'or MSRVTT_train.7k.csv; without MSRVTT_JSFUSION_test.csv the official splits'
-  )
+
+  def __init__(self, division: str = ''):
+    """A division by name.
+
+    Args:
+      division: '7k', 'full' (the official one), or '': 1K-A where its test list is there,
+        else the official one.
+    """
+    self._division = division
+    what = {
+      '': 'MSR-VTT, 1K-A: videos video<i>.mp4; --annotations: folder of MSRVTT_data.json, '
+      'MSRVTT_JSFUSION_test.csv and (else all others are trained on) MSRVTT_train.9k.csv '
+      'or MSRVTT_train.7k.csv; without MSRVTT_JSFUSION_test.csv the official splits',
+      '7k': 'MSR-VTT, 1K-A of 7,010 training videos; as msrvtt, by MSRVTT_train.7k.csv, else '
+      'by the official splits that MSRVTT_data.json states',
+      'full': 'MSR-VTT, the official splits, all captions; as msrvtt',
+    }
+    self.summary = what[division]
 
   def list_clips(self, request: SourceRequest) -> Listing:
-    """Lists train with all captions of a video, test with the one of the test list."""
+    """Lists videos with all captions; of the test of 1K-A with the one of its list."""
     files = VideoFiles(existing_folder('path', request.path))
     folder = existing_folder('annotations', request.annotations or request.path)
     found = Summary()
@@ -67,7 +82,15 @@ class MsrVtt:
     content = read_json(path)
     captions, origins = _captions(path, content), _origins(content)
     test_list = os.path.join(folder, _MSRVTT_TEST)
-    if os.path.exists(test_list):
+    if self._division == '7k':
+      first_existing('annotations', folder, [_MSRVTT_TEST])
+      found.note('splits of the 1K-A protocol, 7,010 training videos')
+      official = _official(folder, path, content, captions)
+      rows = _seven_k(folder, test_list, captions, official, found)
+    elif self._division == 'full':
+      found.note('official splits')
+      rows = _official(folder, path, content, captions)
+    elif os.path.exists(test_list):
       found.note('splits of the 1K-A protocol')
       rows = _one_k_a(folder, test_list, captions, found)
     else:
@@ -87,25 +110,49 @@ def _one_k_a(
   folder: str, test_list: str, captions: Mapping[str, list[str]], found: Summary
 ) -> _Rows:
   """Place, split, video and captions of the clips of 1K-A."""
-  columns = ('video_id', 'sentence')
-  test = [
-    (where, row['video_id'], row['sentence'])
-    for where, row in _table(test_list, columns, found)
-  ]
+  test = list(_test_of_one_k_a(test_list, found))
   if train_list := _existing(folder, _MSRVTT_TRAIN, found):
     if not train_list.endswith(_MSRVTT_TRAIN[0]):
       found.note(f'trains on the list {train_list}')
-    train = [(w, row['video_id']) for w, row in _table(train_list, columns[:1], found)]
+    yield from _trained_on(train_list, captions, found)
   else:
-    named = {name for _, name, _ in test}
+    named = {name for _, _, name, _ in test}
     place = Place(test_list, 'not named')
-    train = [(place, name) for name in captions if name not in named]
-  for where, name in train:
+    for name in captions:
+      if name not in named:
+        yield place, 'train', name, captions[name]
+  yield from test
+
+
+def _seven_k(
+  folder: str,
+  test_list: str,
+  captions: Mapping[str, list[str]],
+  official: _Rows,
+  found: Summary,
+) -> _Rows:
+  """The clips of 1K-A's test, and of training and validation of the official division."""
+  train_list = os.path.join(folder, _MSRVTT_TRAIN[1])
+  if os.path.exists(train_list):
+    yield from _trained_on(train_list, captions, found)
+  else:
+    for where, split, name, said in official:
+      if split != 'test':
+        yield where, 'train', name, said
+  yield from _test_of_one_k_a(test_list, found)
+
+
+def _trained_on(path: str, captions: Mapping[str, list[str]], found: Summary) -> _Rows:
+  for where, row in _table(path, ['video_id'], found):
+    name = row['video_id']
     if name not in captions:
       raise UserError(f'{where}: {name} has no caption')
     yield where, 'train', name, captions[name]
-  for where, name, sentence in test:
-    yield where, 'test', name, [sentence]
+
+
+def _test_of_one_k_a(path: str, found: Summary) -> _Rows:
+  for where, row in _table(path, ('video_id', 'sentence'), found):
+    yield where, 'test', row['video_id'], [row['sentence']]
 
 
 def _official(
@@ -188,4 +235,6 @@ class Msvd:
 
 
 MSRVTT = MsrVtt()
+MSRVTT_7K = MsrVtt('7k')
+MSRVTT_FULL = MsrVtt('full')
 MSVD = Msvd()

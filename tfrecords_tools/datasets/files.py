@@ -78,13 +78,13 @@ class VideoFiles:
 
     return max(paths, key=folders_in_common) if paths else None
 
-  def first(self, names: Sequence[str]) -> str:
-    """Path of the first of `names` that there is, else what it would be called.
+  def first(self, names: Sequence[str], missing: str = '') -> str:
+    """Path of the first of `names` that there is, else `missing`: what it would be called.
 
     A clip without a file is listed all the same: the conversion names it as skipped.
     """
     found = (path for name in names if (path := self.find(name)))
-    return next(found, f'{names[0]}.mp4')
+    return next(found, missing or f'{names[0]}.mp4')
 
   def has_parts(self, video: str) -> bool:
     """Whether there are files `<video>_<start>` or `<video>_<start>_<end>`."""

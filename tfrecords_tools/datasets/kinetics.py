@@ -1,4 +1,4 @@
-"""Kinetics-400, -600 and -700 with their official CSV lists."""
+"""Kinetics-400, -600, -700 and -700-2020 with their official CSV lists."""
 
 import os
 from collections.abc import Mapping
@@ -51,11 +51,11 @@ class Kinetics:
 
   flags = frozenset({'annotations'})
 
-  def __init__(self, num_classes: int):
+  def __init__(self, num_classes: int, edition: str = ''):
     self._num_classes = num_classes
     self.summary = (
-      f'official CSV lists of {num_classes} classes (--annotations: a file or a folder); '
-      'videos <id>_<start>_<end>.mp4, or <id>.mp4, whole or cut; flat or in folders'
+      f'official CSV lists of {num_classes} classes{edition} (--annotations: a file or a '
+      'folder); videos <id>_<start>_<end>.mp4, or <id>.mp4, whole or cut; flat or in folders'
     )
 
   def list_clips(self, request: SourceRequest) -> Listing:

@@ -204,9 +204,15 @@ def needed_seconds(where: object, column: str, value: Any) -> float:
 
 
 def read_cells(
-  path: str, delimiter: str = ',', strict: bool = False
+  path: str, delimiter: str = ',', strict: bool = False, quoted: bool = True
 ) -> Iterator[tuple[Place, list[str]]]:
   """Rows of a list that are not blank, as they are, with their lines.
+
+  Args:
+    path: the list.
+    delimiter: between cells.
+    strict: whether quotes must be closed.
+    quoted: whether quotes mean anything; else a cell may hold some.
 
   Raises:
     UserError: the file can't be read, or is no text of this format.
@@ -215,7 +221,8 @@ def read_cells(
   begun = 1
   try:
     with reading(path), open_list(path, newline='') as file:
-      reader = csv.reader(file, delimiter=delimiter, strict=strict)
+      options: dict[str, Any] = {} if quoted else {'quoting': csv.QUOTE_NONE}
+      reader = csv.reader(file, delimiter=delimiter, strict=strict, **options)
       for cells in reader:
         begun = reader.line_num + 1
         if cells:
