@@ -270,6 +270,8 @@ def main(argv: Sequence[str]) -> None:
     note = fitting.linear_note(FLAGS.experiment, FLAGS.config_file, FLAGS.params_override)
     if note:
       print(note)
+    params, note = fitting.unflipped(params, FLAGS.config_file, FLAGS.params_override)
+    _tell([note] if note else [])
   if FLAGS.dry_run:
     _dry_run(params, FLAGS.model_dir, FLAGS.mode, FLAGS.fit)
     return

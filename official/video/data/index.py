@@ -272,6 +272,16 @@ def conversion(config: data_config.DataConfig) -> Mapping[str, Any]:
   return {}
 
 
+def class_names(config: data_config.DataConfig) -> Sequence[str]:
+  """Class names by id, as the first manifest of a data config tells; empty where none does."""
+  try:
+    for path in _manifests(config.input_path):
+      return _read_manifest(path).label_names
+  except (UserError, tf.errors.OpError):
+    pass  # Who reads the data says what is wrong with it.
+  return ()
+
+
 def _manifests(input_path: str) -> list[str]:
   """The manifests that are named, and those beside the record files that are."""
   found = set()

@@ -1,9 +1,11 @@
 """What of an experiment gives way to the data at hand: batches, and validation."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from official.video.configs import protocols
+from official.video.data import index
 from official.video.errors import UserError
 from official.video.settings import epochs, experiment, rates
 
@@ -87,6 +89,52 @@ def _size(task: Any, batch: int, parts: int) -> int:
 
 def _with_batch(params: Any, name: str, size: int) -> Any:
   return params.replace(task={name: {'global_batch_size': size}})
+
+
+_FLIP = 'task.train_data.augmentation.flip_probability'
+_SIDES = {'left': 'right', 'right': 'left'}
+
+
+def mirror_image(names: Sequence[str]) -> tuple[str, str] | None:
+  """Two classes that a mirror makes of each other, by left and right in their names."""
+
+  def mirrored(name: str) -> str:
+    return re.sub(
+      r'[^\W\d_]+', lambda word: _SIDES.get(word[0], word[0]), name.casefold()
+    )
+
+  known = {name.casefold(): name for name in names}
+  pairs = ((name, known.get(mirrored(name), name)) for name in names)
+  return next((pair for pair in pairs if pair[0] != pair[1]), None)
+
+
+def unflipped(
+  params: Any, config_files: Sequence[str] = (), params_override: str = ''
+) -> tuple[Any, str]:
+  """Leaves out the flip where it would make one class of another, unless it is asked for.
+
+  Args:
+    params: resolved experiment.
+    config_files: as of `experiment.load`, which has accepted them.
+    params_override: likewise.
+
+  Returns:
+    The experiment, another one where it flips no longer, and a note if it does not.
+  """
+  probability = params.task.train_data.augmentation.flip_probability
+  given = (
+    experiment.apply_overrides(params.replace(), text, source)
+    for text, source in _layers(config_files, params_override)
+  )
+  if not probability or any(_FLIP in fields for fields in given):
+    return params, ''
+  if not (pair := mirror_image(index.class_names(params.task.train_data))):
+    return params, ''
+  changed = {'train_data': {'augmentation': {'flip_probability': 0.0}}}
+  return params.replace(task=changed), (
+    f'note: {_FLIP} is 0 and not {probability:g}, as {pair[0]!r} mirrored is {pair[1]!r}; to '
+    'flip all the same, set it'
+  )
 
 
 def linear_note(

@@ -144,3 +144,65 @@ def test_three_videos_are_scored_whatever_the_training_batch(protocols, manifest
   assert result.code == 0, result.stderr
   for protocol in protocols.split(','):
     assert f'\n{protocol} ' in f'\n{result.stdout}'
+
+
+@pytest.mark.parametrize(
+  ('names', 'pair'),
+  [
+    (['walk', 'Turning LEFT', 'Turning right'], ('Turning LEFT', 'Turning right')),
+    (
+      ['Pushing it from left to right', 'Pushing it from right to left'],
+      ('Pushing it from left to right', 'Pushing it from right to left'),
+    ),
+    (['turn_left', 'turn_right'], ('turn_left', 'turn_right')),
+    (['left', 'leave'], None),
+    (['right left'], None),
+    (['leftover', 'rightover'], None),
+    ([], None),
+  ],
+)
+def test_classes_that_are_mirror_images(names, pair):
+  assert fitting.mirror_image(names) == pair
+
+
+@pytest.fixture(scope='module')
+def sided(tmp_path_factory):
+  names = ('Moving up', 'Pushing left', 'Pushing right')
+  return clips.write_split(
+    tmp_path_factory.mktemp('sided'), 'train', [0, 1, 2], label_names=names
+  )
+
+
+def test_no_clip_becomes_one_of_another_class(sided, manifests, tmp_path):
+  field = 'task.train_data.augmentation.flip_probability'
+
+  def unflipped(manifest, override='', files=()):
+    params = tiny.load('cvrl_finetune_tiny', manifest, manifest)
+    before = params.task.train_data.augmentation.flip_probability
+    params, note = fitting.unflipped(params, files, override)
+    return before, params.task.train_data.augmentation.flip_probability, note
+
+  before, after, note = unflipped(sided)
+  assert (before, after) == (0.5, 0.0)
+  assert note == (
+    f"note: {field} is 0 and not 0.5, as 'Pushing left' mirrored is 'Pushing right'; to "
+    'flip all the same, set it'
+  )
+  # Whoever sets it has chosen, the usual value too.
+  assert unflipped(sided, f'{field}=0.5')[1:] == (0.5, '')
+  (tmp_path / 'flips.yaml').write_text(f'{field}: 0.5\n')
+  assert unflipped(sided, files=[str(tmp_path / 'flips.yaml')])[1:] == (0.5, '')
+  assert unflipped(manifests[0])[1:] == (0.5, '')
+  assert unflipped(tmp_path / 'none.manifest.json')[1:] == (0.5, '')
+
+
+def test_a_dry_run_says_that_it_does_not_flip(sided):
+  result = drivers.run(
+    train,
+    '--experiment=cvrl_finetune_tiny',
+    '--dry_run',
+    f'--params_override=task.train_data.input_path={sided}',
+  )
+  assert result.code == 0, result.stderr
+  assert result.stderr.count("'Pushing left' mirrored is 'Pushing right'") == 1
+  assert 'flip_probability: 0.0' in result.stdout
