@@ -128,7 +128,7 @@ def didemo(root):
 
   train = [
     entry(0, '1@N00_2.avi', 'a red dog runs ', (0, 1), (1, 1), (1, 1)),
-    entry(1, '1@N00_2.avi', 'it sits on the lawn', (0, 0), (0, 1)),
+    entry(1, '1@N00_2.mp4', 'it sits on the lawn', (0, 0), (0, 1)),
     entry(2, '3@N00_4.mov', 'a cat sleeps', (1, 1)),
   ]
   dump(root / 'lists/train_data.json', train)

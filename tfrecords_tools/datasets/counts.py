@@ -20,8 +20,8 @@ _COUNTS: Mapping[tuple[str, int], Mapping[str, int]] = {
   # Videos; and sentences.
   ('didemo', 1): {'train': 8_395, 'val': 1_065, 'test': 1_004},
   ('didemo_moments', 1): {'train': 33_005, 'val': 4_180, 'test': 4_021},
-  # Papers count other training clips; test is that of the retrieval challenge.
-  ('lsmdc', 1): {'val': 7_408, 'test': 1_000},
+  # Clips, of 101,079 and 7,408 sentences; test is that of the retrieval challenge.
+  ('lsmdc', 1): {'train': 91_908, 'val': 6_542, 'test': 1_000},
   ('msrvtt_7k', 1): {'train': 7_010, 'test': 1_000},
   ('msrvtt_full', 1): {'train': 6_513, 'val': 497, 'test': 2_990},
   ('msvd', 1): {'train': 1_200, 'val': 100, 'test': 670},

@@ -108,13 +108,16 @@ def _moments(path: str, found: Summary) -> Iterator[_Moment]:
 def _videos(
   files: VideoFiles, split: str, moments: Iterator[_Moment]
 ) -> Iterator[SourceClip]:
-  """A clip a video with its sentences in the order of the list."""
+  """A clip a video with its sentences in the order of the list.
+
+  The lists name some videos by two suffixes.
+  """
   by_video: dict[str, list[_Moment]] = {}
   for moment in moments:
-    by_video.setdefault(moment.video, []).append(moment)
-  for video, own in by_video.items():
+    by_video.setdefault(os.path.splitext(moment.video)[0], []).append(moment)
+  for own in by_video.values():
     text = ' '.join(moment.text for moment in own)
-    yield _captioned(files, video, split, [text], listed=own[0].where)
+    yield _captioned(files, own[0].video, split, [text], listed=own[0].where)
 
 
 def _clip(files: VideoFiles, split: str, moment: _Moment) -> SourceClip:
