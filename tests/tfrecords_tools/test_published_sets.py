@@ -328,6 +328,18 @@ def test_thumos14_as_json_is_the_same(root_of, tmp_path):
     'thumos14', root / 'videos', annotations=str(tmp_path / 'thumos14.json')
   )
   assert listed.clips == of_lists.clips
+  # Public code calls them by what it does with them.
+  for entry in database.values():
+    entry['subset'] = {'Validation': 'training', 'Test': 'validation'}[entry['subset']]
+  dump(tmp_path / 'anno.json', {'database': database})
+  listed = list_clips(
+    'thumos14', root / 'videos', annotations=str(tmp_path / 'anno.json')
+  )
+  assert listed.clips == of_lists.clips
+  assert {note.partition(', such')[0] for note in listed.notes} == {
+    "corrected: videos of split 'train', by their names of val: 2",
+    "corrected: videos of split 'val', by their names of test: 2",
+  }
 
 
 def test_didemo(converted):

@@ -20,6 +20,8 @@ from tfrecords_tools.datasets.source import (
 from tfrecords_tools.summary import Summary
 
 _LIST = re.compile(r'(?P<label>.+)_(?P<split>val|test)\.txt')
+# Lists call the first train, training or val, and the second val or test.
+_SPLITS = {'video_validation_': 'val', 'video_test_': 'test'}
 # What annotators could not tell, which the protocol counts neither for nor against.
 _AMBIGUOUS = 'Ambiguous'
 
@@ -42,6 +44,7 @@ class Thumos14:
       read_database(given, found) if os.path.isfile(given) else _read_lists(given, found)
     )
     for name, film in films.items():
+      _set_split(film, name, found)
       clear = [segment for segment in film.segments if segment[0] != _AMBIGUOUS]
       found.left_out('ambiguous segments', name, len(film.segments) - len(clear))
       film.segments = clear
@@ -53,6 +56,14 @@ class Thumos14:
     ids = {name: number for number, name in enumerate(names)}
     clips = [film.clip(files, [name], ids) for name, film in films.items()]
     return Listing(clips, names, found.lines())
+
+
+def _set_split(film: Film, name: str, found: Summary) -> None:
+  """Lets a video be of the split that its name tells, whatever a JSON calls it."""
+  for start, split in _SPLITS.items():
+    if name.startswith(start) and film.split != split:
+      found.corrected(f'videos of split {film.split!r}, by their names of {split}', name)
+      film.split = split
 
 
 def _lists(folder: str) -> list[tuple[tuple[str, str], str]]:
