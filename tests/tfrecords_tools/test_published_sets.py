@@ -444,6 +444,7 @@ def test_newer_names_of_ssv2(bare):
     ('ssv2', 'something-something-v2-labels.json', ['a'], 'object of class names'),
     ('diving48', 'Diving48_vocab.json', [['a'], ['a']], 'names a class twice'),
     ('diving48', 'Diving48_vocab.json', [1], 'a list of lists of texts'),
+    ('diving48', 'Diving48_vocab.json', {'0': ['a']}, 'a list of lists of texts'),
     ('diving48', 'Diving48_V2_test.json', [{'vid_name': 'x', 'label': 3}], '0 to 2'),
     ('diving48', 'Diving48_V2_test.json', [{'label': 3}], 'entry 1: lacks vid_name'),
     (
@@ -617,5 +618,5 @@ def test_captioned_sets_are_trained_on(converted):
   made = {}
   for source in CAPTIONS:
     split = 'test' if source == 'msrvtt_full' else 'train'
-    made[source] = batches(converted, 'gvilm_pretrain_tiny', source, split)
+    made[source] = batches(converted, 'gvilm_retrieval_tiny', source, split)
   train(made)

@@ -50,6 +50,8 @@ def _class_names(path: str) -> list[str]:
   """Names by id of a list of the four parts of each."""
   content = read_json(path)
   try:
+    if not isinstance(content, list):
+      raise TypeError(f'it is a {type(content).__name__}')
     names = [' '.join([entry] if isinstance(entry, str) else entry) for entry in content]
   except TypeError as error:
     raise UserError(f'{path}: expected a list of lists of texts, one a class') from error
