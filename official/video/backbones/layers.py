@@ -94,6 +94,57 @@ class PaddedMaxPool3D(MaxPool3D):
     return super().call(tf.pad(inputs, paddings, constant_values=inputs.dtype.min))
 
 
+class Pixels(tf_keras.layers.Layer):
+  """Clips `[B, T, H, W, C]` less a mean and by a deviation of each channel."""
+
+  def __init__(self, mean: Sequence[float], deviation: Sequence[float], **kwargs):
+    """Initializes the layer.
+
+    Args:
+      mean: of a channel each; 0 if empty.
+      deviation: of a channel each; 1 if empty.
+      **kwargs: of `tf_keras.layers.Layer`.
+    """
+    super().__init__(**kwargs)
+    self.mean, self.deviation = tuple(mean), tuple(deviation)
+
+  def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    """Shifts and scales."""
+    x = inputs - tf.constant(self.mean, inputs.dtype) if self.mean else inputs
+    return x / tf.constant(self.deviation, x.dtype) if self.deviation else x
+
+
+def shown(clips: tf.Tensor, config: Any) -> tf.Tensor:
+  """Clips `[B, T, H, W, C]` as a net that was trained elsewhere has to see them.
+
+  Padding comes after it, so it is of the mean colour, as where the net was trained.
+
+  Args:
+    clips: as tasks show them.
+    config: of a family; its `pixel_mean` and `pixel_deviation` are read.
+  """
+  if not (config.pixel_mean or config.pixel_deviation):
+    return clips
+  return Pixels(config.pixel_mean, config.pixel_deviation, name='pixels')(clips)
+
+
+def check_pixels(where: str, config: Any) -> None:
+  """Raises a `UserError` for numbers that no clip can be normalized by.
+
+  Args:
+    where: 'backbone.<family>', for the message.
+    config: see `shown`.
+  """
+  for field in ('pixel_mean', 'pixel_deviation'):
+    values = getattr(config, field)
+    zero = field == 'pixel_deviation' and any(value <= 0 for value in values)
+    if len(values) not in (0, 3) or zero:
+      raise UserError(
+        f'{where}.{field} is {list(values)}; expected three numbers'
+        f'{" above 0" if zero else ""}, of red, green and blue, or none'
+      )
+
+
 @dataclasses.dataclass
 class ConvNetConfig(hyperparams.Config):
   """What the families after PyTorch originals have in common.
@@ -104,10 +155,15 @@ class ConvNetConfig(hyperparams.Config):
       and biases at 0; 'reference' does as CSTP's authors did, who also drew the scales,
       uniformly within ±sqrt(6 / channels), and the biases, within ±1 / sqrt(fan in); of
       CSTP's heads too.
+    pixel_mean: what is taken off the pixels that a task shows, of red, green and blue;
+      weights that were trained elsewhere may expect it. Nothing if empty.
+    pixel_deviation: what they are divided by then.
   """
 
   width_multiplier: float = 1.0
   weight_init: str = 'standard'
+  pixel_mean: tuple[float, ...] = ()
+  pixel_deviation: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,7 +330,7 @@ class VideoBackbone(tf_keras.Model):
     smallest = self.smallest_clip(config)
     _check_clip(self.family, clip_shape, smallest)
     clips = tf_keras.Input(tuple(clip_shape), name='clips')
-    endpoints = self.endpoints_of(clips, config, Units(config, norm))
+    endpoints = self.endpoints_of(shown(clips, config), config, Units(config, norm))
     super().__init__(inputs=clips, outputs=endpoints, name=name or self.family)
     self._config = config
 
@@ -299,6 +355,7 @@ class VideoBackbone(tf_keras.Model):
         'expected a number above 0'
       )
     registry.check_choice(f'{where}.weight_init', config.weight_init, WEIGHT_INITS)
+    check_pixels(where, config)
 
   def call(self, inputs: tf.Tensor, training: bool | None = None, mask=None):
     """Maps clips `[B, T, H, W, C]` to the dict of endpoints."""

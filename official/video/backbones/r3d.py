@@ -59,20 +59,29 @@ class R3DConfig(layers.ConvNetConfig):
     model_id: depth: 10, 18 or 34.
     shortcut_type: where the shape changes, 'A' subsamples and appends channels of 0, 'B'
       is a strided 1x1x1 convolution with batch norm.
+    stem_conv_temporal_kernel_size: frames that the 7x7 stem convolution sees.
+    stem_pool: whether max pooling halves time and space after the stem.
+    temporal_kernel_sizes: frames that the convolutions of each stage see; 1 in all but the
+      first are mixed convolutions, MC3.
+    temporal_strides: of the stages.
   """
 
   model_id: int = 18
   shortcut_type: str = 'B'
+  stem_conv_temporal_kernel_size: int = 7
+  stem_pool: bool = True
+  temporal_kernel_sizes: tuple[int, ...] = (3, 3, 3, 3)
+  temporal_strides: tuple[int, ...] = (1, 2, 2, 2)
 
 
 @families.family('r3d', R3DConfig)
 class R3D(layers.VideoBackbone):
   """R3D: clips `[B, T, H, W, C]` to endpoints '1' (stem) and '2' to '5' (stages).
 
-  T frames of S x S pixels become `[B, T/16, S/32, S/32, 512]` at endpoint '5'; sizes are
-  rounded up.
+  T frames of S x S pixels become `[B, T/16, S/32, S/32, 512]` at endpoint '5', without the
+  stem's pooling `[B, T/8, S/16, S/16, 512]`; sizes are rounded up.
 
-  Source: arXiv 1711.09577.
+  Source: arXiv 1711.09577; without the pooling and of a stem of 3 frames 1711.11248.
   """
 
   family = 'r3d'
@@ -84,15 +93,19 @@ class R3D(layers.VideoBackbone):
   ) -> dict[str, tf.Tensor]:
     """Applies stem and stages."""
     stem, strides = units.width(STEM_FILTERS), (1, 2, 2)
-    x = units.conv_norm(clips, stem, (7, 7, 7), strides, names=('conv1', 'bn1'))
+    kernel = (config.stem_conv_temporal_kernel_size, 7, 7)
+    x = units.conv_norm(clips, stem, kernel, strides, names=('conv1', 'bn1'))
     endpoints = {'1': x}
-    x = units.max_pool(x, (3, 3, 3), (2, 2, 2), name='maxpool')
+    if config.stem_pool:
+      x = units.max_pool(x, (3, 3, 3), (2, 2, 2), name='maxpool')
     for index, repeats in enumerate(DEPTHS[config.model_id]):
       filters = units.width(STEM_FILTERS * 2**index)
-      strides = (2, 2, 2) if index else layers.ONE
+      space = 2 if index else 1
+      strides = (config.temporal_strides[index], space, space)
+      kernel = (config.temporal_kernel_sizes[index], 3, 3)
       for i in range(repeats):
         name = f'layer{index + 1}/{i}'
-        x = _block(units, x, filters, strides, config.shortcut_type, name)
+        x = _block(units, x, filters, kernel, strides, config.shortcut_type, name)
         strides = layers.ONE
       endpoints[str(index + 2)] = x
     return endpoints
@@ -109,18 +122,26 @@ class R3D(layers.VideoBackbone):
     registry.check_choice('backbone.r3d.model_id', config.model_id, DEPTHS)
     field = 'backbone.r3d.shortcut_type'
     registry.check_choice(field, config.shortcut_type, SHORTCUT_TYPES)
+    for field in ('temporal_kernel_sizes', 'temporal_strides'):
+      values = getattr(config, field)
+      if len(values) != 4 or min(values) < 1:
+        raise UserError(
+          f'backbone.r3d.{field} is {list(values)}; expected 4 integers of 1 or more, one '
+          'a stage'
+        )
 
 
 def _block(
   units: layers.Units,
   x: tf.Tensor,
   filters: int,
+  kernel: layers.Size,
   strides: layers.Size,
   shortcut_type: str,
   name: str,
 ) -> tf.Tensor:
-  """Two 3x3x3 convolutions and a shortcut; the first convolution carries the strides."""
-  shortcut, kernel = x, (3, 3, 3)
+  """Two convolutions and a shortcut; the first convolution carries the strides."""
+  shortcut = x
   if strides != layers.ONE or x.shape[-1] != filters:
     shortcut = _shortcut(units, x, filters, strides, shortcut_type, name)
   names = (f'{name}/conv1', f'{name}/bn1')

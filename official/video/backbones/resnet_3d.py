@@ -18,6 +18,9 @@ from official.video.errors import UserError
 
 STAGES = ('res2', 'res3', 'res4', 'res5')
 STEM_FILTERS = 64
+# In which blocks of a stage the temporal kernel is, counted from 0: its remainders by 2.
+KERNEL_BLOCKS = {'all': (0, 1), 'even': (0,), 'odd': (1,)}
+STRIDED = ('spatial', 'first')
 
 # Depth to (bottleneck blocks?, blocks of each stage).
 DEPTHS: dict[int, tuple[bool, tuple[int, int, int, int]]] = {
@@ -29,6 +32,18 @@ DEPTHS: dict[int, tuple[bool, tuple[int, int, int, int]]] = {
   152: (True, (3, 8, 36, 3)),
   200: (True, (3, 24, 36, 3)),
 }
+
+
+class _PaddedConv3D(tf_keras.layers.Conv3D):
+  """A convolution of a window's half on either side.
+
+  No layer of padding before one: checkpoints of the Model Garden number all layers.
+  """
+
+  def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    """Pads by 0, then convolves whole windows only."""
+    pads = layers.symmetric_padding(self.kernel_size)
+    return super().call(tf.pad(inputs, ((0, 0), *pads, (0, 0))))
 
 
 class _Block(tf_keras.layers.Layer):
@@ -45,6 +60,8 @@ class _Block(tf_keras.layers.Layer):
     spatial_stride: int = 1,
     spatial_dilation: int = 1,
     input_dilation: int | None = None,
+    symmetric_padding: bool = False,
+    strided_convolution: str = 'spatial',
     **kwargs,
   ):
     """Initializes the block.
@@ -59,9 +76,12 @@ class _Block(tf_keras.layers.Layer):
       input_dilation: of the one of them that carries the spatial stride: it still sees
         what came before the block. spatial_dilation if None; else it is placed where the
         stride that spatial_dilation stands for had put it.
+      symmetric_padding: whether strided windows are padded alike on both sides.
+      strided_convolution: of a bottleneck, which carries the spatial stride.
       **kwargs: of `tf_keras.layers.Layer`.
     """
     super().__init__(**kwargs)
+    self._symmetric, self._strided = symmetric_padding, strided_convolution
     self._filters = filters
     self._norm_activation = norm_activation.replace()
     self._temporal_kernel_size = temporal_kernel_size
@@ -91,7 +111,8 @@ class _Block(tf_keras.layers.Layer):
     """
     dilation = self._input_dilation
     stride, rest = divmod(self._dilation, dilation)
-    if stride == 1 or rest:
+    # Padded alike on both sides, every window is put about the first cell.
+    if stride == 1 or rest or self._symmetric:
       return conv(x)
     dynamic = tf.shape(x)
     shifts = [
@@ -120,9 +141,9 @@ class BottleneckBlock(_Block):
   """1x1 convolution through time, 3x3 in space, 1x1 to four times the channels.
 
   Every convolution is bias-free and followed by batch norm; the activation follows the
-  first two and the addition. The first carries the temporal stride, the second the
-  spatial one. The shortcut is the identity, or a strided 1x1x1 convolution with batch
-  norm where the shape changes.
+  first two and the addition. The first carries the temporal stride, the second (or the
+  first too, as in the first residual nets) the spatial one. The shortcut is the identity,
+  or a strided 1x1x1 convolution with batch norm where the shape changes.
   """
 
   expansion = 4
@@ -131,12 +152,22 @@ class BottleneckBlock(_Block):
     """Adds the three convolutions."""
     filters = self._filters
     time, space, _ = self._strides
+    first, second = (space, 1) if self._strided == 'first' else (1, space)
     self._temporal_conv = _conv(
-      filters, (self._temporal_kernel_size, 1, 1), (time, 1, 1), name='temporal/conv'
+      filters,
+      (self._temporal_kernel_size, 1, 1),
+      (time, first, first),
+      name='temporal/conv',
+      symmetric=self._symmetric,
     )
     self._norm1 = self._norm('temporal/bn')
     self._spatial_conv = _conv(
-      filters, (1, 3, 3), (1, space, space), self._input_dilation, name='spatial/conv'
+      filters,
+      (1, 3, 3),
+      (1, second, second),
+      self._input_dilation,
+      name='spatial/conv',
+      symmetric=self._symmetric,
     )
     self._norm2 = self._norm('spatial/bn')
     self._expand_conv = _conv(4 * filters, (1, 1, 1), name='expand/conv')
@@ -169,7 +200,12 @@ class BasicBlock(_Block):
     """Adds the two convolutions."""
     filters, kernel = self._filters, (self._temporal_kernel_size, 3, 3)
     self._first_conv = _conv(
-      filters, kernel, self._strides, self._input_dilation, name='first/conv'
+      filters,
+      kernel,
+      self._strides,
+      self._input_dilation,
+      name='first/conv',
+      symmetric=self._symmetric,
     )
     self._norm1 = self._norm('first/bn')
     self._second_conv = _conv(filters, kernel, (1, 1, 1), self._dilation, 'second/conv')
@@ -210,6 +246,18 @@ class ResNet3DConfig(hyperparams.Config):
       stage before, so that dilation 2 computes what stride 2 did, at every other cell,
       with the same weights. A run whose params.yaml lacks this field was dilated
       throughout: its checkpoints load, and true computes what they were trained with.
+    symmetric_padding: whether strided windows are padded alike on both sides, as in
+      PyTorch; else by TensorFlow's rule, behind where the number is odd. They differ by a
+      cell at even sizes.
+    temporal_kernel_blocks: of stages res2 to res5, which blocks have the temporal kernel,
+      'all', or the 'even' or 'odd' ones, counted from 0; the others see one frame.
+    res2_pool_temporal_stride: frames that max pooling makes one of between res2 and res3,
+      after endpoint '2'.
+    strided_convolution: of a stage's first bottleneck, what carries the spatial stride:
+      the 'spatial' convolution, or the 'first' one, as Keras Applications' nets have it.
+    pixel_mean: what is taken off the pixels that a task shows, of red, green and blue;
+      weights that were trained elsewhere may expect it. Nothing if empty.
+    pixel_deviation: what they are divided by then.
   """
 
   model_id: int = 50
@@ -222,6 +270,12 @@ class ResNet3DConfig(hyperparams.Config):
   spatial_strides: tuple[int, ...] = (1, 2, 2, 2)
   spatial_dilations: tuple[int, ...] = (1, 1, 1, 1)
   dilated_first_block: bool = False
+  symmetric_padding: bool = False
+  temporal_kernel_blocks: tuple[str, ...] = ('all', 'all', 'all', 'all')
+  res2_pool_temporal_stride: int = 1
+  strided_convolution: str = 'spatial'
+  pixel_mean: tuple[float, ...] = ()
+  pixel_deviation: tuple[float, ...] = ()
 
 
 @families.family('resnet_3d', ResNet3DConfig)
@@ -254,11 +308,14 @@ class ResNet3D(tf_keras.Model):
     """
     _check(config)
     inputs = tf_keras.Input(tuple(clip_shape), name='clips')
-    x = _stem(inputs, config, norm_activation)
+    x = _stem(layers.shown(inputs, config), config, norm_activation)
     endpoints = {}
     for index, stage in enumerate(STAGES):
       x = residual_stage(x, stage, index, config, norm_activation)
       endpoints[str(index + 2)] = x
+      window = (config.res2_pool_temporal_stride, 1, 1)
+      if index == 0 and window != layers.ONE:
+        x = layers.MaxPool3D(window, window, name=f'{stage}/pool')(x)
     super().__init__(inputs=inputs, outputs=endpoints, name=name)
 
   @property
@@ -274,11 +331,26 @@ def pytorch_layers(backbone: tf_keras.Model) -> dict[str, tf_keras.layers.Layer]
     backbone: a `ResNet3D`.
   """
   found = {'conv1': backbone.get_layer('stem/conv'), 'bn1': backbone.get_layer('stem/bn')}
-  for layer in backbone.layers:
-    if isinstance(layer, _Block):
-      stage, block = layer.name.split('/block_')
-      begin = f'layer{STAGES.index(stage) + 1}.{block}'
-      found |= {f'{begin}.{name}': one for name, one in layer.pytorch_layers().items()}
+  for index, stage in enumerate(STAGES, 1):
+    found |= stage_layers(backbone, stage, f'layer{index}')
+  return found
+
+
+def stage_layers(
+  net: tf_keras.Model, stage: str, name: str
+) -> dict[str, tf_keras.layers.Layer]:
+  """The layers with weights of one stage.
+
+  Args:
+    net: that has its blocks.
+    stage: as `residual_stage` named it.
+    name: what the modules begin with.
+  """
+  found: dict[str, tf_keras.layers.Layer] = {}
+  for layer in net.layers:
+    if isinstance(layer, _Block) and layer.name.startswith(f'{stage}/block_'):
+      begin = f'{name}.{layer.name.rpartition("_")[2]}'
+      found |= {f'{begin}.{part}': one for part, one in layer.pytorch_layers().items()}
   return found
 
 
@@ -305,8 +377,18 @@ def residual_stage(
   block: Callable[..., _Block] = BottleneckBlock if bottleneck else BasicBlock
   filters = _width(STEM_FILTERS * 2**index, config.width_multiplier)
   options = _first_block(config, index)
+  kernel = options.pop('temporal_kernel_size')
+  temporal = KERNEL_BLOCKS[config.temporal_kernel_blocks[index]]
   for i in range(repeats[index]):
-    x = block(filters, norm_activation, name=f'{name}/block_{i}', **options)(x)
+    x = block(
+      filters,
+      norm_activation,
+      name=f'{name}/block_{i}',
+      temporal_kernel_size=kernel if i % 2 in temporal else 1,
+      symmetric_padding=config.symmetric_padding,
+      strided_convolution=config.strided_convolution,
+      **options,
+    )(x)
     # The others have no stride, and all of their input has the stage's dilation.
     options |= {
       'temporal_stride': 1,
@@ -345,14 +427,17 @@ def _stem(
     (config.stem_conv_temporal_kernel_size, 7, 7),
     (config.stem_conv_temporal_stride, 2, 2),
     name='stem/conv',
+    symmetric=config.symmetric_padding,
   )(x)
   x = _batch_norm(norm_activation, 'stem/bn')(x)
   activation = norm_activation.activation
   x = tf_keras.layers.Activation(activation, name='stem/activation')(x)
   stride = config.stem_pool_temporal_stride
-  return layers.MaxPool3D(
-    (1 if stride == 1 else 3, 3, 3), (stride, 2, 2), padding='same', name='stem/pool'
-  )(x)
+  window, strides = (1 if stride == 1 else 3, 3, 3), (stride, 2, 2)
+  if config.symmetric_padding:
+    pads = layers.symmetric_padding(window)
+    return layers.PaddedMaxPool3D(window, strides, pads, name='stem/pool')(x)
+  return layers.MaxPool3D(window, strides, padding='same', name='stem/pool')(x)
 
 
 def _shift(size: int | tf.Tensor, stride: int, dilation: int) -> int | tf.Tensor:
@@ -375,12 +460,15 @@ def _conv(
   strides: tuple[int, int, int] = (1, 1, 1),
   spatial_dilation: int = 1,
   name: str | None = None,
+  symmetric: bool = False,
 ) -> tf_keras.layers.Layer:
-  return tf_keras.layers.Conv3D(
+  # Without a stride, TensorFlow pads alike on both sides too.
+  padded = symmetric and max(strides) > 1
+  return (_PaddedConv3D if padded else tf_keras.layers.Conv3D)(
     filters,
     kernel,
     strides,
-    padding='same',
+    padding='valid' if padded else 'same',
     dilation_rate=(1, spatial_dilation, spatial_dilation),
     use_bias=False,
     kernel_initializer='VarianceScaling',
@@ -425,9 +513,38 @@ def _check(config: ResNet3DConfig) -> None:
       f'{where}.dilated_first_block is true, but no stage is dilated; set '
       'spatial_dilations, or leave it false'
     )
+  if config.res2_pool_temporal_stride < 1:
+    raise UserError(
+      f'{where}.res2_pool_temporal_stride is {config.res2_pool_temporal_stride}; expected '
+      '1 or more'
+    )
+  layers.check_pixels(where, config)
   bottleneck = DEPTHS[config.model_id][0]
+  _check_blocks(where, config, bottleneck)
   for index, stage in enumerate(STAGES):
     _check_dilation(f'{where}: {stage}', bottleneck, _first_block(config, index))
+
+
+def _check_blocks(where: str, config: ResNet3DConfig, bottleneck: bool) -> None:
+  """Raises `UserError` where blocks can't be as is asked for."""
+  blocks = config.temporal_kernel_blocks
+  if len(blocks) != len(STAGES):
+    raise UserError(
+      f'{where}.temporal_kernel_blocks is {list(blocks)}; expected {len(STAGES)} of '
+      f'{", ".join(KERNEL_BLOCKS)}, one each for res2 to res5'
+    )
+  for value in blocks:
+    registry.check_choice(f'{where}.temporal_kernel_blocks', value, KERNEL_BLOCKS)
+  field = f'{where}.strided_convolution'
+  registry.check_choice(field, config.strided_convolution, STRIDED)
+  if config.strided_convolution == 'spatial':
+    return
+  if not bottleneck or max(config.spatial_dilations) > 1:
+    reason = 'dilated stages' if bottleneck else 'basic blocks'
+    raise UserError(
+      f"{field} is 'first', which bottlenecks without dilation have; model_id "
+      f"{config.model_id} has {reason} here; use 'spatial'"
+    )
 
 
 def _check_dilation(where: str, bottleneck: bool, options: dict[str, int]) -> None:

@@ -57,3 +57,13 @@ class ResNet3DY(resnet_3d.ResNet3D):
   def output_specs(self) -> dict[str, tf.TensorShape]:
     """Static shape `[B, T', H', W', C]` of every endpoint."""
     return super().output_specs | {LOCAL: self.local_stage.output[LOCAL].shape}
+
+
+def pytorch_layers(backbone: tf_keras.Model) -> dict[str, tf_keras.layers.Layer]:
+  """Those of the `ResNet3D`, and the second last stage's, 'layer4_1'.
+
+  Args:
+    backbone: a `ResNet3DY`.
+  """
+  second = resnet_3d.stage_layers(backbone.local_stage, 'res5_1', 'layer4_1')
+  return resnet_3d.pytorch_layers(backbone) | second

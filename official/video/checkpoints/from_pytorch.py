@@ -1,4 +1,4 @@
-r"""Converts a CSTP `.pth` file to a checkpoint, and back.
+r"""Converts a `.pth` file of CSTP or of public libraries to a checkpoint, and back.
 
   python -m official.video.checkpoints.from_pytorch --backbone=r2plus1d \
     --pytorch_file=save_300.pth --checkpoint=/runs/r2plus1d/ckpt
@@ -18,6 +18,15 @@ in the file is executed.
 With --experiment in the place of --backbone the whole model is converted: both networks,
 the predictor and the pretext classifiers, or a fine-tuned network with its classifier. It
 needs `task.model.num_classes` there, by --params_override.
+
+  python -m official.video.checkpoints.from_pytorch --backbone=resnet_3d \
+    --pytorch_file=SLOW_8x8_R50.pyth --checkpoint=/slow/ckpt
+
+Nets of torchvision (r3d_18, mc3_18, r2plus1d_18, s3d), of SlowFast and of PyTorchVideo
+(slow_r50, c2d_r50, i3d_r50) are known by their keys, or by --layout. Their weights are
+taken as they are. What else makes their function, such as the pixels' normalization, are
+fields of the backbone: they are printed, and kept beside the checkpoint, so that a task of
+others is refused. Back, a net that is one of theirs gets their names.
 """
 
 import dataclasses
@@ -29,11 +38,16 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from official.video.checkpoints import pytorch_layouts
 from official.video.errors import UserError
 from official.video.settings import command_line
 
 FLAGS = flags.FLAGS
+# Of batch norm, where nothing else is said.
+EPSILON = 1e-5
 
+# Families that CSTP has none of, under the names of nets for images.
+OTHERS = ('resnet_3d', 'resnet_3dy')
 # Each family's model id and depth in CSTP's files, which its loader compares.
 ARCHITECTURES: Mapping[str, str] = {
   'r2plus1d': 'r21d_byol-1',
@@ -42,6 +56,7 @@ ARCHITECTURES: Mapping[str, str] = {
   's3d': 's3d_byol-1',
   'i3d': 'i3d_byol-1',
 }
+FAMILIES = (*ARCHITECTURES, *OTHERS)
 DEFAULT_PREFIX, WHOLE_PREFIX = 'module.online_net', 'module'
 # Modules beside the backbone, by what its own prefix is in the file.
 _BESIDE = (
@@ -54,7 +69,14 @@ _INSIDE = ('project', 'conv3d_0c_1x1_custom')
 
 def define_flags() -> None:
   """The driver's flags."""
-  flags.DEFINE_enum('backbone', None, list(ARCHITECTURES), "The backbone's family.")
+  flags.DEFINE_enum('backbone', None, FAMILIES, "The backbone's family.")
+  flags.DEFINE_enum(
+    'layout',
+    None,
+    pytorch_layouts.NAMES,
+    'Whose names the file has; by default what its keys tell, and with --reverse what the '
+    "net's function tells.",
+  )
   flags.DEFINE_string(
     'experiment', None, 'Converts the whole model of this experiment instead.'
   )
@@ -75,8 +97,8 @@ def define_flags() -> None:
   flags.DEFINE_string(
     'params_override',
     '',
-    "Fields of the backbone's configuration that are not CSTP's, r3d.model_id=34, or of "
-    "the experiment's.",
+    "Fields of the backbone's configuration that are neither the original's nor told by "
+    "the file, r3d.model_id=34, or of the experiment's.",
   )
 
 
@@ -91,6 +113,10 @@ class Convertible:
     objects: what a checkpoint of it holds, by name.
     required: the names of those that a checkpoint has to hold.
     whole: whether every key of a file has to have its counterpart.
+    layout: whose names `layers` has; None for those of the family's own layers.
+    config: of the family.
+    epsilon: of batch norm.
+    activation: of the layers.
   """
 
   name: str
@@ -99,6 +125,10 @@ class Convertible:
   objects: Mapping[str, Any]
   required: str
   whole: bool = False
+  layout: pytorch_layouts.Layout | None = None
+  config: Any = None
+  epsilon: float = EPSILON
+  activation: str = 'relu'
 
   @property
   def variables(self) -> int:
@@ -106,12 +136,15 @@ class Convertible:
     return len({id(v) for o in self.objects.values() for v in o.variables})
 
 
-def build_model(name: str, overrides: str = '') -> Convertible:
+def build_model(
+  name: str, overrides: str = '', layout: pytorch_layouts.Layout | None = None
+) -> Convertible:
   """The model of an experiment, which has to have a PyTorch original.
 
   Args:
     name: of the experiment.
     overrides: of its fields, as in --params_override.
+    layout: whose classifier it is; None for CSTP's models.
 
   Raises:
     UserError: no such experiment, or no original.
@@ -121,7 +154,7 @@ def build_model(name: str, overrides: str = '') -> Convertible:
 
   params = experiment.load(name, params_override=overrides)
   family = str(params.task.model.backbone.type)
-  if family not in ARCHITECTURES:
+  if layout is None and family not in ARCHITECTURES:
     raise UserError(
       f'--experiment {name}: its backbone is {family}; the files are of '
       f'{", ".join(ARCHITECTURES)}; add task.model.backbone.type=... to --params_override'
@@ -132,29 +165,71 @@ def build_model(name: str, overrides: str = '') -> Convertible:
       '--params_override'
     )
   model = experiment.build_task(params).built_model()
-  layers = pytorch_models.layers_of(model, family)
+  if layout:
+    layers = pytorch_models.classifier_of(model, params.task, layout)
+  else:
+    layers = pytorch_models.layers_of(model, family)
   objects = {'model': model, **model.checkpoint_items}
-  return Convertible(name, family, layers, objects, 'model', whole=True)
+  return Convertible(
+    name,
+    family,
+    layers,
+    objects,
+    'model',
+    whole=True,
+    layout=layout,
+    config=params.task.model.backbone.get(),
+    epsilon=params.task.model.norm_activation.norm_epsilon,
+  )
 
 
 def build_backbone(family: str, overrides: str = '') -> Any:
   """Builds a backbone and its mapping.
 
   Args:
-    family: one of `ARCHITECTURES`.
+    family: one of `FAMILIES`.
     overrides: of the configuration, as in --params_override.
 
   Returns:
     The model, and its layers by PyTorch module.
   """
-  from official.video.backbones import factory, families
+  target = convertible(family, overrides)
+  return target.objects['backbone'], target.layers
+
+
+def convertible(
+  family: str,
+  overrides: str = '',
+  fields: Mapping[str, Any] | None = None,
+  epsilon: float = EPSILON,
+) -> Convertible:
+  """A backbone, by the modules of its own layers.
+
+  Args:
+    family: one of `FAMILIES`.
+    overrides: of the configuration, as in --params_override.
+    fields: of the family's configuration, before the overrides.
+    epsilon: of batch norm.
+  """
+  from official.video.backbones import batch_norm, factory, families
   from official.video.settings import experiment
 
-  config = families.of(family)
+  config = families.of(family, **(fields or {}))
   experiment.apply_overrides(config, overrides, '--params_override')
-  backbone = factory.build_backbone(config)
+  norm = batch_norm.NormActivation()
+  norm.norm_epsilon = epsilon
+  backbone = factory.build_backbone(config, norm)
   module = importlib.import_module(f'official.video.backbones.{family}')
-  return backbone, module.pytorch_layers(backbone)
+  layers, objects = module.pytorch_layers(backbone), {'backbone': backbone}
+  return Convertible(
+    family, family, layers, objects, 'backbone', config=config.get(), epsilon=epsilon
+  )
+
+
+def named_by(target: Convertible, layout: pytorch_layouts.Layout) -> Convertible:
+  """The same by a library's modules."""
+  layers = layout.renamed(target.layers, target.config)
+  return dataclasses.replace(target, name=layout.title, layers=layers, layout=layout)
 
 
 def split_state_dict(
@@ -188,29 +263,47 @@ def split_state_dict(
   return backbone, others, unknown
 
 
-def read(target: Convertible, pytorch_file: str, prefix: str) -> Sequence[str]:
+def read_file(path: str) -> dict[str, np.ndarray]:
+  """The tensors of a `.pth` file by key, without 'module.' before all of them.
+
+  Raises:
+    UserError: it can't be read.
+  """
+  from official.video.checkpoints import pytorch_file, pytorch_mapping
+
+  return pytorch_mapping.without_data_parallel(pytorch_file.read_state_dict(path))
+
+
+def read(
+  target: Convertible,
+  state_dict: Mapping[str, np.ndarray],
+  pytorch_file: str,
+  prefix: str,
+) -> Sequence[str]:
   """Gives variables the values of a `.pth` file, all of them or none, and prints which.
 
   Args:
     target: built.
-    pytorch_file: to read.
+    state_dict: see `read_file`.
+    pytorch_file: that it is of, for messages.
     prefix: what the keys begin with, as in --prefix.
 
   Returns:
     The keys that are not part of the backbone.
 
   Raises:
-    UserError: the file can't be read, or it and the target do not match.
+    UserError: it and the target do not match.
   """
-  from official.video.checkpoints import pytorch_file as files
   from official.video.checkpoints import pytorch_mapping
 
-  state_dict = pytorch_mapping.without_data_parallel(files.read_state_dict(pytorch_file))
   prefix = f'{prefix}.'.removeprefix(pytorch_mapping.DATA_PARALLEL).strip('.')
   own: dict[str, np.ndarray] = dict(state_dict)
   others: list[str] = []
   unknown: list[str] = []
-  if not target.whole:
+  if target.layout:
+    if not target.whole:
+      own, others = target.layout.split(state_dict)
+  elif not target.whole:
     own, others, unknown = split_state_dict(state_dict, prefix)
   if not own:
     raise UserError(
@@ -225,7 +318,8 @@ def read(target: Convertible, pytorch_file: str, prefix: str) -> Sequence[str]:
   if unmatched:
     raise UserError(
       f'{pytorch_file}: does not match the {target.name} ({unmatched}); check '
-      f'--{"experiment" if target.whole else "backbone"}, --prefix and --params_override'
+      f'--{"experiment" if target.whole else "backbone"}, --layout, --prefix and '
+      '--params_override'
     )
   pytorch_mapping.apply(assignments)
   _print_mapping(own, prefix, target.layers)
@@ -245,11 +339,18 @@ def _print_mapping(
       print(f'{begin}{key} {list(weight.shape)} -> {weight.name} {shape}')
 
 
-def to_tensorflow(target: Convertible, source: str, path: str, prefix: str) -> None:
+def to_tensorflow(
+  target: Convertible,
+  state_dict: Mapping[str, np.ndarray],
+  source: str,
+  path: str,
+  prefix: str,
+) -> None:
   """Writes the checkpoint of what a `.pth` file holds.
 
   Args:
     target: built.
+    state_dict: see `read_file`.
     source: the `.pth` file.
     path: prefix of the checkpoint, which must be new.
     prefix: what the keys begin with.
@@ -259,12 +360,17 @@ def to_tensorflow(target: Convertible, source: str, path: str, prefix: str) -> N
   """
   import tensorflow as tf
 
-  others = read(target, source, prefix)
+  from official.video.checkpoints import origin
+
+  others = read(target, state_dict, source, prefix)
   for key in others:
     print(f'{key}: not part of the backbone')
   try:
     tf.io.gfile.makedirs(os.path.dirname(os.path.abspath(path)))
     tf.train.Checkpoint(**target.objects).write(path)
+    if target.layout:
+      net = target.config.as_dict()
+      origin.write_converted(path, target.family, net, target.epsilon)
   except (tf.errors.OpError, OSError) as error:
     raise UserError(f"--checkpoint {path}: can't be written: {_line(error)}") from error
   print(
@@ -295,10 +401,18 @@ def to_pytorch(target: Convertible, source: str, path: str, prefix: str) -> None
   tensors = pytorch_mapping.to_state_dict(target.layers)
   state_dict = {begin + key: tensor for key, tensor in tensors.items()}
   os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-  content = {'epoch': 1, 'arch': ARCHITECTURES[target.family], 'state_dict': state_dict}
-  pytorch_file.write(path, content)
+  pytorch_file.write(path, _content(target, state_dict))
   _print_mapping(tensors, prefix, target.layers)
   print(f'{len(state_dict)} tensors of the {target.name} from {source} to {path}')
+
+
+def _content(target: Convertible, state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
+  """What a file holds around the tensors where its readers expect it."""
+  if target.layout is None:
+    arch = ARCHITECTURES.get(target.family, target.family)
+    return {'epoch': 1, 'arch': arch, 'state_dict': state_dict}
+  wrapper = target.layout.wrapper
+  return {wrapper: state_dict} if wrapper else state_dict
 
 
 def _require_new(flag: str, name: str, file: str) -> None:
@@ -310,12 +424,173 @@ def _line(error: Exception) -> str:
   return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _target(experiment: str | None, family: str, override: str) -> Convertible:
-  """An experiment's whole model, or without one a backbone of a family."""
-  if experiment:
-    return build_model(experiment, override)
-  backbone, layers = build_backbone(family, override)
-  return Convertible(family, family, layers, {'backbone': backbone}, 'backbone')
+def layout_in(
+  name: str | None, family: str | None, tensors: Mapping[str, np.ndarray], file: str
+) -> pytorch_layouts.Layout | None:
+  """Whose names a file has; None for those of our own layers.
+
+  Args:
+    name: as in --layout; None goes by the keys.
+    family: as in --backbone; None for any.
+    tensors: see `read_file`.
+    file: for messages.
+
+  Raises:
+    UserError: the keys are those of another family, or not of the layout.
+  """
+  found = pytorch_layouts.recognized(tensors)
+  if name == pytorch_layouts.OWN or (found is None and name is None):
+    return None
+  if found is None or name not in (None, found.name):
+    raise UserError(
+      f'{file}: its keys are {f"those of {found.name}" if found else "of no known library"}'
+      f', such as {next(iter(tensors), "none")}; expected {name}; leave --layout out, or '
+      'name the one that it has'
+    )
+  if family not in (None, found.family):
+    raise UserError(
+      f'{file}: the keys are those of a {found.title}; use --backbone={found.family}'
+    )
+  return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """The driver's flags, as they are described there."""
+
+  pytorch_file: str
+  checkpoint: str
+  backbone: str | None
+  experiment: str | None
+  layout: str | None
+  prefix: str | None
+  overrides: str
+
+
+def _read_foreign(
+  request: Request, layout: pytorch_layouts.Layout, tensors: Mapping[str, np.ndarray]
+) -> Convertible:
+  """The target that a library's file fits, after saying what it is."""
+  from official.video.checkpoints import origin
+
+  try:
+    fields = layout.config_of(tensors)
+    target = convertible(layout.family, request.overrides, fields, layout.epsilon)
+  except UserError as error:
+    raise UserError(f'{request.pytorch_file}: {error}') from error
+  mean, deviation = layout.pixels
+  print(
+    f'{request.pytorch_file}: the names of a {layout.title}, of pixels in [0, 1] less '
+    f'{list(mean)} by {list(deviation)}'
+  )
+  kind, epsilon = layout.family, target.epsilon
+  net = {f'model.backbone.{kind}.{name}': getattr(target.config, name) for name in fields}
+  norm = {} if epsilon == EPSILON else {'model.norm_activation.norm_epsilon': epsilon}
+  told = origin.written_overrides({'model.backbone.type': kind, **net, **norm})
+  print(f'tasks that start from it need --params_override={told}')
+  return named_by(target, layout)
+
+
+def _in(request: Request) -> None:
+  prefix, tensors = request.prefix, read_file(request.pytorch_file)
+  layout = None
+  if prefix is None or request.layout:
+    layout = layout_in(request.layout, request.backbone, tensors, request.pytorch_file)
+  if layout and prefix:
+    raise UserError(
+      f'--prefix {prefix}: the keys of a {layout.title} have none; leave it out'
+    )
+  if request.experiment:
+    target = build_model(request.experiment, request.overrides, layout)
+  elif layout:
+    target = _read_foreign(request, layout, tensors)
+  else:
+    assert request.backbone
+    target = convertible(request.backbone, request.overrides)
+  prefix = _prefix_of(target) if prefix is None else prefix
+  to_tensorflow(target, tensors, request.pytorch_file, request.checkpoint, prefix)
+
+
+def _prefix_of(target: Convertible) -> str:
+  """What keys begin with where nothing else is said."""
+  if target.layout or target.family not in ARCHITECTURES:
+    return ''
+  return WHOLE_PREFIX if target.whole else DEFAULT_PREFIX
+
+
+def _of_run(checkpoint: str, family: str) -> tuple[Mapping[str, Any], float, str]:
+  """Fields, epsilon and activation that a checkpoint's run or converter tells of."""
+  from official.video.checkpoints import origin
+
+  found = origin.of(checkpoint)
+  model = (found.task or found.converted or {}).get('model') or {}
+  net = (model.get('backbone') or {}).get(family) or {}
+  norm = model.get('norm_activation') or {}
+  return net, norm.get('norm_epsilon', EPSILON), norm.get('activation', 'relu')
+
+
+def layout_out(name: str | None, target: Convertible) -> pytorch_layouts.Layout | None:
+  """Whose names a net is given; None for those of our own layers.
+
+  Args:
+    name: as in --layout; None gives the first of which the net is one.
+    target: by our own modules.
+
+  Raises:
+    UserError: the library has no such net.
+  """
+  if name == pytorch_layouts.OWN:
+    return None
+  if name is None:
+    for layout in pytorch_layouts.LAYOUTS:
+      if layout.family == target.family and not layout.misfit(
+        target.config, target.epsilon, target.activation
+      ):
+        return layout
+    return None
+  layout = pytorch_layouts.of(name, target.family)
+  if reason := layout.misfit(target.config, target.epsilon, target.activation):
+    raise UserError(
+      f'--layout {name}: the net is none of {name}: {reason}, so that it would compute '
+      f'something else; use --layout={pytorch_layouts.OWN}'
+    )
+  return layout
+
+
+def _pixels_of(config: Any) -> str:
+  """What a net of ours takes off its pixels, which no state dict holds."""
+  mean, deviation = list(config.pixel_mean), list(config.pixel_deviation)
+  if not mean and not deviation:
+    return "as the task showed them, without the library's normalization"
+  return f'in [0, 1] less {mean or 0} by {deviation or 1}'
+
+
+def _out(request: Request) -> None:
+  layout, prefix = None, request.prefix
+  if request.experiment:
+    if request.layout not in (None, pytorch_layouts.OWN):
+      raise UserError(
+        f'--layout {request.layout}: is of a backbone; give --backbone in the place of '
+        '--experiment'
+      )
+    target = build_model(request.experiment, request.overrides)
+  else:
+    assert request.backbone
+    fields, epsilon, activation = _of_run(request.checkpoint, request.backbone)
+    target = convertible(request.backbone, request.overrides, fields, epsilon)
+    target = dataclasses.replace(target, activation=activation)
+    # Whoever names a prefix means names of our own.
+    layout = (
+      layout_out(request.layout, target) if prefix is None or request.layout else None
+    )
+  if layout:
+    target = named_by(target, layout)
+    print(
+      f'{request.pytorch_file}: gets the names of a {layout.title}; show it pixels '
+      f'{_pixels_of(target.config)}'
+    )
+  prefix = _prefix_of(target) if prefix is None else prefix.strip('.')
+  to_pytorch(target, request.checkpoint, request.pytorch_file, prefix)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -324,18 +599,23 @@ def main(argv: Sequence[str]) -> None:
   if bool(FLAGS.backbone) == bool(FLAGS.experiment):
     raise UserError(
       'give exactly one of --backbone (the backbone of a file, one of '
-      f'{", ".join(ARCHITECTURES)}) and --experiment (the whole model)'
+      f'{", ".join(FAMILIES)}) and --experiment (the whole model)'
     )
-  prefix = FLAGS.prefix
-  if prefix is None:
-    prefix = WHOLE_PREFIX if FLAGS.experiment else DEFAULT_PREFIX
-  named = FLAGS.experiment, FLAGS.backbone, FLAGS.params_override
+  request = Request(
+    FLAGS.pytorch_file,
+    FLAGS.checkpoint,
+    FLAGS.backbone,
+    FLAGS.experiment,
+    FLAGS.layout,
+    FLAGS.prefix,
+    FLAGS.params_override,
+  )
   if FLAGS.reverse:
     _require_new('--pytorch_file', FLAGS.pytorch_file, FLAGS.pytorch_file)
-    to_pytorch(_target(*named), FLAGS.checkpoint, FLAGS.pytorch_file, prefix.strip('.'))
+    _out(request)
   else:
     _require_new('--checkpoint', FLAGS.checkpoint, f'{FLAGS.checkpoint}.index')
-    to_tensorflow(_target(*named), FLAGS.pytorch_file, FLAGS.checkpoint, prefix)
+    _in(request)
 
 
 if __name__ == '__main__':

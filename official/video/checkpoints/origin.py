@@ -21,6 +21,8 @@ from official.video.checkpoints import zoo
 from official.video.errors import UserError
 
 PARAMS = 'params.yaml'
+# What a converter knows of the function of a checkpoint, beside it.
+CONVERTED = '.converted.yaml'
 # Label names in the order of their ids, JSON.
 LABELS = 'labels.json'
 # Stored frames a second of the training data, and how it was converted, JSON.
@@ -37,6 +39,24 @@ _FREE = frozenset({'weight_init', 'drop_path', 'init_checkpoint'})
 _FIRST = 'dilated_first_block'
 _TOLD = frozenset({'grid', _FIRST})
 _STAGES = ('spatial_strides', 'spatial_dilations')
+# What a run without these fields of a backbone was, by family, or in '' any.
+_ONCE: Mapping[str, Mapping[str, Any]] = {
+  '': {
+    **{'pixel_mean': (), 'pixel_deviation': ()},
+    **{'symmetric_padding': False, 'temporal_kernel_blocks': ('all',) * 4},
+    **{'res2_pool_temporal_stride': 1, 'strided_convolution': 'spatial'},
+    **{'mid_width': 'layer', 'stem_mid_filters': 0, 'shortcut': 'split'},
+  },
+  'r2plus1d': {'stem_pool': False},
+  'r3d': {
+    **{'stem_pool': True, 'stem_conv_temporal_kernel_size': 7},
+    **{'temporal_kernel_sizes': (3, 3, 3, 3), 'temporal_strides': (1, 2, 2, 2)},
+  },
+  'video_vit': {
+    **{'activation': 'gelu', 'norm_epsilon': 1e-6, 'cls_token': True},
+    **{'positions': 'learned', 'pre_norm': False, 'final_norm': 'tokens'},
+  },
+}
 _RESIZE = ('resize', 'bilinear')
 # Fields of heads that change no function of trained weights, or that shapes tell.
 _FREE_OF_HEADS = frozenset(
@@ -56,6 +76,7 @@ HEADS: Mapping[str, tuple[str, Sequence[str]]] = {
 _ASSUMED = (
   *('model_id', 'width_multiplier', 'hidden_size', 'num_layers', 'num_heads', 'tubelet'),
   *('num_groups', 'grouping_layers', 'temporal_strides', *_STAGES, _FIRST),
+  *('activation', 'norm_epsilon', 'positions', 'final_norm'),
 )
 
 
@@ -67,11 +88,13 @@ class Origin:
     folder: of the run, or of the foreign checkpoint.
     task: fields of the run's task config; None for a checkpoint without any.
     notes: what of a comparison is to be told.
+    converted: those of a task's config that a converter knows, of a foreign checkpoint.
   """
 
   folder: str
   task: Mapping[str, Any] | None
   notes: tuple[str, ...] = ()
+  converted: Mapping[str, Any] | None = None
 
   def tell(self) -> None:
     """Prints the notes on stderr; once the checkpoint has been read."""
@@ -81,6 +104,19 @@ class Origin:
   def noting(self, note: str) -> 'Origin':
     """The same with one note more."""
     return dataclasses.replace(self, notes=(*self.notes, note))
+
+  @property
+  def overrides(self) -> str:
+    """What a converter knows, as an experiment's --params_override takes it."""
+    model = (self.converted or {}).get('model')
+    if not model:
+      return ''
+    kind, net = _backbone(model)
+    epsilon = {
+      'model.norm_activation.norm_epsilon': model['norm_activation']['norm_epsilon']
+    }
+    fields = {f'model.backbone.{kind}.{name}': value for name, value in net.items()}
+    return written_overrides({'model.backbone.type': kind, **fields, **epsilon})
 
   def remembered(self, name: str) -> str | None:
     """Text that the run's task left in its folder; None where it left none."""
@@ -125,7 +161,40 @@ def of(checkpoint: str) -> Origin:
     path = os.path.join(place, PARAMS)
     if tf.io.gfile.exists(path):
       return Origin(place, _read(path)['task'])
-  return Origin(folder, None)
+  path = _converted(checkpoint)
+  return Origin(folder, None, converted=_read(path)['task'] if path else None)
+
+
+def _converted(checkpoint: str) -> str:
+  """The file that a converter left beside a checkpoint; '' for none."""
+  if tf.io.gfile.isdir(checkpoint):
+    names = [x for x in tf.io.gfile.listdir(checkpoint) if x.endswith(CONVERTED)]
+    return os.path.join(checkpoint, names[0]) if len(names) == 1 else ''
+  path = checkpoint + CONVERTED
+  return path if tf.io.gfile.exists(path) else ''
+
+
+def write_converted(
+  checkpoint: str, kind: str, net: Mapping[str, Any], epsilon: float
+) -> None:
+  """Leaves beside a converted checkpoint what tasks have to be to mean the same.
+
+  Args:
+    checkpoint: its prefix.
+    kind: the backbone's family.
+    net: all fields of it, where pixels are shown in [0, 1].
+    epsilon: of batch norm.
+  """
+  fields = {name: _plain(value) for name, value in net.items() if name not in _FREE}
+  norm = {'activation': 'relu', 'norm_epsilon': epsilon}
+  model = {'backbone': {'type': kind, kind: fields}, 'norm_activation': norm}
+  content = yaml.safe_dump({'task': {'zero_centering': False, 'model': model}})
+  files.write_atomically(checkpoint + CONVERTED, content.encode())
+
+
+def written_overrides(values: Mapping[str, Any]) -> str:
+  """Fields of a task as --params_override takes them."""
+  return ','.join(f'task.{name}={_written(value)}' for name, value in values.items())
 
 
 class _Loader(yaml.SafeLoader):
@@ -179,6 +248,9 @@ def check(
   origin = of(checkpoint)
   mine = task_config.as_dict()
   if origin.task is None:
+    for field, here, there, refused in _differences(mine, origin.converted or {}):
+      if refused:
+        raise _refusal(checkpoint, field, here, there)
     rate = f' at {frame_rate:g} frames a second' if frame_rate else ''
     note = (
       f'{checkpoint}: no {PARAMS} tells how it was trained; assumed: {_facts(mine)}{rate}'
@@ -310,11 +382,15 @@ def _differences(
   if 'backbone' in mine['model'] and 'backbone' in theirs.get('model', {}):
     yield from _backbone_differences(mine['model'], theirs['model'])
   for name in ('activation', 'norm_epsilon'):
-    pair = [task['model'].get('norm_activation', {}).get(name) for task in (mine, theirs)]
+    pair = [
+      (task.get('model') or {}).get('norm_activation', {}).get(name)
+      for task in (mine, theirs)
+    ]
     if None not in pair and pair[0] != pair[1]:
       yield f'task.model.norm_activation.{name}', *pair, True
   # What they were before there was the field.
-  for name, once in (('temporal_stride', None), ('feature_shape', None), _RESIZE):
+  data = (('temporal_stride', None), ('feature_shape', None), _RESIZE)
+  for name, once in data if 'train_data' in theirs else ():
     pair = [_plain(task['train_data'].get(name, once)) for task in (mine, theirs)]
     if None not in pair and pair[0] != pair[1]:
       yield f'task.train_data.{name}', *pair, False
@@ -344,6 +420,7 @@ def _backbone_differences(mine, theirs) -> Iterator[tuple[str, Any, Any, bool]]:
   if max(their_net.get('spatial_dilations', (1,))) > 1:
     their_net = {_FIRST: True, **their_net}  # So before there was the field.
     told -= {_FIRST}
+  their_net = {**_ONCE[''], **_ONCE.get(their_kind, {}), **their_net}
   path = f'task.model.backbone.{my_kind}'
   common = my_net.keys() & their_net.keys() - _FREE
   traded = set(_STAGES) <= common and (

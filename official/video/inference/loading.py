@@ -57,7 +57,7 @@ def load(path: str | os.PathLike, name: str = '', modules: Sequence[str] = ()) -
   if entry and not name:
     params = experiment.load(entry.experiment, params_override=entry.overrides)
   elif name:
-    params = experiment.load(name)
+    params = experiment.load(name, params_override=found.overrides)
   else:
     raise UserError(
       f'{path}: no {origin.PARAMS} beside the checkpoint tells what model it is of; name the '

@@ -44,6 +44,34 @@ def test_impossible_blocks_are_named(blocks):
     backbones.build('r2plus1d', stage_blocks=blocks)
 
 
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    ({'mid_width': 'wide'}, r"mid_width 'wide': expected one of layer, block, double"),
+    ({'shortcut': 'none'}, r"shortcut 'none': expected one of split, plain"),
+    ({'stem_mid_filters': -1}, r'stem_mid_filters is -1; expected 1 or more, or 0'),
+  ],
+)
+def test_impossible_options_are_named(fields, message):
+  with pytest.raises(UserError, match=message):
+    backbones.build('r2plus1d', **fields)
+
+
+def test_widths_between_the_halves():
+  def widths(**fields):
+    net = backbones.build('r2plus1d', width_multiplier=0.5, **fields)
+    layers = backbones.pytorch_layers(net)
+    return [
+      layers[f'{name}.spatial_conv'].filters
+      for name in ('conv1', 'conv3.block1.conv1', 'conv3.block1.conv2')
+    ]
+
+  # 3*49*3*32 / (49*3 + 3*32); 27*32*64 / (9*32 + 3*64), and of 64 and 64.
+  assert widths() == [58, 115, 144]
+  assert widths(mid_width='block', stem_mid_filters=45) == [22, 115, 115]
+  assert widths(mid_width='double') == [64, 128, 128]
+
+
 def test_keys_of_the_reference(net):
   backbones.assert_inventory(net, 'r21d_ft')
 

@@ -52,6 +52,9 @@ def test_shortcut_a_has_no_weights_else_the_net_is_the_same():
     ({'model_id': 50}, r'model_id is 50, .*bottleneck.*10, 18, 34.*type=resnet_3d'),
     ({'model_id': 19}, r'model_id 19: expected one of 10, 18, 34'),
     ({'shortcut_type': 'C'}, r"shortcut_type 'C': expected one of A, B"),
+    ({'temporal_strides': [1, 2]}, r'temporal_strides is \[1, 2\]; expected 4 integers'),
+    ({'temporal_kernel_sizes': [3, 3, 3, 0]}, r'kernel_sizes is .* expected 4 integers'),
+    ({'pixel_mean': [1, 2]}, r'backbone.r3d.pixel_mean is \[1, 2\]; expected three'),
   ],
 )
 def test_impossible_options_are_named(fields, message):

@@ -162,6 +162,24 @@ def test_dilation_computes_what_the_stride_did(strided, depth, fields):
       assert gap < 1e-5 * cells.std(), (shape, endpoint)
 
 
+def test_dilation_computes_what_the_stride_did_padded_alike_on_both_sides(strided):
+  changes = {'symmetric_padding': True}
+  plain, cells = strided[10][2][48, 40], dilated(strided, 10, changes)[48, 40]
+  dense = dilated(strided, 10, changes | DILATED[1])[48, 40]
+  gap = np.abs(dense['5'][:, :, ::4, ::4] - cells['5']).max()
+  assert gap < 1e-5 * cells['5'].std()
+  assert np.abs(plain['2'] - cells['2']).max() > 0.1 * cells['2'].std()
+
+
+def test_the_first_convolution_can_carry_the_stride():
+  net = build(model_id=50, width_multiplier=0.0625, strided_convolution='first')
+  first = net.get_layer('res3/block_0')
+  assert first._temporal_conv.strides == (1, 2, 2)
+  assert first._spatial_conv.strides == (1, 1, 1)
+  again = net.get_layer('res3/block_1')
+  assert again._temporal_conv.strides == (1, 1, 1)
+
+
 @pytest.mark.parametrize('depth', [18, 50])
 def test_the_first_block_can_be_dilated_as_the_others(strided, depth):
   fields = DILATED[0] | {'dilated_first_block': True}
@@ -314,6 +332,17 @@ def test_input_specs_fix_the_clip():
       },
       r'res5 has temporal stride 2 and an input of dilation 2',
     ),
+    ({'model_id': 10, 'strided_convolution': 'first'}, r"is 'first'.*basic blocks"),
+    (
+      {'model_id': 50, 'strided_convolution': 'first'} | DILATED[0],
+      r"strided_convolution is 'first'.*dilated stages",
+    ),
+    ({'strided_convolution': 'third'}, r"'third': expected one of spatial, first"),
+    ({'temporal_kernel_blocks': ['all']}, r'temporal_kernel_blocks is .*expected 4 of'),
+    ({'temporal_kernel_blocks': ['few'] * 4}, r"'few': expected one of all, even, odd"),
+    ({'res2_pool_temporal_stride': 0}, r'res2_pool_temporal_stride is 0; expected 1'),
+    ({'pixel_mean': [0.5]}, r'pixel_mean is \[0.5\]; expected three numbers, of red'),
+    ({'pixel_deviation': [1, 0, 1]}, r'pixel_deviation is .* three numbers above 0, of'),
   ],
 )
 def test_impossible_options_are_named(fields, message):
