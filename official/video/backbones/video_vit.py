@@ -2,20 +2,39 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
 from official.modeling import hyperparams
-from official.video import draws
+from official.video import draws, registry
 from official.video.backbones import batch_norm, families, grouping, recompute, remat
 from official.video.errors import UserError
 
 Grid = tuple[Any, Any, Any]
-_EPSILON = 1e-6
 _INIT = functools.partial(tf_keras.initializers.TruncatedNormal, stddev=0.02)
+# Wavelengths of sinusoidal codes are geometric up to this, as in arXiv 1706.03762.
+_LONGEST_WAVE = 10_000.0
+
+
+def quick_gelu(x: tf.Tensor) -> tf.Tensor:
+  """CLIP's cheap GELU."""
+  return x * tf.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: registry.Registry[Callable[[tf.Tensor], tf.Tensor]] = registry.Registry(
+  'backbone.video_vit.activation',
+  {
+    'gelu': tf.nn.gelu,
+    'gelu_tanh': functools.partial(tf.nn.gelu, approximate=True),
+    'quick_gelu': quick_gelu,
+  },
+)
+POSITIONS = ('learned', 'sinusoidal')
+FINAL_NORMS = ('tokens', 'mean')
 
 
 def interpolation(size: int, new_size: int | tf.Tensor) -> tf.Tensor:
@@ -50,6 +69,14 @@ class VideoViTConfig(hyperparams.Config):
     pre_attention: whether the groups of a grouping block first attend to the tubelets.
     drop_path: share of the samples that skip the last block in training; it grows
       linearly from 0 at the first.
+    activation: of the MLPs: 'gelu', 'gelu_tanh' (its approximation by tanh, ViViT's), or
+      'quick_gelu' (x * sigmoid(1.702 x), CLIP's).
+    norm_epsilon: of layer norm, outside of grouping blocks.
+    cls_token: whether there is a class token.
+    positions: 'learned' codes, or fixed 'sinusoidal' ones of a tubelet's number (VideoMAE's).
+    pre_norm: whether a layer norm stands before the first block (CLIP's).
+    final_norm: what the last layer norm is of: all 'tokens', or their 'mean', which then
+      is the endpoint 'pooled' (VideoMAE's and timm's `fc_norm`).
   """
 
   hidden_size: int = 768
@@ -64,6 +91,23 @@ class VideoViTConfig(hyperparams.Config):
   aggregation: str = 'mean'
   pre_attention: bool = False
   drop_path: float = 0.0
+  activation: str = 'gelu'
+  norm_epsilon: float = 1e-6
+  cls_token: bool = True
+  positions: str = 'learned'
+  pre_norm: bool = False
+  final_norm: str = 'tokens'
+
+
+def sinusoidal_positions(count: int, width: int) -> np.ndarray:
+  """Fixed position codes float32 `[1, count, width]`: sines and cosines in turn.
+
+  Source: arXiv 1706.03762, section 3.5.
+  """
+  waves = _LONGEST_WAVE ** (2 * (np.arange(width) // 2) / width)
+  angles = np.arange(count)[:, None] / waves
+  codes = np.where(np.arange(width) % 2, np.cos(angles), np.sin(angles))
+  return codes[None].astype(np.float32)
 
 
 def resized_positions(
@@ -72,26 +116,36 @@ def resized_positions(
   """Position codes of another grid, interpolated in time and space.
 
   Args:
-    table: `[1, 1 + T*H*W, D]`; the first code is the class token's, which is kept.
+    table: `[1, K + T*H*W, D]`; the first K codes, such as the class token's, are kept.
     grid: T, H, W of the table.
     new_grid: T', H', W'; integers or scalar tensors.
 
   Returns:
-    `[1, 1 + T'*H'*W', D]`.
+    `[1, K + T'*H'*W', D]`.
   """
   known = all(isinstance(size, int) for size in new_grid)
   if known and tuple(grid) == tuple(new_grid):
     return table
   width = table.shape[-1]
-  codes = tf.reshape(table[:, 1:], [*grid, width])
+  kept = table.shape[1] - grid[0] * grid[1] * grid[2]
+  codes = tf.reshape(table[:, kept:], [*grid, width])
   matrices = [interpolation(a, b) for a, b in zip(grid, new_grid, strict=True)]
   codes = tf.einsum('at,bh,cw,thwd->abcd', *matrices, tf.cast(codes, tf.float32))
   codes = tf.cast(tf.reshape(codes, [1, -1, width]), table.dtype)
-  return tf.concat([table[:, :1], codes], 1)
+  return tf.concat([table[:, :kept], codes], 1)
+
+
+def _layer_norm(config: VideoViTConfig, name: str) -> tf_keras.layers.Layer:
+  return tf_keras.layers.LayerNormalization(epsilon=config.norm_epsilon, name=name)
 
 
 class Embedding(tf_keras.layers.Layer):
-  """Clips `[B, T, H, W, C]` to `[B, 1 + N + M, D]`: class token, tubelets, groups."""
+  """Clips `[B, T, H, W, C]` to `[B, K + N + M, D]`: class token (if any), tubelets, groups.
+
+  Attributes:
+    position: codes of class token and tubelets; a variable, or a constant array.
+    pre_norm: layer norm of class token and tubelets, or None.
+  """
 
   def __init__(self, config: VideoViTConfig):
     super().__init__(name='embedding')
@@ -99,18 +153,25 @@ class Embedding(tf_keras.layers.Layer):
     self.tubelet = tf_keras.layers.Conv3D(
       config.hidden_size, config.tubelet, config.tubelet, name='tubelet'
     )
+    self.pre_norm = _layer_norm(config, 'pre_norm') if config.pre_norm else None
 
   def build(self, input_shape: tf.TensorShape) -> None:
     """Makes class token, position table and group tokens."""
     config = self.config
-    places = 1 + config.grid[0] * config.grid[1] * config.grid[2]
+    tubelets = config.grid[0] * config.grid[1] * config.grid[2]
 
     def weight(name, count, initializer):
       shape = (1, count, config.hidden_size)
       return self.add_weight(name, shape, initializer=initializer)
 
-    self.cls = weight('cls', 1, 'zeros')
-    self.position = weight('position', places, _INIT())
+    if config.cls_token:
+      self.cls = weight('cls', 1, 'zeros')
+    if config.positions == 'learned':
+      self.position = weight('position', config.cls_token + tubelets, _INIT())
+    else:
+      # The class token has none.
+      codes = sinusoidal_positions(tubelets, config.hidden_size)
+      self.position = np.pad(codes, [(0, 0), (int(config.cls_token), 0), (0, 0)])
     if config.num_groups:
       self.groups = weight('groups', config.num_groups, _INIT())
     super().build(input_shape)
@@ -127,9 +188,13 @@ class Embedding(tf_keras.layers.Layer):
       return tf.ensure_shape(repeated, [x.shape[0], *token.shape[1:]])
 
     count = grid[0] * grid[1] * grid[2]
-    tokens = tf.concat([repeated(self.cls), tf.reshape(x, [-1, count, width])], 1)
+    tokens = tf.reshape(x, [-1, count, width])
+    if self.config.cls_token:
+      tokens = tf.concat([repeated(self.cls), tokens], 1)
     positions = resized_positions(self.position, self.config.grid, grid)
     tokens += tf.cast(positions, x.dtype)
+    if self.pre_norm:
+      tokens = self.pre_norm(tokens)
     if not self.config.num_groups:
       return tokens
     return tf.concat([tokens, repeated(self.groups)], 1)
@@ -145,15 +210,15 @@ class Block(tf_keras.layers.Layer):
     super().__init__(name=name)
     self.heads, self.drop_path = config.num_heads, drop_path
     width = config.hidden_size
-    self.attention_norm = tf_keras.layers.LayerNormalization(
-      epsilon=_EPSILON, name='attention_norm'
-    )
+    self.attention_norm = _layer_norm(config, 'attention_norm')
     self.query, self.key, self.value, self.output_dense = (
       tf_keras.layers.Dense(width, name=part)
       for part in ('query', 'key', 'value', 'output')
     )
-    self.mlp_norm = tf_keras.layers.LayerNormalization(epsilon=_EPSILON, name='mlp_norm')
-    self.mlp_1 = tf_keras.layers.Dense(config.mlp_dim, 'gelu', name='mlp_1')
+    self.mlp_norm = _layer_norm(config, 'mlp_norm')
+    self.mlp_1 = tf_keras.layers.Dense(
+      config.mlp_dim, ACTIVATIONS.find(config.activation), name='mlp_1'
+    )
     self.mlp_2 = tf_keras.layers.Dense(width, name='mlp_2')
 
   def build(self, input_shape: tf.TensorShape) -> None:
@@ -206,16 +271,20 @@ class Grouped:
   """A grouping block on the sequence of all tokens; `recompute` takes it for a layer."""
 
   def __init__(
-    self, block: grouping.GroupingBlock, num_groups: int, keys: tf.Tensor | None = None
+    self,
+    block: grouping.GroupingBlock,
+    config: VideoViTConfig,
+    keys: tf.Tensor | None = None,
   ):
     """Initializes it.
 
     Args:
       block: refines the groups.
-      num_groups: how many tokens at the end are groups.
+      config: says how many tokens at the end are groups, and whether the first is the class.
       keys: of the block's noise.
     """
-    self.block, self.num_groups, self.keys = block, num_groups, keys
+    self.block, self.num_groups, self.keys = block, config.num_groups, keys
+    self._first = int(config.cls_token)
 
   @property
   def variables(self) -> list[tf.Variable]:
@@ -229,24 +298,26 @@ class Grouped:
   def probabilities(self, x: tf.Tensor) -> tf.Tensor:
     """How likely each video token goes to each group, `[B, M, N]`."""
     others, groups = self._parts(x)
-    return self.block.probabilities(groups, others[:, 1:])
+    return self.block.probabilities(groups, others[:, self._first :])
 
   def __call__(self, x: tf.Tensor, training: bool = True) -> tf.Tensor:
     """`[B, L, D]` with refined groups."""
     del training
     others, groups = self._parts(x)
-    groups, _ = self.block(groups, others[:, 1:], self.keys)
+    groups, _ = self.block(groups, others[:, self._first :], self.keys)
     return tf.concat([others, groups], 1)
 
 
 class VideoViT(tf_keras.Model, remat.RecomputesItself):
   """A video transformer: clips `[B, T, H, W, C]` to endpoints `[B, T', H', W', D]`.
 
-  Endpoints: 'tokens', the grid of tubelets; 'cls' `[B, 1, 1, 1, D]`, the class token;
-  with group tokens 'groups' `[B, M, 1, 1, D]`, and outside of training
+  Endpoints: 'tokens', the grid of tubelets; 'cls' `[B, 1, 1, 1, D]`, the class token, if
+  there is one; with group tokens 'groups' `[B, M, 1, 1, D]`, and outside of training
   'assignment_<layer>' `[B, T', H', W', M]` of every grouping block, how likely each
-  tubelet went to each group. All but the assignments are normalized. The mean of an
-  endpoint is the global feature that it stands for.
+  tubelet went to each group. All but the assignments are normalized; with `final_norm` of
+  the mean, groups and 'pooled' `[B, 1, 1, 1, D]`, the mean of the tubelets, are, but 'tokens'
+  and 'cls' are as the last block leaves them. The mean of an endpoint is the global feature
+  that it stands for.
 
   Clips of another size than the position table's are taken as they are; the table is
   interpolated.
@@ -280,11 +351,9 @@ class VideoViT(tf_keras.Model, remat.RecomputesItself):
       )
       for layer in (config.grouping_layers if config.num_groups else ())
     }
-    self.norm = tf_keras.layers.LayerNormalization(epsilon=_EPSILON, name='norm')
+    self.norm = _layer_norm(config, 'norm')
     if config.num_groups:
-      self.group_norm = tf_keras.layers.LayerNormalization(
-        epsilon=_EPSILON, name='group_norm'
-      )
+      self.group_norm = _layer_norm(config, 'group_norm')
     self._recomputed: frozenset[str] = frozenset()
 
   @property
@@ -298,7 +367,10 @@ class VideoViT(tf_keras.Model, remat.RecomputesItself):
     """Shapes of the endpoints of any clip in training."""
     width = self.config.hidden_size
     specs = {'tokens': tf.TensorShape([None, None, None, None, width])}
-    specs['cls'] = tf.TensorShape([None, 1, 1, 1, width])
+    if self.config.cls_token:
+      specs['cls'] = tf.TensorShape([None, 1, 1, 1, width])
+    if self.config.final_norm == 'mean':
+      specs['pooled'] = tf.TensorShape([None, 1, 1, 1, width])
     if self.config.num_groups:
       specs['groups'] = tf.TensorShape([None, self.config.num_groups, 1, 1, width])
     return specs
@@ -337,7 +409,7 @@ class VideoViT(tf_keras.Model, remat.RecomputesItself):
       if str(number) not in self.groupings:
         continue
       layer = self.groupings[str(number)]
-      grouped = Grouped(layer, config.num_groups, keys)
+      grouped = Grouped(layer, config, keys)
       if not training:
         endpoints[f'assignment_{number}'] = tf.reshape(
           tf.transpose(grouped.probabilities(x), [0, 2, 1]),
@@ -348,11 +420,16 @@ class VideoViT(tf_keras.Model, remat.RecomputesItself):
 
   def _normalized(self, x: tf.Tensor, steps: Sequence[Any]) -> dict[str, tf.Tensor]:
     width, groups = self.config.hidden_size, self.config.num_groups
-    tokens = self.norm(x[:, :-groups] if groups else x)
-    endpoints = {
-      'tokens': tf.reshape(tokens[:, 1:], [-1, *steps, width]),
-      'cls': tokens[:, :1, None, None],
-    }
+    first, of_mean = int(self.config.cls_token), self.config.final_norm == 'mean'
+    tokens = x[:, :-groups] if groups else x
+    if not of_mean:
+      tokens = self.norm(tokens)
+    endpoints = {'tokens': tf.reshape(tokens[:, first:], [-1, *steps, width])}
+    if first:
+      endpoints['cls'] = tokens[:, :1, None, None]
+    if of_mean:
+      mean = tf.reduce_mean(tf.cast(tokens[:, first:], tf.float32), 1)
+      endpoints['pooled'] = self.norm(tf.cast(mean, x.dtype))[:, None, None, None]
     if groups:
       endpoints['groups'] = self.group_norm(x[:, -groups:])[:, :, None, None]
     return endpoints
@@ -370,6 +447,8 @@ def _check(config: VideoViTConfig) -> None:
       f'backbone.video_vit.grouping_layers {list(config.grouping_layers)}: expected '
       f'numbers of 1 to num_layers {config.num_layers}'
     )
+  registry.check_choice('backbone.video_vit.positions', config.positions, POSITIONS)
+  registry.check_choice('backbone.video_vit.final_norm', config.final_norm, FINAL_NORMS)
 
 
 @families.builder('video_vit', VideoViTConfig)

@@ -26,17 +26,12 @@ import numpy as np
 from absl import flags
 
 from official.video.checkpoints import from_image_vit
+from official.video.checkpoints.pixels import PIXELS
 from official.video.errors import UserError
 from official.video.settings import command_line
 
 FLAGS = flags.FLAGS
 FAMILIES = ('resnet_3d', 'r3d')
-# Mean and deviation that a net was shown instead of pixels in [0, 1], by --pixels.
-PIXELS: Mapping[str, tuple[Sequence[float], Sequence[float]]] = {
-  'imagenet': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-  'unit': ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-  'centred': ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-}
 # A key that every residual net of PyTorch's layout has.
 _SIGN = 'layer1.0.conv1.weight'
 # What belongs to the net; beside it lie classifiers, projections, prototypes, queues.

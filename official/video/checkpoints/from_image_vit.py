@@ -3,21 +3,37 @@ r"""Starts a video transformer from the weights of one for images, or for videos
   python -m official.video.checkpoints.from_image_vit --source=vit/model.safetensors \
     --checkpoint=/vit/ckpt
 
-Reads Hugging Face's layout (.safetensors, .bin) and the original one (.npz). The patch
-kernel becomes that of a tubelet's central frame, or with --inflation=average of all frames
-alike; position codes repeat over time and are interpolated over space. A transformer for
-videos (ViViT with joint attention, such as B/16x2), whose kernel has a time axis, is taken
-as it is, table and kernel; its layers are these, but for its GELU, which is approximated by
-tanh. Group tokens and grouping blocks have no counterpart and are drawn. The checkpoint
-holds `backbone`; name it by task.init_checkpoint.
+Reads the names of Hugging Face (ViT, ViViT with joint attention, VideoMAE), of timm and of
+VideoMAE's own files (.safetensors, .bin, .pth; no code in the file is executed), and the
+original ones (.npz). The width, depth and tubelet of the net, its GELU, its norms and whether
+it has a class token follow the file unless --params_override says otherwise; what of these a
+task has to be told is printed.
+
+The patch kernel of an image becomes that of a tubelet's central frame, or with
+--inflation=average of all frames alike; its position codes repeat over time and are
+interpolated over space. A transformer for videos, whose kernel has a time axis, is taken as
+it is, table and kernel; where its table is of another grid, name that by --source_grid, and
+it is resampled in time and space. Group tokens and grouping blocks have no counterpart and
+are drawn.
+
+What the pixels were that the net was trained on (--pixels) goes into the kernel and its bias,
+so that it is shown [-1, 1] as G-ViLM's task does, or with --nozero_centering [0, 1], as tasks
+without zero_centering do. Not told, [-1, 1] is assumed (the original, Google's and timm's own
+nets), and of VideoMAE ImageNet's mean and deviation; DeiT, DINO and MAE need
+--pixels=imagenet. The checkpoint holds `backbone`; name it by task.init_checkpoint.
 """
 
-from collections.abc import Callable, Sequence
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from absl import flags
 
+from official.video.checkpoints import pixels as pixel_ranges
+from official.video.checkpoints import vit_layouts
 from official.video.errors import UserError
 from official.video.settings import command_line
 
@@ -27,13 +43,34 @@ INFLATIONS = ('central_frame', 'average')
 
 def define_flags() -> None:
   """The driver's flags."""
-  flags.DEFINE_string('source', None, '.safetensors, .bin or .npz.', required=True)
+  flags.DEFINE_string('source', None, '.safetensors, .bin, .pth or .npz.', required=True)
   flags.DEFINE_string('checkpoint', None, 'Prefix to write.', required=True)
   flags.DEFINE_enum(
     'inflation', 'central_frame', INFLATIONS, 'How the patch kernel gets its time.'
   )
+  flags.DEFINE_enum(
+    'pixels',
+    None,
+    list(pixel_ranges.PIXELS),
+    "What the net was trained on: less ImageNet's or CLIP's mean, by its deviation, [0, 1], "
+    'or [-1, 1]; as its kind was by default.',
+  )
+  flags.DEFINE_bool(
+    'zero_centering', True, 'Whether the task that starts from it has zero_centering.'
+  )
+  flags.DEFINE_list(
+    'source_grid',
+    None,
+    "Tubelets T,H,W that a video transformer's position table is of, where they are not "
+    "the net's.",
+  )
   flags.DEFINE_string(
-    'params_override', '', 'Fields of the video_vit: hidden_size=384,num_heads=6.'
+    'prefix',
+    '',
+    'What the keys of the net begin with, where the file holds several nets.',
+  )
+  flags.DEFINE_string(
+    'params_override', '', 'Fields of the video_vit: num_groups=0,grid=[8,14,14].'
   )
 
 
@@ -53,43 +90,69 @@ def inflated(kernel: np.ndarray, frames: int, how: str = 'central_frame') -> np.
   return result
 
 
-def inflated_positions(table: np.ndarray, grid: Sequence[int]) -> np.ndarray:
-  """Position codes [1, 1 + T*H*W, D] of an image's [1, 1 + h*h, D].
+def inflated_positions(
+  table: np.ndarray, grid: Sequence[int], first: int = 1
+) -> np.ndarray:
+  """Position codes [1, first + T*H*W, D] of an image's [1, first + h*h, D].
+
+  Args:
+    table: of the image.
+    grid: T, H, W.
+    first: codes before the square's: the class token's.
 
   Raises:
     UserError: the image's codes are not those of a square with a class token.
   """
   from official.video.backbones import video_vit
 
-  side = round((table.shape[1] - 1) ** 0.5)
-  if side * side != table.shape[1] - 1:
+  side = round((table.shape[1] - first) ** 0.5)
+  if side * side != table.shape[1] - first:
     raise UserError(
-      f'--source: {table.shape[1]} position codes; expected a class token and a square'
+      f'--source: {table.shape[1]} position codes; expected '
+      f'{"a class token and " if first else ""}a square'
     )
   flat = video_vit.resized_positions(
     np.asarray(table, np.float32), (1, side, side), (1, *grid[1:])
   )
   flat = np.asarray(flat)
-  return np.concatenate([flat[:, :1], np.tile(flat[:, 1:], (1, grid[0], 1))], 1)
+  codes = np.tile(flat[:, first:], (1, grid[0], 1))
+  return np.concatenate([flat[:, :first], codes], 1)
 
 
-def video_positions(table: np.ndarray, grid: Sequence[int]) -> np.ndarray:
-  """The position codes of a video transformer, as they are.
+def video_positions(
+  table: np.ndarray,
+  grid: Sequence[int],
+  source_grid: Sequence[int] | None = None,
+  first: int = 1,
+) -> np.ndarray:
+  """The position codes of a video transformer: as they are, or resampled.
 
-  How many of them lie in time is written nowhere (3136 are 16x14x14 and 56x56), so a table
-  of another grid can't be resampled here.
+  How many of them lie in time is written nowhere (3136 are 16x14x14 and 56x56), so the grid
+  of a table is the net's own, or told.
+
+  Args:
+    table: `[1, first + N, D]`.
+    grid: of the net, T, H, W.
+    source_grid: of the table, where it is another one.
+    first: codes before the tubelets': the class token's.
 
   Raises:
     UserError: the codes are not those of the grid.
   """
-  count = 1 + grid[0] * grid[1] * grid[2]
+  from official.video.backbones import video_vit
+
+  of_table = tuple(source_grid or grid)
+  count = first + int(np.prod(of_table))
   if table.shape[1] != count:
     raise UserError(
       f'--source: {table.shape[1]} position codes of a transformer for videos; a grid of '
-      f'{list(grid)} has {count}. Set --params_override=grid=[T,H,W] to the tubelets that '
-      'it was trained on; clips of other sizes are interpolated in the model'
+      f'{list(of_table)} has {count}. Name the tubelets that it was trained on by '
+      '--source_grid=T,H,W, and they are resampled; or set --params_override=grid=[T,H,W] to '
+      'them, as clips of other sizes are interpolated in the model'
     )
-  return table
+  if of_table == tuple(grid):
+    return table
+  return np.asarray(video_vit.resized_positions(table.astype(np.float32), of_table, grid))
 
 
 def video_kernel(kernel: np.ndarray, tubelet: Sequence[int]) -> np.ndarray:
@@ -107,142 +170,63 @@ def video_kernel(kernel: np.ndarray, tubelet: Sequence[int]) -> np.ndarray:
   return kernel
 
 
-def _same(x: np.ndarray) -> np.ndarray:
-  return x
+def _variables(backbone: Any) -> dict[str, Any]:
+  """Variables by the parts of `vit_layouts`, but for patches and positions."""
+  found: dict[str, Any] = {}
+
+  def norm(name, layer):
+    found[f'{name}.scale'], found[f'{name}.offset'] = layer.gamma, layer.beta
+
+  if backbone.config.cls_token:
+    found['cls'] = backbone.embedding.cls
+  if backbone.config.pre_norm:
+    norm('pre_norm', backbone.embedding.pre_norm)
+  norm('norm', backbone.norm)
+  for number, block in enumerate(backbone.blocks):
+    norm(f'{number}.attention_norm', block.attention_norm)
+    norm(f'{number}.mlp_norm', block.mlp_norm)
+    for part in ('query', 'key', 'value', 'output', 'mlp_1', 'mlp_2'):
+      layer = block.output_dense if part == 'output' else getattr(block, part)
+      found[f'{number}.{part}.kernel'] = layer.kernel
+      found[f'{number}.{part}.bias'] = layer.bias
+  return found
 
 
-class _Layout:
-  """Where one layout keeps what; collects (variable, key, change) by name."""
-
-  def __init__(self, backbone: Any, inflation: str, prefix: str, of_videos: bool):
-    self.found: dict[str, tuple[Any, str, Callable]] = {}
-    self._prefix = prefix
-    self._inflation, self._of_videos = inflation, of_videos
-    self.embed(backbone.embedding, backbone.config)
-    for number, block in enumerate(backbone.blocks):
-      self.block(number, block)
-    self.norm(backbone.norm, self.last_norm)
-
-  last_norm = ''
-  # How layer norm's and dense layers' weights are called.
-  scale, offset, kernel = '', '', ''
-  separator = '.'
-
-  def add(self, variable, key: str, change: Callable = _same) -> None:
-    key = self._prefix + key
-    self.found[variable.name + key] = (variable, key, change)
-
-  def norm(self, layer, key: str) -> None:
-    self.add(layer.gamma, key + self.separator + self.scale)
-    self.add(layer.beta, key + self.separator + self.offset)
-
-  def dense(self, layer, key: str) -> None:
-    kernel, bias = tuple(layer.kernel.shape), tuple(layer.bias.shape)
-    self.add(
-      layer.kernel,
-      key + self.separator + self.kernel,
-      lambda x: self.laid_out(x).reshape(kernel),
-    )
-    self.add(layer.bias, key + self.separator + 'bias', lambda x: x.reshape(bias))
-
-  def laid_out(self, kernel: np.ndarray) -> np.ndarray:
-    return kernel
-
-  def tubelet(self, kernel: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
-    """The tubelets' kernel, of one with channels last."""
-    if self._of_videos:
-      return video_kernel(kernel, sizes)
-    return inflated(kernel, sizes[0], self._inflation)
-
-  def positions(self, table: np.ndarray, grid: Sequence[int]) -> np.ndarray:
-    """The position codes of a grid."""
-    return (video_positions if self._of_videos else inflated_positions)(table, grid)
-
-  def embed(self, embedding, config) -> None:
-    raise NotImplementedError
-
-  def block(self, number: int, block) -> None:
-    raise NotImplementedError
+def _written(value: Any) -> str:
+  """A field's value as --params_override takes it."""
+  return json.dumps(value, separators=(',', ':')).strip('"')
 
 
-_PROJECTION = 'embeddings.patch_embeddings.projection.weight'
-_PREFIXES = ('', 'vit.', 'vivit.')
+def _check_structure(config: Any, structure: Mapping[str, Any], path: str) -> None:
+  """Refuses a net that is built otherwise than the file's."""
+  for name, there in structure.items():
+    here = getattr(config, name)
+    if here != there:
+      raise UserError(
+        f'{path}: has {name} {there!r}, the video_vit {here!r}; the configurations differ: '
+        f'use --params_override={name}={_written(there)}'
+      )
 
 
-class _HuggingFace(_Layout):
-  scale, offset, kernel = 'weight', 'bias', 'weight'
-  last_norm = 'layernorm'
-
-  def laid_out(self, kernel: np.ndarray) -> np.ndarray:
-    return kernel.T
-
-  def embed(self, embedding, config) -> None:
-    self.add(embedding.cls, 'embeddings.cls_token')
-    self.add(
-      embedding.position,
-      'embeddings.position_embeddings',
-      lambda x: self.positions(x, config.grid),
-    )
-    self.add(
-      embedding.tubelet.kernel,
-      _PROJECTION,
-      # [D, C, ...] to [..., C, D].
-      lambda x: self.tubelet(np.moveaxis(x, (1, 0), (-2, -1)), config.tubelet),
-    )
-    self.add(embedding.tubelet.bias, _PROJECTION.replace('weight', 'bias'))
-
-  def block(self, number: int, block) -> None:
-    key = f'encoder.layer.{number}'
-    self.norm(block.attention_norm, f'{key}.layernorm_before')
-    self.norm(block.mlp_norm, f'{key}.layernorm_after')
-    for part in ('query', 'key', 'value'):
-      self.dense(getattr(block, part), f'{key}.attention.attention.{part}')
-    self.dense(block.output_dense, f'{key}.attention.output.dense')
-    self.dense(block.mlp_1, f'{key}.intermediate.dense')
-    self.dense(block.mlp_2, f'{key}.output.dense')
-
-
-_KERNEL = 'embedding/kernel'
-
-
-class _Original(_Layout):
-  scale, offset, kernel = 'scale', 'bias', 'kernel'
-  separator = '/'
-  last_norm = 'Transformer/encoder_norm'
-
-  def embed(self, embedding, config) -> None:
-    self.add(embedding.cls, 'cls')
-    self.add(
-      embedding.position,
-      'Transformer/posembed_input/pos_embedding',
-      lambda x: self.positions(x, config.grid),
-    )
-    self.add(
-      embedding.tubelet.kernel,
-      _KERNEL,
-      lambda x: self.tubelet(x, config.tubelet),
-    )
-    self.add(embedding.tubelet.bias, 'embedding/bias')
-
-  def block(self, number: int, block) -> None:
-    key = f'Transformer/encoderblock_{number}'
-    self.norm(block.attention_norm, f'{key}/LayerNorm_0')
-    self.norm(block.mlp_norm, f'{key}/LayerNorm_2')
-    attention = f'{key}/MultiHeadDotProductAttention_1'
-    for part in ('query', 'key', 'value'):
-      self.dense(getattr(block, part), f'{attention}/{part}')
-    self.dense(block.output_dense, f'{attention}/out')
-    self.dense(block.mlp_1, f'{key}/MlpBlock_3/Dense_0')
-    self.dense(block.mlp_2, f'{key}/MlpBlock_3/Dense_1')
-
-
-def load(backbone: Any, source: str, inflation: str = 'central_frame') -> list[str]:
+def load(
+  backbone: Any,
+  source: str,
+  inflation: str = 'central_frame',
+  pixels: str | None = None,
+  zero_centering: bool = True,
+  source_grid: Sequence[int] | None = None,
+  prefix: str = '',
+) -> list[str]:
   """Gives a built `VideoViT` the weights of a transformer for images or for videos.
 
   Args:
     backbone: built.
-    source: .safetensors, .bin or .npz.
+    source: .safetensors, .bin, .pth or .npz.
     inflation: one of `INFLATIONS`.
+    pixels: of `pixels.PIXELS`, what the source was trained on; as its kind was by default.
+    zero_centering: whether the backbone is shown [-1, 1]; else [0, 1].
+    source_grid: see `video_positions`.
+    prefix: see `vit_layouts.recognized`.
 
   Returns:
     Names of the tensors that were not used, such as the image's classifier.
@@ -252,33 +236,98 @@ def load(backbone: Any, source: str, inflation: str = 'central_frame') -> list[s
   """
   from official.video.checkpoints import tensor_file
 
-  tensors = tensor_file.read_tensors(source)
-  layout: type[_Layout]
-  if 'Transformer/encoder_norm/scale' in tensors:
-    layout, prefix, kernel = _Original, '', _KERNEL
-  else:
-    found = [p for p in _PREFIXES if f'{p}embeddings.cls_token' in tensors]
-    layout, prefix = _HuggingFace, found[0] if found else ''
-    kernel = prefix + _PROJECTION
-  # A kernel of a tubelet has a time axis, that of a patch has none.
-  of_videos = kernel in tensors and tensors[kernel].ndim == 5
-  mapped = layout(backbone, inflation, prefix, of_videos).found
-  return tensor_file.assign_all(mapped, tensors, source)
+  found = vit_layouts.recognized(tensor_file.read_tensors(source), source, prefix)
+  return _take(backbone, found, inflation, pixels, zero_centering, source_grid)
+
+
+def _take(backbone, found, inflation, pixels, zero_centering, source_grid) -> list[str]:
+  """As `load`, of a file that was read."""
+  from official.video.checkpoints import tensor_file
+
+  config, structure = backbone.config, found.structure()
+  _check_structure(config, structure, found.path)
+  kernel, bias = found.patches()
+  kernel, bias = pixel_ranges.shown_others(
+    kernel, bias, pixels or found.pixels(), zero_centering
+  )
+  variables = _variables(backbone)
+  rows = {
+    name: (variables[name], *row)
+    for name, row in found.rows(structure, config.num_layers)
+  }
+  embedding = backbone.embedding
+
+  def of_tubelet(kernel):
+    if found.of_videos:
+      return video_kernel(kernel, config.tubelet)
+    return inflated(kernel, config.tubelet[0], inflation)
+
+  def of_grid(table):
+    table, first = table.reshape(1, -1, table.shape[-1]), int(config.cls_token)
+    if found.of_videos:
+      return video_positions(table, config.grid, source_grid, first)
+    return inflated_positions(table, config.grid, first)
+
+  rows['patches'] = (embedding.tubelet.kernel, found.kernel_key, of_tubelet)
+  rows['bias'] = (embedding.tubelet.bias, found.bias_key, lambda x: x)
+  if structure['positions'] == 'learned':
+    rows['positions'] = (embedding.position, found.key('position'), of_grid)
+  found.refuse_unused({key for _, key, _ in rows.values()}, config.num_layers)
+  tensors = {**found.tensors, found.kernel_key: kernel, found.bias_key: bias}
+  ignored = tensor_file.assign_all(rows, tensors, found.path)
+  if found.of_videos and source_grid and tuple(source_grid) != tuple(config.grid):
+    print(
+      f'note: {found.path}: its position table of {list(source_grid)} tubelets is resampled '
+      f'to {list(config.grid)}',
+      file=sys.stderr,
+    )
+  return ignored
+
+
+def _grid(values: Sequence[str] | None) -> tuple[int, ...] | None:
+  """The flag's three numbers."""
+  if values is None:
+    return None
+  if len(values) != 3 or not all(value.strip().isdecimal() for value in values):
+    raise UserError(f'--source_grid={",".join(values)}: expected T,H,W, such as 16,14,14')
+  return tuple(int(value) for value in values)
+
+
+def _tell(config: Any, pixels: str, zero_centering: bool) -> None:
+  """Prints what a task has to be told of the net."""
+  fields = {
+    field.name: getattr(config, field.name)
+    for field in dataclasses.fields(config)
+    if getattr(config, field.name) != getattr(type(config)(), field.name)
+  }
+  told = ','.join(f'{name}={_written(value)}' for name, value in fields.items())
+  shown = '[-1, 1]' if zero_centering else '[0, 1]'
+  print(
+    f'pixels {pixels!r} of the source are folded into the kernel: set '
+    f'task.zero_centering={_written(zero_centering)}, which shows {shown}\n'
+    f'set task.model.backbone.video_vit: {told or "its defaults"}'
+  )
 
 
 def main(argv: Sequence[str]) -> None:
   """Converts."""
   del argv
   from official.video.backbones import factory, families
-  from official.video.checkpoints import saved
+  from official.video.checkpoints import saved, tensor_file
   from official.video.settings import experiment
 
-  config = families.of('video_vit')
+  source_grid, path = _grid(FLAGS.source_grid), FLAGS.source
+  found = vit_layouts.recognized(tensor_file.read_tensors(path), path, FLAGS.prefix)
+  config = families.of('video_vit', **found.fields())
   if FLAGS.params_override:
     experiment.apply_overrides(config.get(), FLAGS.params_override, '--params_override')
   backbone = factory.build_backbone(config)
-  ignored = load(backbone, FLAGS.source, FLAGS.inflation)
-  saved.write_converted(FLAGS.checkpoint, FLAGS.source, ignored, backbone)
+  pixels = FLAGS.pixels or found.pixels()
+  ignored = _take(
+    backbone, found, FLAGS.inflation, pixels, FLAGS.zero_centering, source_grid
+  )
+  saved.write_converted(FLAGS.checkpoint, path, ignored, backbone)
+  _tell(config.get(), pixels, FLAGS.zero_centering)
 
 
 if __name__ == '__main__':

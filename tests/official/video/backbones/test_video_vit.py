@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -142,3 +144,70 @@ def test_impossible_configurations_are_refused():
     build(grouping_layers=(0, 2))
   with pytest.raises(UserError, match=r"no stage 'res2'"):
     build('res2')
+
+
+def gelu_of(x, activation):
+  if activation == 'gelu':
+    return 0.5 * x * (1 + np.vectorize(math.erf)(x / np.sqrt(2)))
+  if activation == 'gelu_tanh':
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+  return x / (1 + np.exp(-1.702 * x))
+
+
+@pytest.mark.parametrize('activation', list(video_vit.ACTIVATIONS))
+def test_activations(activation):
+  x = np.linspace(-4, 4, 33)
+  actual = video_vit.ACTIVATIONS.find(activation)(tf.constant(x, tf.float32))
+  np.testing.assert_allclose(actual, gelu_of(x, activation), atol=1e-6)
+
+
+def test_sinusoidal_codes_by_hand():
+  codes = video_vit.sinusoidal_positions(3, 4)
+  expected = [
+    [0, 1, 0, 1],
+    [np.sin(1), np.cos(1), np.sin(0.01), np.cos(0.01)],
+    [np.sin(2), np.cos(2), np.sin(0.02), np.cos(0.02)],
+  ]
+  np.testing.assert_allclose(codes, [expected], atol=1e-7)
+
+
+def test_fixed_positions_without_a_class_token():
+  fields = {'cls_token': False, 'positions': 'sinusoidal', 'num_groups': 3}
+  net = build(final_norm='mean', grouping_layers=(2,), **fields)
+  assert not any(
+    name.startswith(('embedding/cls', 'embedding/position'))
+    for name in names.logical_variables(net)
+  )
+  endpoints = net(clips(2, 8, 32, 32, 3))
+  shapes = {name: tuple(value.shape) for name, value in endpoints.items()}
+  assert shapes == {
+    'tokens': (2, 4, 4, 4, 16),
+    'pooled': (2, 1, 1, 1, 16),
+    'groups': (2, 3, 1, 1, 16),
+    'assignment_2': (2, 4, 4, 4, 3),
+  }
+  assert set(net.output_specs) == {'tokens', 'pooled', 'groups'}
+  net.norm.gamma.assign(np.arange(16.0))
+  mean = tf.reduce_mean(endpoints['tokens'], [1, 2, 3])
+  np.testing.assert_allclose(
+    net(clips(2, 8, 32, 32, 3))['pooled'][:, 0, 0, 0], net.norm(mean), atol=1e-5
+  )
+  # Of black clips, the tubelets hold nothing but their codes, the first ones in time first.
+  black = net.embedding(tf.zeros([1, 8, 32, 32, 3]))[0, :64]
+  np.testing.assert_allclose(black, video_vit.sinusoidal_positions(64, 16)[0])
+  half = net.embedding(tf.zeros([1, 4, 32, 32, 3]))[0, :32]
+  np.testing.assert_allclose(half[:16], (black[:16] + black[16:32]) / 2, atol=1e-6)
+
+
+def test_norms_before_the_first_block():
+  net = build(pre_norm=True, num_groups=2, grouping_layers=(3,))
+  tokens = net.embedding(clips(1, 8, 32, 32, 3))[0]
+  np.testing.assert_allclose(tf.reduce_mean(tokens[:-2], -1), 0, atol=1e-5)
+  np.testing.assert_allclose(tf.math.reduce_std(tokens[:-2], -1), 1, atol=1e-2)
+  np.testing.assert_array_equal(tokens[-2:], net.embedding.groups[0])
+
+
+def test_unknown_choices_are_refused():
+  for field in ('activation', 'positions', 'final_norm'):
+    with pytest.raises(UserError, match=rf"video_vit\.{field} 'other': expected one of"):
+      build(**{field: 'other'})
