@@ -361,6 +361,33 @@ def test_of_a_foreign_checkpoint_the_word_pieces_are_assumed(tmp_path):
   assert pieces.endswith(f'if it has a text encoder: {file}')
 
 
+def test_transformers_had_no_choice_of_gelu_once(tmp_path):
+  run = tmp_path / 'run'
+  written(run, 'gvilm_pretrain_tiny')
+  file = run / origin.PARAMS
+  later = r'\s+(activation: gelu|norm_epsilon|cls_token|positions|pre_norm|final_norm).*'
+  lines = file.read_text().splitlines()
+  file.write_text('\n'.join(x for x in lines if not re.match(later, x)))
+  net = 'task.model.backbone.video_vit'
+  assert (
+    origin.of(str(run))
+    .task['model']['backbone']['video_vit']
+    .keys()
+    .isdisjoint(
+      {'activation', 'norm_epsilon', 'cls_token', 'positions', 'pre_norm', 'final_norm'}
+    )
+  )
+  check(str(run), 'gvilm_retrieval_tiny')
+  for field, mended in (
+    ('activation: gelu_tanh', 'activation=gelu'),
+    ('norm_epsilon: 0.00001', 'norm_epsilon=1e-06'),
+    ('final_norm: mean', 'final_norm=tokens'),
+  ):
+    with pytest.raises(UserError, match='another function') as e:
+      check(str(run), 'gvilm_retrieval_tiny', f'{net}.{field}')
+    assert f'--params_override={net}.{mended}' in str(e.value)
+
+
 # What a task goes on with is compared; what it leaves alone is not.
 @pytest.mark.parametrize(
   ('trained', 'setting', 'reader', 'refused'),
