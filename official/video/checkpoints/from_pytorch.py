@@ -26,7 +26,8 @@ Nets of torchvision (r3d_18, mc3_18, r2plus1d_18, s3d), of SlowFast and of PyTor
 (slow_r50, c2d_r50, i3d_r50) are known by their keys, or by --layout. Their weights are
 taken as they are. What else makes their function, such as the pixels' normalization, are
 fields of the backbone: they are printed, and kept beside the checkpoint, so that a task of
-others is refused. Back, a net that is one of theirs gets their names.
+others is refused. Back, a net that is one of theirs gets their names, and a video_vit that
+is a ViViT Hugging Face's; other nets get the names of their own layers.
 """
 
 import dataclasses
@@ -47,7 +48,7 @@ FLAGS = flags.FLAGS
 EPSILON = 1e-5
 
 # Families that CSTP has none of, under the names of nets for images.
-OTHERS = ('resnet_3d', 'resnet_3dy')
+OTHERS = ('resnet_3d', 'resnet_3dy', 'video_vit')
 # Each family's model id and depth in CSTP's files, which its loader compares.
 ARCHITECTURES: Mapping[str, str] = {
   'r2plus1d': 'r21d_byol-1',
@@ -212,6 +213,7 @@ def convertible(
     epsilon: of batch norm.
   """
   from official.video.backbones import batch_norm, factory, families
+  from official.video.checkpoints import names
   from official.video.settings import experiment
 
   config = families.of(family, **(fields or {}))
@@ -220,7 +222,9 @@ def convertible(
   norm.norm_epsilon = epsilon
   backbone = factory.build_backbone(config, norm)
   module = importlib.import_module(f'official.video.backbones.{family}')
-  layers, objects = module.pytorch_layers(backbone), {'backbone': backbone}
+  objects = {'backbone': backbone}
+  # Those of a transformer are called as checkpoints' variables are.
+  layers = getattr(module, 'pytorch_layers', names.modules)(backbone)
   return Convertible(
     family, family, layers, objects, 'backbone', config=config.get(), epsilon=epsilon
   )
@@ -559,7 +563,9 @@ def layout_out(name: str | None, target: Convertible) -> pytorch_layouts.Layout 
 
 def _pixels_of(config: Any) -> str:
   """What a net of ours takes off its pixels, which no state dict holds."""
-  mean, deviation = list(config.pixel_mean), list(config.pixel_deviation)
+  mean, deviation = (
+    list(getattr(config, name, ())) for name in ('pixel_mean', 'pixel_deviation')
+  )
   if not mean and not deviation:
     return "as the task showed them, without the library's normalization"
   return f'in [0, 1] less {mean or 0} by {deviation or 1}'

@@ -41,7 +41,7 @@ class Layout:
     head: the module of the classifier, where it is a dense layer on the mean of the last
       map; '' where it is something else.
     pixels: mean and deviation of pixels in [0, 1].
-    epsilon: of batch norm.
+    epsilon: of batch norm; 0 where there is none.
     wrapper: the name under which its files hold the state dict; '' for none.
     other: why a config with the fixed fields is of none of its nets all the same.
   """
@@ -91,9 +91,9 @@ class Layout:
       seen = getattr(config, name)
       if _plain(seen) != _plain(value):
         return f'{name} is {_shown(seen)}, there {_shown(value)}'
-    if epsilon != self.epsilon:
+    if self.epsilon and epsilon != self.epsilon:
       return f'norm_epsilon is {epsilon:g}, there {self.epsilon:g}'
-    if activation != 'relu':
+    if self.epsilon and activation != 'relu':
       return f'the activation is {activation}, there relu'
     return self.other(config)
 
@@ -105,7 +105,7 @@ class Layout:
       config: of the family.
     """
     # One of our families has layers under the names of their stages too.
-    own = {name: x for name, x in layers.items() if not name.startswith('block')}
+    own = {name: x for name, x in layers.items() if not re.match(r'block\d\.', name)}
     return {self.public(name, config): layer for name, layer in own.items()}
 
   def head_of(self, config: Any) -> str:
@@ -376,6 +376,35 @@ def _fields_of_pytorchvideo(tensors: Tensors) -> dict[str, Any]:
   return {**found, 'res2_pool_temporal_stride': 2 if places[1:2] == [3] else 1}
 
 
+# --- Hugging Face ---------------------------------------------------------------------
+
+_VIVIT = (
+  (r'embedding\.cls', r'embeddings.cls_token'),
+  (r'embedding\.position', r'embeddings.position_embeddings'),
+  (r'embedding\.tubelet', r'embeddings.patch_embeddings.projection'),
+  (r'block_(\d+)\.attention_norm', r'encoder.layer.\1.layernorm_before'),
+  (r'block_(\d+)\.mlp_norm', r'encoder.layer.\1.layernorm_after'),
+  (r'block_(\d+)\.(query|key|value)', r'encoder.layer.\1.attention.attention.\2'),
+  (r'block_(\d+)\.output', r'encoder.layer.\1.attention.output.dense'),
+  (r'block_(\d+)\.mlp_1', r'encoder.layer.\1.intermediate.dense'),
+  (r'block_(\d+)\.mlp_2', r'encoder.layer.\1.output.dense'),
+  (r'norm', r'layernorm'),
+)
+
+
+def _vivit(name: str, config: Any) -> str:
+  del config
+  return _substituted(name, _VIVIT)
+
+
+def _fields_of_vivit(tensors: Tensors) -> dict[str, Any]:
+  del tensors
+  raise UserError(
+    'a transformer, whose table of positions is resampled; convert it by python -m '
+    'official.video.checkpoints.from_image_vit'
+  )
+
+
 _SLOW_FIXED: Mapping[str, Any] = {
   'symmetric_padding': True,
   'stem_conv_temporal_stride': 1,
@@ -445,13 +474,31 @@ LAYOUTS: tuple[Layout, ...] = (
     wrapper='model_state',
     other=_other_than_slow,
   ),
+  Layout(
+    'huggingface',
+    'video_vit',
+    'embeddings.patch_embeddings.projection.weight',
+    _vivit,
+    _fields_of_vivit,
+    {
+      **{'num_groups': 0, 'activation': 'gelu_tanh', 'norm_epsilon': 1e-6},
+      **{'cls_token': True, 'positions': 'learned', 'pre_norm': False},
+      'final_norm': 'tokens',
+    },
+    '',
+    pixels=((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    epsilon=0.0,
+  ),
 )
 NAMES = (OWN, *dict.fromkeys(layout.name for layout in LAYOUTS))
 
 
 def recognized(tensors: Tensors) -> Layout | None:
   """The layout of a file's keys; None for those that are none of `LAYOUTS`."""
-  return next((layout for layout in LAYOUTS if layout.sign in tensors), None)
+  for layout in LAYOUTS:
+    if any(layout.sign in (key, key.partition('.')[2]) for key in tensors):
+      return layout
+  return None
 
 
 def of(name: str, family: str) -> Layout:

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras
 
 # PyTorch module name to the layer that has its weights, or to a mapping of the modules
-# inside it, whose names follow after a dot.
+# inside it, whose names follow after a dot; or a parameter's name to a variable.
 Mapped = Mapping[str, Any]
 
 DATA_PARALLEL = 'module.'
@@ -21,6 +21,7 @@ _BATCH_NORM = {
   'running_var': 'moving_variance',
 }
 _LINEAR = {'weight': 'kernel', 'bias': 'bias'}
+_LAYER_NORM = {'weight': 'gamma', 'bias': 'beta'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,17 +31,21 @@ class Weight:
   Attributes:
     key: 'conv1.weight'.
     name: the variable's: 'conv1/kernel'.
-    variable: of a convolution, dense layer or batch norm.
+    variable: of a convolution, dense layer or norm, or a parameter.
+    kernel: whether its axes have another order there.
   """
 
   key: str
   name: str
   variable: tf.Variable
+  kernel: bool = True
 
   @property
   def _axes(self) -> tuple[int, ...]:
     """PyTorch's axes (out, in, ...) of a kernel in Keras' order (..., in, out)."""
     rank = len(self.variable.shape)
+    if not self.kernel:
+      return tuple(range(rank))
     return (*range(2, rank), 1, 0) if rank > 1 else (0,)[:rank]
 
   @property
@@ -109,7 +114,7 @@ def weights(mapping: Mapped) -> dict[str, Weight]:
 
   Raises:
     ValueError: a layer isn't built.
-    TypeError: a layer is no convolution, dense layer or batch norm.
+    TypeError: a layer is no convolution, dense layer or norm.
   """
   return {weight.key: weight for _, weight in _weights(mapping)}
 
@@ -125,6 +130,9 @@ def _layers(mapping: Mapped, prefix: str = '') -> Iterator[tuple[str, Any]]:
 def _weights(mapping: Mapped) -> Iterator[tuple[str, Weight]]:
   """Modules and their weights."""
   for module, layer in _layers(mapping):
+    if isinstance(layer, tf.Variable):
+      yield module, Weight(module, layer.name.split(':')[0], layer, kernel=False)
+      continue
     if not layer.built:
       raise ValueError(f'{layer.name} has no variables yet; build it before converting')
     for own, attribute in _attributes(layer).items():
@@ -143,6 +151,8 @@ def _attributes(layer: Any) -> Mapping[str, str]:
   others = (tf_keras.layers.Conv2DTranspose, tf_keras.layers.Conv3DTranspose)
   if _is_batch_norm(layer):
     return _BATCH_NORM
+  if isinstance(layer, tf_keras.layers.LayerNormalization):
+    return _LAYER_NORM
   if isinstance(layer, kernels) and not isinstance(layer, others):
     return _LINEAR
   raise TypeError(f'{layer.name} is a {type(layer).__name__}, which has no counterpart')

@@ -162,8 +162,8 @@ def test_half_precision_is_widened():
 def test_layers_without_a_counterpart():
   with pytest.raises(ValueError, match='build it'):
     pytorch_mapping.weights({'a': tf_keras.layers.Dense(1)})
-  layer = tf_keras.layers.LayerNormalization()
-  layer.build([None, 2])
+  layer = tf_keras.layers.Conv3DTranspose(2, 1)
+  layer.build([None, 1, 1, 1, 2])
   with pytest.raises(TypeError, match='no counterpart'):
     pytorch_mapping.weights({'a': layer})
 

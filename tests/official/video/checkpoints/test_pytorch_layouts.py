@@ -1,12 +1,16 @@
 """Files of public libraries' nets become nets of the same function, and go back."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
+from official.video.backbones import factory, families
 from official.video.checkpoints import (
+  from_image_vit,
   from_pytorch,
   origin,
   pytorch_file,
@@ -252,8 +256,6 @@ def test_nets_that_are_none_of_ours_are_refused():
   ],
 )
 def test_a_net_of_another_function_gets_no_public_names(family, fields, epsilon, reason):
-  from official.video.backbones import factory, families
-
   assert factory.registered_backbones()
   config = families.of(family, **fields).get()
   target = from_pytorch.Convertible(
@@ -269,11 +271,21 @@ def test_a_net_of_another_function_gets_no_public_names(family, fields, epsilon,
     )
 
 
-@pytest.mark.parametrize('family', ['resnet_3d', 'resnet_3dy'])
+OTHERS = {
+  'resnet_3d': 'model_id=10,width_multiplier=0.0625',
+  'resnet_3dy': 'model_id=10,width_multiplier=0.0625',
+  'video_vit': (
+    'hidden_size=8,num_layers=2,num_heads=2,mlp_dim=8,grid=[2,2,2],tubelet=[2,4,4],'
+    'num_groups=3,grouping_layers=[2]'
+  ),
+}
+
+
+@pytest.mark.parametrize('family', OTHERS)
 def test_other_families_go_by_their_own_names(family, tmp_path):
-  fields = f'{family}.model_id=10,{family}.width_multiplier=0.0625'
+  fields = re.sub(r'(^|,)(?=[a-z])', rf'\1{family}.', OTHERS[family])
   net, layers = from_pytorch.build_backbone(family, fields)
-  assert {id(v) for x in layers.values() for v in x.variables} == {
+  assert {id(x.variable) for x in pytorch_mapping.weights(layers).values()} == {
     id(v) for v in net.variables
   }
   tf.train.Checkpoint(backbone=net).write(str(tmp_path / 'ckpt'))
@@ -318,3 +330,38 @@ def test_a_classifier_is_taken_where_it_is_the_experiments(converted, tmp_path):
   logits = model.head(feature, training=False)
   expected = arrays()['torchvision_mc3_18/maps/logits']
   assert goldens.relative_error(logits, expected) < 1e-4
+
+
+def test_a_transformer_is_hugging_faces(tmp_path):
+  fields = OTHERS['video_vit'].partition(',num_groups')[0] + ',num_groups=0'
+  config = families.of('video_vit')
+  experiment.apply_overrides(config.get(), fields, 'test')
+  config.get().activation = 'gelu_tanh'
+  tf_keras.utils.set_random_seed(0)
+  net = factory.build_backbone(config)
+  random = np.random.default_rng(3)
+  for variable in net.variables:
+    variable.assign(random.normal(size=variable.shape))
+  tf.train.Checkpoint(backbone=net).write(str(tmp_path / 'ckpt'))
+  file, flags = tmp_path / 'vivit.pth', ['--backbone=video_vit', '--reverse']
+  flags += [f'--pytorch_file={file}', f'--checkpoint={tmp_path / "ckpt"}']
+  named = re.sub(r'(^|,)(?=[a-z])', r'\1video_vit.', fields)
+  message = refusal(*flags, f'--params_override={named}', '--layout=huggingface')
+  assert 'activation is gelu, there gelu_tanh' in message
+  named += ',video_vit.activation=gelu_tanh'
+  result = drivers.run(from_pytorch, *flags, f'--params_override={named}')
+  assert result.code == 0, result.stderr
+  assert 'gets the names of a huggingface video_vit' in result.stdout
+  found = pytorch_file.read_state_dict(str(file))
+  assert found['embeddings.patch_embeddings.projection.weight'].shape == (8, 3, 2, 4, 4)
+  key = 'encoder.layer.1.attention.attention.value.weight'
+  assert np.array_equal(found[key], net.blocks[1].value.kernel.numpy().T)
+  assert found['embeddings.position_embeddings'].shape == (1, 9, 8)
+  # What reads such files makes the same net of it, bit for bit.
+  again = factory.build_backbone(config)
+  assert not from_image_vit.load(again, str(file))
+  for new, old in zip(again.variables, net.variables, strict=True):
+    assert np.array_equal(new, old), old.name
+  back = [x for x in flags[:-2] if x != '--reverse']
+  message = refusal(*back, f'--pytorch_file={file}', f'--checkpoint={tmp_path / "b"}')
+  assert 'convert it by python -m official.video.checkpoints.from_image_vit' in message
