@@ -45,6 +45,7 @@ setuptools.setup(
     'official.video': [
       'report/*.html',
       'checkpoints/zoo.yaml',
+      'settings/rows.yaml',
       'checkpoints/shipped/*/*',
     ],
     'official.video.projects.gvilm': ['vocab_test.txt'],

@@ -11,6 +11,7 @@ views.
 """
 
 import functools
+import os
 import sys
 from collections.abc import Sequence
 
@@ -36,6 +37,12 @@ def define_flags() -> None:
     'protocols', ['knn', 'retrieval', 'linear'], f'Of {", ".join(PROTOCOLS)}.'
   )
   flags.DEFINE_string('output_dir', None, 'Folder for scores.json and the predictions.')
+  flags.DEFINE_string(
+    'ledger',
+    None,
+    'File that gets a line of this evaluation, by default ledger.jsonl in --output_dir; '
+    'official.video.results makes a table of it.',
+  )
 
 
 def check_protocols(names: Sequence[str], saved_model: str | None) -> None:
@@ -59,6 +66,8 @@ def main(argv: Sequence[str]) -> None:
   params = command_line.load_experiment(FLAGS)
   if FLAGS.output_dir:
     files.check_output(FLAGS.output_dir, '--output_dir')
+  if FLAGS.ledger:
+    files.check_output(FLAGS.ledger, '--ledger', is_folder=False)
   if FLAGS.dry_run:
     from official.video.estimate import dry_run
 
@@ -87,7 +96,7 @@ def main(argv: Sequence[str]) -> None:
   if 'task' in FLAGS.protocols:
     from official.video.scoring import of_task
 
-    of_task.run(task, FLAGS.checkpoint, output)
+    scores = of_task.run(task, FLAGS.checkpoint, output)
   else:
     from official.video.scoring import of_features
     from official.video.serving import encoders
@@ -96,7 +105,13 @@ def main(argv: Sequence[str]) -> None:
       encoders.encoder_of, params, task, FLAGS.checkpoint, FLAGS.saved_model
     )
     with command_line.encoding_strategy(params.runtime.num_gpus).scope():
-      of_features.run(params, task, FLAGS.protocols, encoder_of, output)
+      scores = of_features.run(params, task, FLAGS.protocols, encoder_of, output)
+  if kept := FLAGS.ledger or (output and os.path.join(output, 'ledger.jsonl')):
+    from official.video.scoring import ledger
+
+    source = FLAGS.checkpoint or FLAGS.saved_model or ''
+    made = ledger.entry(params, FLAGS.experiment, source, FLAGS.protocols, scores)
+    ledger.append(kept, made)
 
 
 if __name__ == '__main__':

@@ -17,6 +17,8 @@ NETS = {
   '_r3d152': 82_187_968,
   '_r3d50_4x': None,
 }
+# Ends of files of what CVRL is compared with.
+BASELINES = ('_scratch', '_frames')
 CONFIGS = sorted((ROOT / 'configs' / 'cvrl').glob('*.yaml'))
 
 
@@ -28,7 +30,7 @@ def data(tmp_path_factory):
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_published_rows_resolve(path):
   name = path.stem
-  for suffix in (*NETS, '_200ep', '_800ep', '_1pct', '_10pct', '_inflated'):
+  for suffix in (*NETS, '_200ep', '_800ep', '_1pct', '_10pct', '_inflated', *BASELINES):
     name = name.removesuffix(suffix)
   params = experiment.load(f'cvrl_{name}', [str(path)])
   optimizer, steps = params.trainer.optimizer_config, params.trainer.train_steps

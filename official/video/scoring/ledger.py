@@ -1,0 +1,146 @@
+"""A ledger of evaluations: a line each, and the table that is made of it."""
+
+import datetime
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from official.video import files
+from official.video.errors import UserError
+from official.video.evaluation import coverage
+from official.video.settings import experiment, rows
+from official.video.version import __version__
+
+# What a score is not judged by.
+_ASIDE = ('loss', 'cross_entropy', 'complete')
+
+
+def entry(
+  params: Any,
+  name: str,
+  source: str,
+  protocols: Sequence[str],
+  scores: Mapping[str, Any],
+) -> dict[str, Any]:
+  """What the ledger keeps of an evaluation.
+
+  Args:
+    params: resolved experiment.
+    name: of the experiment.
+    source: checkpoint or SavedModel that was scored; empty for random weights.
+    protocols: that were run.
+    scores: by name, or by protocol and name.
+
+  Returns:
+    Plain values: when, what (with the SHA-256 of the weights' index and of the config), by
+    which protocols, the scores with `complete`, and the versions.
+  """
+  import tensorflow as tf
+
+  config = experiment.to_yaml(params).encode()
+  return {
+    'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+    'experiment': name,
+    'source': source or 'random weights',
+    'source_sha256': weights_hash(source) if source else '',
+    'config_sha256': hashlib.sha256(config).hexdigest(),
+    'protocols': list(protocols),
+    'scores': coverage.marked(scores),
+    'versions': {'vidgarden': __version__, 'tensorflow': tf.__version__},
+  }
+
+
+def weights_hash(source: str) -> str:
+  """SHA-256 of what tells weights apart: a checkpoint's index holds their checksums.
+
+  Args:
+    source: checkpoint, folder of checkpoints or SavedModel, one that was read.
+  """
+  import tensorflow as tf
+
+  from official.video.checkpoints import restore
+
+  index = os.path.join(source, 'variables', 'variables.index')
+  if not tf.io.gfile.exists(index):
+    index = f'{restore.find_checkpoint(source)}.index'
+  with tf.io.gfile.GFile(index, 'rb') as file:
+    return hashlib.sha256(file.read()).hexdigest()
+
+
+def append(path: str, made: Mapping[str, Any]) -> None:
+  """Adds a line to a ledger, which need not be there yet.
+
+  Raises:
+    UserError: it can't be written.
+  """
+  import tensorflow as tf
+
+  line = (json.dumps(made, sort_keys=True, default=float) + '\n').encode()
+  with files.storage_errors(path):
+    if files.is_remote(path):  # What has no appending gets all of it anew.
+      if tf.io.gfile.exists(path):
+        with tf.io.gfile.GFile(path, 'rb') as file:
+          line = file.read() + line
+      files.write_atomically(path, line)
+      return
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    with open(path, 'ab') as file:
+      # One write, so that evaluations at one time don't mix their lines.
+      file.write(line)
+
+
+def read(path: str) -> Iterator[dict[str, Any]]:
+  """The entries of a ledger.
+
+  Raises:
+    UserError: it can't be read, or a line is none of a ledger's.
+  """
+  try:
+    with open(path, 'rb') as file:
+      lines = file.read().splitlines()
+  except OSError as error:
+    raise UserError(f'{path}: {error.strerror}; expected a ledger of evaluate') from error
+  for number, line in enumerate(lines, 1):
+    try:
+      made = json.loads(line)
+      _line(made)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+      raise UserError(f'{path}: line {number} is none that evaluate writes') from error
+    yield made
+
+
+HEAD = """\
+| experiment | weights | protocol | measured | counted | published, not measured here |
+|---|---|---|---|---|---|
+"""
+
+
+def table(entries: Sequence[Mapping[str, Any]]) -> str:
+  """Measured scores beside the published ones of the same protocol, as Markdown."""
+  return HEAD + ''.join(map(_line, entries))
+
+
+def _line(made: Mapping[str, Any]) -> str:
+  scores = made['scores']
+  measured = ', '.join(f'{name} {value:.4g}' for name, value in _floats(scores))
+  counts = coverage.counts(scores)
+  counted = ', '.join(f'{what} {k} of {n}' for what, (k, n) in counts.items())
+  published = '; '.join(
+    f'{row.published} ({row.model})' for row in rows.published(made['experiment'])
+  )
+  weights = f'{made["source"]} {made.get("source_sha256", "")[:8]}'.strip()
+  protocols = ', '.join(made['protocols'])
+  if not scores.get('complete', True):
+    counted += ': **not all**'
+  cells = (made['experiment'], weights, protocols, measured, counted, published)
+  return f'| {" | ".join(cell.replace("|", "/") for cell in cells)} |\n'
+
+
+def _floats(scores: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, float]]:
+  for name, value in scores.items():
+    if isinstance(value, Mapping):
+      yield from _floats(value, f'{prefix}{name} ')
+    elif isinstance(value, float) and name not in _ASIDE:
+      yield prefix + name, value

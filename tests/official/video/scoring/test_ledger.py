@@ -1,0 +1,111 @@
+"""The ledger of evaluations, from the command to the table beside published figures."""
+
+import json
+
+import pytest
+import tensorflow as tf
+
+from official.video import evaluate, results
+from official.video.errors import UserError
+from official.video.scoring import ledger
+from official.video.settings import experiment, rows
+from tests import clips, drivers, tiny
+
+NAME = 'cvrl_linear_eval_tiny'
+
+
+@pytest.fixture(scope='module')
+def arguments(tmp_path_factory):
+  """Of an evaluation, with a checkpoint of its own."""
+  folder = tmp_path_factory.mktemp('ledger')
+  data = clips.write_splits(folder, [0, 1, 2, 0], [0, 1, 2, 0])
+  params = tiny.load(NAME, *data)
+  config = folder / 'tiny.yaml'
+  config.write_text(experiment.to_yaml(params))
+  model = experiment.build_task(params).built_model()
+  saver = tf.train.Checkpoint(model=model, **model.checkpoint_items)
+  checkpoint = saver.save(str(folder / 'run' / 'ckpt'))
+  return [f'--experiment={NAME}', f'--config_file={config}'], checkpoint, folder
+
+
+def entry(**fields) -> dict:
+  return {
+    'experiment': 'cvrl_linear_eval_kinetics400',
+    'source': '/runs/probe',
+    'source_sha256': 'abcdef0123456789',
+    'protocols': ['classify'],
+    'scores': {'classify': {'top_1': 0.625}, 'evaluated': 3, 'expected': 4},
+  } | fields
+
+
+def test_each_evaluation_adds_its_line(arguments, capsys):
+  flags, checkpoint, folder = arguments
+  shared = folder / 'deep' / 'all.jsonl'
+  for protocols, weights, where in (
+    ('knn,linear', f'--checkpoint={checkpoint}', f'--output_dir={folder / "scores"}'),
+    ('task', f'--checkpoint={checkpoint}', f'--ledger={shared}'),
+    ('knn', '--random_weights', f'--ledger={shared}'),
+  ):
+    done = drivers.run(evaluate, *flags, f'--protocols={protocols}', weights, where)
+    assert done.code == 0, done.stderr
+  (first,) = ledger.read(str(folder / 'scores' / 'ledger.jsonl'))
+  assert first['scores'] == json.loads((folder / 'scores' / 'scores.json').read_text())
+  assert first['protocols'] == ['knn', 'linear'] and first['experiment'] == NAME
+  task, random = ledger.read(str(shared))
+  assert task['scores']['evaluated'] == 4 and 'accuracy' in task['scores']
+  assert first['source_sha256'] == task['source_sha256'] != ''
+  assert (random['source'], random['source_sha256']) == ('random weights', '')
+  assert first['config_sha256'] == task['config_sha256']
+  assert first['versions']['tensorflow'] == tf.__version__
+  capsys.readouterr()
+  assert results.main([str(folder / 'scores' / 'ledger.jsonl'), str(shared)]) == 0
+  lines = capsys.readouterr().out.splitlines()
+  assert len(lines) == 2 + 3 and lines[0].startswith('| experiment ')
+  accuracy = f'accuracy {task["scores"]["accuracy"]:.4g}'
+  assert accuracy in lines[3] and 'records 4 of 4' in lines[3]
+
+
+def test_other_weights_have_another_hash(arguments, tmp_path):
+  _, checkpoint, _ = arguments
+  values = tf.train.load_checkpoint(checkpoint)
+  name = next(n for n in sorted(values.get_variable_to_shape_map()) if 'kernel' in n)
+  hashes = []
+  for offset in (0.0, 0.0, 1e-6):
+    copy = tf.train.Checkpoint(kernel=tf.Variable(values.get_tensor(name) + offset))
+    hashes.append(ledger.weights_hash(copy.write(str(tmp_path / 'ckpt'))))
+  assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_published_figures_stand_in_their_own_column():
+  row = ledger.table([entry()]).splitlines()[-1]
+  cells = [cell.strip() for cell in row.strip('|').split('|')]
+  assert cells[:3] == ['cvrl_linear_eval_kinetics400', '/runs/probe abcdef01', 'classify']
+  assert cells[3] == 'classify top_1 0.625'
+  assert cells[4] == 'records 3 of 4'
+  wanted = {'63.8', '66.1', '68.5', '53.5'}
+  assert wanted <= {r.published for r in rows.published(cells[0])}
+  assert all(f'{figure} (' in cells[5] for figure in wanted)
+  assert '72.9' not in cells[5]
+
+
+def test_a_score_that_covers_less_says_so():
+  scores = {'accuracy': 0.5, 'evaluated': 3, 'expected': 4, 'complete': False}
+  row = ledger.table([entry(scores=scores)]).splitlines()[-1]
+  assert 'records 3 of 4: **not all**' in row
+
+
+@pytest.mark.parametrize('line', ['{', '[]', '{"experiment": "x"}', '{"scores": 3}', '7'])
+def test_a_file_that_is_no_ledger_is_refused(line, tmp_path, capsys):
+  path = tmp_path / 'ledger.jsonl'
+  path.write_text(json.dumps(entry()) + f'\n{line}\n')
+  with pytest.raises(UserError, match='line 2 is none that evaluate writes'):
+    list(ledger.read(str(path)))
+  assert results.main([str(path)]) == 2
+  assert results.main([str(tmp_path / 'none')]) == 2
+  assert 'expected a ledger of evaluate' in capsys.readouterr().err
+
+
+def test_a_ledger_that_cannot_be_written_is_refused_first(arguments):
+  flags, _, folder = arguments
+  done = drivers.run(evaluate, *flags, '--random_weights', f'--ledger={folder}')
+  assert done.code == 2 and '--ledger' in done.stderr and 'is a folder' in done.stderr

@@ -1,0 +1,72 @@
+"""Every published row has its recipe, and every recipe says what it is."""
+
+import pathlib
+import re
+
+import pytest
+
+from official.video.settings import experiment, recipes, rows
+
+PAGE = pathlib.Path(__file__).parents[1] / 'docs' / 'rows.md'
+ROWS = list(rows.read())
+METHODS = ('ablations', 'const_cl', 'cstp', 'cvrl', 'gvilm')
+RECIPES = [
+  name
+  for name, path in recipes.found().items()
+  if name.startswith(METHODS) and path.suffix == '.yaml' and not name.endswith('_tiny')
+]
+
+
+def test_the_page_is_that_of_the_rows():
+  assert PAGE.read_text() == rows.text()
+
+
+def test_every_recipe_stands_for_a_row():
+  used = {name for row in ROWS for stage in row.stages for name in stage}
+  assert used <= set(recipes.found())
+  assert set(RECIPES) - used == set()
+
+
+@pytest.mark.parametrize('row', ROWS, ids=lambda row: f'{row.method}-{row.model}')
+def test_a_rows_figure_stands_in_its_recipes(row):
+  heads = ' '.join(rows.head(name) for stage in row.stages for name in stage)
+  for figure in re.findall(r'\d+\.\d+', row.published):
+    assert figure in heads
+
+
+def test_recipes_that_are_joined_resolve():
+  joined = {stage for row in ROWS for stage in row.stages if len(stage) > 1}
+  assert joined
+  for stage in joined:
+    files = list(stage)
+    alone = experiment.load(rows.experiment_of(stage[0]), files[:1])
+    params = experiment.load(rows.experiment_of(stage[0]), files)
+    assert params.as_dict() != alone.as_dict(), stage
+    # What an ablation names is not refused.
+    experiment.build_task(params)
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_a_recipe_says_what_it_is_for(name):
+  head = rows.head(name)
+  assert re.search(r'python -m official\.video\.train --experiment=\w+ ', head)
+  assert re.search(r'[Nn]ot (run|measured) here', head)
+  assert 'task.train_data.input_path=' in head or 'paths' in head
+  # The rate's convention, and what hardware holds the batch.
+  assert 'global-mean loss' in head
+  assert re.search(r'docs/hardware\.md|--fit', head)
+
+
+def test_every_recipe_has_a_tiny_form_that_is_trained():
+  """`tests/test_experiments.py` trains every tiny experiment: of this kind, there is one."""
+  kinds = ('pretrain', 'linear_eval', 'finetune', 'localization', 'tracking')
+  kinds = (*kinds, 'retrieval', 'qa')
+  tiny = [name for name in experiment.experiment_names() if name.endswith('_tiny')]
+  for name in RECIPES:
+    full = rows.experiment_of(name)
+    kind = next(kind for kind in kinds if f'_{kind}' in full)
+    method = full.partition(f'_{kind}')[0]
+    # The protocols' tasks are shared: one method's tiny experiment stands for all.
+    shared = kind in ('localization', 'tracking', 'linear_eval', 'finetune')
+    forms = [n for n in tiny if f'_{kind}' in n and (shared or n.startswith(method))]
+    assert forms, full
