@@ -3,11 +3,12 @@ r"""Starts a video transformer from the weights of one for images, or for videos
   python -m official.video.checkpoints.from_image_vit --source=vit/model.safetensors \
     --checkpoint=/vit/ckpt
 
-Reads the names of Hugging Face (ViT, ViViT with joint attention, VideoMAE), of timm and of
-VideoMAE's own files (.safetensors, .bin, .pth; no code in the file is executed), and the
-original ones (.npz). The width, depth and tubelet of the net, its GELU, its norms and whether
-it has a class token follow the file unless --params_override says otherwise; what of these a
-task has to be told is printed.
+Reads the names of Hugging Face (ViT, ViViT with joint attention, VideoMAE, the image tower of
+CLIP), of timm, of VideoMAE's and CLIP's own files (.safetensors, .bin, .pth; no code in the
+file is executed), and the original ones (.npz). The width, depth and tubelet of the net, its
+GELU, its norms and whether it has a class token follow the file unless --params_override says
+otherwise. What of these a task has to be told is printed, and kept beside the checkpoint, so
+that a task of another function is refused.
 
 The patch kernel of an image becomes that of a tubelet's central frame, or with
 --inflation=average of all frames alike; its position codes repeat over time and are
@@ -19,8 +20,9 @@ are drawn.
 What the pixels were that the net was trained on (--pixels) goes into the kernel and its bias,
 so that it is shown [-1, 1] as G-ViLM's task does, or with --nozero_centering [0, 1], as tasks
 without zero_centering do. Not told, [-1, 1] is assumed (the original, Google's and timm's own
-nets), and of VideoMAE ImageNet's mean and deviation; DeiT, DINO and MAE need
---pixels=imagenet. The checkpoint holds `backbone`; name it by task.init_checkpoint.
+nets), of VideoMAE ImageNet's mean and deviation, and of CLIP its own; DeiT, DINO and MAE need
+--pixels=imagenet. CLIP of LAION has the plain GELU, --params_override=activation=gelu, under
+the same names. The checkpoint holds `backbone`; name it by task.init_checkpoint.
 """
 
 import dataclasses
@@ -39,6 +41,7 @@ from official.video.settings import command_line
 
 FLAGS = flags.FLAGS
 INFLATIONS = ('central_frame', 'average')
+_OF_GROUPS = ('grouping_layers', 'assignment', 'aggregation', 'pre_attention')
 
 
 def define_flags() -> None:
@@ -293,6 +296,25 @@ def _grid(values: Sequence[str] | None) -> tuple[int, ...] | None:
   return tuple(int(value) for value in values)
 
 
+def _keep(checkpoint: str, config: Any, zero_centering: bool) -> None:
+  """Leaves beside a checkpoint what a task has to be told of the net.
+
+  Groups are drawn here, so a task may have others.
+  """
+  from official.video.checkpoints import origin
+
+  net = {
+    name: value
+    for name, value in config.as_dict().items()
+    if name not in _OF_GROUPS and (name != 'num_groups' or not value)
+  }
+  pooled = 'pooled' if config.final_norm == 'mean' else 'tokens'
+  endpoint = 'cls' if config.cls_token and config.final_norm == 'tokens' else pooled
+  origin.write_converted(
+    checkpoint, 'video_vit', net, endpoint=endpoint, zero_centering=zero_centering
+  )
+
+
 def _tell(config: Any, pixels: str, zero_centering: bool) -> None:
   """Prints what a task has to be told of the net."""
   fields = {
@@ -327,6 +349,7 @@ def main(argv: Sequence[str]) -> None:
     backbone, found, FLAGS.inflation, pixels, FLAGS.zero_centering, source_grid
   )
   saved.write_converted(FLAGS.checkpoint, path, ignored, backbone)
+  _keep(FLAGS.checkpoint, config.get(), FLAGS.zero_centering)
   _tell(config.get(), pixels, FLAGS.zero_centering)
 
 

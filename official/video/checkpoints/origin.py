@@ -112,11 +112,15 @@ class Origin:
     if not model:
       return ''
     kind, net = _backbone(model)
-    epsilon = {
-      'model.norm_activation.norm_epsilon': model['norm_activation']['norm_epsilon']
-    }
     fields = {f'model.backbone.{kind}.{name}': value for name, value in net.items()}
-    return written_overrides({'model.backbone.type': kind, **fields, **epsilon})
+    if 'norm_activation' in model:
+      epsilon = model['norm_activation']['norm_epsilon']
+      fields['model.norm_activation.norm_epsilon'] = epsilon
+    if 'endpoint' in model:
+      fields['model.endpoint'] = model['endpoint']
+    if self.converted and self.converted['zero_centering']:
+      fields['zero_centering'] = True
+    return written_overrides({'model.backbone.type': kind, **fields})
 
   def remembered(self, name: str) -> str | None:
     """Text that the run's task left in its folder; None where it left none."""
@@ -175,20 +179,31 @@ def _converted(checkpoint: str) -> str:
 
 
 def write_converted(
-  checkpoint: str, kind: str, net: Mapping[str, Any], epsilon: float
+  checkpoint: str,
+  kind: str,
+  net: Mapping[str, Any],
+  epsilon: float | None = None,
+  endpoint: str = '',
+  zero_centering: bool = False,
 ) -> None:
   """Leaves beside a converted checkpoint what tasks have to be to mean the same.
 
   Args:
     checkpoint: its prefix.
     kind: the backbone's family.
-    net: all fields of it, where pixels are shown in [0, 1].
-    epsilon: of batch norm.
+    net: the fields of it that decide its function.
+    epsilon: of batch norm; None for a net without.
+    endpoint: what stands for a clip; '' where tasks choose alike.
+    zero_centering: whether pixels are shown in [-1, 1]; else [0, 1].
   """
   fields = {name: _plain(value) for name, value in net.items() if name not in _FREE}
-  norm = {'activation': 'relu', 'norm_epsilon': epsilon}
-  model = {'backbone': {'type': kind, kind: fields}, 'norm_activation': norm}
-  content = yaml.safe_dump({'task': {'zero_centering': False, 'model': model}})
+  model: dict[str, Any] = {'backbone': {'type': kind, kind: fields}}
+  if epsilon is not None:
+    model['norm_activation'] = {'activation': 'relu', 'norm_epsilon': epsilon}
+  if endpoint:
+    model['endpoint'] = endpoint
+  task = {'zero_centering': zero_centering, 'model': model}
+  content = yaml.safe_dump({'task': task})
   files.write_atomically(checkpoint + CONVERTED, content.encode())
 
 

@@ -45,6 +45,7 @@ class Layout:
     pixels: what its nets were trained on, of `pixels.PIXELS`.
     fields: of the backbone, that its files do not show.
     fields_of_videos: those of its transformers for videos that have a table.
+    needed: keys that another family with the same sign lacks.
     kernel: how kernels are called.
     scale: how the scales of norms are.
     joint: what stands before these.
@@ -62,6 +63,7 @@ class Layout:
   pixels: str = 'centred'
   fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   fields_of_videos: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  needed: tuple[str, ...] = ()
   kernel: str = 'weight'
   scale: str = 'weight'
   joint: str = '.'
@@ -83,6 +85,22 @@ _TIMM_PARTS = {
   'mlp_1': 'mlp.fc1',
   'mlp_2': 'mlp.fc2',
 }
+_CLIP_PARTS = {
+  'attention_norm': 'layer_norm1',
+  'mlp_norm': 'layer_norm2',
+  **{part: f'self_attn.{part[0]}_proj' for part in _ATTENTION},
+  'output': 'self_attn.out_proj',
+  'mlp_1': 'mlp.fc1',
+  'mlp_2': 'mlp.fc2',
+}
+_OPENAI_PARTS = {
+  'attention_norm': 'ln_1',
+  'mlp_norm': 'ln_2',
+  'output': 'attn.out_proj',
+  'mlp_1': 'mlp.c_fc',
+  'mlp_2': 'mlp.c_proj',
+}
+_CLIP_FIELDS = {'activation': 'quick_gelu', 'norm_epsilon': 1e-5}
 _ORIGINAL_PARTS = {
   'attention_norm': 'LayerNorm_0',
   'mlp_norm': 'LayerNorm_2',
@@ -143,6 +161,42 @@ LAYOUTS = (
       *('dist_token', 'reg_token', 'register_tokens', 'time_embed', 'temporal_embed'),
     ),
     fused='attn.qkv',
+  ),
+  Layout(
+    name="Hugging Face's CLIP",
+    sign='embeddings.patch_embedding.weight',
+    keys={
+      'cls': 'embeddings.class_embedding',
+      'position': 'embeddings.position_embedding.weight',
+      'patches': 'embeddings.patch_embedding',
+      'pre_norm': 'pre_layrnorm',
+      'norm': 'post_layernorm',
+    },
+    block='encoder.layers.{}.',
+    parts=_CLIP_PARTS,
+    own=('embeddings.', 'encoder.layers.'),
+    pixels='clip',
+    fields=_CLIP_FIELDS,
+    needed=('embeddings.class_embedding', 'pre_layrnorm.weight'),
+  ),
+  Layout(
+    name="OpenAI's CLIP",
+    sign='class_embedding',
+    keys={
+      'cls': 'class_embedding',
+      'position': 'positional_embedding',
+      'patches': 'conv1',
+      'pre_norm': 'ln_pre',
+      'norm': 'ln_post',
+    },
+    block='transformer.resblocks.{}.',
+    parts=_OPENAI_PARTS,
+    own=('transformer.', 'conv1.'),
+    fused='attn.in_proj',
+    fused_joint='_',
+    pixels='clip',
+    fields=_CLIP_FIELDS,
+    needed=('conv1.weight', 'ln_pre.weight'),
   ),
 )
 _FREE = re.compile(r'mask_token$|position_ids$')
@@ -373,8 +427,15 @@ def recognized(tensors: Mapping[str, np.ndarray], path: str, prefix: str = '') -
         f'{path}: holds {len(found)} vision transformers, {", ".join(found)}; name one by '
         '--prefix'
       )
-    if found:
-      return Source(path, tensors, layout, found[0])
+    if not found:
+      continue
+    lacking = [key for key in layout.needed if found[0] + key not in tensors]
+    if lacking:
+      raise UserError(
+        f'{path}: lacks {found[0]}{lacking[0]}; expected a vision transformer with '
+        f'{layout.name} names'
+      )
+    return Source(path, tensors, layout, found[0])
   raise UserError(
     f'{path}: no key {prefix}...{" or ...".join(layout.sign for layout in LAYOUTS)}; expected '
     f'a vision transformer; it holds {", ".join(sorted(tensors)[:3])} ...'

@@ -66,8 +66,8 @@ _BY_NAME: tuple[tuple[str, _Rule], ...] = (
 _SIZES: tuple[tuple[str, _Rule], ...] = (
   (r'iou_threshold|window_influence', _SHARE),
   (r'(\w+_)?(dim|hidden_size|vocab_size|channels|samples)', _at_least(1)),
-  (r'num_(heads|layers|groups|answers|scales|nouns)', _at_least(1)),
-  (r'num_(hidden_layers|classes|labels|captions)', _at_least(0)),
+  (r'num_(heads|layers|answers|scales|nouns)', _at_least(1)),
+  (r'num_(hidden_layers|classes|groups|labels|captions)', _at_least(0)),
   (r'k|model_id|micro_batches|upsampling|(\w+_)?length|max_positions', _at_least(1)),
   (r'stage_blocks|tubelet|grid', _at_least(1)),
   (r'\w+_(strides?|dilations|kernel_sizes?)', _at_least(1)),

@@ -7,9 +7,15 @@ import pytest
 import tensorflow as tf
 
 from official.video.backbones import factory, families
-from official.video.checkpoints import from_image_vit, pytorch_file, vit_layouts
+from official.video.checkpoints import (
+  from_image_vit,
+  origin,
+  pytorch_file,
+  vit_layouts,
+)
 from official.video.checkpoints import pixels as pixel_ranges
 from official.video.errors import UserError
+from official.video.settings import experiment
 from tests import drivers
 
 D, LAYERS, HEADS, INNER, PATCH, SIDE = 8, 2, 2, 12, 4, 3
@@ -643,6 +649,14 @@ def test_the_driver_makes_the_net_of_the_file(tmp_path):
     'tubelet=[2,4,4],grid=[2,3,3],num_groups=0,cls_token=false,positions=sinusoidal,'
     'final_norm=mean\n'
   ) in result.stdout
+  told = origin.of(target).overrides
+  assert 'task.model.endpoint=pooled' in told and 'zero_centering' not in told
+  params = experiment.load('cvrl_finetune_tiny', params_override=told)
+  task = experiment.build_task(params)
+  task.check_origin(target)
+  params.task.model.backbone.video_vit.activation = 'gelu_tanh'
+  with pytest.raises(UserError, match=r'another function; use .*activation=gelu'):
+    task.check_origin(target)
   net, expected = backbone((2, 3, 3), **VIDEOMAE), backbone((2, 3, 3), **VIDEOMAE)
   tf.train.Checkpoint(backbone=net).restore(target).expect_partial()
   from_image_vit.load(expected, path, zero_centering=False)
@@ -686,3 +700,99 @@ def test_the_published_sizes_are_told():
   videomae = sized(1280, 32)
   assert videomae['num_heads'] == 16 and videomae['num_layers'] == 32
   assert videomae['grid'] == (8, 14, 14) and 'activation' not in videomae
+
+
+def quick_gelu(x):
+  return x / (1 + np.exp(-1.702 * x))
+
+
+def clip_model(names):
+  """CLIP's tensors with names of Hugging Face or OpenAI, and as `original` has them."""
+  plain = original()
+  plain['embedding/bias'] = np.zeros(D, np.float32)
+  rng = np.random.default_rng(8)
+  for part in ('scale', 'bias'):
+    plain[f'pre_norm/{part}'] = rng.normal(size=D).astype(np.float32)
+  table = plain['Transformer/posembed_input/pos_embedding'][0]
+  named = hugging_face(plain)
+  for key in ('cls_token', 'position_embeddings', 'patch_embeddings.projection.bias'):
+    del named[f'vit.embeddings.{key}']
+  named |= {
+    'vit.embeddings.class_embedding': plain['cls'][0, 0],
+    'vit.embeddings.position_embedding.weight': table,
+    'vit.pre_layrnorm.weight': plain['pre_norm/scale'],
+    'vit.pre_layrnorm.bias': plain['pre_norm/bias'],
+  }
+  openai = names == 'openai'
+  found = {}
+  for key, value in named.items():
+    for old, theirs, other in (
+      ('embeddings.patch_embeddings.projection', 'embeddings.patch_embedding', 'conv1'),
+      ('embeddings.class', 'embeddings.class', 'class'),
+      ('embeddings.position_embedding.weight', '', 'positional_embedding'),
+      ('encoder.layer.', 'encoder.layers.', 'transformer.resblocks.'),
+      ('vit.pre_layrnorm', 'vit.pre_layrnorm', 'vit.ln_pre'),
+      ('vit.layernorm', 'vit.post_layernorm', 'vit.ln_post'),
+      ('layernorm_before', 'layer_norm1', 'ln_1'),
+      ('layernorm_after', 'layer_norm2', 'ln_2'),
+      ('attention.attention.query', 'self_attn.q_proj', 'attn.query'),
+      ('attention.attention.key', 'self_attn.k_proj', 'attn.key'),
+      ('attention.attention.value', 'self_attn.v_proj', 'attn.value'),
+      ('attention.output.dense', 'self_attn.out_proj', 'attn.out_proj'),
+      ('intermediate.dense', 'mlp.fc1', 'mlp.c_fc'),
+      ('output.dense', 'mlp.fc2', 'mlp.c_proj'),
+      ('vit.', 'vision_model.', 'visual.'),
+    ):
+      key = key.replace(old, (other if openai else theirs) or old)
+    found[key] = value
+  if openai:
+    for i in range(LAYERS):
+      block = f'visual.transformer.resblocks.{i}.attn'
+      for weight in ('weight', 'bias'):
+        parts = [found.pop(f'{block}.{p}.{weight}') for p in ('query', 'key', 'value')]
+        found[f'{block}.in_proj_{weight}'] = np.concatenate(parts)
+    return found | {'visual.proj': np.ones((D, 4), np.float32)}, plain
+  more = {'visual_projection.weight': np.ones((4, D), np.float32)}
+  more['vision_model.embeddings.position_ids'] = np.arange(10)[None]
+  more['text_model.encoder.layers.0.layer_norm1.weight'] = np.ones(D, np.float32)
+  return found | more, plain
+
+
+CLIP = {'activation': 'quick_gelu', 'norm_epsilon': 1e-5, 'pre_norm': True}
+
+
+@CENTERING
+@pytest.mark.parametrize('names', ['hugging_face', 'openai'])
+def test_clips_image_tower_is_the_same_function(names, zero_centering, tmp_path):
+  tensors, plain = clip_model(names)
+  path = str(tmp_path / 'a.pt')
+  pytorch_file.write(path, tensors)
+  source = vit_layouts.recognized(tensors, path)
+  assert source.fields().items() >= CLIP.items() and source.pixels() == 'clip'
+  net = backbone((1, SIDE, SIDE), **CLIP)
+  ignored = from_image_vit.load(net, path, zero_centering=zero_centering)
+  assert len(ignored) == (1 if names == 'openai' else 3)
+  image = np.random.default_rng(9).random((SIDE * PATCH, SIDE * PATCH, 3))
+  x = (image - [0.48145466, 0.4578275, 0.40821073]) / [0.26862954, 0.26130258, 0.27577711]
+  x = x.reshape(SIDE, PATCH, SIDE, PATCH, 3)
+  x = np.einsum('hawbc,abcd->hwd', x, plain['embedding/kernel'].astype(np.float64))
+  x = np.concatenate([plain['cls'][0], x.reshape(-1, D)])
+  x = x + plain['Transformer/posembed_input/pos_embedding'][0]
+  x = encoded(norm(x, plain, 'pre_norm', 1e-5), plain, quick_gelu, 1e-5)
+  expected = norm(x, plain, 'Transformer/encoder_norm', 1e-5)
+  maps = net(shown(np.repeat(image[None], 2, 0), zero_centering))
+  np.testing.assert_allclose(maps['cls'][0, 0, 0, 0], expected[0], atol=2e-5)
+  np.testing.assert_allclose(
+    maps['tokens'][0].numpy().reshape(-1, D), expected[1:], atol=2e-5
+  )
+
+
+def test_what_is_not_clip_is_refused(tmp_path):
+  tensors, _ = clip_model('hugging_face')
+  path = str(tmp_path / 'a.pt')
+  pytorch_file.write(path, tensors)
+  with pytest.raises(UserError, match=r'pre_norm True, .*params_override=pre_norm=true'):
+    from_image_vit.load(backbone(), path)
+  del tensors['vision_model.embeddings.class_embedding']
+  with pytest.raises(UserError, match=r'lacks vision_model.embeddings.class_embedding; '):
+    vit_layouts.recognized(tensors, path)
