@@ -69,6 +69,7 @@ OTHER: Mapping[str, Any] = {
   'task.name': 'other',
   'average': 'logit',
   'head.kind': 'roi',
+  'test_scales': (1.0, 0.5),
   'context.half_pixel_centers': False,
   'local_head.half_pixel_centers': True,
   'benchmark': 'OTB2013',

@@ -67,12 +67,15 @@ class Regions(hyperparams.Config):
     generator: 'random', 'grid', 'superpixels', 'boxes' (the record's) or 'tracks' (the
       record's, in the same order in all views).
     count: boxes a view; missing ones are masked.
+    detected_iou: of key frames, training also takes the detected boxes that overlap an
+      annotated one so far, with the labels of the one that they overlap most; 0 takes none.
     reference_compatible: let 'random' draw as the Model Garden does, along the diagonal;
       None leaves it to gin, then to False.
   """
 
   generator: str = 'random'
   count: int = 8
+  detected_iou: float = 0.0
   reference_compatible: bool | None = None
 
 
@@ -202,6 +205,12 @@ _RULES: dict[str, tuple[Callable[[DataConfig], bool], str]] = {
     'in [0, 1]',
   ),
   'regions.count': (lambda c: c.regions.count > 0, 'at least 1'),
+  'regions.detected_iou': (
+    lambda c: (
+      0 <= c.regions.detected_iou <= 1 and (c.is_training or not c.regions.detected_iou)
+    ),
+    'in [0, 1], and 0 in evaluation, which scores detected boxes by themselves',
+  ),
   'augment_on': (
     lambda c: c.augment_on in (PLACES if c.num_views else ('auto',)),
     f'one of {", ".join(PLACES)}; auto where there are only test clips',

@@ -121,11 +121,16 @@ class LocalizationTask(VideoTask):
   Attributes:
     min_detection_score: detected boxes below it are not evaluated.
     iou_threshold: overlap from which on a box counts as found.
+    test_scales: sizes that the test clip is shown in, of which the probabilities' mean is
+      taken; 1 is `validation_data.min_image_size`.
+    test_flip: whether the mean is also over each of them mirrored.
   """
 
   model: LocalizationModel = dataclasses.field(default_factory=LocalizationModel)
   min_detection_score: float = 0.8
   iou_threshold: float = 0.5
+  test_scales: tuple[float, ...] = (1.0,)
+  test_flip: bool = False
 
 
 @dataclasses.dataclass

@@ -78,6 +78,52 @@ def grouped(boxes: tf.Tensor, labels: tf.Tensor, count: int) -> LabelledBoxes:
   return LabelledBoxes(found, valid, table, cut, labels_cut)
 
 
+def with_detected(
+  annotated: LabelledBoxes, detected: tf.Tensor, least: float
+) -> LabelledBoxes:
+  """Annotated boxes, and in the places behind them detected ones that lie as one of them.
+
+  Args:
+    annotated: of a key frame.
+    detected: float32 `[D, 4]`, of the same.
+    least: intersection over union with an annotated box from which on its labels hold.
+
+  Returns:
+    As many places; `cut` counts the detected boxes without one as well.
+  """
+  count = annotated.boxes.shape[0]
+  overlap = tf.where(
+    annotated.valid[None], intersection_over_union(detected, annotated.boxes), -1.0
+  )
+  alike = tf.argmax(overlap, 1)
+  chosen = tf.reduce_max(overlap, 1) >= least
+  places = tf.concat([annotated.valid, tf.fill([tf.size(alike)], False)], 0)
+  order = tf.concat([tf.where(places), count + tf.where(chosen)], 0)[:, 0]
+  boxes, valid = padded(
+    tf.gather(tf.concat([annotated.boxes, detected], 0), order), count
+  )
+  labels = tf.concat([annotated.labels, tf.gather(annotated.labels, alike)], 0)
+  labels = tf.gather(labels, order)[:count]
+  missing = tf.fill([count - tf.shape(labels)[0], MAX_LABELS], tf.constant(-1, tf.int64))
+  cut = tf.maximum(tf.size(order) - count, 0)
+  return LabelledBoxes(
+    boxes,
+    valid,
+    tf.ensure_shape(tf.concat([labels, missing], 0), [count, MAX_LABELS]),
+    annotated.cut + cut,
+    annotated.labels_cut,
+  )
+
+
+def intersection_over_union(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
+  """float32 `[A, B]` of boxes `[A, 4]` and `[B, 4]`; 0 where neither has an area."""
+  a, b = first[:, None], second[None]
+  begin, end = tf.maximum(a[..., :2], b[..., :2]), tf.minimum(a[..., 2:], b[..., 2:])
+  shared = tf.reduce_prod(tf.maximum(end - begin, 0.0), -1)
+  areas = [tf.reduce_prod(boxes[..., 2:] - boxes[..., :2], -1) for boxes in (a, b)]
+  return tf.math.divide_no_nan(shared, areas[0] + areas[1] - shared)
+
+
 def padded(boxes: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
   """The first `count` boxes, and which places hold one; the others hold the frame."""
   boxes = boxes[:count]
@@ -166,6 +212,12 @@ class KeyFrameViewMaker(views.ViewMaker):
     labels = _middle_step(clip[records.REGION_LABEL_INDEX])
     return grouped(self._boxes(clip), labels, self._config.regions.count)
 
+  def _detected(self, clip: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Detected boxes [D, 4] and scores [D], the highest first."""
+    scores = _middle_step(clip[records.DETECTED_SCORE])
+    order = tf.argsort(scores, direction='DESCENDING', stable=True)
+    return tf.gather(self._boxes(clip, 'detected/'), order), tf.gather(scores, order)
+
   def training_sample(
     self, clip: Mapping[str, tf.Tensor], key: tf.Tensor
   ) -> dict[str, tf.Tensor]:
@@ -181,6 +233,8 @@ class KeyFrameViewMaker(views.ViewMaker):
     windows, flips = self.placements(frames, keys)
     shown = self.decoded(frames, tf.range(config.feature_shape[0])[None], windows, flips)
     made = self._labelled(clip)
+    if least := config.regions.detected_iou:
+      made = with_detected(made, self._detected(clip)[0], least)
     size = decoding.frame_size(frames)
     boxes, valid = [], []
     for i in range(len(keys)):
@@ -220,11 +274,10 @@ class KeyFrameViewMaker(views.ViewMaker):
       return geometric.transform_boxes(boxes, window, size)[0]
 
     annotated = self._labelled(clip)
-    scores = _middle_step(clip[records.DETECTED_SCORE])
-    order = tf.argsort(scores, direction='DESCENDING', stable=True)
+    detected, scores = self._detected(clip)
     count = config.regions.count
-    detected, _ = padded(tf.gather(self._boxes(clip, 'detected/'), order), count)
-    ranked = tf.concat([tf.gather(scores, order), tf.fill([count + 1], -1.0)], 0)
+    detected, _ = padded(detected, count)
+    ranked = tf.concat([scores, tf.fill([count + 1], -1.0)], 0)
     sample = {
       'test_views': views.test_crops(frames, config),
       'wrapped': samplers.begin_anew(indices),

@@ -36,8 +36,8 @@ class LocalizationModel(encoder.VideoModel):
     self,
     clips: tf.Tensor,
     boxes: tf.Tensor,
-    training: bool = False,
     shown: tf.Tensor | None = None,
+    training: bool = False,
   ) -> tf.Tensor:
     """float32 [B, N, K] of boxes [B, N, 4] in clips [B, T, H, W, 3], normalized.
 
@@ -85,6 +85,15 @@ class LocalizationTask(labelled.LabelledTask):
     """See the base."""
     return ('frame_map_ground_truth', 'frame_map_detected')
 
+  def check_data(self, training: bool, evaluation: bool = True) -> None:
+    """See the base."""
+    scales = self.task_config.test_scales
+    if not scales or min(scales) <= 0:
+      raise UserError(
+        f'task.test_scales {list(scales)}: expected positive numbers, as [1.0, 1.25]'
+      )
+    super().check_data(training, evaluation)
+
   def check_records(self, table: index.RecordIndex) -> None:
     """Raises `UserError` where the data names more classes than the head has."""
     if len(table.label_names) > self.num_classes:
@@ -112,7 +121,7 @@ class LocalizationTask(labelled.LabelledTask):
     clips = normalization.normalize(
       inputs['views'][:, 0], self.task_config.zero_centering
     )
-    return {'logits': model.logits(clips, inputs['boxes'], training)}
+    return {'logits': model.logits(clips, inputs['boxes'], training=training)}
 
   def compute_loss(self, outputs, inputs):
     """Binary cross entropy, mean over the classes of all boxes of the global batch.
@@ -135,7 +144,15 @@ class LocalizationTask(labelled.LabelledTask):
       inputs['test_views'][:, 0], self.task_config.zero_centering
     )
     boxes = tf.concat([inputs['boxes'], inputs['detected']], 1)
-    probability = tf.sigmoid(model.logits(clips, boxes, shown=inputs['shown']))
+    config = self.task_config
+    seen = [
+      tf.sigmoid(
+        model.logits(*mirrored(scaled(clips, scale), boxes, inputs['shown'], flip))
+      )
+      for scale in config.test_scales
+      for flip in ([False, True] if config.test_flip else [False])
+    ]
+    probability = tf.add_n(seen) / len(seen)
     annotated, detected = tf.split(probability, 2, 1)
     return {name: inputs[name] for name in _PASSED} | {
       'probability': annotated,
@@ -253,6 +270,29 @@ class LocalizationTask(labelled.LabelledTask):
       files.write_atomically(path, localization.write_predictions(found, ids).encode())
       paths.append(path)
     return paths
+
+
+def scaled(clips: tf.Tensor, scale: float) -> tf.Tensor:
+  """Clips [B, T, H, W, 3] of other sides: antialiased, to whole pixels."""
+  if scale == 1.0:
+    return clips
+  batch, steps, *sides, channels = clips.shape
+  height, width = (max(1, round(scale * side)) for side in sides)
+  frames = tf.reshape(clips, [-1, *sides, channels])
+  frames = tf.image.resize(frames, (height, width), antialias=True)
+  return tf.reshape(frames, [batch or -1, steps, height, width, channels])
+
+
+def mirrored(clips: tf.Tensor, boxes: tf.Tensor, shown: tf.Tensor, flip: bool):
+  """Clips, their boxes [B, N, 4] and the part [B, 4] that is frame; mirrored if `flip`."""
+  if not flip:
+    return clips, boxes, shown
+
+  def turned(sides: tf.Tensor) -> tf.Tensor:
+    top, left, bottom, right = tf.unstack(sides, axis=-1)
+    return tf.stack([top, 1.0 - right, bottom, 1.0 - left], -1)
+
+  return tf.reverse(clips, [3]), turned(boxes), turned(shown)
 
 
 def frame_names(names: np.ndarray) -> list[str]:

@@ -61,6 +61,42 @@ def test_many_labels_of_one_box(labels):
   assert int(made.labels_cut) == labels - len(expected) and int(made.cut) == 0
 
 
+def test_overlaps_by_hand():
+  boxes = tf.constant(
+    [[0.0, 0.0, 0.5, 0.5], [0.0, 0.25, 0.5, 0.75], [0.2, 0.2, 0.2, 0.2]]
+  )
+  found = key_frames.intersection_over_union(boxes, boxes).numpy()
+  third = 1 / 3  # Half of each is shared.
+  np.testing.assert_allclose(found, [[1, third, 0], [third, 1, 0], [0, 0, 0]], atol=1e-6)
+
+
+def test_detected_boxes_take_the_labels_of_the_box_that_they_lie_as():
+  annotated = key_frames.grouped(
+    tf.constant([A, B, A]), tf.constant([7, 1, 3], tf.int64), 5
+  )
+  near_b, near_a = [0.5, 0.5, 0.9, 0.79], [0.1, 0.2, 0.3, 0.39]
+  far = [0.6, 0.0, 0.9, 0.2]
+  made = key_frames.with_detected(annotated, tf.constant([near_b, far, near_a]), 0.9)
+  expected = [A, B, near_b, near_a, [0, 0, 1, 1]]
+  np.testing.assert_array_equal(made.boxes, np.float32(expected))
+  assert made.valid.numpy().tolist() == [True] * 4 + [False]
+  assert [labels_of(row) for row in made.labels.numpy()] == [[7, 3], [1], [1], [7, 3], []]
+  assert int(made.cut) == 0
+  # Those without a place are counted; annotated ones come first.
+  few = key_frames.grouped(tf.constant([A, B, A]), tf.constant([7, 1, 3], tf.int64), 3)
+  made = key_frames.with_detected(few, tf.constant([near_b, far, near_a]), 0.9)
+  np.testing.assert_array_equal(made.boxes, np.float32([A, B, near_b]))
+  assert [labels_of(row) for row in made.labels.numpy()] == [[7, 3], [1], [1]]
+  assert int(made.cut) == 1
+
+
+@pytest.mark.parametrize('count', [0, 2])
+def test_without_people_nothing_is_detected_as_one(count):
+  annotated = key_frames.grouped(tf.zeros([0, 4]), tf.zeros([0], tf.int64), 2)
+  made = key_frames.with_detected(annotated, tf.constant([A, B])[:count], 0.5)
+  assert not made.valid.numpy().any() and (made.labels.numpy() == -1).all()
+
+
 def names_of(names):
   return localization.frame_names(
     np.stack([key_frames.name_bytes(tf.constant(name)).numpy() for name in names])

@@ -38,6 +38,7 @@ OTHER = {
   'augmentation.consistent': False,
   'regions.generator': 'grid',
   'regions.count': 5,
+  'regions.detected_iou': 0.75,
   'regions.reference_compatible': True,
   'test_clip_step': 5,
   'num_test_crops': 3,

@@ -359,3 +359,71 @@ def test_the_loss_is_the_mean_over_valid_boxes():
   ]
   assert float(scalars['loss']) == pytest.approx(np.mean(boxes), rel=1e-5)
   assert float(scalars['boxes']) == 3 and float(scalars['boxes_cut']) == 3
+
+
+class Sees:
+  """A model whose logit in a box is what it is told to read of the clip there."""
+
+  def __init__(self):
+    self.sizes = []
+
+  def logits(self, clips, boxes, shown):
+    self.sizes.append(tuple(clips.shape[2:4]))
+    # The clip is brighter to the right: a mirrored one is dark there.
+    left, right = clips[:, 0, 0, :1, 0], clips[:, 0, 0, -1:, 0]
+    rises = tf.cast(right > left, tf.float32)
+    first = tf.where(rises > 0, boxes[..., 1], 10.0 + boxes[..., 1]) + shown[:, None, 1]
+    return tf.stack([first, first], -1)
+
+
+def seen(**fields):
+  """Probabilities and the sizes of clips, of one box (.1, .3) of a frame from .05 to 1."""
+  task, outputs = by_hand(**fields)
+  ramp = np.linspace(0, 255, 32).astype(np.uint8)
+  clip = np.broadcast_to(ramp[None, None, None, None, :, None], (1, 1, 2, 16, 32, 3))
+  box = np.array([[[0.2, 0.1, 0.4, 0.3]]], np.float32)
+  shown = np.array([[0.0, 0.05, 1.0, 1.0]], np.float32)
+  inputs = {k: tf.constant(v) for k, v in outputs.items() if 'probability' not in k}
+  inputs |= {'test_views': tf.constant(clip), 'boxes': box, 'detected': box}
+  model = Sees()
+  made = task.validation_outputs(inputs | {'shown': tf.constant(shown)}, model)
+  return made['probability'].numpy().ravel(), model.sizes
+
+
+def sigmoid(x):
+  return 1 / (1 + np.exp(-x))
+
+
+def test_the_test_takes_one_look_or_the_mean_of_several():
+  plain, sizes = seen()
+  np.testing.assert_allclose(plain, sigmoid(0.1 + 0.05), rtol=1e-6)
+  assert sizes == [(16, 32)]
+  # Mirrored, the box begins at 1 - .3 and the frame at 1 - 1.
+  both, sizes = seen(test_flip=True)
+  expected = (sigmoid(0.15) + sigmoid(10.7)) / 2
+  np.testing.assert_allclose(both, expected, rtol=1e-6)
+  assert sizes == [(16, 32)] * 2
+  scaled, sizes = seen(test_scales=(0.5, 1.0, 1.25))
+  np.testing.assert_allclose(scaled, plain, rtol=1e-6)
+  assert sizes == [(8, 16), (16, 32), (20, 40)]
+
+
+@pytest.mark.parametrize('scales', [(), (1.0, 0.0), (-1.0,)])
+def test_scales_that_mean_nothing_are_refused(scales, converted):
+  task = experiment.build_task(load(converted))
+  task.task_config.test_scales = scales
+  with pytest.raises(UserError, match=r'task\.test_scales \[.*expected positive'):
+    task.check_data(True)
+
+
+def test_training_on_detected_boxes_too(converted):
+  """Lists detect the annotated people at .95 and .94, and nobody at .3."""
+  text = 'task.train_data.regions.detected_iou: '
+  counts = []
+  for least in (0.0, 0.5):
+    task = experiment.build_task(load(converted, f'{text}{least}'))
+    batch = next(task.build_inputs(task.task_config.train_data).as_numpy_iterator())
+    views = batch['views'][:, 0]
+    check_colours(views / 255 if views.dtype == np.uint8 else views, batch)
+    counts.append(int(batch['box_valid'].sum()))
+  assert counts[0] < counts[1] <= 2 * counts[0]
