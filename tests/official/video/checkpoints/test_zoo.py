@@ -7,13 +7,14 @@ import shutil
 import tarfile
 import zipfile
 
+import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
 
 import official.video
 from official.video import evaluate, files
-from official.video.checkpoints import restore, zoo
+from official.video.checkpoints import restore, vit_layouts, zoo
 from official.video.errors import UserError
 from official.video.settings import experiment
 from tests import drivers
@@ -52,6 +53,51 @@ def test_the_table_is_whole():
     assert bool(entry.page) == bool(entry.file), name
     assert not entry.file or not (zoo._SHIPPED / name).exists()
     assert entry.file or (zoo._SHIPPED / name).is_dir(), f'{name} does not ship'
+
+
+def _as_published(key, width, *shape):
+  """Of a transformer's file, what its sizes are read from."""
+  inner = [f'a.encoder.layer{"s" * ("patch_embedding." in key)}.{i}' for i in range(12)]
+  names = ('mlp.fc1' if 'patch_embedding.' in key else 'intermediate.dense',)
+  flat = {f'{block}.{name}.bias': (4 * width,) for block in inner for name in names}
+  flat |= {f'a.{key}': (width, 3, *shape, 16, 16)}
+  return {name: np.broadcast_to(np.float32(0), size) for name, size in flat.items()}
+
+
+_HF = 'embeddings.patch_embeddings.projection.weight'
+_CLS = {'a.embeddings.cls_token': np.zeros((1, 1, 768), np.float32)}
+_POOL = {'fc_norm.weight': np.zeros(768, np.float32)}
+_OF_CLIP = {
+  'a.embeddings.class_embedding': np.zeros(768, np.float32),
+  'a.pre_layrnorm.weight': np.zeros(768, np.float32),
+  'a.embeddings.position_embedding.weight': np.zeros((197, 768), np.float32),
+}
+
+
+@pytest.mark.parametrize(
+  ('name', 'tensors'),
+  [
+    ('vivit_b16x2_k400', _as_published(_HF, 768, 2) | _CLS),
+    ('videomae_b_k400', _as_published(_HF, 768, 2) | _POOL),
+    (
+      'clip_vit_b16',
+      _as_published('embeddings.patch_embedding.weight', 768) | _OF_CLIP,
+    ),
+  ],
+)
+def test_transformers_are_read_as_their_files_are(name, tensors):
+  entry = zoo.entries()[name]
+  params = experiment.load(entry.experiment, params_override=entry.overrides)
+  assert not params.task.zero_centering and '--nozero_centering' in entry.convert
+  net = params.task.model.backbone.get().as_dict()
+  fields = vit_layouts.recognized(tensors, name).fields()
+  assert {'activation': 'gelu', 'norm_epsilon': 1e-6, 'num_groups': 0} | fields == {
+    field: net[field] for field in {'activation', 'norm_epsilon', 'num_groups', *fields}
+  }
+  pooled = fields['final_norm'] == 'mean'
+  assert params.task.model.endpoint == ('pooled' if pooled else 'cls')
+  for data in (params.task.train_data, params.task.validation_data):
+    assert data.feature_shape[0] == 2 * net['grid'][0]
 
 
 def test_other_paths_are_what_they_are():
