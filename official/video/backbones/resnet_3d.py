@@ -81,7 +81,7 @@ class _Block(tf_keras.layers.Layer):
       **kwargs: of `tf_keras.layers.Layer`.
     """
     super().__init__(**kwargs)
-    self._symmetric, self._strided = symmetric_padding, strided_convolution
+    self._symmetric, self.strided_convolution = symmetric_padding, strided_convolution
     self._filters = filters
     self._norm_activation = norm_activation.replace()
     self._temporal_kernel_size = temporal_kernel_size
@@ -152,7 +152,7 @@ class BottleneckBlock(_Block):
     """Adds the three convolutions."""
     filters = self._filters
     time, space, _ = self._strides
-    first, second = (space, 1) if self._strided == 'first' else (1, space)
+    first, second = (space, 1) if self.strided_convolution == 'first' else (1, space)
     self._temporal_conv = _conv(
       filters,
       (self._temporal_kernel_size, 1, 1),

@@ -9,6 +9,11 @@ PIXELS: Mapping[str, tuple[Sequence[float], Sequence[float]]] = {
   'imagenet': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
   'unit': ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
   'centred': ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+  # Keras Applications' residual nets, which see 0 to 255, and blue first.
+  'caffe': (
+    (123.68 / 255, 116.779 / 255, 103.939 / 255),
+    (1 / 255, 1 / 255, 1 / 255),
+  ),
   'clip': (
     (0.48145466, 0.4578275, 0.40821073),
     (0.26862954, 0.26130258, 0.27577711),

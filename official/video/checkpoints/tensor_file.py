@@ -8,6 +8,7 @@ import struct
 import numpy as np
 
 from official.video import files
+from official.video.checkpoints import keras_file
 from official.video.errors import UserError
 
 # Longest header that is read; the largest public models stay far below it.
@@ -29,8 +30,8 @@ def read_tensors(path: str) -> dict[str, np.ndarray]:
   """All tensors of a file by name, floating ones at least float32. Runs no code of it.
 
   Args:
-    path: .safetensors, .npz, a PyTorch file (.pth, .pt, .bin), or the prefix of a
-      TensorFlow checkpoint.
+    path: .safetensors, .npz, a PyTorch file (.pth, .pt, .bin), Keras' (.h5, .keras), or
+      the prefix of a TensorFlow checkpoint.
 
   Raises:
     UserError: there is no such file, or it is damaged or of another kind.
@@ -40,6 +41,8 @@ def read_tensors(path: str) -> dict[str, np.ndarray]:
     return read_safetensors(path)
   if suffix == '.npz':
     return _read_npz(path)
+  if suffix in keras_file.SUFFIXES:
+    return keras_file.read_keras(path)
   if suffix in ('.pth', '.pt', '.bin'):
     from official.video.checkpoints import pytorch_file
 
@@ -108,8 +111,8 @@ def _read_checkpoint(path: str) -> dict[str, np.ndarray]:
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
   except (tf.errors.OpError, ValueError, RuntimeError) as error:
     raise UserError(
-      f'{path}: expected .safetensors, .npz, .pth, .pt, .bin or the prefix of a TensorFlow '
-      'checkpoint'
+      f'{path}: expected .safetensors, .npz, .pth, .pt, .bin, .h5, .keras or the prefix of a '
+      'TensorFlow checkpoint'
     ) from error
 
 

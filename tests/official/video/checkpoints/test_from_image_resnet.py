@@ -1,20 +1,28 @@
 """Inflated nets map a still clip as the net for images maps its image."""
 
 import functools
+import zipfile
+from unittest import mock
 
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 from official.vision.modeling.backbones import resnet as image_resnet
+from tf_keras.src.applications import resnet as keras_resnet
 
 from official.video.backbones import factory, families
 from official.video.checkpoints import (
   from_image_resnet,
+  keras_file,
+  origin,
   pytorch_file,
   restore,
   tensor_file,
 )
 from official.video.errors import UserError
+from official.video.settings import experiment
 from tests import drivers
 
 REPEATS = {10: (1, 1, 1, 1), 50: (3, 4, 6, 3)}
@@ -141,7 +149,7 @@ def test_a_still_clip_is_its_image(family, model_id, size, how, tmp_path):
 
 
 @pytest.mark.parametrize('zero_centering', [False, True])
-@pytest.mark.parametrize('pixels', from_image_resnet.PIXELS)
+@pytest.mark.parametrize('pixels', from_image_resnet.PIXELS.keys() - {'caffe'})
 def test_it_takes_the_pixels_of_tasks(pixels, zero_centering, tmp_path):
   path = str(tmp_path / 'image.pth')
   pytorch_file.write(path, {'state_dict': published(False)})
@@ -237,3 +245,219 @@ def test_the_command_writes_what_a_task_starts_from(tmp_path):
   )
   assert result.code == 2 and result.stderr.count('\n') == 1
   assert f"--checkpoint {source}/ckpt: can't be written: " in result.stderr
+
+
+# --- Keras Applications ---------------------------------------------------------------
+
+
+def keras_net():
+  """A narrow net of Keras Applications' own code, without its file of weights."""
+  inputs = tf_keras.Input((64, 64, 3))
+  x = tf_keras.layers.ZeroPadding2D(3, name='conv1_pad')(inputs)
+  x = tf_keras.layers.Conv2D(FILTERS[0], 7, 2, name='conv1_conv')(x)
+  x = tf_keras.layers.BatchNormalization(epsilon=1.001e-5, name='conv1_bn')(x)
+  x = tf_keras.layers.ReLU(name='conv1_relu')(x)
+  x = tf_keras.layers.ZeroPadding2D(1, name='pool1_pad')(x)
+  x = tf_keras.layers.MaxPooling2D(3, 2, name='pool1_pool')(x)
+  for stage, filters in enumerate(FILTERS, 2):
+    stride = 1 if stage == 2 else 2
+    # It sets its own name of the layers where it builds a whole net.
+    with mock.patch.object(keras_resnet, 'layers', tf_keras.layers):
+      x = keras_resnet.stack1(x, filters, 1, stride1=stride, name=f'conv{stage}')
+  x = tf_keras.layers.GlobalAveragePooling2D(name='avg_pool')(x)
+  net = tf_keras.Model(inputs, tf_keras.layers.Dense(5, name='predictions')(x))
+  rng = np.random.default_rng(4)
+  for v in net.variables:
+    # Small variances, so that the epsilon is seen.
+    low, high = (1e-5, 1e-3) if 'variance' in v.name else (-0.2, 0.2)
+    value = rng.uniform(low, high, v.shape)
+    if 'kernel' in v.name:
+      value *= 0.05 / np.prod(v.shape[:-1]) ** 0.5
+    v.assign(value + 1.0 if 'gamma' in v.name else value)
+  return net
+
+
+@pytest.mark.parametrize('suffix', ['h5', 'keras', 'weights.h5'])
+def test_keras_names_and_values_are_read(suffix, tmp_path):
+  net = keras_net()
+  path = str(tmp_path / f'net.{suffix}')
+  if suffix == 'weights.h5':
+    net.save_weights(path.replace('.weights', ''), save_format='h5')
+    path = path.replace('.weights', '')
+  else:
+    net.save(path)
+  found = keras_file.read_keras(path)
+  assert len(found) == len(net.weights)
+  for v in net.weights:
+    assert np.array_equal(found[v.name.split(':')[0]], v), v.name
+
+
+@pytest.fixture(scope='module')
+def keras_file_of(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('keras')
+  net = keras_net()
+  net.save_weights(str(folder / 'net.h5'))
+  return net, str(folder / 'net.h5')
+
+
+# As the depths are those of published nets, the family's is set to one block a stage.
+@pytest.fixture
+def one_block_a_stage(monkeypatch):
+  from official.video.backbones import resnet_3d
+
+  monkeypatch.setitem(resnet_3d.DEPTHS, 50, (True, (1, 1, 1, 1)))
+
+
+KERAS = {'strided_convolution': 'first', 'symmetric_padding': True, 'model_id': 50}
+
+
+@pytest.mark.parametrize('how', ['central_frame', 'average'])
+def test_a_net_of_keras_is_taken(keras_file_of, one_block_a_stage, how):
+  image_net, path = keras_file_of
+  assert from_image_resnet.fields_of(tensor_file.read_tensors(path), 'resnet_3d') == {
+    'strided_convolution': 'first',
+    'symmetric_padding': True,
+  }
+  net = built('resnet_3d', **KERAS)
+  others = from_image_resnet.load(net, 'resnet_3d', path, how, pixels='unit')
+  assert others == ['predictions/kernel', 'predictions/bias']
+  image, clip = still(64, 9 if how == 'central_frame' else 21)
+  ends = {str(n): f'conv{n}_block1_out' for n in range(2, 6)}
+  outputs = {name: image_net.get_layer(x).output for name, x in ends.items()}
+  expected = tf_keras.Model(image_net.input, outputs)(image, training=False)
+  maps = net(clip, training=False)
+  for name in ends:
+    found = maps[name]
+    shown = found[:, found.shape[1] // 2][:, None] if how == 'average' else found
+    assert_close(shown, expected[name][:, None])
+    assert np.std(expected[name]) > 1e-2
+
+
+def test_keras_pixels_are_blue_first_and_of_255(keras_file_of, one_block_a_stage):
+  image_net, path = keras_file_of
+  net = built('resnet_3d', **KERAS)
+  from_image_resnet.load(net, 'resnet_3d', path, 'central_frame')
+  image = np.random.default_rng(1).random((1, 64, 64, 3)).astype(np.float32)
+  shown = tf_keras.applications.resnet.preprocess_input(255 * image.copy())
+  stem = tf_keras.Model(image_net.input, image_net.get_layer('conv1_relu').output)
+  expected = stem(shown)
+  layer = net.get_layer('stem/activation').output
+  found = tf_keras.Model(net.input, layer)(np.repeat(image[:, None], 5, 1))
+  inner = slice(2, -2)  # What no window past the border is seen in.
+  assert_close(found[:, 1][:, inner, inner].numpy(), expected[:, inner, inner].numpy())
+
+
+def test_strides_of_another_convolution_are_refused(keras_file_of, tmp_path):
+  _, path = keras_file_of
+  with pytest.raises(UserError, match=r'net\.h5: the first convolution .*=first'):
+    net = built('resnet_3d', **KERAS | {'strided_convolution': 'spatial'})
+    from_image_resnet.load(net, 'resnet_3d', path)
+  other = str(tmp_path / 'image.pth')
+  pytorch_file.write(other, published(True))
+  with pytest.raises(UserError, match=r'the spatial convolution .*=spatial'):
+    from_image_resnet.load(built('resnet_3d', **KERAS), 'resnet_3d', other)
+  for family in ('r3d', 'r2plus1d'):
+    with pytest.raises(UserError, match='has basic blocks, the file bottlenecks'):
+      from_image_resnet.fields_of(tensor_file.read_tensors(path), family)
+
+
+def test_files_that_are_no_keras_nets(tmp_path):
+  path = tmp_path / 'net.h5'
+  with pytest.raises(UserError, match='No such file'):
+    keras_file.read_keras(str(path))
+  path.write_bytes(b'no file')
+  with pytest.raises(UserError, match=r"net\.h5: is no whole file of Keras'"):
+    keras_file.read_keras(str(path))
+  with h5py.File(path, 'w') as file:
+    file.create_group('layers/conv2d')
+  with pytest.raises(UserError, match='names no layers'):
+    keras_file.read_keras(str(path))
+  with zipfile.ZipFile(tmp_path / 'net.keras', 'w') as archive:
+    archive.writestr('config.json', '{}')
+  with pytest.raises(UserError, match=r"net\.keras: is no whole file of Keras'"):
+    keras_file.read_keras(str(tmp_path / 'net.keras'))
+
+
+# --- R(2+1)D and others ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize('how', ['central_frame', 'average'])
+def test_a_still_clip_is_its_image_in_split_convolutions(how, tmp_path):
+  tensors = published(False, (1, 2, 1, 1))
+  path = str(tmp_path / 'image.pth')
+  pytorch_file.write(path, {'state_dict': tensors})
+  needed = from_image_resnet.fields_of(tensors, 'r2plus1d')
+  assert needed['stage_blocks'] == (1, 2, 1, 1)
+  net = built('r2plus1d', **needed)
+  others = from_image_resnet.load(net, 'r2plus1d', path, how, pixels='unit')
+  assert others == ['fc.weight']
+  image, clip = still(48, 9 if how == 'central_frame' else 33)
+  expected, maps = stages_of(tensors, image), net(clip, training=False)
+  for name in ('2', '3') if how == 'average' else ('2', '3', '4', '5'):
+    found = maps[name].numpy()
+    shown = found[:, found.shape[1] // 2, None] if how == 'average' else found
+    assert_close(shown, expected[name][:, None])
+  with pytest.raises(UserError, match=r'fits an r2plus1d .*stem_pool=true; add'):
+    net = built('r2plus1d', **needed | {'stem_pool': False})
+    from_image_resnet.load(net, 'r2plus1d', path)
+
+
+def test_resnet_3d_pads_as_pytorch_does_at_any_size(tmp_path):
+  tensors = published(False)
+  path = str(tmp_path / 'image.pth')
+  pytorch_file.write(path, {'state_dict': tensors})
+  net = built('resnet_3d', model_id=10, symmetric_padding=True)
+  from_image_resnet.load(net, 'resnet_3d', path, 'central_frame', pixels='unit')
+  image, clip = still(48)
+  expected, maps = stages_of(tensors, image), net(clip, training=False)
+  for name in ('2', '3', '4', '5'):
+    assert_close(maps[name].numpy(), expected[name][:, None])
+
+
+def test_numbered_children_are_found():
+  plain = published(False)
+  numbers = {'conv1': '0', 'bn1': '1', **{f'layer{i}': str(i + 3) for i in range(1, 5)}}
+  tensors = {}
+  for key, value in plain.items():
+    name, _, rest = key.partition('.')
+    tensors[f'backbone.{numbers.get(name, name)}.{rest}'] = value
+  tensors['projection_head.0.weight'] = np.ones((4, 2), np.float32)
+  net, others = from_image_resnet.image_net(tensors, 'x.pth')
+  assert set(others) == {'projection_head.0.weight', 'backbone.fc.weight'}
+  for key, value in plain.items():
+    assert key == 'fc.weight' or net[key] is value, key
+  assert from_image_resnet.fields_of(tensors, 'r2plus1d')['stage_blocks'] == (1, 1, 1, 1)
+
+
+def test_relatives_of_residual_nets_are_refused():
+  tensors = published(False)
+  deep = {key: value for key, value in tensors.items() if key != 'conv1.weight'}
+  deep |= {f'conv1.{i}.weight': np.ones((4, 3, 3, 3)) for i in (0, 3, 6)}
+  with pytest.raises(UserError, match=r'x\.pth: its stem is of several convolutions'):
+    from_image_resnet.image_net(deep, 'x.pth')
+  pooled = tensors | {'layer2.0.downsample.2.weight': np.ones(8)}
+  with pytest.raises(UserError, match='its shortcuts pool before they convolve'):
+    from_image_resnet.image_net(pooled, 'x.pth')
+  for family in ('s3d', 'i3d', 'c3d'):
+    with pytest.raises(UserError, match=f'--backbone {family}: .* so no residual net is'):
+      from_image_resnet.fields_of(tensors, family)
+
+
+def test_the_command_tells_what_tasks_need(tmp_path):
+  source, target = tmp_path / 'image.pth', tmp_path / 'ckpt'
+  pytorch_file.write(str(source), {'state_dict': published(False)})
+  flags = f'--source={source}', f'--checkpoint={target}', '--backbone=r2plus1d'
+  result = drivers.run(
+    from_image_resnet, *flags, '--params_override=width_multiplier=0.25'
+  )
+  assert result.code == 0, result.stderr
+  for field in ('mid_width=double', 'stem_pool=true', 'stage_blocks=[1,1,1,1]'):
+    assert f'task.model.backbone.r2plus1d.{field}' in result.stdout
+  params = experiment.load(
+    'cstp_finetune_ucf101',
+    params_override='task.model.backbone.type=r2plus1d,task.zero_centering=false',
+  )
+  with pytest.raises(
+    UserError, match=r'was trained with task\.model\.backbone\.r2plus1d'
+  ):
+    origin.check(params.task, str(target))
