@@ -17,6 +17,7 @@ from official.video.checkpoints import (
   pytorch_layouts,
   pytorch_mapping,
   restore,
+  zoo,
 )
 from official.video.errors import UserError
 from official.video.settings import experiment
@@ -365,3 +366,35 @@ def test_a_transformer_is_hugging_faces(tmp_path):
   back = [x for x in flags[:-2] if x != '--reverse']
   message = refusal(*back, f'--pytorch_file={file}', f'--checkpoint={tmp_path / "b"}')
   assert 'convert it by python -m official.video.checkpoints.from_image_vit' in message
+
+
+# Parameters of the published nets, without their classifiers of 400 classes.
+ZOO = {
+  'r3d_18_k400': ('torchvision', 33_371_472 - 513 * 400),
+  'mc3_18_k400': ('torchvision', 11_695_440 - 513 * 400),
+  'r2plus1d_18_k400': ('torchvision', 31_505_325 - 513 * 400),
+  's3d_k400': ('torchvision', 8_320_048 - 1025 * 400),
+  'slow_r50_k400': ('pytorchvideo', 32_454_096 - 2049 * 400),
+}
+
+
+def test_tasks_of_the_zoo_are_the_librarys_nets():
+  for name, (library, _) in ZOO.items():
+    entry = zoo.entries()[name]
+    params = experiment.load(entry.experiment, params_override=entry.overrides)
+    model = params.task.model
+    layout = pytorch_layouts.of(library, str(model.backbone.type))
+    config, norm = model.backbone.get(), model.norm_activation
+    assert not layout.misfit(config, norm.norm_epsilon, norm.activation), name
+    pixels = tuple(config.pixel_mean), tuple(config.pixel_deviation)
+    assert pixels == layout.pixels and not params.task.zero_centering
+    assert f'--backbone={layout.family} ' in entry.convert
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ZOO)
+def test_nets_of_the_zoo_have_the_published_size(name):
+  entry = zoo.entries()[name]
+  params = experiment.load(entry.experiment, params_override=entry.overrides)
+  net = factory.build_backbone(params.task.model.backbone)
+  assert sum(int(tf.size(v)) for v in net.trainable_variables) == ZOO[name][1]
