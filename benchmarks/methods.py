@@ -116,6 +116,26 @@ METHODS = {
     },
     ('--other=43d5142',),
   ),
+  'labels': Method(
+    'Few labels, intervals, augmentation',
+    'learning_labels',
+    'benchmarks.label_learning',
+    400,
+    {
+      'gain at 10% of the labels over scratch, points': (
+        '10% of the labels, CVRL',
+        '10% of the labels, from scratch',
+      ),
+      'gain at 10% of the labels over frames, points': (
+        '10% of the labels, CVRL',
+        '10% of the labels, SimCLR on frames, inflated',
+      ),
+      'what consistency in time gains, points': (
+        'linear probe, as published',
+        'linear probe, crops and colours of each frame',
+      ),
+    },
+  ),
   'gvilm': Method(
     'Learning, G-ViLM',
     'learning_gvilm',

@@ -13,7 +13,8 @@ past the ends of the clip. PyTorch pads windows of stride 2 on both sides, resne
 Model Garden) at the end; both see the same at sizes such as 225 or 257, at 224 windows lie a
 pixel apart. The families r3d and r2plus1d pad as PyTorch does, and so does resnet_3d with
 --params_override=symmetric_padding=true, which Keras' nets always get, with the strides
-where they have them. An r2plus1d gets either sign of each map of a ResNet-18 or -34 in a
+where they have them. A folder is a run of this library on single frames, whose resnet_3d has no
+kernel in time (configs/cvrl/pretrain_kinetics600_frames.yaml). An r2plus1d gets either sign of each map of a ResNet-18 or -34 in a
 channel of its own, between the halves of its convolutions. What the pixels were that the net
 for images was trained on (--pixels) goes into its first convolution and batch norm, so that it
 is shown [0, 1], or with --zero_centering [-1, 1], as tasks do; cells at the border, where
@@ -22,6 +23,7 @@ windows reach past the image, see black in the place of the mean colour. The che
 """
 
 import importlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -82,7 +84,7 @@ def define_flags() -> None:
   flags.DEFINE_string(
     'source',
     None,
-    '.safetensors, .pth, .h5, .keras, or the prefix of a checkpoint.',
+    '.safetensors, .pth, .h5, .keras, the prefix of a checkpoint, or the folder of a run.',
     required=True,
   )
   flags.DEFINE_string('checkpoint', None, 'Prefix to write.', required=True)
@@ -446,6 +448,38 @@ def load(
   return others
 
 
+def load_frames(backbone: Any, config: Any, source: str, how: str = 'average') -> None:
+  """Gives a built resnet_3d the weights of a run that was trained on single frames.
+
+  Args:
+    backbone: built.
+    config: its `families.Backbone`.
+    source: folder or checkpoint of the run, whose net is the same but that its kernels
+      take one frame; what pixels it was shown, tasks that start from it show too.
+    how: one of `from_image_vit.INFLATIONS`.
+
+  Raises:
+    UserError: the run has another net.
+  """
+  from official.video.backbones import factory, families, resnet_3d
+  from official.video.checkpoints import pytorch_mapping, restore
+
+  fields = config.get().as_dict() | {
+    'stem_conv_temporal_kernel_size': 1,
+    'stem_conv_temporal_stride': 1,
+    'temporal_kernel_sizes': (1, 1, 1, 1),
+    'temporal_strides': (1, 1, 1, 1),
+  }
+  still = factory.build_backbone(families.of('resnet_3d', **fields))
+  restore.restore({'backbone': still}, source)
+  tensors = pytorch_mapping.to_state_dict(resnet_3d.pytorch_layers(still))
+  net = {key: x[:, :, 0] if x.ndim == 5 else x for key, x in tensors.items()}
+  mapping = resnet_3d.pytorch_layers(backbone)
+  assignments, unmatched = pytorch_mapping.convert(inflated(net, mapping, how), mapping)
+  assert not unmatched, unmatched  # Both are of one config.
+  pytorch_mapping.apply(assignments)
+
+
 def _check_strides(backbone: Any, family: str, first: bool, source: str) -> None:
   """Raises `UserError` where another convolution of a block carries the stride."""
   if family != 'resnet_3d':
@@ -474,6 +508,31 @@ def _written(fields: Mapping[str, Any]) -> str:
   return ','.join(f'{name}={str(value).lower()}' for name, value in fields.items())
 
 
+def _convert_run() -> None:
+  """Inflates a run's net; refuses what is said of other people's files."""
+  from official.video.backbones import factory, families
+  from official.video.checkpoints import saved
+  from official.video.settings import experiment
+
+  for name, given in (
+    ('backbone', FLAGS.backbone != 'resnet_3d'),
+    ('prefix', bool(FLAGS.prefix)),
+    ('pixels', FLAGS.pixels is not None),
+    ('zero_centering', FLAGS.zero_centering),
+  ):
+    if given:
+      raise UserError(
+        f'--{name}: of a run, as {FLAGS.source} is, a resnet_3d is inflated with the pixels '
+        'that it was shown; leave it out'
+      )
+  config = families.of('resnet_3d')
+  if FLAGS.params_override:
+    experiment.apply_overrides(config.get(), FLAGS.params_override, '--params_override')
+  backbone = factory.build_backbone(config)
+  load_frames(backbone, config, FLAGS.source, FLAGS.inflation)
+  saved.write_converted(FLAGS.checkpoint, FLAGS.source, [], backbone)
+
+
 def main(argv: Sequence[str]) -> None:
   """Converts."""
   del argv
@@ -481,6 +540,9 @@ def main(argv: Sequence[str]) -> None:
   from official.video.checkpoints import origin, saved, tensor_file
   from official.video.settings import experiment
 
+  if os.path.isdir(FLAGS.source):
+    _convert_run()
+    return
   needed = fields_of(tensor_file.read_tensors(FLAGS.source), FLAGS.backbone)
   config = families.of(FLAGS.backbone, **needed)
   if FLAGS.params_override:

@@ -461,3 +461,57 @@ def test_the_command_tells_what_tasks_need(tmp_path):
     UserError, match=r'was trained with task\.model\.backbone\.r2plus1d'
   ):
     origin.check(params.task, str(target))
+
+
+@pytest.mark.parametrize('how', ['average', 'central_frame'])
+def test_a_run_on_single_frames_is_inflated(how, tmp_path):
+  """Its own features of a frame are those of the inflated net of a still clip."""
+  fields = {'model_id': 10, 'width_multiplier': 0.25}
+  frames = families.of(
+    'resnet_3d',
+    **fields,
+    stem_conv_temporal_kernel_size=1,
+    stem_conv_temporal_stride=1,
+    temporal_kernel_sizes=(1, 1, 1, 1),
+  )
+  image_net = factory.build_backbone(frames)
+  rng = np.random.default_rng(0)
+  for variable in image_net.variables:
+    low, high = (-0.3, 0.3) if variable.shape.rank > 1 else (0.5, 1.5)
+    variable.assign(rng.uniform(low, high, variable.shape))
+  run = tmp_path / 'run'
+  manager = tf.train.CheckpointManager(
+    tf.train.Checkpoint(backbone=image_net), str(run), max_to_keep=1
+  )
+  manager.save(7)
+  flags = [
+    f'--source={run}',
+    f'--checkpoint={tmp_path / "inflated" / "ckpt"}',
+    f'--inflation={how}',
+    '--params_override=model_id=10,width_multiplier=0.25',
+  ]
+  done = drivers.run(from_image_resnet, *flags)
+  assert done.code == 0, done.stderr
+  net = factory.build_backbone(families.of('resnet_3d', **fields))
+  restore.restore({'backbone': net}, str(tmp_path / 'inflated' / 'ckpt'))
+  image = rng.uniform(size=(1, 1, 33, 33, 3)).astype(np.float32)
+  clip = np.repeat(image, 33, 1)
+  found, expected = net(clip), image_net(image)
+  # In the middle of so many frames no window of these stages reaches past the ends.
+  for stage in '23' if how == 'average' else '2345':
+    middle = found[stage].shape[1] // 2
+    here, there = found[stage].numpy()[:, middle], expected[stage].numpy()[:, 0]
+    scale = np.abs(there).max()
+    assert np.abs(here - there).max() < 1e-5 * scale
+  for flag in ('--pixels=unit', '--prefix=x', '--zero_centering', '--backbone=r3d'):
+    done = drivers.run(from_image_resnet, *flags, flag)
+    assert done.code == 2 and 'leave it out' in done.stderr
+  # A run on clips is none.
+  clips = tmp_path / 'clips'
+  tf.train.CheckpointManager(
+    tf.train.Checkpoint(backbone=net), str(clips), max_to_keep=1
+  ).save(3)
+  done = drivers.run(
+    from_image_resnet, f'--source={clips}', f'--checkpoint={tmp_path / "x"}', flags[-1]
+  )
+  assert done.code == 2 and len(done.stderr.splitlines()) == 1
