@@ -13,13 +13,14 @@ past the ends of the clip. PyTorch pads windows of stride 2 on both sides, resne
 Model Garden) at the end; both see the same at sizes such as 225 or 257, at 224 windows lie a
 pixel apart. The families r3d and r2plus1d pad as PyTorch does, and so does resnet_3d with
 --params_override=symmetric_padding=true, which Keras' nets always get, with the strides
-where they have them. A folder is a run of this library on single frames, whose resnet_3d has no
-kernel in time (configs/cvrl/pretrain_kinetics600_frames.yaml). An r2plus1d gets either sign of each map of a ResNet-18 or -34 in a
-channel of its own, between the halves of its convolutions. What the pixels were that the net
-for images was trained on (--pixels) goes into its first convolution and batch norm, so that it
-is shown [0, 1], or with --zero_centering [-1, 1], as tasks do; cells at the border, where
-windows reach past the image, see black in the place of the mean colour. The checkpoint holds
-`backbone`; name it by task.init_checkpoint.
+where they have them. An r2plus1d gets either sign of each map of a ResNet-18 or -34 in a
+channel of its own, between the halves of its convolutions. A folder is a run of this library
+on single frames, whose resnet_3d has no kernel in time (cvrl/pretrain_kinetics600_frames).
+
+What the pixels were that the net for images was trained on (--pixels) goes into its first
+convolution and batch norm, so that it is shown [0, 1], or with --zero_centering [-1, 1], as
+tasks do; cells at the border, where windows reach past the image, see black in the place of
+the mean colour. The checkpoint holds `backbone`; name it by task.init_checkpoint.
 """
 
 import importlib
