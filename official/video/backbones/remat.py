@@ -64,7 +64,7 @@ def rematerialize(model: tf_keras.Model, stages: str) -> None:
   if isinstance(model, RecomputesItself):
     model.rematerialize(stages)
     return
-  branches = _branches(model)
+  branches = branches_of(model)
   known = [name for part in (model, *branches.values()) for name in _stages(part)]
   chosen = chosen_of(known, stages)
   if not chosen:
@@ -112,18 +112,19 @@ def chosen_of(known: Sequence[str], stages: str) -> set[str]:
   return chosen
 
 
-def _branches(model: tf_keras.Model) -> Mapping[str, tf_keras.Model]:
+def branches_of(model: tf_keras.Model) -> Mapping[str, tf_keras.Model]:
+  """Models that go on from an endpoint, by its name."""
   return getattr(model, 'branches', {})
 
 
-def _chain(model: tf_keras.Model) -> list[tf_keras.layers.Layer]:
+def chain(model: tf_keras.Model) -> list[tf_keras.layers.Layer]:
   """The layers between input and endpoints, in order."""
-  branches = {id(branch) for branch in _branches(model).values()}
+  branches = {id(branch) for branch in branches_of(model).values()}
   return [layer for layer in model.layers if id(layer) not in branches]
 
 
 def _stages(model: tf_keras.Model) -> dict[str, None]:
-  return dict.fromkeys(stage_of(layer) for layer in _chain(model)[1:])
+  return dict.fromkeys(stage_of(layer) for layer in chain(model)[1:])
 
 
 def _segments(model: tf_keras.Model) -> list[_Segment]:
@@ -133,7 +134,7 @@ def _segments(model: tf_keras.Model) -> list[_Segment]:
   not between the branches of an inception module, which become one segment.
   """
   endpoints = {id(tensor) for tensor in model.output.values()}
-  source, *layers = _chain(model)
+  source, *layers = chain(model)
   last_use = _last_use(layers)
   runs: list[list[tf_keras.layers.Layer]] = []
   # `waiting` are the tensors that this layer or a later one still reads.

@@ -362,6 +362,12 @@ class VideoViT(tf_keras.Model, remat.RecomputesItself):
     layers: list[tf_keras.layers.Layer] = [*self.blocks, *self.groupings.values()]
     return [layer.name for layer in layers]
 
+  def layers_by_depth(self) -> list[list[tf_keras.layers.Layer]]:
+    """The embedding, then each block with the grouping block that follows it."""
+    groupings = [self.groupings.get(str(i + 1)) for i in range(len(self.blocks))]
+    pairs = zip(self.blocks, groupings, strict=True)
+    return [[self.embedding], *([layer for layer in pair if layer] for pair in pairs)]
+
   @property
   def output_specs(self) -> dict[str, tf.TensorShape]:
     """Shapes of the endpoints of any clip in training."""

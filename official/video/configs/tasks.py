@@ -82,10 +82,26 @@ class PretrainTask(VideoTask):
 
 
 @dataclasses.dataclass
+class RateMultipliers(hyperparams.Config):
+  """What the schedule's rate is multiplied by for a variable, decoupled decay included.
+
+  Attributes:
+    head: of all that is no part of the backbone.
+    layer_decay: of the backbone's last stage or block; of the one before its square, and so
+      on down to the stem or the embedding. What stands above the last, such as a
+      transformer's final norm, takes the rate as it is.
+  """
+
+  head: float = 1.0
+  layer_decay: float = 1.0
+
+
+@dataclasses.dataclass
 class ClassificationTask(VideoTask):
   """Linear evaluation or fine-tuning; its validation is the multi-view test.
 
   Attributes:
+    learning_rate_multipliers: smaller rates for lower layers, a larger one for the head.
     label_smoothing: share of the target spread over all classes.
     average: what the test takes the mean of over a video's views: 'probability' or
       'logit'.
@@ -94,6 +110,9 @@ class ClassificationTask(VideoTask):
   """
 
   model: ClassifierModel = dataclasses.field(default_factory=ClassifierModel)
+  learning_rate_multipliers: RateMultipliers = dataclasses.field(
+    default_factory=RateMultipliers
+  )
   label_smoothing: float = 0.0
   average: str = 'probability'
   multi_label: bool = False
@@ -119,6 +138,7 @@ class LocalizationTask(VideoTask):
   """Which actions are done in each box of a key frame; scored by frame mAP.
 
   Attributes:
+    learning_rate_multipliers: smaller rates for lower layers, a larger one for the head.
     min_detection_score: detected boxes below it are not evaluated.
     iou_threshold: overlap from which on a box counts as found.
     test_scales: sizes that the test clip is shown in, of which the probabilities' mean is
@@ -127,6 +147,9 @@ class LocalizationTask(VideoTask):
   """
 
   model: LocalizationModel = dataclasses.field(default_factory=LocalizationModel)
+  learning_rate_multipliers: RateMultipliers = dataclasses.field(
+    default_factory=RateMultipliers
+  )
   min_detection_score: float = 0.8
   iou_threshold: float = 0.5
   test_scales: tuple[float, ...] = (1.0,)

@@ -90,6 +90,7 @@ def _described(params, mode: str) -> tuple[str, dict[str, UserError]]:
   assumed = task.without_data()
   model = task.built_model()
   initial = task.check_initial(model) if trains else ''
+  factors = task.told_multipliers(model) if trains else ''
   data, parts = params.task.train_data, params.task.micro_batches
   weights = sum(math.prod(v.shape) for v in model.trainable_variables)
   total = sum(math.prod(v.shape) for v in model.variables)
@@ -104,6 +105,7 @@ def _described(params, mode: str) -> tuple[str, dict[str, UserError]]:
     experiment.to_yaml(params),
     f'mode             {mode}',
     *([f'learning rate    {rate}'] if trains else []),
+    *([f'multiplied by    {factors}'] if factors else []),
     f'parameters       {total:,} ({weights:,} trainable; backbone {backbone:,}'
     f'{f"; with {assumed}" if assumed else ""})',
     f'forward pass     {estimate.flops / 1e9:.3g} GFLOPs a sample: {views} of {shape} '

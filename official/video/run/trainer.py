@@ -4,6 +4,7 @@ import contextlib
 import functools
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -58,6 +59,8 @@ class VideoTrainer(base_trainer.Trainer):
     stop: interrupt.Interrupt | None = None,
   ):
     model = task.built_model()
+    if train and (factors := task.told_multipliers(model)):
+      print(f'note: learning rates times {factors}', file=sys.stderr)
     optimizer = train_utils.create_optimizer(task, config)
     # Keras makes an optimizer's variables at its first step; made here, a restore finds
     # all of them, also in a run that only evaluates.

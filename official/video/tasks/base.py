@@ -20,7 +20,7 @@ from official.video.errors import UserError, within
 from official.video.evaluation import coverage
 from official.video.losses import gather, regularization
 from official.video.models import encoder
-from official.video.tasks import step
+from official.video.tasks import multipliers, step
 
 
 def check_same_classes(tables: Sequence[index.RecordIndex]) -> None:
@@ -284,6 +284,22 @@ class VideoTask(base_task.Task, abc.ABC):
     """
     return views.augment_on_device(inputs, config)
 
+  def rate_multipliers(self, model: encoder.VideoModel) -> list[float]:
+    """What the rate is multiplied by for each trainable variable of a built model.
+
+    None, as by default, where that is 1 for all.
+
+    Raises:
+      UserError: the model does not tell what is asked for.
+    """
+    del model
+    return []
+
+  def told_multipliers(self, model: encoder.VideoModel) -> str:
+    """What `rate_multipliers` are, in a line; '' where there are none."""
+    factors = self.rate_multipliers(model)
+    return multipliers.described(model, factors) if factors else ''
+
   def before_forward(self, model: encoder.VideoModel) -> None:
     """What a training step changes first, once for all parts of the batch.
 
@@ -495,6 +511,8 @@ class VideoTask(base_task.Task, abc.ABC):
     outputs, scalars, gradients = self._gradients(inputs, model, optimizer)
     checked = [] if _scaler(optimizer) else gradients
     finite = step.finite_on_all_replicas([scalars['loss'], *checked])
+    if factors := self.rate_multipliers(model):
+      multipliers.scale_updates(optimizer, model.trainable_variables, factors)
     optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
     self.after_forward(model, {key: tf.stop_gradient(x) for key, x in outputs.items()})
     undo.unless(finite)

@@ -5,7 +5,8 @@ from collections.abc import Collection, Sequence
 
 from official.video.checkpoints import origin
 from official.video.errors import UserError
-from official.video.tasks import base
+from official.video.models import encoder
+from official.video.tasks import base, multipliers
 
 
 class LabelledTask(base.VideoTask):
@@ -58,6 +59,11 @@ class LabelledTask(base.VideoTask):
           f'{data.input_path or data.tfds_name} names {len(names)} classes; set it to '
           f'{len(names)}, or to 0, which takes them from the data'
         )
+
+  def rate_multipliers(self, model: encoder.VideoModel) -> list[float]:
+    """See the base; those of `learning_rate_multipliers`, where a task has the field."""
+    config = getattr(self.task_config, multipliers.FIELD, None)
+    return multipliers.of_variables(config, model) if config else []
 
   def without_data(self) -> str:
     """Assumes one class where neither config nor data tell how many."""
