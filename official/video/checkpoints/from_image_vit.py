@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from official.video import registry
 from official.video.checkpoints import pixels as pixel_ranges
 from official.video.checkpoints import vit_layouts
 from official.video.errors import UserError
@@ -41,6 +42,8 @@ from official.video.settings import command_line
 
 FLAGS = flags.FLAGS
 INFLATIONS = ('central_frame', 'average')
+# All but the range of nets that see blue first.
+RANGES = tuple(name for name in pixel_ranges.PIXELS if name != 'caffe')
 _OF_GROUPS = ('grouping_layers', 'assignment', 'aggregation', 'pre_attention')
 
 
@@ -54,7 +57,7 @@ def define_flags() -> None:
   flags.DEFINE_enum(
     'pixels',
     None,
-    list(pixel_ranges.PIXELS),
+    RANGES,
     "What the net was trained on: less ImageNet's or CLIP's mean, by its deviation, [0, 1], "
     'or [-1, 1]; as its kind was by default.',
   )
@@ -226,7 +229,7 @@ def load(
     backbone: built.
     source: .safetensors, .bin, .pth or .npz.
     inflation: one of `INFLATIONS`.
-    pixels: of `pixels.PIXELS`, what the source was trained on; as its kind was by default.
+    pixels: of `RANGES`, what the source was trained on; as its kind was by default.
     zero_centering: whether the backbone is shown [-1, 1]; else [0, 1].
     source_grid: see `video_positions`.
     prefix: see `vit_layouts.recognized`.
@@ -247,12 +250,12 @@ def _take(backbone, found, inflation, pixels, zero_centering, source_grid) -> li
   """As `load`, of a file that was read."""
   from official.video.checkpoints import tensor_file
 
+  pixels = pixels or found.pixels()
+  registry.check_choice('--pixels', pixels, RANGES)
   config, structure = backbone.config, found.structure()
   _check_structure(config, structure, found.path)
   kernel, bias = found.patches()
-  kernel, bias = pixel_ranges.shown_others(
-    kernel, bias, pixels or found.pixels(), zero_centering
-  )
+  kernel, bias = pixel_ranges.shown_others(kernel, bias, pixels, zero_centering)
   variables = _variables(backbone)
   rows = {
     name: (variables[name], *row)

@@ -29,7 +29,8 @@ def shown_others(
   Args:
     kernel: `[..., 3, D]`, of a convolution without padding.
     bias: `[D]`.
-    pixels: of `PIXELS`, what the net was trained on.
+    pixels: of `PIXELS`, what the net was trained on; not 'caffe', whose channels lie the other
+      way round.
     zero_centering: whether the task shows [-1, 1]; else [0, 1].
   """
   mean, deviation = (np.array(x)[:, None] for x in PIXELS[pixels])
