@@ -85,9 +85,9 @@ def written(tensors) -> dict:
 
 
 @functools.cache
-def generator() -> types.ModuleType:
-  """The set's `fill.py`."""
-  spec = importlib.util.spec_from_file_location('golden_fill', FOLDER / 'fill.py')
+def generator(folder: pathlib.Path = FOLDER) -> types.ModuleType:
+  """A set's `fill.py`."""
+  spec = importlib.util.spec_from_file_location('golden_fill', folder / 'fill.py')
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module
@@ -96,6 +96,11 @@ def generator() -> types.ModuleType:
 def fill(name: str, shape, kind: str = 'weight', gain: float = 1.0) -> np.ndarray:
   """The deterministic array that the goldens' reference was fed under `name`."""
   return generator().fill(name, shape, seed(), kind, gain)
+
+
+def net(name: str, shape, kind: str = 'weight', gain: float = 1.3) -> np.ndarray:
+  """As `fill`, behind `PYTORCH/nets.npz` whatever VIDGARDEN_GOLDENS says."""
+  return generator(OWN).fill(name, shape, 0, kind, gain)
 
 
 def wave(shape, k: int) -> np.ndarray:

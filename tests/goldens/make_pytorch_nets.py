@@ -296,7 +296,7 @@ NETS = {
 def fill(net: nn.Module, name: str) -> None:
   """Gives a net the values of its keys."""
   state = {
-    key: torch.from_numpy(goldens.fill(f'{name}/{key}', value.shape, gain=1.3))
+    key: torch.from_numpy(goldens.net(f'{name}/{key}', value.shape))
     if value.ndim
     else value
     for key, value in net.state_dict().items()
@@ -307,7 +307,7 @@ def fill(net: nn.Module, name: str) -> None:
 def main() -> None:
   """Writes the file."""
   # As a normalization would have it: of mean 0, larger than pixels are.
-  clip = 2 * goldens.fill('nets/clip', CLIP, 'clip')
+  clip = 2 * goldens.net('nets/clip', CLIP, 'clip')
   arrays = {}
   for name, make in NETS.items():
     net = make().eval()

@@ -50,7 +50,7 @@ def arrays():
 def state_dict(name):
   shapes = json.loads(str(arrays()[f'{name}/keys']))
   return {
-    key: goldens.fill(f'{name}/{key}', shape, gain=1.3) if shape else np.array(0)
+    key: goldens.net(f'{name}/{key}', shape) if shape else np.array(0)
     for key, shape in shapes.items()
   }
 
@@ -66,7 +66,7 @@ def target_of(name, tensors, **changes):
 
 def pixels(target):
   """The goldens' clip as pixels that become it by the net's own normalization."""
-  clip = 2 * goldens.fill('nets/clip', (1, 6, 40, 44, 3), 'clip')
+  clip = 2 * goldens.net('nets/clip', (1, 6, 40, 44, 3), 'clip')
   mean, deviation = target.layout.pixels
   return clip * np.float32(deviation) + np.float32(mean)
 
@@ -324,7 +324,7 @@ def test_a_classifier_is_taken_where_it_is_the_experiments(converted, tmp_path):
   params = experiment.load(name[13:], params_override=overrides)
   model = experiment.build_task(params).built_model()
   restore.restore({'model': model}, str(tmp_path / 'c' / 'ckpt'))
-  clip = 2 * goldens.fill('nets/clip', (1, 6, 40, 44, 3), 'clip')
+  clip = 2 * goldens.net('nets/clip', (1, 6, 40, 44, 3), 'clip')
   config = params.task.model.backbone.get()
   clip = clip * np.float32(config.pixel_deviation) + np.float32(config.pixel_mean)
   feature = tf.reduce_mean(model.backbone(clip, training=False)['5'], [1, 2, 3])
