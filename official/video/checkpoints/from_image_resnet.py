@@ -509,29 +509,33 @@ def _written(fields: Mapping[str, Any]) -> str:
   return ','.join(f'{name}={str(value).lower()}' for name, value in fields.items())
 
 
-def _convert_run() -> None:
-  """Inflates a run's net; refuses what is said of other people's files."""
+def _convert_run(
+  source: str, checkpoint: str, how: str, overrides: str, given: Mapping[str, bool]
+) -> None:
+  """Inflates a run's net; refuses what is said of other people's files.
+
+  Args:
+    source: the folder of the run.
+    checkpoint: prefix to write.
+    how: one of `from_image_vit.INFLATIONS`.
+    overrides: of the resnet_3d, as in --params_override.
+    given: by name, whether a flag of other people's files was.
+  """
   from official.video.backbones import factory, families
   from official.video.checkpoints import saved
   from official.video.settings import experiment
 
-  for name, given in (
-    ('backbone', FLAGS.backbone != 'resnet_3d'),
-    ('prefix', bool(FLAGS.prefix)),
-    ('pixels', FLAGS.pixels is not None),
-    ('zero_centering', FLAGS.zero_centering),
-  ):
-    if given:
-      raise UserError(
-        f'--{name}: of a run, as {FLAGS.source} is, a resnet_3d is inflated with the pixels '
-        'that it was shown; leave it out'
-      )
+  for name in (name for name, was in given.items() if was):
+    raise UserError(
+      f'--{name}: of a run, as {source} is, a resnet_3d is inflated with the pixels '
+      'that it was shown; leave it out'
+    )
   config = families.of('resnet_3d')
-  if FLAGS.params_override:
-    experiment.apply_overrides(config.get(), FLAGS.params_override, '--params_override')
+  if overrides:
+    experiment.apply_overrides(config.get(), overrides, '--params_override')
   backbone = factory.build_backbone(config)
-  load_frames(backbone, config, FLAGS.source, FLAGS.inflation)
-  saved.write_converted(FLAGS.checkpoint, FLAGS.source, [], backbone)
+  load_frames(backbone, config, source, how)
+  saved.write_converted(checkpoint, source, [], backbone)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -542,7 +546,14 @@ def main(argv: Sequence[str]) -> None:
   from official.video.settings import experiment
 
   if os.path.isdir(FLAGS.source):
-    _convert_run()
+    given = {
+      'backbone': FLAGS.backbone != 'resnet_3d',
+      'prefix': bool(FLAGS.prefix),
+      'pixels': FLAGS.pixels is not None,
+      'zero_centering': FLAGS.zero_centering,
+    }
+    overrides = FLAGS.params_override
+    _convert_run(FLAGS.source, FLAGS.checkpoint, FLAGS.inflation, overrides, given)
     return
   needed = fields_of(tensor_file.read_tensors(FLAGS.source), FLAGS.backbone)
   config = families.of(FLAGS.backbone, **needed)
