@@ -185,7 +185,11 @@ def test_a_net_of_the_model_garden_is_taken(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'begin', ['module.encoder_q.', 'backbone.', 'online_encoder.net.']
+  'begin',
+  [
+    *('module.encoder_q.', 'module.base_encoder.', 'backbone.', 'online_encoder.net.'),
+    'online_network.encoder.',
+  ],
 )
 def test_what_comes_before_the_names_is_found(begin, tmp_path):
   tensors = {begin + key: value for key, value in published(False).items()}
