@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 
 from official.video import draws, registry
+from official.video.augment import mixing
 from official.video.data import records, samplers, views
 from official.video.data.samplers import Scalar
 from official.video.errors import UserError
@@ -304,15 +305,7 @@ def background_rows(keys: tf.Tensor, group_size: int) -> tf.Tensor:
     keys: int32 [B, 2]; B a multiple of the group's size.
     group_size: at least 2.
   """
-  shifts = tf.map_fn(
-    lambda key: 1 + draws.integer(key, 'paste/partner', group_size - 1),
-    keys[::group_size],
-    fn_output_signature=tf.TensorSpec([], tf.int32),
-  )
-  places = tf.range(group_size)
-  bases = group_size * tf.range(tf.shape(shifts)[0])
-  partners = (places[None] + shifts[:, None]) % group_size
-  return tf.reshape(bases[:, None] + partners, [-1])
+  return mixing.partners(keys, group_size, 'paste/partner')
 
 
 def cut_and_paste(

@@ -118,6 +118,8 @@ class DataConfig(hyperparams.Config):
       (without antialiasing), 'bilinear_antialias' or 'bicubic_antialias' (PIL's filters).
     num_labels: labels of a clip that a batch has room for, beside its first one; a task
       that takes several sets it.
+    sample_keys: whether a training batch holds the key of each sample's draws; a task that
+      draws inside of its step sets it.
     label_fraction: share of each class's records that is used, the same ones for a seed.
     seed: of the order and of every draw.
     prefetch_buffer_size: batches prepared ahead; None lets tf.data choose.
@@ -155,6 +157,7 @@ class DataConfig(hyperparams.Config):
   whole_frame: bool = False
   resize: str = 'bilinear'
   num_labels: int = 0
+  sample_keys: bool = False
   label_fraction: float = 1.0
   seed: int = 0
   prefetch_buffer_size: int | None = None
@@ -190,6 +193,10 @@ _RULES: dict[str, tuple[Callable[[DataConfig], bool], str]] = {
   'test_clip_step': (
     lambda c: c.test_clip_step >= 0 and bool(c.num_test_clips or not c.test_clip_step),
     'at least 0, and 0 without num_test_clips',
+  ),
+  'sample_keys': (
+    lambda c: c.is_training or not c.sample_keys,
+    'False in evaluation, which draws nothing',
   ),
   'label_fraction': (lambda c: 0 < c.label_fraction <= 1, 'in (0, 1]'),
   'augmentation.area_range': (

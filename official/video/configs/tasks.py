@@ -97,12 +97,29 @@ class RateMultipliers(hyperparams.Config):
 
 
 @dataclasses.dataclass
+class Mixup(hyperparams.Config):
+  """Training on mixtures of two clips and of their labels.
+
+  Attributes:
+    alpha: of the Beta distribution that the share of a clip in its mixture has on both
+      sides; 0 mixes nothing.
+    group_size: clips in a row that are mixed with each other; it divides every replica's
+      batch, so that any number of replicas mixes the same.
+  """
+
+  alpha: float = 0.0
+  group_size: int = 2
+
+
+@dataclasses.dataclass
 class ClassificationTask(VideoTask):
   """Linear evaluation or fine-tuning; its validation is the multi-view test.
 
   Attributes:
     learning_rate_multipliers: smaller rates for lower layers, a larger one for the head.
     label_smoothing: share of the target spread over all classes.
+    mixup: mixtures of clips in training; 'accuracy' is then that of the label with the
+      greater share. Spread labels are mixed too.
     average: what the test takes the mean of over a video's views: 'probability' or
       'logit'.
     multi_label: a clip may have several classes, or none: a sigmoid a class takes the
@@ -114,6 +131,7 @@ class ClassificationTask(VideoTask):
     default_factory=RateMultipliers
   )
   label_smoothing: float = 0.0
+  mixup: Mixup = dataclasses.field(default_factory=Mixup)
   average: str = 'probability'
   multi_label: bool = False
 

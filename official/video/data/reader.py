@@ -48,6 +48,13 @@ def _labels(clip: Sample, config: data_config.DataConfig) -> Sample:
   return {'labels': tf.ensure_shape(padded, [size])}
 
 
+def _keys(
+  maker: views.ViewMaker, key: tf.Tensor, config: data_config.DataConfig
+) -> Sample:
+  """'sample_key' [R, 2] int32 of a clip's repeats; nothing where none are asked for."""
+  return {'sample_key': tf.stack(maker.repeat_keys(key))} if config.sample_keys else {}
+
+
 class SampleMaker:
   """Makes the sample of a place in the stream.
 
@@ -114,6 +121,7 @@ class SampleMaker:
     made: Sample = {}
     if config.num_views:
       made |= self.views.training_sample(clip, self.key(position))
+      made |= _keys(self.views, self.key(position), config)
     valid = position.valid
     if config.num_test_clips:
       test_sample, present = self._test_sample(clip, position.clip)
@@ -314,7 +322,8 @@ def training_spec(config: data_config.DataConfig) -> dict[str, tf.TensorSpec]:
   maker = views.build_view_maker(config)
 
   def sample(serialized: tf.Tensor, key: tf.Tensor) -> Sample:
-    return maker.training_sample(parsing.parse_record(serialized, maker.fields), key)
+    clip = parsing.parse_record(serialized, maker.fields)
+    return maker.training_sample(clip, key) | _keys(maker, key, config)
 
   labels = {'labels': [config.num_labels]} if config.num_labels else {}
 
@@ -350,7 +359,8 @@ def build_dataset(
     Batches of the per-replica size: 'views' [B, V, T, H, W, 3] float32 in [0, 1] (or
     uint8, with 'view_key' int32 [B, 2]; see `views.augment_on_device`), 'test_views'
     [B, C, T, H, W, 3] uint8, 'label' [B] int64, with `num_labels` 'labels' [B, num_labels]
-    int64, -1 where a clip has fewer, 'record' [B] int64 row of the index,
+    int64, -1 where a clip has fewer, with `sample_keys` in training 'sample_key' [B, 2]
+    int32, 'record' [B] int64 row of the index,
     'valid' [B] bool, 'bad' [B] int32 records that failed for the place, and what else the
     view maker gives. From a tf.data
     service the batches are the same, in the order in which its workers finish them.

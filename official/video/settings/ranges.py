@@ -59,6 +59,7 @@ _BY_NAME: tuple[tuple[str, _Rule], ...] = (
   (r'start_step|epochs|rate_batch', _at_least(0)),
   (r'dropout_rate|drop_path', _DECAY),
   (r'label_smoothing', _SHARE),
+  (r'alpha', (lambda value: 0 <= value <= 100, 'a number from 0 to 100')),
   (r'layer_decay', (lambda value: 0 < value <= 1, 'a number above 0, up to 1')),
   (r'head', _POSITIVE),
   (r'width_multiplier|scale_step|temperature_bounds', _POSITIVE),

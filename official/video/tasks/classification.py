@@ -9,10 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from official.core import task_factory
-from official.video.augment import normalization
+from official.video.augment import mixing, normalization
 from official.video.backbones import factory
 from official.video.checkpoints import origin
 from official.video.configs import data as data_config
+from official.video.configs import reads
 from official.video.configs import tasks as task_config
 from official.video.data import contexts, index, reader
 from official.video.errors import UserError
@@ -60,6 +61,10 @@ class ClassificationTask(labelled.LabelledTask):
   def check_data(self, training: bool, evaluation: bool = True) -> None:
     """Finds the data, and refuses an average that the test does not know."""
     classification.check_average(self.average)
+    if not self.task_config.mixup.alpha:
+      reads.refuse_unread(self.task_config, {'mixup.group_size': 'task.mixup.alpha'})
+    if training:
+      self._check_groups(1)
     super().check_data(training, evaluation)
 
   def check_records(self, table: index.RecordIndex) -> None:
@@ -97,20 +102,60 @@ class ClassificationTask(labelled.LabelledTask):
     input_context: tf.distribute.InputContext | None = None,
     start_step: int = 0,
   ) -> tf.data.Dataset:
-    """As every task's; with `multi_label` batches hold all labels of their clips."""
+    """As every task's; with `multi_label` batches hold all labels of their clips.
+
+    Raises:
+      UserError: a replica's training batch does not divide into groups for mixing.
+    """
+    if params.is_training and input_context:
+      self._check_groups(input_context.num_replicas_in_sync)
     if self.multi_label:
       table = self.train_index if params.is_training else self.validation_index
       params = self._with_labels(params, self._label_range(table)[0])
+    params = self._with_keys(params)
     return super().build_inputs(params, input_context, start_step)
 
   def _with_labels(self, params: data_config.DataConfig, most: int):
     return dataclasses.replace(params, num_labels=max(1, most, params.num_labels))
 
+  def _with_keys(self, params: data_config.DataConfig) -> data_config.DataConfig:
+    keyed = params.is_training and bool(self.task_config.mixup.alpha)
+    return dataclasses.replace(params, sample_keys=True) if keyed else params
+
+  def _check_groups(self, replicas: int) -> None:
+    mixup, batch = self.task_config.mixup, self.task_config.train_data.global_batch_size
+    if mixup.alpha and batch % (mixup.group_size * replicas):
+      raise UserError(
+        f'task.mixup.group_size {mixup.group_size}: does not divide the '
+        f'{batch / replicas:g} clips of a replica; use a divisor of at least 2'
+      )
+
   def training_spec(self) -> dict[str, tf.TensorSpec]:
     """What a global training batch holds, without any data."""
-    if not self.multi_label:
-      return super().training_spec()
-    return reader.training_spec(self._with_labels(self.task_config.train_data, 1))
+    params = self._with_keys(self.task_config.train_data)
+    return reader.training_spec(
+      self._with_labels(params, 1) if self.multi_label else params
+    )
+
+  def prepare(self, inputs, config):
+    """Colours the views, and mixes those of training.
+
+    Adds 'share' [B] of each clip in its mixture, and of the other one 'other_label' [B] or,
+    with `multi_label`, 'other_labels' [B, L].
+    """
+    inputs = super().prepare(inputs, config)
+    mixup = self.task_config.mixup
+    if not (mixup.alpha and config.is_training):
+      return inputs
+    keys, label = inputs['sample_key'], 'labels' if self.multi_label else 'label'
+    share = mixing.shares(keys, mixup.alpha)
+    other = mixing.partners(keys, mixup.group_size, 'mixup/partner')
+    views = inputs['views']
+    return inputs | {
+      'views': mixing.mixed(views, tf.gather(views, other), share),
+      'share': share,
+      f'other_{label}': tf.gather(inputs[label], other),
+    }
 
   def check_origin(self, checkpoint: str, heads: Collection[str] = ()) -> origin.Origin:
     """As every task's; a head over one label is none over several, and the other way."""
@@ -144,36 +189,41 @@ class ClassificationTask(labelled.LabelledTask):
     return {'output': model(clips, training=training)['output']}
 
   def terms(self, outputs, inputs):
-    """Cross entropy and whether the likeliest class is right, of each sample."""
-    if self.multi_label:
-      return self._multi_label_terms(outputs['output'], inputs['labels'])
-    logits, labels = outputs['output'], inputs['label']
-    with tf.control_dependencies([self._assert_labels(labels)]):
-      target = tf.one_hot(labels, self.num_classes)
-    smoothing = self.task_config.label_smoothing
-    target = target * (1 - smoothing) + smoothing / self.num_classes
-    hits = tf.argmax(logits, -1, labels.dtype) == labels
-    return {
-      'loss': tf.nn.softmax_cross_entropy_with_logits(target, logits),
-      'accuracy': tf.cast(hits, tf.float32),
-    }
+    """Cross entropy and whether the likeliest class is right, of each sample.
 
-  def _multi_label_terms(self, logits: tf.Tensor, labels: tf.Tensor):
-    """Mean over the classes of binary cross entropy [B], and hits at 1.
-
-    Args:
-      logits: [B, K].
-      labels: [B, L], -1 being none.
+    With `multi_label` the mean over the classes of binary cross entropy, and hits at 1.
     """
-    with tf.control_dependencies([self._assert_labels(tf.maximum(labels, 0))]):
-      found = tf.reduce_max(tf.one_hot(labels, self.num_classes), 1)
-    spread = self.task_config.label_smoothing
-    target = found * (1 - spread) + spread / 2
-    losses = tf.nn.sigmoid_cross_entropy_with_logits(target, logits)
-    return {
-      'loss': tf.reduce_mean(losses, -1),
-      'accuracy': tf.gather(found, tf.argmax(logits, -1), axis=1, batch_dims=1),
-    }
+    logits = outputs['output']
+    found, dominant = self._found(inputs)
+    accuracy = tf.gather(dominant, tf.argmax(logits, -1), axis=1, batch_dims=1)
+    smoothing = self.task_config.label_smoothing
+    if self.multi_label:
+      target = found * (1 - smoothing) + smoothing / 2
+      losses = tf.nn.sigmoid_cross_entropy_with_logits(target, logits)
+      return {'loss': tf.reduce_mean(losses, -1), 'accuracy': accuracy}
+    target = found * (1 - smoothing) + smoothing / self.num_classes
+    loss = tf.nn.softmax_cross_entropy_with_logits(target, logits)
+    return {'loss': loss, 'accuracy': accuracy}
+
+  def _found(self, inputs: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    """What share of each clip is of each class, and what a guess is right about, [B, K].
+
+    Both are the same but for mixtures, whose greater part has to be guessed.
+    """
+    label = 'labels' if self.multi_label else 'label'
+    found = self._multi_hot(inputs[label])
+    if 'share' not in inputs:
+      return found, found
+    other, share = self._multi_hot(inputs[f'other_{label}']), inputs['share']
+    dominant = tf.where(share[:, None] < 0.5, other, found)
+    return mixing.mixed(found, other, share), dominant
+
+  def _multi_hot(self, labels: tf.Tensor) -> tf.Tensor:
+    """[B, K] of labels [B], or of [B, L] of which -1 is none."""
+    checked = tf.maximum(labels, 0) if self.multi_label else labels
+    with tf.control_dependencies([self._assert_labels(checked)]):
+      found = tf.one_hot(labels, self.num_classes)
+    return tf.reduce_max(found, 1) if self.multi_label else found
 
   def _assert_labels(self, labels: tf.Tensor) -> tf.Operation:
     return tf.debugging.Assert(
