@@ -3,9 +3,13 @@
 The global loss is CVRL's, `official.video.losses.info_nce`.
 """
 
+import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
+
+from official.video.losses import gather
 
 _IMPOSSIBLE = -1e9
 
@@ -54,6 +58,7 @@ def one_direction(
   normalize: bool = True,
   same_order: bool = False,
   reference_compatible: bool = False,
+  first: int | tf.Tensor = 0,
 ) -> Direction:
   """Contrasts the reconstructed regions of a view with the other view's.
 
@@ -65,15 +70,16 @@ def one_direction(
   Args:
     regions: `[B, N, C]`, of the view that asks; what is matched.
     reconstructed: `[B, N, C]`, the same regions, reconstructed from the other view.
-    others: `[B, N, C]`, of the other view.
+    others: `[D, N, C]`, of the other view, of all videos.
     valid: bool `[B, N]`, of the regions.
-    others_valid: bool `[B, N]`.
+    others_valid: bool `[D, N]`.
     temperature: divides the similarities.
     normalize: whether all vectors are brought to length 1 first.
     same_order: row i of both views is one object, so it is its match, and what else is in
       its video is a negative.
     reference_compatible: let invalid regions be matched and be negatives, as the Model
       Garden does.
+    first: which of the D videos is the first of the B, which stand in one order.
 
   Source: arXiv 2112.05181, equations 3 and 4.
   """
@@ -82,15 +88,18 @@ def one_direction(
     vectors = [tf.math.l2_normalize(x, -1) for x in vectors]
   regions, reconstructed, others = vectors
   usable = tf.ones_like(others_valid) if reference_compatible else others_valid
-  batch, count = tf.unstack(tf.shape(others)[:2])
+  (batch, count), videos = tf.unstack(tf.shape(regions)[:2]), tf.shape(others)[0]
+  own = others[first : first + batch]
+  own_usable = usable[first : first + batch]
   if same_order:
     match = tf.broadcast_to(tf.range(count), [batch, count])
   else:
-    match = match_regions(regions, others, usable)
-  target = tf.gather(others, match, batch_dims=1)
+    match = match_regions(regions, own, own_usable)
+  target = tf.gather(own, match, batch_dims=1)
   positive = tf.reduce_sum(reconstructed * target, -1)
   similarity = tf.einsum('bnc,dmc->bndm', reconstructed, others)
-  negatives = _negatives(batch, count, same_order) & usable[None, None]
+  own_video = tf.range(videos) == first + tf.range(batch)[:, None]
+  negatives = _negatives(own_video, count, same_order) & usable[None, None]
   # Region n of video b against its match, then against all regions of all videos; those
   # that are no negatives stay in their places, as shapes are static, and weigh nothing.
   logits = tf.where(negatives, similarity / temperature, _IMPOSSIBLE)
@@ -98,22 +107,23 @@ def one_direction(
   flat = tf.reshape(logits, [shape[0], shape[1], -1])
   logits = tf.concat([positive[..., None] / temperature, flat], -1)
   # Without a usable region there is no match: `match_regions` then names the first.
-  met = usable if same_order else tf.reduce_any(usable, -1, keepdims=True)
+  met = own_usable if same_order else tf.reduce_any(own_usable, -1, keepdims=True)
   weight = tf.cast(valid & met, tf.float32)
   loss = tf.reduce_logsumexp(logits, -1) - logits[..., 0]
   mean = _masked_mean(similarity, negatives)
   return Direction(loss * weight, weight, match, positive, mean)
 
 
-def _negatives(batch: tf.Tensor, count: tf.Tensor, same_order: bool) -> tf.Tensor:
-  """Which region of which video may be a negative: bool, broadcasts to `[B, N, B, N]`.
+def _negatives(own_video: tf.Tensor, count: tf.Tensor, same_order: bool) -> tf.Tensor:
+  """Which region of which video may be a negative: bool, broadcasts to `[B, N, D, N]`.
+
+  Of `own_video`, bool `[B, D]`, that is:
 
   Without an order nothing tells which regions of the own video show another object, so
   none of them is one; with an order all but the region itself are.
   """
-  own_video = tf.eye(batch, dtype=tf.bool)[:, None, :, None]
   own = tf.eye(count, dtype=tf.bool)[None, :, None] if same_order else True
-  return ~(own_video & own)
+  return ~(own_video[:, None, :, None] & own)
 
 
 def _masked_mean(similarity: tf.Tensor, negatives: tf.Tensor) -> tf.Tensor:
@@ -142,28 +152,72 @@ def _mean(values: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
   return tf.math.divide_no_nan(total, tf.reduce_sum(weight))
 
 
+# Bytes of similarities that a replica holds at once; what is more comes in several parts,
+# each computed again for its gradient.
+CHUNK_BYTES = 2**26
+
+
+def _chunks(rows: tf.Tensor, others: tf.Tensor) -> int:
+  """In how many equal parts the rows `[B, N, C]` are contrasted with `[D, N, C]`."""
+  (batch, count), videos = rows.shape[:2], others.shape[0]
+  if None in (batch, count, videos):
+    return 1
+  each = 4 * count * videos * count
+  parts = (n for n in range(1, batch + 1) if batch % n == 0)
+  return next((n for n in parts if batch // n * each <= CHUNK_BYTES), batch)
+
+
 def directions(
   regions: tf.Tensor, reconstructed: tf.Tensor, valid: tf.Tensor, **options
 ) -> list[Direction]:
   """Both directions of the local loss.
 
+  A replica computes those of its own videos, against the regions of all; what comes of it
+  is gathered. So memory and arithmetic are shared out, and the gradient is the whole one.
+
   Args:
-    regions: `[B, 2, N, C]` of both views.
+    regions: `[B, 2, N, C]` of both views, of all replicas.
     reconstructed: `[B, 2, N, C]`; row v from the other view's context.
     valid: bool `[B, 2, N]`.
     **options: of `one_direction`.
   """
   return [
-    one_direction(
-      regions[:, v],
-      reconstructed[:, v],
+    _shared_direction(
+      (regions[:, v], reconstructed[:, v], valid[:, v]),
       regions[:, 1 - v],
-      valid[:, v],
       valid[:, 1 - v],
-      **options,
+      options,
     )
     for v in range(2)
   ]
+
+
+def _shared_direction(
+  asking: Sequence[tf.Tensor], others: tf.Tensor, usable: tf.Tensor, options
+) -> Direction:
+  """One direction: this replica's rows, in chunks, then those of all."""
+  parts, (begin, *_) = zip(*map(gather.part_of, asking), strict=True)
+  mine, rebuilt, counts = parts
+
+  def contrasted(rows: slice, *vectors: tf.Tensor) -> Direction:
+    own, rebuilt, others = vectors
+    first = begin + (rows.start or 0)
+    return one_direction(
+      own, rebuilt, others, counts[rows], usable, **options, first=first
+    )
+
+  number = _chunks(mine, others)
+  if number == 1:
+    made = [contrasted(slice(None), mine, rebuilt, others)]
+  else:
+    size = mine.shape[0] // number
+    made = []
+    for i in range(number):
+      rows = slice(i * size, (i + 1) * size)
+      part = tf.recompute_grad(functools.partial(contrasted, rows))
+      made.append(part(mine[rows], rebuilt[rows], others))
+  joined = [tf.concat(x, 0) if number > 1 else x[0] for x in zip(*made, strict=True)]
+  return Direction(*map(gather.gather, joined))
 
 
 def local_loss(

@@ -29,6 +29,26 @@ def own_rows(whole: tf.Tensor, mine: tf.Tensor) -> tf.Tensor:
   return tf.ensure_shape(part, [mine.shape[0], *whole.shape[1:]])
 
 
+def part_of(whole: tf.Tensor) -> tuple[tf.Tensor, int | tf.Tensor]:
+  """This replica's equal part of rows of all replicas, and the number of its first row.
+
+  Of a loss of pairs of rows, each replica computes those of its part with all others, and
+  `gather` joins what came of the parts: memory and arithmetic fall with the number of
+  replicas, and the gradients stay those of the whole.
+
+  Args:
+    whole: of `gather`.
+  """
+  context = tf.distribute.get_replica_context()
+  if context is None or context.num_replicas_in_sync == 1:
+    return whole, 0
+  replicas, rows = context.num_replicas_in_sync, whole.shape[0]
+  count = rows // replicas if rows else tf.shape(whole)[0] // replicas
+  begin = context.replica_id_in_sync_group * count
+  part = whole[begin : begin + count]
+  return tf.ensure_shape(part, [rows and count, *whole.shape[1:]]), begin
+
+
 def gather(tensor: tf.Tensor, axis: int = 0) -> tf.Tensor:
   """Concatenates a tensor over all replicas, in replica order, differentiably.
 
