@@ -59,11 +59,14 @@ SLOW = pathlib.Path(os.environ.get('SLOW_TESTS', times.LIST))
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-  """Marks what `slow.txt` lists, so that the default run stays within minutes."""
+  """Marks what the lists name, so that the default run and CI stay within minutes."""
   listed = times.listed(SLOW.read_text())
+  spared = times.listed(times.EXHAUSTIVE.read_text())
   for item in items:
-    if item.nodeid in listed:
+    if item.nodeid in listed or item.nodeid in spared:
       item.add_marker(pytest.mark.slow)
+    if item.nodeid in spared:
+      item.add_marker(pytest.mark.exhaustive)
 
 
 # Of these files each parameter goes where a process is free: as one they would outlast all.

@@ -3,13 +3,16 @@
 import ast
 import pathlib
 
+import pytest
+
 from tests import times
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def test_what_is_listed_is_there():
-  listed = times.listed(times.LIST.read_text())
+@pytest.mark.parametrize('path', [times.LIST, times.EXHAUSTIVE], ids=lambda p: p.stem)
+def test_what_is_listed_is_there(path):
+  listed = times.listed(path.read_text())
   assert len(listed) > 10 and min(listed.values()) > 1
   for test in listed:
     path, name = test.split('[')[0].split('::')
@@ -38,6 +41,21 @@ def test_the_longest_are_left_out():
     'tests/a.py::test_a[x y]',
     'tests/b.py::test_b',
   ]
+
+
+def test_every_test_keeps_its_shortest_case():
+  whole = times.WHOLE[0]
+  taken = {
+    'a.py::one[x]': 40.0,
+    'a.py::one[y]': 10.0,
+    'a.py::one[z]': 20.0,
+    'a.py::two': 30.0,
+    f'{whole}::all[x]': 50.0,
+    f'{whole}::all[y]': 60.0,
+  }
+  assert times.spare(taken, 300) == {}
+  assert list(times.spare(taken, 170)) == ['a.py::one[x]']
+  assert list(times.spare(taken, 0)) == ['a.py::one[x]', 'a.py::one[z]']
 
 
 def test_a_list_reads_back():
