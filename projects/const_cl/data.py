@@ -21,6 +21,8 @@ class RegionViewMaker(views.ViewMaker):
   crop and flip.
   """
 
+  places = True
+
   def __init__(self, config: data_config.DataConfig):
     super().__init__(config)
     # Of the watched config: its fields are used here.

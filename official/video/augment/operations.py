@@ -38,7 +38,12 @@ class PhotometricOp(abc.ABC):
 
   Extend it with a `draw` that returns at least the bool 'applied', and an `apply` that
   takes the same dict. Draw names need to be unique within one operation only.
+
+  Attributes:
+    moves: whether what is seen moves in the frame, so that boxes would not fit any more.
   """
+
+  moves = False
 
   @abc.abstractmethod
   def draw(self, key: tf.Tensor) -> Draws:

@@ -7,7 +7,7 @@ import gin
 import tensorflow as tf
 
 from official.video import draws, registry
-from official.video.augment import operations, pixels
+from official.video.augment import operations, pixels, rand_augment
 
 Ops: TypeAlias = Sequence[operations.PhotometricOp]
 
@@ -21,6 +21,11 @@ class Policy:
 
   def __init__(self, views: Sequence[Ops]):
     self._views = [list(ops) for ops in views]
+
+  @property
+  def moves(self) -> bool:
+    """Whether an operation moves what is seen, so that boxes would not fit any more."""
+    return any(op.moves for ops in self._views for op in ops)
 
   def draw(self, key: tf.Tensor, view: int) -> dict[str, operations.Draws]:
     """What `__call__` draws under a key, by the name of the operation ('ColorJitter/0')."""
@@ -119,6 +124,14 @@ def none() -> Policy:
   return Policy([[]])
 
 
+@gin.configurable('rand_augment')
+def random_operations(
+  num_layers: int = 2, magnitude: float = 10.0, translate_const: float = 100.0
+) -> Policy:
+  """RandAugment of every view; see `rand_augment.RandAugment` for the arguments."""
+  return Policy([[rand_augment.RandAugment(num_layers, magnitude, translate_const)]])
+
+
 @gin.configurable
 def custom(ops: Ops = gin.REQUIRED, second_view_ops: Ops | None = None) -> Policy:
   """A policy composed in gin: `custom.ops = [@ColorJitter(), @Grayscale()]`.
@@ -133,7 +146,13 @@ def custom(ops: Ops = gin.REQUIRED, second_view_ops: Ops | None = None) -> Polic
 # A method adds its own policy here, under a name of its own.
 POLICIES: registry.Registry[Callable[[], Policy]] = registry.Registry(
   'augmentation.policy',
-  {'cvrl': cvrl, 'cvrl_paper': cvrl_paper, 'none': none, 'custom': custom},
+  {
+    'cvrl': cvrl,
+    'cvrl_paper': cvrl_paper,
+    'none': none,
+    'custom': custom,
+    'rand_augment': random_operations,
+  },
 )
 
 

@@ -39,8 +39,8 @@ class Augmentation(hyperparams.Config):
 
   Attributes:
     policy: photometric policy by name, an entry of `augment.policies.POLICIES`: 'cvrl',
-      'cvrl_paper', 'none', 'custom' (operations that gin lists), or a method's own. The
-      numbers inside a policy are gin-configurable.
+      'cvrl_paper', 'none', 'rand_augment', 'custom' (operations that gin lists), or a
+      method's own. The numbers inside a policy are gin-configurable.
     area_range: share of the frame's area that a crop takes.
     aspect_range: width over height of a crop.
     short_side_range: instead of both, the least and the greatest short side in pixels that

@@ -174,6 +174,7 @@ class KeyFrameViewMaker(views.ViewMaker):
   """
 
   fields = FIELDS
+  places = True
 
   def __init__(self, config: data_config.DataConfig):
     super().__init__(config)

@@ -114,6 +114,7 @@ class SiameseViewMaker(views.ViewMaker):
   """
 
   fields = (*_SIDES, records.REGION_TIMESTAMP, records.IMAGE_TIMESTAMP, COVER)
+  places = True
 
   def __init__(self, config: data_config.DataConfig):
     super().__init__(config)

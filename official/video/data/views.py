@@ -60,9 +60,11 @@ class ViewMaker:
 
   Attributes:
     fields: keys of the record contract that samples are made of beside frames and label.
+    places: whether the views come with places in them, such as boxes.
   """
 
   fields: Sequence[str] = ()
+  places = False
 
   def __init__(self, config: data_config.DataConfig):
     self._reads: set[str] = set()
@@ -70,6 +72,11 @@ class ViewMaker:
     # What is built or checked for all makers does not tell what this one uses.
     self._built_sampler = samplers.build_sampler(config.sampler)
     self._built_policy = _policy_of(config)
+    if self.places and self._built_policy.moves:
+      raise UserError(
+        f'augmentation.policy {config.augmentation.policy!r}: moves what is seen, but not '
+        f'the boxes or overlaps that views {config.views!r} tell; choose another policy'
+      )
     _check_geometry(config)
     self._config = reads.watched(config, self._reads)
 
