@@ -400,6 +400,8 @@ class PretextViewMaker(views.ViewMaker):
   mirrored.
   """
 
+  places = True
+
   def __init__(self, config: data_config.DataConfig):
     super().__init__(config)
     frames, height, width, _ = config.feature_shape
