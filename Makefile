@@ -34,8 +34,8 @@ demo: setup ## VIDEOS=<folder of class folders> runs on your own videos; SEED, D
 test: setup
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
-test-slow: setup
-	$(BIN)/python -m pytest $(PARALLEL) -m "slow and not exhaustive" --durations=50
+test-slow: setup ## TEST_MINUTES=50 names what would begin later, and leaves it out.
+	$(BIN)/python -m pytest $(PARALLEL) -m "slow and not exhaustive" --durations=50 -rs
 
 # What CI has no time for: before a release.
 test-exhaustive: setup

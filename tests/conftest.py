@@ -11,6 +11,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -67,6 +68,18 @@ def pytest_collection_modifyitems(items):
       item.add_marker(pytest.mark.slow)
     if item.nodeid in spared:
       item.add_marker(pytest.mark.exhaustive)
+
+
+# CI's own limit would throw everything away; what finds no time before it is named instead.
+MINUTES = float(os.environ.get('TEST_MINUTES') or 'inf')
+_UNTIL = time.monotonic() + 60 * MINUTES
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+  """Skips what would begin later than so many minutes after the process."""
+  if time.monotonic() >= _UNTIL:
+    pytest.skip(f'no time left of TEST_MINUTES={MINUTES:g}')
 
 
 # Of these files each parameter goes where a process is free: as one they would outlast all.
