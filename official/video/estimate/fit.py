@@ -1,7 +1,7 @@
 """What makes a training step fit into a device's memory: `--fit`."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 from official.video.errors import UserError
@@ -48,7 +48,11 @@ def _of_gpus() -> float:
     ) from error
 
 
-def fitted(params: Any, bytes_: float) -> tuple[Any, str]:
+# By what is recomputed: the cost of a sample, and the number of trained weights.
+Estimates = MutableMapping[str, tuple[cost.Estimate, int]]
+
+
+def fitted(params: Any, bytes_: float, seen: Estimates | None = None) -> tuple[Any, str]:
   """Picks micro-batches, what is recomputed and, where these do not do, a smaller batch.
 
   What costs least time comes first: micro-batches of tasks that contrast compute each clip
@@ -58,6 +62,7 @@ def fitted(params: Any, bytes_: float) -> tuple[Any, str]:
   Args:
     params: resolved experiment, not locked.
     bytes_: memory of a device.
+    seen: estimates of the same experiment, which are used and added to.
 
   Returns:
     The experiment, and what was picked.
@@ -67,7 +72,7 @@ def fitted(params: Any, bytes_: float) -> tuple[Any, str]:
   """
   replicas = max(1, params.runtime.num_gpus)
   batch = params.task.train_data.global_batch_size
-  seen: dict[str, tuple[cost.Estimate, int]] = {}
+  seen = {} if seen is None else seen
   half = 0.5 if params.runtime.mixed_precision_dtype in _HALF else 1.0
 
   def needed(remat: str, samples: int) -> float:
