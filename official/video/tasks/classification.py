@@ -13,7 +13,6 @@ from official.video.augment import mixing, normalization
 from official.video.backbones import factory
 from official.video.checkpoints import origin
 from official.video.configs import data as data_config
-from official.video.configs import reads
 from official.video.configs import tasks as task_config
 from official.video.data import contexts, index, reader
 from official.video.errors import UserError
@@ -61,10 +60,7 @@ class ClassificationTask(labelled.LabelledTask):
   def check_data(self, training: bool, evaluation: bool = True) -> None:
     """Finds the data, and refuses an average that the test does not know."""
     classification.check_average(self.average)
-    if not self.task_config.mixup.alpha:
-      reads.refuse_unread(self.task_config, {'mixup.group_size': 'task.mixup.alpha'})
-    if training:
-      self._check_groups(1)
+    self._check_groups(1)
     super().check_data(training, evaluation)
 
   def check_records(self, table: index.RecordIndex) -> None:
@@ -124,6 +120,12 @@ class ClassificationTask(labelled.LabelledTask):
 
   def _check_groups(self, replicas: int) -> None:
     mixup, batch = self.task_config.mixup, self.task_config.train_data.global_batch_size
+    usual = task_config.Mixup().group_size
+    if not mixup.alpha and mixup.group_size != usual:
+      raise UserError(
+        f'task.mixup.group_size {mixup.group_size}: nothing reads it where '
+        f'task.mixup.alpha is 0; leave it {usual}, or set that'
+      )
     if mixup.alpha and batch % (mixup.group_size * replicas):
       raise UserError(
         f'task.mixup.group_size {mixup.group_size}: does not divide the '
