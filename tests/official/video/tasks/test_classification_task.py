@@ -206,9 +206,10 @@ def test_training_batches_are_keyed_by_record_and_epoch(data):
 
 
 @pytest.mark.slow
-def test_two_replicas_mix_as_one(data, mirrored):
+def test_two_replicas_mix_and_scale_as_one(data, mirrored):
   still = 'task.model.head.dropout_rate=0'
-  params = tiny.load('cvrl_finetune_tiny', *data, MIXED, still)
+  decay = 'task.learning_rate_multipliers.layer_decay=0.5'
+  params = tiny.load('cvrl_finetune_tiny', *data, MIXED, still, decay)
   generator = np.random.default_rng(0)
   batch = {
     'views': generator.random((4, 1, 4, 32, 32, 3), np.float32),

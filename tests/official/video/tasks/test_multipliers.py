@@ -1,6 +1,7 @@
 """A multiplied rate is that rate, whatever the optimizer, and follows the depth of a net."""
 
 import copy
+import functools
 
 import numpy as np
 import pytest
@@ -136,6 +137,7 @@ def test_two_replicas_scale_as_one_and_a_resumed_run_goes_on(kind, mirrored, tmp
     np.testing.assert_allclose(variable, value, rtol=1e-6, atol=1e-7)
 
 
+@functools.cache
 def net(family):
   fields = VIT if family == 'video_vit' else copy.copy(SMALL)
   if family in ('resnet_3d', 'resnet_3dy', 'r3d'):
@@ -229,7 +231,7 @@ def test_what_has_no_layers_is_refused():
   factors, _ = factors_by_name(Silent(), decay=1.0)
   assert sorted(set(factors.values())) == [1.0, 10.0]
   with pytest.raises(UserError, match=r'layer_decay 0\.5: the backbone is frozen'):
-    factors_by_name(net('c3d'), freeze_backbone=True)
+    factors_by_name(net.__wrapped__('c3d'), freeze_backbone=True)
 
 
 @pytest.mark.parametrize('field,value', [('head', 0), ('layer_decay', 1.5)])
