@@ -546,7 +546,7 @@ def test_dry_run_tells_and_touches_nothing(driver, present, tmp_path, settings, 
       "'knn_acuracy': is no score",
     ),
     ('task.micro_batches=3', 'task.micro_batches 3: does not divide'),
-    ('task.train_data.num_views=3', 'task.train_data.num_views 3: '),
+    ('task.train_data.num_views=9', 'task.train_data.num_views 9: '),
     ('runtime.num_gpus=3', 'is not divisible by the 3 replicas'),
   ],
 )
@@ -567,7 +567,7 @@ def test_a_dry_run_ends_as_the_run_would(
   )
   assert result.code == 2 and message in result.stderr.splitlines()[-1], result.stderr
   # What could be told was told first.
-  assert 'num_views=3' in override or 'parameters       ' in result.stdout
+  assert 'num_views=9' in override or 'parameters       ' in result.stdout
 
 
 def test_a_number_out_of_range_ends_every_driver(settings):
