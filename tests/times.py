@@ -10,7 +10,8 @@ rest takes `SECONDS` of test time. `make test` leaves them to `make test-slow`.
   python -m tests.times --slow run.log
 
 rewrites tests/exhaustive.txt likewise, until the slow tests take `SLOW_SECONDS`: every slow
-test stays in CI with its shortest case at least; `make test-exhaustive` runs the others.
+test stays in CI with its shortest case at least; `make test-exhaustive` runs the others, and
+those below the line `BY_HAND`, whose like another test asks in CI.
 """
 
 import collections
@@ -26,6 +27,8 @@ EXHAUSTIVE = LIST.with_name('exhaustive.txt')
 SECONDS = 900
 # CI has ninety minutes for all. Measured on two cores that are busy beside the tests.
 SLOW_SECONDS = 4400
+# What takes less is not worth leaving out.
+LEAST = 5
 # Every method passes there, whatever it takes.
 WHOLE = ('tests/test_experiments.py',)
 HEAD = """# Seconds on two quiet cores, and test: what `make test` leaves to `make test-slow`.
@@ -34,6 +37,7 @@ HEAD = """# Seconds on two quiet cores, and test: what `make test` leaves to `ma
 EXHAUSTIVE_HEAD = """# Seconds, and case of a slow test: what CI leaves to test-exhaustive.
 # Written by `python -m tests.times --slow`, see there.
 """
+BY_HAND = '# By hand:\n'
 _DURATION = re.compile(r'(\d+\.\d+)s (?:call|setup|teardown) +(tests/.*\S)')
 
 
@@ -69,6 +73,7 @@ def spare(taken: Mapping[str, float], seconds: float) -> dict[str, float]:
     for name, tests in cases.items()
     if not name.startswith(WHOLE)
     for test in tests[1:]
+    if taken[test] >= LEAST
   ]
   return _until(taken, {test: taken[test] for test in others}, seconds)
 
@@ -89,11 +94,12 @@ def main() -> None:
   """Rewrites a list."""
   slow = '--slow' in sys.argv
   path, head = (EXHAUSTIVE, EXHAUSTIVE_HEAD) if slow else (LIST, HEAD)
-  before = listed(path.read_text()) if path.exists() else {}
-  taken = before | durations(pathlib.Path(sys.argv[-1]).read_text())
+  written, _, by_hand = path.read_text().partition(BY_HAND)
+  taken = listed(written) | durations(pathlib.Path(sys.argv[-1]).read_text())
+  taken = {test: taken[test] for test in taken if test not in listed(by_hand)}
   chosen = spare(taken, SLOW_SECONDS) if slow else longest(taken, SECONDS)
   rows = [f'{time:.0f} {test}\n' for test, time in sorted(chosen.items())]
-  path.write_text(head + ''.join(rows))
+  path.write_text(head + ''.join(rows) + (BY_HAND + by_hand if by_hand else ''))
   rest = sum(taken.values()) - sum(chosen.values())
   print(f'{len(chosen)} of {len(taken)} tests; the others take {rest:.0f} s')
 
