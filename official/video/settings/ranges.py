@@ -59,9 +59,6 @@ _BY_NAME: tuple[tuple[str, _Rule], ...] = (
   (r'start_step|epochs|rate_batch', _at_least(0)),
   (r'dropout_rate|drop_path', _DECAY),
   (r'label_smoothing', _SHARE),
-  (r'alpha', (lambda value: 0 <= value <= 100, 'a number from 0 to 100')),
-  (r'layer_decay', (lambda value: 0 < value <= 1, 'a number above 0, up to 1')),
-  (r'head', _POSITIVE),
   (r'width_multiplier|scale_step|temperature_bounds', _POSITIVE),
   (r'seed', (lambda value: 0 <= value < SEEDS, f'0 to {SEEDS - 1}')),
 )
@@ -78,6 +75,9 @@ _SIZES: tuple[tuple[str, _Rule], ...] = (
   (r'num_(views|test_clips)|test_clip_step|min_image_size', _at_least(0)),
   (r'num_test_crops|clips_per_decode|count', _at_least(1)),
   (r'group_size', _at_least(2)),
+  (r'alpha', (lambda value: 0 <= value <= 100, 'a number from 0 to 100')),
+  (r'layer_decay', (lambda value: 0 < value <= 1, 'a number above 0, up to 1')),
+  (r'head', _POSITIVE),
   # 0 where the data is not used; `check` looks at the others.
   (r'global_batch_size', _at_least(0)),
 )
