@@ -17,6 +17,7 @@ COMMANDS = {
   'answers': ('tfrecords_tools.answers', 'answers by id, for question answering'),
   'train': ('official.video.train', 'trains, validates, goes on'),
   'evaluate': ('official.video.evaluate', 'scores a checkpoint or an export'),
+  'rows': ('official.video.settings.rows', 'published rows and their recipes'),
   'results': ('official.video.results', 'scores beside the published figures'),
   'export': ('official.video.export', 'writes a SavedModel'),
   'predict': ('official.video.predict', 'tells what is done in videos'),
