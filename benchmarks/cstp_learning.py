@@ -56,27 +56,8 @@ def make_records(
   folder: pathlib.Path, seed: int, sizes: benchmark.Sizes, *more: str
 ) -> list[str]:
   """Renders the videos and converts them; returns the manifests."""
-  from official.video.demonstration import common
-
-  videos, records = folder / 'videos', folder / 'records'
-  common.run_tool(
-    'synthesize',
-    f'--output_dir={videos}',
-    f'--splits=train={sizes.train},test={sizes.test}',
-    f'--seed={seed}',
-    *VIDEOS,
-    *more,
-  )
-  common.run_tool(
-    'convert',
-    '--source=folder',
-    f'--path={videos}',
-    f'--output_dir={records}',
-    '--short_side=48',
-    f'--fps={FRAME_RATE}',
-    f'--seed={seed}',
-  )
-  return [str(records / f'{split}.manifest.json') for split in ('train', 'test')]
+  records = ('--short_side=48', f'--fps={FRAME_RATE}')
+  return benchmark.make_records(folder, seed, sizes, (*VIDEOS, *more), records)
 
 
 def experiment_of(name: str, manifests: list[str], seed: int, *overrides: str) -> Any:

@@ -39,28 +39,6 @@ STILL = {
 }
 
 
-def make_records(folder: pathlib.Path, seed: int, sizes: benchmark.Sizes) -> list[str]:
-  """Renders the demo's videos and converts them; returns the manifests."""
-  from official.video.demonstration import common
-
-  videos, records = folder / 'videos', folder / 'records'
-  common.run_tool(
-    'synthesize',
-    f'--output_dir={videos}',
-    f'--splits=train={sizes.train},test={sizes.test}',
-    f'--seed={seed}',
-  )
-  common.run_tool(
-    'convert',
-    '--source=folder',
-    f'--path={videos}',
-    f'--output_dir={records}',
-    '--short_side=72',
-    f'--seed={seed}',
-  )
-  return [str(records / f'{split}.manifest.json') for split in ('train', 'test')]
-
-
 def pretrain(
   folder: pathlib.Path, manifests: list[str], seed: int, steps: int, **more: Any
 ) -> str:
@@ -139,7 +117,7 @@ def run(folder: pathlib.Path, seed: int, sizes: benchmark.Sizes) -> None:
   from official.video.demonstration import common
 
   begun = time.monotonic()
-  manifests = make_records(folder, seed, sizes)
+  manifests = benchmark.make_records(folder, seed, sizes, records=['--short_side=72'])
   starts = {FULL: pretrain(folder / 'clips', manifests, seed, sizes.steps)}
   still = pretrain(folder / 'frames', manifests, seed, sizes.steps, **STILL)
   starts[FRAMES] = inflated(still, manifests, seed, folder / 'inflated')

@@ -63,3 +63,40 @@ def facts(
     'machine': f'{platform.machine()}, {os.cpu_count()} cores',
     'versions': f'vidgarden {__version__}, TensorFlow {tf.__version__}',
   }
+
+
+def make_records(
+  folder: pathlib.Path,
+  seed: int,
+  sizes: Sizes,
+  videos: Sequence[str] = (),
+  records: Sequence[str] = (),
+) -> list[str]:
+  """Renders videos of one action each and converts them; returns both manifests.
+
+  Args:
+    folder: gets `videos` and `records`.
+    seed: of the drawing.
+    sizes: how many of each split.
+    videos: more flags of the synthesis.
+    records: more flags of the conversion.
+  """
+  from official.video.demonstration import common
+
+  source, output = folder / 'videos', folder / 'records'
+  common.run_tool(
+    'synthesize',
+    f'--output_dir={source}',
+    f'--splits=train={sizes.train},test={sizes.test}',
+    f'--seed={seed}',
+    *videos,
+  )
+  common.run_tool(
+    'convert',
+    '--source=folder',
+    f'--path={source}',
+    f'--output_dir={output}',
+    f'--seed={seed}',
+    *records,
+  )
+  return [str(output / f'{split}.manifest.json') for split in ('train', 'test')]
