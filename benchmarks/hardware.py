@@ -10,8 +10,10 @@ one, and the table docs/hardware.md. Nothing is measured: memory is the estimate
 
 import argparse
 import dataclasses
+import functools
 import math
 import pathlib
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -79,6 +81,7 @@ class Row:
     videos: of an epoch, for hours.
     epochs: of the published run.
     host: CPU seconds a sample, in those of 2 x 16 x 224 x 224.
+    reads: whether it reads texts, by as many word pieces as BERT has.
   """
 
   name: str
@@ -87,6 +90,7 @@ class Row:
   videos: int
   epochs: float
   host: float = 1.0
+  reads: bool = False
 
 
 _K400, _K600 = (protocols.DATASETS[f'kinetics{n}'].train for n in (400, 600))
@@ -124,7 +128,7 @@ ROWS = (
     300,
     SMALL,
   ),
-  Row('gvilm', 'gvilm_pretrain', 'gvilm/pretrain', 3_320_000, 10),
+  Row('gvilm', 'gvilm_pretrain', 'gvilm/pretrain', 3_320_000, 10, reads=True),
 )
 
 
@@ -157,6 +161,15 @@ class Recipe:
     return self.row.videos * self.row.epochs / self.samples / 86_400
 
 
+@functools.cache
+def _vocabulary() -> str:
+  """A file of as many word pieces as BERT's."""
+  with tempfile.NamedTemporaryFile('w', suffix='.txt', delete=False) as file:
+    special = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
+    file.write('\n'.join([*special, *(f'piece{i}' for i in range(30_522 - 5))]))
+  return file.name
+
+
 def recipe(row: Row, machine: Machine, seen: fit.Estimates) -> Recipe:
   """Works out what a row takes on a machine.
 
@@ -169,6 +182,8 @@ def recipe(row: Row, machine: Machine, seen: fit.Estimates) -> Recipe:
     UserError: not even one sample fits.
   """
   params = experiment.load(row.experiment, [row.config])
+  if row.reads:
+    params = params.replace(task={'text': {'vocab_file': _vocabulary()}})
   # `--fit` counts GPUs; a TPU's replicas share the batch alike.
   counted = params.replace(runtime={**machine.runtime, 'num_gpus': machine.devices})
   made, _ = fit.fitted(counted, machine.gigabytes * 1e9, seen)

@@ -87,8 +87,10 @@ def fitted(params: Any, bytes_: float, seen: Estimates | None = None) -> tuple[A
     for remat, parts in _ways(params, size // replicas):
       try:
         found = needed(remat, -(-size // (replicas * parts)))
-      except UserError:  # Not every backbone can be recomputed.
-        continue
+      except UserError:
+        if remat == params.task.model.remat:
+          raise
+        continue  # Not every backbone can be recomputed.
       if found <= _SHARE * bytes_:
         return _picked(params, remat, parts, size, found, bytes_)
     size = size // 2 // replicas * replicas

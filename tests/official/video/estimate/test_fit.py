@@ -137,3 +137,11 @@ def test_rates_shrink_with_the_batch_once(needed):
   epochs.resolve(made, 10**6)
   rate = made.trainer.optimizer_config.learning_rate.cosine.initial_learning_rate
   assert rate == pytest.approx(usual / 4)
+
+
+def test_what_else_is_wrong_is_told():
+  """Not that nothing fits, where no memory was reckoned."""
+  params = experiment.load('gvilm_pretrain_tiny')
+  params = params.replace(task={'model': {'text': {'vocab_size': 30_522}}})
+  with pytest.raises(UserError, match=r'vocab_size 30522'):
+    fit.fitted(params, 1e12)
