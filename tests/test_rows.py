@@ -70,3 +70,31 @@ def test_every_recipe_has_a_tiny_form_that_is_trained():
     shared = kind in ('localization', 'tracking', 'linear_eval', 'finetune')
     forms = [n for n in tiny if f'_{kind}' in n and (shared or n.startswith(method))]
     assert forms, full
+
+
+HARDWARE = sorted(name for name in recipes.found() if name.startswith('hardware/'))
+
+
+def test_every_published_net_has_its_hardware():
+  from benchmarks import hardware
+
+  names = {
+    f'hardware/{row.name}_{key}' for row in hardware.ROWS for key in hardware.MACHINES
+  }
+  assert set(HARDWARE) == names
+  page = (PAGE.parent / 'hardware.md').read_text()
+  assert all(f'`{name}`' in page for name in names)
+  assert page.count(hardware.TPU.title) == len(hardware.ROWS)
+
+
+@pytest.mark.parametrize('name', HARDWARE)
+def test_hardware_leaves_batch_and_rate_as_published(name):
+  published = re.findall(r'--config_file=(\S+)', rows.head(name))[0]
+  kind = rows.experiment_of(name)
+  alone = experiment.load(kind, [published])
+  params = experiment.load(kind, [published, name])
+  assert params.trainer.as_dict() == alone.trainer.as_dict()
+  batch = params.task.train_data.global_batch_size
+  assert batch == alone.task.train_data.global_batch_size
+  assert batch % (params.task.micro_batches * params.runtime.num_gpus) == 0
+  assert params.runtime.mixed_precision_dtype == 'bfloat16'
