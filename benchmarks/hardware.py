@@ -283,22 +283,20 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('rows', nargs='*', help='such as cvrl_r3d50; the others stay')
   named = parser.parse_args(argv).rows
-  table = TABLE.read_text() if TABLE.exists() else ''
-  lines = []
+  table = (TABLE.read_text() if TABLE.exists() else '').splitlines(keepends=True)
+  lines = {row: [x for x in table if x.startswith(f'| `{row.config}` |')] for row in ROWS}
   for row in ROWS:
     if named and row.name not in named:
-      of_row = f'| `{row.config}` |'
-      lines += [f'{x}\n' for x in table.splitlines() if x.startswith(of_row)]
       continue
     seen: fit.Estimates = {}
+    lines[row] = []
     for key, machine in MACHINES.items():
       name, found = f'{row.name}_{key}', recipe(row, machine, seen)
       (FOLDER / f'{name}.yaml').write_text(yaml_of(name, found))
-      lines.append(line(name, found))
-    lines.append(line('', recipe(row, TPU, seen)))
-    print(''.join(lines[-3:]), end='', flush=True)
-    TABLE.write_text(HEAD + ''.join(lines))
-  TABLE.write_text(HEAD + ''.join(lines))
+      lines[row].append(line(name, found))
+    lines[row].append(line('', recipe(row, TPU, seen)))
+    print(''.join(lines[row]), end='', flush=True)
+    TABLE.write_text(HEAD + ''.join(x for of_row in lines.values() for x in of_row))
 
 
 if __name__ == '__main__':
