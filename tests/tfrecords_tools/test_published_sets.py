@@ -442,6 +442,12 @@ def test_newer_names_of_ssv2(bare):
     ('ssv2', 'something-something-v2-test.json', {}, 'expected a list of objects'),
     ('ssv2', 'something-something-v2-labels.json', {'a': '1'}, 'the numbers 0 to 0'),
     ('ssv2', 'something-something-v2-labels.json', ['a'], 'object of class names'),
+    (
+      'ssv2',
+      'something-something-v2-labels.json',
+      {'a': float('inf')},
+      'object of class names',
+    ),
     ('diving48', 'Diving48_vocab.json', [['a'], ['a']], 'names a class twice'),
     ('diving48', 'Diving48_vocab.json', [1], 'a list of lists of texts'),
     ('diving48', 'Diving48_vocab.json', {'0': ['a']}, 'a list of lists of texts'),
@@ -471,6 +477,12 @@ def test_newer_names_of_ssv2(bare):
       'val_data.json',
       [{'video': 'a', 'description': 'b', 'times': [[-1, 0]]}],
       'no times of at least 0',
+    ),
+    (
+      'didemo',
+      'val_data.json',
+      [{'video': 'a', 'description': 'b', 'times': [[0, float('inf')]]}],
+      'entry 1: expected',
     ),
     ('lsmdc', 'LSMDC16_annos_val.csv', 'a\tb\n', 'line 1: has 2 columns'),
   ],
@@ -508,6 +520,10 @@ def test_what_is_counted(bare, tmp_path):
   found = listing(root, 'lsmdc')
   assert by_id(found)['a_1'].fields[records.TEXT_CONTENT] == ['x', 'y']
   assert any('left out: rows that repeat another one: 1' in n for n in found.notes)
+  dump(root / 'lists/LSMDC16_annos_val.csv', row.format('') + row.replace('a_1', 'b_1'))
+  found = listing(root, 'lsmdc')
+  assert 'a_1' not in by_id(found)
+  assert any('left out: rows without a sentence: 1' in n for n in found.notes)
   dump(root / 'lists/LSMDC16_annos_test.csv', row.format('x'))
   assert 'takes LSMDC16_challenge_1000_publictect.csv, not' in ' '.join(
     listing(root, 'lsmdc').notes

@@ -88,7 +88,7 @@ def _moments(path: str, found: Summary) -> Iterator[_Moment]:
     try:
       video, text = entry['video'].strip(), entry['description'].strip()
       times = [(int(first), int(last)) for first, last in entry['times']]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
       raise UserError(
         f'{where}: expected video, description, and times of first and last steps'
       ) from error

@@ -88,12 +88,12 @@ def _sentences(path: str, found: Summary) -> Mapping[str, tuple[Place, list[str]
     name, text = cells[0].strip(), cells[-1].strip()
     _, texts = clips.setdefault(name, (where, []))
     if not text:
-      found.noticed('clips without a sentence', where)
+      found.left_out('rows without a sentence', where)
     elif text in texts:
       found.left_out('rows that repeat another one', where)
     else:
       texts.append(text)
-  return clips
+  return {name: clip for name, clip in clips.items() if clip[1]}
 
 
 SOURCE = Lsmdc()

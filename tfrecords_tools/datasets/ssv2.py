@@ -74,7 +74,7 @@ def _class_names(path: str) -> list[str]:
   content = read_json(path)
   try:
     names = {int(number): name for name, number in content.items()}
-  except (AttributeError, TypeError, ValueError) as error:
+  except (AttributeError, OverflowError, TypeError, ValueError) as error:
     raise UserError(f'{path}: expected an object of class names and numbers') from error
   if sorted(names) != list(range(len(content))):
     raise UserError(f'{path}: expected the numbers 0 to {len(content) - 1}, each once')

@@ -545,6 +545,7 @@ def main(argv: Sequence[str]) -> None:
   from official.video.checkpoints import origin, saved, tensor_file
   from official.video.settings import experiment
 
+  saved.check_new(FLAGS.checkpoint)
   if os.path.isdir(FLAGS.source):
     given = {
       'backbone': FLAGS.backbone != 'resnet_3d',

@@ -252,6 +252,11 @@ def _take(backbone, found, inflation, pixels, zero_centering, source_grid) -> li
 
   pixels = pixels or found.pixels()
   registry.check_choice('--pixels', pixels, RANGES)
+  if source_grid and not found.of_videos:
+    raise UserError(
+      f'{found.path}: --source_grid is of the table of a transformer for videos, and this one '
+      'is for images; leave it out'
+    )
   config, structure = backbone.config, found.structure()
   _check_structure(config, structure, found.path)
   kernel, bias = found.patches()
@@ -281,7 +286,7 @@ def _take(backbone, found, inflation, pixels, zero_centering, source_grid) -> li
   found.refuse_unused({key for _, key, _ in rows.values()}, config.num_layers)
   tensors = {**found.tensors, found.kernel_key: kernel, found.bias_key: bias}
   ignored = tensor_file.assign_all(rows, tensors, found.path)
-  if found.of_videos and source_grid and tuple(source_grid) != tuple(config.grid):
+  if source_grid and tuple(source_grid) != tuple(config.grid):
     print(
       f'note: {found.path}: its position table of {list(source_grid)} tubelets is resampled '
       f'to {list(config.grid)}',
@@ -342,6 +347,7 @@ def main(argv: Sequence[str]) -> None:
   from official.video.settings import experiment
 
   source_grid, path = _grid(FLAGS.source_grid), FLAGS.source
+  saved.check_new(FLAGS.checkpoint)
   found = vit_layouts.recognized(tensor_file.read_tensors(path), path, FLAGS.prefix)
   config = families.of('video_vit', **found.fields())
   if FLAGS.params_override:

@@ -17,12 +17,12 @@ import tensorflow as tf
 import yaml
 
 from official.video import files
-from official.video.checkpoints import zoo
+from official.video.checkpoints import saved, zoo
 from official.video.errors import UserError
 
 PARAMS = 'params.yaml'
 # What a converter knows of the function of a checkpoint, beside it.
-CONVERTED = '.converted.yaml'
+CONVERTED = saved.CONVERTED
 # Label names in the order of their ids, JSON.
 LABELS = 'labels.json'
 # Stored frames a second of the training data, and how it was converted, JSON.

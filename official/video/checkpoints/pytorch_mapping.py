@@ -206,6 +206,8 @@ def _misfit(weight: Weight, tensor: np.ndarray) -> str:
     return f'is {list(tensor.shape)} there and {list(weight.shape)} here'
   if not np.issubdtype(tensor.dtype, np.floating):
     return f'is of {tensor.dtype} there, expected a float'
+  if not np.isfinite(tensor).all():
+    return 'has numbers that are not finite'
   return ''
 
 

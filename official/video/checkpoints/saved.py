@@ -21,6 +21,8 @@ from official.video.errors import UserError
 
 # The text file that names the latest checkpoint, read by TensorFlow's own tools too.
 STATE = 'checkpoint'
+# What a converted checkpoint means stands beside it under its name and this.
+CONVERTED = '.converted.yaml'
 _PART = re.compile(
   r'(?P<name>(?P<stem>.+?)(-(?P<step>\d+))?)'
   r'\.(index|data-(?P<shard>\d{5})-of-(?P<shards>\d{5}))'
@@ -202,16 +204,25 @@ def write_converted(
     print(f'ignored {len(ignored)} tensors: {", ".join(ignored[:5])}')
 
 
+def check_new(prefix: str) -> None:
+  """Raises `UserError` where a conversion would take a checkpoint's place."""
+  if tf.io.gfile.exists(f'{files.literal(prefix)}.index'):
+    raise UserError(f'--checkpoint {prefix}: exists; name a new one, or remove it')
+
+
 def write(prefix: str, **objects: Any) -> str:
-  """Writes a converted checkpoint; returns its prefix.
+  """Writes a converted checkpoint, which must be new; returns its prefix.
 
   Args:
     prefix: as --checkpoint names it.
     **objects: what it holds, by name.
 
   Raises:
-    UserError: it can't be written there.
+    UserError: it can't be written there, or there is one.
   """
+  check_new(prefix)
   files.check_output(prefix, '--checkpoint', is_folder=False)
   with files.storage_errors(prefix):
+    if tf.io.gfile.exists(prefix + CONVERTED):  # Of one that was removed.
+      tf.io.gfile.remove(prefix + CONVERTED)
     return tf.train.Checkpoint(**objects).write(prefix)

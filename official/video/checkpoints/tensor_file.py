@@ -128,7 +128,7 @@ def assign_all(values: dict, tensors: dict[str, np.ndarray], path: str) -> list[
     Keys of the tensors that no variable took.
 
   Raises:
-    UserError: a tensor is missing, or of another shape than its variable.
+    UserError: a tensor is missing, not finite, or of another shape than its variable.
   """
   missing = [key for _, key, _ in values.values() if key not in tensors]
   if missing:
@@ -149,6 +149,8 @@ def assign_all(values: dict, tensors: dict[str, np.ndarray], path: str) -> list[
         f'{path}: {key} is {list(tensors[key].shape)}, {name} is '
         f'{list(variable.shape)}; the configurations differ'
       )
+    if not np.isfinite(converted[name]).all():
+      raise UserError(f'{path}: {key} has numbers that are not finite; copy it again')
   for name, (variable, _, _) in values.items():
     variable.assign(converted[name])
   used = {key for _, key, _ in values.values()}

@@ -103,6 +103,8 @@ def read(path: str) -> Iterator[dict[str, Any]]:
   except OSError as error:
     raise UserError(f'{path}: {error.strerror}; expected a ledger of evaluate') from error
   for number, line in enumerate(lines, 1):
+    if not line.strip():
+      continue
     try:
       made = json.loads(line)
       _line(made)
@@ -135,7 +137,8 @@ def _line(made: Mapping[str, Any]) -> str:
   if not scores.get('complete', True):
     counted += ': **not all**'
   cells = (made['experiment'], weights, protocols, measured, counted, published)
-  return f'| {" | ".join(cell.replace("|", "/") for cell in cells)} |\n'
+  plain = (' '.join(cell.replace('|', '/').split()) for cell in cells)
+  return f'| {" | ".join(plain)} |\n'
 
 
 def _floats(scores: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, float]]:

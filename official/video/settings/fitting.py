@@ -1,5 +1,6 @@
 """What of an experiment gives way to the data at hand: batches, and validation."""
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -51,12 +52,14 @@ def fitted(params: Any, task: Any, mode: str, replicas: int) -> tuple[Any, list[
   if 'train' in mode:
     batch, records = config.train_data.global_batch_size, len(task.train_index)
     if records < batch:
-      size = _size(task, batch, replicas * config.micro_batches)
+      parts = math.lcm(config.micro_batches, task.batch_multiple) * replicas
+      size = _size(task, batch, parts)
       notes.append(
         f'note: task.train_data.global_batch_size {batch}: the data has {records} records; '
         f'a batch is {size}'
       )
-      if grown := rates.grown(params, size):
+      by_epochs = isinstance(params.trainer, protocols.EpochTrainer)
+      if not by_epochs and (grown := rates.grown(params, size)):
         notes[-1] += f'; learning rates grown with the batch would be {grown}'
       params = _with_batch(params, 'train_data', size)
     if isinstance(params.trainer, protocols.EpochTrainer):
@@ -126,10 +129,15 @@ def unflipped(
     experiment.apply_overrides(params.replace(), text, source)
     for text, source in _layers(config_files, params_override)
   )
-  if not probability or any(_FLIP in fields for fields in given):
+  asked = any(_FLIP in fields for fields in given)
+  names = index.class_names(params.task.train_data) if probability else []
+  if not (pair := mirror_image(names)):
     return params, ''
-  if not (pair := mirror_image(index.class_names(params.task.train_data))):
-    return params, ''
+  if asked:
+    return params, (
+      f'note: {_FLIP} is {probability:g} as told, although {pair[0]!r} mirrored is '
+      f'{pair[1]!r}'
+    )
   changed = {'train_data': {'augmentation': {'flip_probability': 0.0}}}
   return params.replace(task=changed), (
     f'note: {_FLIP} is 0 and not {probability:g}, as {pair[0]!r} mirrored is {pair[1]!r}; to '

@@ -4,6 +4,7 @@ python -m official.video.settings.rows > docs/rows.md
 """
 
 import dataclasses
+import functools
 import pathlib
 import re
 from collections.abc import Iterator
@@ -82,6 +83,7 @@ def experiment_of(name: str) -> str:
   return re.findall(r'--experiment=(\w+)', head(name))[0]
 
 
+@functools.cache
 def published(experiment: str) -> list[Row]:
   """The rows with a figure whose protocol is an experiment's."""
   return [

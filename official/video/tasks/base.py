@@ -83,6 +83,11 @@ class VideoTask(base_task.Task, abc.ABC):
     return 'probability'
 
   @property
+  def batch_multiple(self) -> int:
+    """What a replica's training batch is divisible by."""
+    return 1
+
+  @property
   def multi_label(self) -> bool:
     """Whether a clip may have several classes."""
     return False

@@ -57,6 +57,12 @@ class ClassificationTask(labelled.LabelledTask):
     """Whether a clip may have several classes, as the config says."""
     return self.task_config.multi_label
 
+  @property
+  def batch_multiple(self) -> int:
+    """Clips of a group that is mixed."""
+    mixup = self.task_config.mixup
+    return mixup.group_size if mixup.alpha else 1
+
   def check_data(self, training: bool, evaluation: bool = True) -> None:
     """Finds the data, and refuses an average that the test does not know."""
     classification.check_average(self.average)

@@ -88,9 +88,9 @@ class LocalizationTask(labelled.LabelledTask):
   def check_data(self, training: bool, evaluation: bool = True) -> None:
     """See the base."""
     scales = self.task_config.test_scales
-    if not scales or min(scales) <= 0:
+    if not scales or not 0.1 <= min(scales) <= max(scales) <= 10:
       raise UserError(
-        f'task.test_scales {list(scales)}: expected positive numbers, as [1.0, 1.25]'
+        f'task.test_scales {list(scales)}: expected numbers from 0.1 to 10, as [1.0, 1.25]'
       )
     super().check_data(training, evaluation)
 

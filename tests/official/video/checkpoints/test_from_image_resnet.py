@@ -508,7 +508,8 @@ def test_a_run_on_single_frames_is_inflated(how, tmp_path):
     scale = np.abs(there).max()
     assert np.abs(here - there).max() < 1e-5 * scale
   for flag in ('--pixels=unit', '--prefix=x', '--zero_centering', '--backbone=r3d'):
-    done = drivers.run(from_image_resnet, *flags, flag)
+    elsewhere = f'--checkpoint={tmp_path / "other"}'
+    done = drivers.run(from_image_resnet, *flags, elsewhere, flag)
     assert done.code == 2 and 'leave it out' in done.stderr
   # A run on clips is none.
   clips = tmp_path / 'clips'
@@ -519,3 +520,28 @@ def test_a_run_on_single_frames_is_inflated(how, tmp_path):
     from_image_resnet, f'--source={clips}', f'--checkpoint={tmp_path / "x"}', flags[-1]
   )
   assert done.code == 2 and len(done.stderr.splitlines()) == 1
+
+
+def test_a_checkpoint_that_is_there_stays(tmp_path):
+  """Be it a run's; and what stands beside one that was removed does not speak of the next."""
+  source, target = tmp_path / 'image.pth', tmp_path / 'run' / 'ckpt-8'
+  tensors = published(False)
+  pytorch_file.write(str(source), {'state_dict': tensors})
+  flags = [
+    *(f'--source={source}', f'--checkpoint={target}', '--pixels=unit'),
+    '--params_override=model_id=10,width_multiplier=0.25',
+  ]
+  target.parent.mkdir()
+  (tmp_path / 'run' / 'ckpt-8.converted.yaml').write_text('task: {zero_centering: true}')
+  assert drivers.run(from_image_resnet, *flags).code == 0
+  assert not (tmp_path / 'run' / 'ckpt-8.converted.yaml').exists()
+  before = (tmp_path / 'run' / 'ckpt-8.index').read_bytes()
+  done = drivers.run(from_image_resnet, *flags)
+  assert done.code == 2 and 'exists; name a new one, or remove it' in done.stderr
+  assert (tmp_path / 'run' / 'ckpt-8.index').read_bytes() == before
+  # Numbers that mean nothing are named before anything is written.
+  tensors['layer1.0.conv1.weight'][0, 0, 0, 0] = np.nan
+  pytorch_file.write(str(source), {'state_dict': tensors})
+  flags[1] = f'--checkpoint={tmp_path / "other"}'
+  done = drivers.run(from_image_resnet, *flags)
+  assert done.code == 2 and 'layer1.0.conv1.weight has numbers' in done.stderr

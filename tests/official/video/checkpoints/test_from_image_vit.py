@@ -661,7 +661,7 @@ def test_the_driver_makes_the_net_of_the_file(tmp_path):
     ('--params_override=num_groups=0,cls_token=true', 'cls_token=false'),
   ):
     result = drivers.run(
-      from_image_vit, f'--source={path}', f'--checkpoint={target}', flag
+      from_image_vit, f'--source={path}', f'--checkpoint={target}-2', flag
     )
     assert result.code == 2 and message in result.stderr
 

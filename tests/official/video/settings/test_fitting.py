@@ -1,5 +1,7 @@
 """Sets that are missing or smaller than a batch."""
 
+import json
+
 import pytest
 
 from official.video import evaluate, train
@@ -56,6 +58,25 @@ def test_a_smaller_batch_tells_the_rate_that_would_go_with_it(manifests):
     f'{rate}=3.0',
   )
   assert f'{rate}=0.3' in fitted(params, 'train')[2][0]
+
+
+def test_rates_that_follow_the_data_are_not_told_to_grow_again(manifests):
+  params = experiment.load('cvrl_linear_eval')
+  for part, path in zip(('train', 'validation'), manifests, strict=True):
+    text = f'task.{part}_data.input_path: {json.dumps(str(path))}'
+    experiment.apply_overrides(params, text, 'test')
+  notes = fitted(params, 'train')[2]
+  assert any('a batch is' in note for note in notes)
+  assert not any('would be' in note for note in notes)
+
+
+@pytest.mark.parametrize(('group', 'size'), [(2, 6), (3, 6), (4, 4)])
+def test_a_batch_of_groups_to_be_mixed(group, size, tmp_path):
+  manifest = clips.write_split(tmp_path, 'train', [0, 1, 2, 0, 1, 2, 0])
+  mixup = ('task.mixup.alpha=0.2', f'task.mixup.group_size={group}')
+  batch = 'task.train_data.global_batch_size=64'
+  params = tiny.load('cvrl_finetune_tiny', manifest, manifest, batch, *mixup)
+  assert fitted(params, 'train')[0] == size
 
 
 @pytest.mark.parametrize(
@@ -188,10 +209,14 @@ def test_no_clip_becomes_one_of_another_class(sided, manifests, tmp_path):
     f"note: {field} is 0 and not 0.5, as 'Pushing left' mirrored is 'Pushing right'; to "
     'flip all the same, set it'
   )
-  # Whoever sets it has chosen, the usual value too.
-  assert unflipped(sided, f'{field}=0.5')[1:] == (0.5, '')
+  # Whoever sets it has chosen, the usual value too, as a run's params.yaml does.
+  told = (
+    f"note: {field} is 0.5 as told, although 'Pushing left' mirrored is 'Pushing right'"
+  )
+  assert unflipped(sided, f'{field}=0.5')[1:] == (0.5, told)
   (tmp_path / 'flips.yaml').write_text(f'{field}: 0.5\n')
-  assert unflipped(sided, files=[str(tmp_path / 'flips.yaml')])[1:] == (0.5, '')
+  assert unflipped(sided, files=[str(tmp_path / 'flips.yaml')])[1:] == (0.5, told)
+  assert unflipped(sided, f'{field}=0')[1:] == (0.5, told)
   assert unflipped(manifests[0])[1:] == (0.5, '')
   assert unflipped(tmp_path / 'none.manifest.json')[1:] == (0.5, '')
 

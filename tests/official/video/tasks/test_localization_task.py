@@ -408,11 +408,11 @@ def test_the_test_takes_one_look_or_the_mean_of_several():
   assert sizes == [(8, 16), (16, 32), (20, 40)]
 
 
-@pytest.mark.parametrize('scales', [(), (1.0, 0.0), (-1.0,)])
+@pytest.mark.parametrize('scales', [(), (1.0, 0.0), (-1.0,), (1.0, 0.01), (11.0,)])
 def test_scales_that_mean_nothing_are_refused(scales, converted):
   task = experiment.build_task(load(converted))
   task.task_config.test_scales = scales
-  with pytest.raises(UserError, match=r'task\.test_scales \[.*expected positive'):
+  with pytest.raises(UserError, match=r'task\.test_scales \[.*expected numbers from 0.1'):
     task.check_data(True)
 
 
