@@ -93,7 +93,8 @@ def test_detected_boxes_take_the_labels_of_the_box_that_they_lie_as():
 @pytest.mark.parametrize('count', [0, 2])
 def test_without_people_nothing_is_detected_as_one(count):
   annotated = key_frames.grouped(tf.zeros([0, 4]), tf.zeros([0], tf.int64), 2)
-  made = key_frames.with_detected(annotated, tf.constant([A, B])[:count], 0.5)
+  # One that fills the frame lies as the places that hold none.
+  made = key_frames.with_detected(annotated, tf.constant([C, B])[:count], 0.5)
   assert not made.valid.numpy().any() and (made.labels.numpy() == -1).all()
 
 

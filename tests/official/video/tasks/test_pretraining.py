@@ -94,6 +94,7 @@ def test_online_knn_takes_its_k_and_temperature(task):
   assert accuracy(1, 0.07) == 0.5
   assert accuracy(3, 0.01) == 0.5
   assert accuracy(3, 10.0) == 0.75  # All vote alike: two of three are of class 0.
+  assert accuracy(1, 10.0) == 0.5  # But one of them alone is heard.
 
 
 def test_clips_of_one_video_do_not_vote_for_each_other(task, capsys):
