@@ -35,10 +35,9 @@ test: setup
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 # Folder after folder, in new processes: nets of published size make one grow.
-test-slow: export TEST_UNTIL := $(if $(TEST_MINUTES),$(shell expr $$(date +%s) + 60 \* $(TEST_MINUTES)))
-test-slow: setup ## TEST_MINUTES=50 names what would begin later, and leaves it out.
+test-slow: setup
 	@failed=0; for part in "tests/test_*.py" tests/projects "tests/tfrecords_tools tests/benchmarks" tests/official; do \
-	  $(BIN)/python -m pytest $(PARALLEL) -m "slow and not exhaustive" --durations=15 -rs $$part || failed=1; \
+	  $(BIN)/python -m pytest $(PARALLEL) -m "slow and not exhaustive" --durations=15 $$part || failed=1; \
 	done; exit $$failed
 
 # What CI has no time for: before a release.

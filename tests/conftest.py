@@ -11,7 +11,6 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -68,17 +67,6 @@ def pytest_collection_modifyitems(items):
       item.add_marker(pytest.mark.slow)
     if item.nodeid in spared:
       item.add_marker(pytest.mark.exhaustive)
-
-
-# CI's own limit would throw everything away; what finds no time before it is named instead.
-UNTIL = float(os.environ.get('TEST_UNTIL') or 'inf')
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup():
-  """Skips what would begin after TEST_UNTIL, in seconds since 1970."""
-  if time.time() >= UNTIL:
-    pytest.skip('no time left of TEST_MINUTES')
 
 
 # Of these files each parameter goes where a process is free: as one they would outlast all.

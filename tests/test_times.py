@@ -1,10 +1,7 @@
 """What the default run leaves out is still there, and is what takes longest."""
 
 import ast
-import os
 import pathlib
-import subprocess
-import sys
 
 import pytest
 
@@ -67,18 +64,3 @@ def test_a_list_reads_back():
     'tests/a.py::test_a[x y]': 14.0,
     'tests/b.py::test_b': 3.0,
   }
-
-
-def test_what_finds_no_time_is_named(tmp_path):
-  test = tmp_path / 'test_one.py'
-  test.write_text('def test_it():\n  assert False\n')
-  command = [sys.executable, '-m', 'pytest', '-q', '-rs', '-p', 'tests.conftest']
-  for until, told, code in ((1, 'no time left of TEST_MINUTES', 0), (2**40, '', 1)):
-    done = subprocess.run(
-      [*command, '-p', 'no:cacheprovider', f'--rootdir={tmp_path}', str(test)],
-      cwd=ROOT,
-      env=os.environ | {'TEST_UNTIL': str(until)},
-      capture_output=True,
-      text=True,
-    )
-    assert told in done.stdout and done.returncode == code, done.stdout

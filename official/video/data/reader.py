@@ -318,7 +318,11 @@ def _without_absent(
 
 @tf.autograph.experimental.do_not_convert  # Rewriting what needs none takes seconds.
 def training_spec(config: data_config.DataConfig) -> dict[str, tf.TensorSpec]:
-  """What a global training batch holds, without any data."""
+  """What a global training batch holds, without any data.
+
+  Raises:
+    UserError: a field is set that has no part in it.
+  """
   maker = views.build_view_maker(config)
 
   def sample(serialized: tf.Tensor, key: tf.Tensor) -> Sample:
@@ -330,6 +334,8 @@ def training_spec(config: data_config.DataConfig) -> dict[str, tf.TensorSpec]:
   traced = tf.function(sample, autograph=False).get_concrete_function(
     tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int32)
   )
+  if not config.num_test_clips:
+    maker.check_all_used()
   batch = config.global_batch_size
   return {
     'label': tf.TensorSpec([batch], tf.int64),

@@ -10,7 +10,7 @@ from typing import Any
 from official.video import files
 from official.video.errors import UserError
 from official.video.evaluation import coverage
-from official.video.settings import experiment, rows
+from official.video.settings import rows
 from official.video.version import __version__
 
 # What a score is not judged by.
@@ -38,6 +38,8 @@ def entry(
     which protocols, the scores with `complete`, and the versions.
   """
   import tensorflow as tf
+
+  from official.video.settings import experiment
 
   config = experiment.to_yaml(params).encode()
   return {

@@ -1,6 +1,8 @@
 """The ledger of evaluations, from the command to the table beside published figures."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import tensorflow as tf
@@ -109,3 +111,17 @@ def test_a_ledger_that_cannot_be_written_is_refused_first(arguments):
   flags, _, folder = arguments
   done = drivers.run(evaluate, *flags, '--random_weights', f'--ledger={folder}')
   assert done.code == 2 and '--ledger' in done.stderr and 'is a folder' in done.stderr
+
+
+def test_a_table_is_made_without_tensorflow(tmp_path):
+  path = tmp_path / 'ledger.jsonl'
+  path.write_text(json.dumps(entry()) + '\n')
+  code = (
+    'import sys\n'
+    'from official.video import results\n'
+    f'assert results.main([{str(path)!r}]) == 0\n'
+    "assert 'tensorflow' not in sys.modules\n"
+  )
+  done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  assert '63.8 (' in done.stdout and not done.stderr
