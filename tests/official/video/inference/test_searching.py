@@ -139,6 +139,13 @@ def test_an_index_finds_what_the_whole_product_finds(suffix, tmp_path):
   assert found >= 0.97 * 120
 
 
+def test_every_row_of_an_index_is_found(tmp_path):
+  table, values = planted(tmp_path / 'out.npy')
+  index = indexing.Index(table, 'feature')
+  rows = [index.nearest(unit, 1)[0][0] for unit in indexing.unit(values)]
+  assert rows == list(range(6000))
+
+
 def test_a_queries_own_rows_are_not_among_the_indexs(tmp_path):
   table, values = planted(tmp_path / 'out.npy', rows=12)
   hits = searching.by_index(table, 'feature', values[4], 3, 'v1.mp4')
