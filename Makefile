@@ -69,7 +69,7 @@ wheel-check: setup
 	$(BIN)/python -m tests.wheel_check
 
 lock: ## Pins what setup.py asks for; holds no index address.
-	$(BIN)/uv pip compile setup.py --extra dev --no-annotate --no-header --no-emit-index-url --python-version 3.11 --output-file requirements.lock
+	$(BIN)/uv pip compile setup.py --extra dev --extra docs --no-annotate --no-header --no-emit-index-url --python-version 3.11 --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -79,6 +79,7 @@ setuptools.setup(
     **EXTRAS,
     'all': [package for packages in EXTRAS.values() for package in packages],
     'spacy': ['spacy'],  # Its English model is no package of an index.
+    'docs': ['mkdocs<2', 'mkdocs-material', 'mkdocstrings[python]'],
     'dev': [
       *(package for packages in EXTRAS.values() for package in packages),
       'build',
