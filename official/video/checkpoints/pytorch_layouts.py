@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from official.video.checkpoints import pixels, vit_layouts
 from official.video.errors import UserError
 
 Tensors = Mapping[str, np.ndarray]
@@ -378,23 +379,12 @@ def _fields_of_pytorchvideo(tensors: Tensors) -> dict[str, Any]:
 
 # --- Hugging Face ---------------------------------------------------------------------
 
-_VIVIT = (
-  (r'embedding\.cls', r'embeddings.cls_token'),
-  (r'embedding\.position', r'embeddings.position_embeddings'),
-  (r'embedding\.tubelet', r'embeddings.patch_embeddings.projection'),
-  (r'block_(\d+)\.attention_norm', r'encoder.layer.\1.layernorm_before'),
-  (r'block_(\d+)\.mlp_norm', r'encoder.layer.\1.layernorm_after'),
-  (r'block_(\d+)\.(query|key|value)', r'encoder.layer.\1.attention.attention.\2'),
-  (r'block_(\d+)\.output', r'encoder.layer.\1.attention.output.dense'),
-  (r'block_(\d+)\.mlp_1', r'encoder.layer.\1.intermediate.dense'),
-  (r'block_(\d+)\.mlp_2', r'encoder.layer.\1.output.dense'),
-  (r'norm', r'layernorm'),
-)
+_VIVIT = vit_layouts.HUGGING_FACE
 
 
 def _vivit(name: str, config: Any) -> str:
   del config
-  return _substituted(name, _VIVIT)
+  return _VIVIT.module(name)
 
 
 def _fields_of_vivit(tensors: Tensors) -> dict[str, Any]:
@@ -477,16 +467,16 @@ LAYOUTS: tuple[Layout, ...] = (
   Layout(
     'huggingface',
     'video_vit',
-    'embeddings.patch_embeddings.projection.weight',
+    _VIVIT.sign,
     _vivit,
     _fields_of_vivit,
     {
-      **{'num_groups': 0, 'activation': 'gelu_tanh', 'norm_epsilon': 1e-6},
+      **{'num_groups': 0, 'norm_epsilon': 1e-6, **_VIVIT.fields_of_videos},
       **{'cls_token': True, 'positions': 'learned', 'pre_norm': False},
       'final_norm': 'tokens',
     },
     '',
-    pixels=((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    pixels=pixels.PIXELS[_VIVIT.pixels],
     epsilon=0.0,
   ),
 )

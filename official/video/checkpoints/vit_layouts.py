@@ -69,6 +69,23 @@ class Layout:
   joint: str = '.'
   transposed: bool = True
 
+  def module(self, name: str) -> str:
+    """The key of a layer of a `VideoViT`, without a prefix and what its weights are called.
+
+    Args:
+      name: by `names.modules`: 'embedding.tubelet', 'block_3.query', 'norm'.
+
+    Raises:
+      ValueError: the layout has no such layer.
+    """
+    match = re.fullmatch(r'block_(\d+)\.(\w+)', name)
+    if match and match[2] in self.parts:
+      return self.block.format(match[1]) + self.parts[match[2]]
+    part = name if match else name.replace('tubelet', 'patches').split('.')[-1]
+    if part not in self.keys:
+      raise ValueError(f'{name}: {self.name} names have none')
+    return self.keys[part]
+
 
 _HF_PARTS = {
   'attention_norm': 'layernorm_before',
@@ -109,6 +126,22 @@ _ORIGINAL_PARTS = {
   'mlp_1': 'MlpBlock_3/Dense_0',
   'mlp_2': 'MlpBlock_3/Dense_1',
 }
+HUGGING_FACE = Layout(
+  name="Hugging Face's",
+  sign='embeddings.patch_embeddings.projection.weight',
+  keys={
+    'cls': 'embeddings.cls_token',
+    'position': 'embeddings.position_embeddings',
+    'patches': 'embeddings.patch_embeddings.projection',
+    'norm': 'layernorm',
+    'mean_norm': 'fc_norm',
+  },
+  block='encoder.layer.{}.',
+  parts=_HF_PARTS,
+  own=('embeddings.', 'encoder.layer.'),
+  # ViViT's `gelu_fast`.
+  fields_of_videos={'activation': 'gelu_tanh'},
+)
 LAYOUTS = (
   Layout(
     name="the original's",
@@ -127,22 +160,7 @@ LAYOUTS = (
     joint='/',
     transposed=False,
   ),
-  Layout(
-    name="Hugging Face's",
-    sign='embeddings.patch_embeddings.projection.weight',
-    keys={
-      'cls': 'embeddings.cls_token',
-      'position': 'embeddings.position_embeddings',
-      'patches': 'embeddings.patch_embeddings.projection',
-      'norm': 'layernorm',
-      'mean_norm': 'fc_norm',
-    },
-    block='encoder.layer.{}.',
-    parts=_HF_PARTS,
-    own=('embeddings.', 'encoder.layer.'),
-    # ViViT's `gelu_fast`.
-    fields_of_videos={'activation': 'gelu_tanh'},
-  ),
+  HUGGING_FACE,
   Layout(
     name="timm's",
     sign='patch_embed.proj.weight',
