@@ -246,7 +246,7 @@ For each published net what `--fit` picks, so that the published batch and its r
 micro-batches or recomputation a step's gradient is that of the whole batch. Each line but TPUs'
 is a file, named after the published one:
 
-```
+```bash
 python -m official.video.train --experiment=cvrl_pretrain_kinetics400 \\
   --config_file=cvrl/pretrain_kinetics400_200ep \\
   --config_file=hardware/cvrl_r3d50_8x24gb --model_dir=/runs/r3d50 \\
