@@ -13,7 +13,7 @@ export UV_SYSTEM_CERTS ?= 1
 export VIDEOS_ := $(value VIDEOS)
 export DEMO_ := $(value DEMO)
 
-.PHONY: setup demo test test-quick test-slow test-exhaustive test-goldens mutants lint bench lock wheel-check clean
+.PHONY: setup demo docs test test-quick test-slow test-exhaustive test-goldens mutants lint bench lock wheel-check clean
 
 setup: $(VENV)/.ready ## GPU=1 adds what TensorFlow needs on Nvidia's GPUs.
 ifdef GPU
@@ -30,6 +30,10 @@ $(VENV)/.ready: requirements.lock
 
 demo: setup ## VIDEOS=<folder of class folders> runs on your own videos; SEED, DEMO (output)
 	$(BIN)/python -m official.video.demo --output_dir="$$DEMO_" $(if $(VIDEOS_),--videos="$$VIDEOS_") $(if $(SEED),--seed=$(SEED)) $(DEMO_FLAGS)
+
+docs: setup ## The site, in build/site; a link that leads nowhere ends it.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir build/site
+	@echo "wrote build/site/index.html"
 
 test: setup
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
