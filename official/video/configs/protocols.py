@@ -157,13 +157,17 @@ def steps_of(videos: int, batch: int, epochs: float) -> int:
   return round(videos * epochs / batch)
 
 
+# Of the downstream protocols.
+WARMUP_EPOCHS = 5
+
+
 def classification(
   dataset: Dataset,
   epochs: float,
   batch: int,
   learning_rate: float,
   freeze: bool,
-  warmup_epochs: float = 5,
+  warmup_epochs: float = WARMUP_EPOCHS,
 ) -> cfg.ExperimentConfig:
   """A downstream protocol: 32 frames of stride 2, tested on 10 clips x 3 crops at 256."""
   steps = steps_of(dataset.train, batch, epochs)
@@ -199,12 +203,13 @@ def classification(
   )
 
 
-LINEAR_EPOCHS, FINETUNE_EPOCHS = 100, 50
+LINEAR_EPOCHS, LINEAR_BATCH, LINEAR_RATE = 100, 1024, 32.0
+FINETUNE_EPOCHS = 50
 
 
 def linear_eval(dataset: Dataset) -> cfg.ExperimentConfig:
   """Linear evaluation as of CVRL: 100 epochs, batch 1024, learning rate 32."""
-  return classification(dataset, LINEAR_EPOCHS, 1024, 32.0, freeze=True)
+  return classification(dataset, LINEAR_EPOCHS, LINEAR_BATCH, LINEAR_RATE, freeze=True)
 
 
 def finetune(dataset: Dataset) -> cfg.ExperimentConfig:
