@@ -95,8 +95,8 @@ def on_files(files: Files, config) -> Files:
     sources |= more
     pages |= {f'{path}.md': source_page(path) for path in more}
   for path, text in pages.items():
-    shown = [(m.start(2), m.end(2)) for m in links_of(text) if target(path, m[2]) in sources]
-    for start, end in reversed(shown):
+    ends = [m.end(2) for m in links_of(text) if target(path, m[2]) in sources]
+    for end in reversed(ends):
       text = f'{text[:end]}.md{text[end:]}'
     method = re.fullmatch(r'projects/(\w+)/README\.md', path)
     if method:

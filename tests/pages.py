@@ -12,7 +12,13 @@ import shlex
 from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).parents[1]
-_PLACES = ('*.md', 'docs/**/*.md', 'projects/*/*.md', 'benchmarks/*.md', 'tests/outside/*.md')
+_PLACES = (
+  '*.md',
+  'docs/**/*.md',
+  'projects/*/*.md',
+  'benchmarks/*.md',
+  'tests/outside/*.md',
+)
 _MARK = re.compile(r'<!-- (run|not run: .+) -->')
 _PATHS = 'task.train_data.input_path=a.json,task.validation_data.input_path=b.json'
 

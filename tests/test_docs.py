@@ -4,7 +4,6 @@ import argparse
 import importlib
 import importlib.util
 import json
-import pathlib
 import re
 import subprocess
 import sys
@@ -41,7 +40,9 @@ def command_spans() -> list[tuple[str, str]]:
 
 
 def test_the_reading_of_pages():
-  text = '\n<!-- not run: needs a GPU -->\n```bash\nA=1 make x \\\n  B=2 && cd y  # z\n```\n'
+  text = (
+    '\n<!-- not run: needs a GPU -->\n```bash\nA=1 make x \\\n  B=2 && cd y  # z\n```\n'
+  )
   (block,) = pages.blocks_of('page.md', text)
   assert (block.line, block.language, block.mark) == (3, 'bash', 'not run: needs a GPU')
   assert pages.shell_commands(block) == [['make', 'x', 'B=2'], ['cd', 'y']]
