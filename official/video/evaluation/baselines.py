@@ -5,11 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from official.video.evaluation import knn
-
-# Below this many training numbers a fit takes seconds on one thread, and on a busy
-# machine BLAS threads waiting for each other make it many times slower.
-_ONE_THREAD_ELEMENTS = 1 << 22
+from official.video.evaluation import blocks, knn, linear, multi_label
 
 
 def _check_clips(clips: np.ndarray) -> None:
@@ -81,22 +77,31 @@ class LinearProbe:
   """Result of a linear probe.
 
   Attributes:
-    top1: share of test samples classified right.
-    held_out_top1: share of the held-out part of the training set classified right,
-      with the chosen regularisation, before the last fit.
+    top1: share of test samples classified right; of those with several labels the share
+      whose likeliest class is one of theirs.
+    held_out_score: of the held-out part of the training set, with the chosen
+      regularisation, before the last fit: the share classified right, or the mean average
+      precision of several labels.
     inverse_regularization: the chosen value of the grid (scikit-learn's C).
     probabilities: [Q, C] float64 of the test samples; classes that the training set
       lacks have probability 0.
     kernel: [D, C] float64; features @ kernel + bias are the logits.
     bias: [C] float64.
+    gradient: where the last fit ended, see `linear.Fit`.
   """
 
   top1: float
-  held_out_top1: float
+  held_out_score: float
   inverse_regularization: float
   probabilities: np.ndarray
   kernel: np.ndarray
   bias: np.ndarray
+  gradient: float
+
+  @property
+  def converged(self) -> bool:
+    """Whether the last fit ended at a minimum."""
+    return self.gradient <= linear.TOLERANCE
 
 
 def _held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
@@ -109,17 +114,12 @@ def _held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
   return mask
 
 
-def _fit(features: np.ndarray, labels: np.ndarray, inverse_regularization: float):
-  import threadpoolctl
-  from sklearn import linear_model, pipeline, preprocessing
-
-  model = pipeline.make_pipeline(
-    preprocessing.StandardScaler(),
-    linear_model.LogisticRegression(C=inverse_regularization, max_iter=2000),
-  )
-  threads = 1 if features.size < _ONE_THREAD_ELEMENTS else None
-  with threadpoolctl.threadpool_limits(threads, 'blas'):
-    return model.fit(features, labels)
+def _hits(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+  """[N] bool: whether the highest-scored class is a sample's label, or one of them."""
+  chosen = scores.argmax(axis=1)
+  if labels.ndim == 1:
+    return chosen == labels
+  return np.take_along_axis(labels, chosen[:, None], 1)[:, 0]
 
 
 def linear_probe(
@@ -135,61 +135,73 @@ def linear_probe(
 
   The regularisation is the value of the grid that scores best on a part of the training
   set that is held out class by class; of equal scores the stronger one. The last fit is
-  on the whole training set. The test set is looked at once. Deterministic.
+  on the whole training set. The test set is looked at once. Deterministic. Features are
+  read in blocks, so they may be memory-mapped.
 
   Args:
     train_features: [N, D].
     train_labels: [N] class ids of at least two classes, one of them with at least two
-      samples.
+      samples; or [N, C] bool, which classes each has: a regression a class.
     test_features: [Q, D], Q of at least 1.
-    test_labels: [Q] class ids.
+    test_labels: [Q] class ids, or [Q, C] bool.
     grid: inverse strengths of the L2 penalty (scikit-learn's C).
-    held_out: share of each class held out.
+    held_out: share of each class held out; of several labels by the first of them.
     seed: of the choice of the samples held out.
 
   Raises:
     ValueError: if the training set has one class only or one sample of each, or the
       test set is empty.
   """
-  train_features = np.asarray(train_features, np.float64)
-  train_labels = knn.check_labels(train_labels, len(train_features))
-  test_labels = knn.check_labels(test_labels, len(test_features))
-  present, sizes = np.unique(train_labels, return_counts=True)
+  first = np.asarray(train_labels)
+  several = first.ndim == 2
+  if several:
+    train_labels, test_labels = first.astype(bool), np.asarray(test_labels).astype(bool)
+    first, num_classes = first.argmax(axis=1), first.shape[1]
+    present, sizes = np.flatnonzero(train_labels.any(axis=0)), train_labels.sum(axis=0)
+  else:
+    train_labels = first = knn.check_labels(train_labels, len(train_features))
+    test_labels = knn.check_labels(test_labels, len(test_features))
+    present, sizes = np.unique(train_labels, return_counts=True)
+    num_classes = int(max([*train_labels, *test_labels], default=0)) + 1
   if len(present) < 2 or sizes.max() < 2 or not len(test_labels):
     raise ValueError(
       f'{len(train_labels)} training samples of {len(present)} classes, '
       f'{len(test_labels)} test samples: too few to fit, choose and score'
     )
-  mask = _held_out(train_labels, held_out, seed)
-  best, chosen = -1.0, 0.0
+  mask = _held_out(first, held_out, seed)
+  path = linear.Path(train_features, train_labels, num_classes, ~mask)
+  best, chosen, start = -1.0, 0.0, path.weights
   for strength in sorted(grid):
-    model = _fit(train_features[~mask], train_labels[~mask], strength)
-    score = float(model.score(train_features[mask], train_labels[mask]))
+    fit = path.fit(strength)
+    score = _score(fit, train_features, train_labels, mask)
     if score > best:
-      best, chosen = score, strength
-  model = _fit(train_features, train_labels, chosen)
-  num_classes = int(max(train_labels.max(), test_labels.max())) + 1
-  probabilities = np.zeros((len(test_labels), num_classes))
-  probabilities[:, model.classes_] = model.predict_proba(np.asarray(test_features))
-  top1 = float(np.mean(probabilities.argmax(axis=1) == test_labels))
-  kernel, bias = _weights(model, num_classes)
-  return LinearProbe(top1, best, float(chosen), probabilities, kernel, bias)
+      best, chosen, start = score, strength, path.weights
+  path = linear.Path(train_features, train_labels, num_classes, start=start)
+  fit = path.fit(chosen)
+  probabilities = fit.probabilities(test_features)
+  return LinearProbe(
+    float(_hits(test_labels, probabilities).mean()),
+    best,
+    float(chosen),
+    probabilities,
+    fit.kernel,
+    fit.bias,
+    fit.gradient,
+  )
 
 
-# The logit of a class that the training set lacks.
-_NEVER = -1e4
-
-
-def _weights(model, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-  """Kernel [D, C] and bias [C] on features as they are, standardisation folded in."""
-  scaler, regression = model[0], model[-1]
-  weights, offsets = regression.coef_, regression.intercept_
-  if len(model.classes_) == 2:  # One row, which tells the second class from the first.
-    weights = np.concatenate([np.zeros_like(weights), weights])
-    offsets = np.concatenate([np.zeros_like(offsets), offsets])
-  weights = weights / scaler.scale_
-  kernel = np.zeros((weights.shape[1], num_classes))
-  bias = np.full(num_classes, _NEVER)
-  kernel[:, model.classes_] = weights.T
-  bias[model.classes_] = offsets - weights @ scaler.mean_
-  return kernel, bias
+def _score(
+  fit: linear.Fit, features: np.ndarray, labels: np.ndarray, mask: np.ndarray
+) -> float:
+  """What a fit reaches on some rows; see `LinearProbe.held_out_score`."""
+  right, kept = 0, []
+  for rows in blocks.ranges(len(features)):
+    own = labels[rows][mask[rows]]
+    scores = fit.probabilities(np.asarray(features[rows])[mask[rows]])
+    if labels.ndim == 2:
+      kept.append(scores)
+    else:
+      right += int(_hits(own, scores).sum())
+  if labels.ndim == 1:
+    return right / int(mask.sum())
+  return float(multi_label.evaluate(labels[mask], np.concatenate(kept))['map'])

@@ -2,17 +2,23 @@
 
 The classifier follows Wu et al. 2018 (arXiv 1805.01978, section 3.4): cosine
 similarity, 200 neighbours, votes weighted by exp(similarity / 0.07).
+
+Features may be memory-mapped: a block of queries meets a block of the gallery at a time, so
+memory does not grow with either.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 
+from official.video.evaluation import blocks
+
 NEIGHBORS = 200
 TEMPERATURE = 0.07
 
-# Similarities held at a time: 16 MiB of float32 whatever the size of the gallery, and
-# about five times that while the largest are picked.
+# Queries and rows of the gallery that meet at a time: 64 MiB of similarities.
+_QUERIES, _GALLERY = 4096, 4096
+# Numbers that votes and ranks take at a time: 16 MiB of float32.
 _CHUNK_ELEMENTS = 1 << 22
 
 
@@ -28,23 +34,12 @@ def normalize(features: np.ndarray) -> np.ndarray:
   Raises:
     ValueError: if the array is not two-dimensional or a row is not finite.
   """
-  features = np.asarray(features, np.float32)
-  if features.ndim != 2:
-    raise ValueError(f'features have shape {features.shape}, expected [N, D]')
-  bad = ~np.isfinite(features).all(axis=1)
-  if bad.any():
-    raise ValueError(
-      f'features of {bad.sum()} rows, first {bad.argmax()}, are not finite'
-    )
-  norms = np.linalg.norm(features, axis=1, keepdims=True)
-  return features / np.maximum(norms, np.finfo(np.float32).tiny)
+  return blocks.unit(blocks.check(features))
 
 
 def chunks(queries: int, candidates: int) -> Iterator[slice]:
   """Cuts `queries` rows so that a chunk's [rows, candidates] array stays small."""
-  rows = max(1, _CHUNK_ELEMENTS // max(1, candidates))
-  for start in range(0, queries, rows):
-    yield slice(start, min(start + rows, queries))
+  return blocks.ranges(queries, max(1, _CHUNK_ELEMENTS // max(1, candidates)))
 
 
 def largest(values: np.ndarray, k: int) -> np.ndarray:
@@ -64,6 +59,141 @@ def largest(values: np.ndarray, k: int) -> np.ndarray:
   columns = np.nonzero(chosen)[1].reshape(len(values), k)
   order = np.argsort(-np.take_along_axis(values, columns, 1), axis=1, kind='stable')
   return np.take_along_axis(columns, order, 1)
+
+
+class _Best:
+  """The k nearest of what was seen of a gallery so far, for a block of queries.
+
+  Attributes:
+    rows: [Q, k] int64 of the gallery, nearest first.
+    values: [Q, k] float32 similarities.
+  """
+
+  def __init__(self, values: np.ndarray, k: int):
+    """Takes in the similarities [Q, n] of the first n rows, at least k."""
+    self.rows = largest(values, k)
+    self.values = np.take_along_axis(values, self.rows, 1)
+
+  def add(self, values: np.ndarray, first: int) -> None:
+    """Takes in the similarities [Q, n] of the rows from `first` on."""
+    # One that is only as near as the last comes too late: its row is the higher.
+    query, column = np.nonzero(values > self.values[:, -1:])
+    if not len(query):
+      return
+    counts = np.bincount(query, minlength=len(values))
+    place = np.arange(len(query)) - np.repeat(np.cumsum(counts) - counts, counts)
+    found = np.full((len(values), counts.max()), -np.inf, np.float32)
+    rows = np.zeros(found.shape, np.int64)
+    found[query, place], rows[query, place] = values[query, column], column + first
+    found = np.concatenate([self.values, found], 1)
+    rows = np.concatenate([self.rows, rows], 1)
+    order = largest(found, self.rows.shape[1])
+    self.rows = np.take_along_axis(rows, order, 1)
+    self.values = np.take_along_axis(found, order, 1)
+
+
+def _on_host(
+  queries: np.ndarray, gallery: Iterator[tuple[int, np.ndarray, np.ndarray | None]], k: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """The k nearest of a block of queries, by NumPy; see `_on_device`."""
+  best, left = None, blocks.padded(queries)
+  for first, block, hidden in gallery:
+    values = (left @ blocks.padded(block).T)[: len(queries), : len(block)]
+    if hidden is not None:
+      values[hidden] = -np.inf
+    if best is None:
+      best = _Best(values, k)
+    else:
+      best.add(values, first)
+  assert best is not None
+  return best.rows, best.values
+
+
+def _on_device(
+  queries: np.ndarray,
+  gallery: Iterator[tuple[int, np.ndarray, np.ndarray | None]],
+  k: int,
+  device: str,
+) -> tuple[np.ndarray, np.ndarray]:
+  """The k nearest of a block of queries, by TensorFlow.
+
+  Args:
+    queries: [Q, D] of unit length.
+    gallery: number of the first row, rows [n, D] of unit length, and which of them each
+      query does not see, [Q, n], for each block; the first has k rows or more.
+    k: how many.
+    device: that computes.
+
+  Returns:
+    [Q, k] int64 rows and [Q, k] float32 similarities, nearest first.
+  """
+  import tensorflow as tf
+
+  with tf.device(device), blocks.full_precision():
+    left = tf.constant(blocks.padded(queries))
+    rows = tf.zeros([len(left), 0], tf.int64)
+    found = tf.zeros([len(left), 0], tf.float32)
+    for first, block, hidden in gallery:
+      right = blocks.padded(block)
+      unseen = np.zeros((len(left), len(right)), bool)
+      unseen[:, len(block) :] = True
+      if hidden is not None:
+        unseen[: len(queries), : len(block)] |= hidden
+      values = tf.matmul(left, right, transpose_b=True)
+      values = tf.where(unseen, -np.inf, values)
+      # Of equal ones top_k takes the first, which are those of the lower rows.
+      found, order = tf.math.top_k(tf.concat([found, values], 1), k)
+      numbers = tf.range(first, first + len(right), dtype=tf.int64)
+      numbers = tf.broadcast_to(numbers, [len(left), len(right)])
+      rows = tf.gather(tf.concat([rows, numbers], 1), order, batch_dims=1)
+  return rows.numpy()[: len(queries)], found.numpy()[: len(queries)]
+
+
+def neighbors(
+  queries: np.ndarray,
+  gallery: np.ndarray,
+  k: int,
+  query_groups: np.ndarray | None = None,
+  gallery_groups: np.ndarray | None = None,
+  device: str | None = None,
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+  """`nearest`, a block of queries at a time: which, their rows and similarities.
+
+  Args:
+    queries: see `nearest`; so the next four.
+    gallery: see there.
+    k: see there.
+    query_groups: see there.
+    gallery_groups: see there.
+    device: name of a device of TensorFlow's; '' computes by NumPy. By default the first GPU,
+      and NumPy where there is none.
+  """
+  queries, gallery = blocks.check(queries), blocks.check(gallery)
+  if queries.shape[1] != gallery.shape[1]:
+    raise ValueError(
+      f'queries have {queries.shape[1]} features, the gallery {gallery.shape[1]}'
+    )
+  if k < 1 or not len(gallery):
+    raise ValueError(f'k = {k} neighbours of a gallery of {len(gallery)}: need 1 or more')
+  if (query_groups is None) != (gallery_groups is None):
+    raise ValueError('query_groups and gallery_groups: give both or neither')
+  k = min(k, len(gallery))
+  device = blocks.accelerator() if device is None else device
+
+  def parts(some: slice) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
+    for rows in blocks.ranges(len(gallery), max(k, _GALLERY)):
+      hidden = None
+      if query_groups is not None:
+        own = np.asarray(query_groups)[some, None]
+        hidden = own == np.asarray(gallery_groups)[None, rows]
+      yield rows.start, blocks.unit(gallery, rows), hidden
+
+  for some in blocks.ranges(len(queries), _QUERIES):
+    block = blocks.unit(queries, some)
+    if device:
+      yield some, *_on_device(block, parts(some), k, device)
+    else:
+      yield some, *_on_host(block, parts(some), k)
 
 
 def nearest(
@@ -94,26 +224,11 @@ def nearest(
     ValueError: on features that are not finite or of unequal width, an empty gallery
       or k below 1.
   """
-  queries, gallery = normalize(queries), normalize(gallery)
-  if queries.shape[1] != gallery.shape[1]:
-    raise ValueError(
-      f'queries have {queries.shape[1]} features, the gallery {gallery.shape[1]}'
-    )
-  if k < 1 or not len(gallery):
-    raise ValueError(f'k = {k} neighbours of a gallery of {len(gallery)}: need 1 or more')
-  if (query_groups is None) != (gallery_groups is None):
-    raise ValueError('query_groups and gallery_groups: give both or neither')
-  k = min(k, len(gallery))
-  indices = np.empty((len(queries), k), np.int64)
-  similarities = np.empty((len(queries), k), np.float32)
-  for rows in chunks(len(queries), len(gallery)):
-    values = queries[rows] @ gallery.T
-    if query_groups is not None:
-      same = np.asarray(query_groups)[rows, None] == np.asarray(gallery_groups)[None]
-      values[same] = -np.inf
-    indices[rows] = largest(values, k)
-    similarities[rows] = np.take_along_axis(values, indices[rows], 1)
-  return indices, similarities
+  found = list(neighbors(queries, gallery, k, query_groups, gallery_groups))
+  if not found:  # Of no queries.
+    return np.empty((0, min(k, len(gallery))), np.int64), np.empty((0, 0), np.float32)
+  _, rows, similarities = zip(*found, strict=True)
+  return np.concatenate(rows), np.concatenate(similarities)
 
 
 def check_labels(
@@ -142,23 +257,41 @@ def check_labels(
   return labels.astype(np.int64)
 
 
-def _vote(
-  neighbor_labels: np.ndarray,
+def vote(
+  labels: np.ndarray,
+  rows: np.ndarray,
   similarities: np.ndarray,
   num_classes: int,
-  temperature: float,
+  temperature: float = TEMPERATURE,
 ) -> np.ndarray:
-  """Sums weights exp(similarity / temperature) a class, scaled to sum to 1 a row."""
+  """Sums weights exp(similarity / temperature) a class, over all weights.
+
+  Args:
+    labels: [N] class ids of the gallery, or [N, C] bool, which classes each has.
+    rows: [Q, k] of the gallery, nearest first.
+    similarities: [Q, k] float32.
+    num_classes: C.
+    temperature: of the weights.
+
+  Returns:
+    [Q, C] float64, shares of the votes; of one label each they sum to 1 a row.
+  """
   # The nearest neighbour's weight is 1: small temperatures do not overflow.
   logits = similarities.astype(np.float64)
   weights = np.exp((logits - logits[:, :1]) / temperature)
-  rows = np.arange(len(neighbor_labels))[:, None]
+  total = weights.sum(axis=1, keepdims=True)
+  if labels.ndim == 2:
+    scores = np.empty((len(rows), num_classes))
+    for some in chunks(len(rows), rows.shape[1] * num_classes):
+      scores[some] = np.einsum('qk,qkc->qc', weights[some], labels[rows[some]])
+    return scores / total
+  numbers = np.arange(len(rows))[:, None]
   scores = np.bincount(
-    (rows * num_classes + neighbor_labels).ravel(),
+    (numbers * num_classes + labels[rows]).ravel(),
     weights.ravel(),
     minlength=len(rows) * num_classes,
   ).reshape(len(rows), num_classes)
-  return scores / scores.sum(axis=1, keepdims=True)
+  return scores / total
 
 
 def knn_predict(
@@ -186,8 +319,10 @@ def knn_predict(
     ValueError: on features or labels that `nearest` or `check_labels` refuse.
   """
   labels = check_labels(train_labels, len(train_features), num_classes)
-  indices, similarities = nearest(test_features, train_features, k)
-  return _vote(labels[indices], similarities, num_classes, temperature)
+  scores = np.empty((len(test_features), num_classes))
+  for some, rows, similarities in neighbors(test_features, train_features, k):
+    scores[some] = vote(labels, rows, similarities, num_classes, temperature)
+  return scores
 
 
 def leave_one_out(
@@ -221,6 +356,8 @@ def leave_one_out(
       f'groups of shape {groups.shape} hold {len(np.unique(groups))} ids, expected '
       f'[{len(labels)}] with at least two'
     )
-  indices, similarities = nearest(features, features, k, groups, groups)
-  scores = _vote(labels[indices], similarities, int(labels.max()) + 1, temperature)
-  return float(np.mean(scores.argmax(axis=1) == labels))
+  right, classes = 0, int(labels.max()) + 1
+  for some, rows, similarities in neighbors(features, features, k, groups, groups):
+    scores = vote(labels, rows, similarities, classes, temperature)
+    right += int((scores.argmax(axis=1) == labels[some]).sum())
+  return right / len(labels)

@@ -9,6 +9,9 @@ import numpy as np
 from official.video import registry
 from official.video.evaluation import knn
 
+# Of clip retrieval.
+KS = (1, 5, 10, 20, 50)
+
 Convention = Literal['optimistic', 'average', 'pessimistic']
 
 
@@ -17,7 +20,7 @@ def class_retrieval(
   query_labels: np.ndarray,
   gallery_features: np.ndarray,
   gallery_labels: np.ndarray,
-  ks: Sequence[int] = (1, 5, 10, 20, 50),
+  ks: Sequence[int] = KS,
   query_groups: np.ndarray | None = None,
   gallery_groups: np.ndarray | None = None,
 ) -> dict[int, float]:
@@ -46,11 +49,40 @@ def class_retrieval(
   gallery_labels = knn.check_labels(gallery_labels, len(gallery_features))
   if not len(query_labels):
     raise ValueError('there are no queries to retrieve with')
-  indices, similarities = knn.nearest(
+  count = dict.fromkeys(ks, 0)
+  for some, rows, similarities in knn.neighbors(
     query_features, gallery_features, max(ks), query_groups, gallery_groups
-  )
-  hits = (gallery_labels[indices] == query_labels[:, None]) & (similarities > -np.inf)
-  return {k: float(hits[:, :k].any(axis=1).mean()) for k in ks}
+  ):
+    found = hits(query_labels[some], gallery_labels, rows, similarities)
+    for k in ks:
+      count[k] += int(found[:, :k].any(axis=1).sum())
+  return {k: number / len(query_labels) for k, number in count.items()}
+
+
+def hits(
+  query_labels: np.ndarray,
+  gallery_labels: np.ndarray,
+  rows: np.ndarray,
+  similarities: np.ndarray,
+) -> np.ndarray:
+  """Which neighbours have a query's label, or one of its labels.
+
+  Args:
+    query_labels: [Q] class ids, or [Q, C] bool, which classes each has.
+    gallery_labels: [N] or [N, C], alike.
+    rows: [Q, k] of the gallery.
+    similarities: [Q, k]; -inf where the query does not see the row.
+
+  Returns:
+    [Q, k] bool.
+  """
+  if query_labels.ndim == 1:
+    same = gallery_labels[rows] == query_labels[:, None]
+  else:
+    same = np.empty(rows.shape, bool)
+    for some in knn.chunks(len(rows), rows.shape[1] * query_labels.shape[1]):
+      same[some] = (gallery_labels[rows[some]] & query_labels[some, None]).any(-1)
+  return same & (similarities > -np.inf)
 
 
 def paired_ranks(

@@ -62,7 +62,7 @@ def test_probe_separates_blobs_of_any_scale_and_repeats_itself():
   train, test = blobs(0, 90, 0.1), blobs(1, 60, 0.1)
   first = baselines.linear_probe(*train, *test)
   assert first.top1 == 1
-  assert first.held_out_top1 == 1
+  assert first.held_out_score == 1
   # All of the grid separates the blobs well: the strongest is taken.
   assert first.inverse_regularization == 1e-4
   second = baselines.linear_probe(*train, *test)
@@ -90,7 +90,7 @@ def test_the_strength_is_chosen_on_what_was_held_out(monkeypatch):
   monkeypatch.setattr(baselines, '_fit', counted)
   probe = baselines.linear_probe(features, labels, features, labels, held_out=0.5)
   assert sizes == {30, 60}
-  assert probe.held_out_top1 < 0.7 < probe.top1
+  assert probe.held_out_score < 0.7 < probe.top1
 
 
 def test_probe_counts_classes_that_training_lacks():

@@ -1,0 +1,79 @@
+"""Features in blocks of rows, and products of them that no block's size has a part in."""
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+
+# Rows of a block: 64 MiB of 2048 float32 features.
+ROWS = 8192
+# Sides of a product are filled up to a multiple of this with zeros: products of a single row
+# or column are summed in another order, and so are the last few of an odd number.
+_MULTIPLE = 64
+
+
+def ranges(count: int, rows: int = ROWS) -> Iterator[slice]:
+  """Cuts `count` rows into blocks, in order."""
+  for start in range(0, count, rows):
+    yield slice(start, min(start + rows, count))
+
+
+def check(features: np.ndarray) -> np.ndarray:
+  """Features [N, D] as an array, which may lie on disk; nothing is read but what is a list.
+
+  Raises:
+    ValueError: they are not two-dimensional.
+  """
+  array = features if isinstance(features, np.ndarray) else np.asarray(features)
+  if array.ndim != 2:
+    raise ValueError(f'features have shape {array.shape}, expected [N, D]')
+  return array
+
+
+def unit(features: np.ndarray, rows: slice = slice(None)) -> np.ndarray:
+  """Some rows of features, scaled to unit length.
+
+  Args:
+    features: [N, D] numbers, in memory or memory-mapped. A row of zeros stays zero.
+    rows: which.
+
+  Returns:
+    [n, D] float32.
+
+  Raises:
+    ValueError: if a row is not finite.
+  """
+  block = np.asarray(features[rows], np.float32)
+  norms = np.linalg.norm(block, axis=1, keepdims=True)
+  bad = ~np.isfinite(block).all(axis=1)
+  if bad.any():
+    first = (rows.start or 0) + int(bad.argmax())
+    raise ValueError(f'features of {bad.sum()} rows, first {first}, are not finite')
+  return block / np.maximum(norms, np.finfo(np.float32).tiny)
+
+
+def padded(block: np.ndarray) -> np.ndarray:
+  """A block with rows of zeros up to a multiple of 64."""
+  missing = -len(block) % _MULTIPLE
+  return np.pad(block, [[0, missing], [0, 0]]) if missing else block
+
+
+def accelerator() -> str:
+  """Name of the first GPU that TensorFlow sees; empty without one."""
+  import tensorflow as tf
+
+  found = tf.config.list_logical_devices('GPU')
+  return found[0].name if found else ''
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+  """Products of float32 in float32 inside of a `with` statement, also on a GPU."""
+  import tensorflow as tf
+
+  before = tf.config.experimental.tensor_float_32_execution_enabled()
+  tf.config.experimental.enable_tensor_float_32_execution(False)
+  try:
+    yield
+  finally:
+    tf.config.experimental.enable_tensor_float_32_execution(before)
