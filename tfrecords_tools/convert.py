@@ -70,9 +70,6 @@ _SOURCE_FLAGS = (
 # Recorded where they are given only, as they came later than the first manifests.
 _LATER_FLAGS = frozenset({'frame_prefix', 'limit'})
 _REPORTED_FAILURES = 20
-# Rates that differ by more are worth a warning, with the most common ones.
-_MIXED_RATES = 1.1
-_SHOWN_RATES = 6
 # Training reads a record whole for each clip of a second or two that it draws.
 _LARGE_RECORD_BYTES = 100_000_000
 
@@ -429,15 +426,12 @@ def _large_records(manifest: records.Manifest) -> str | None:
 
 def _mixed_rates(manifest: records.Manifest) -> str | None:
   """A warning where a stride of frames means different times in different clips."""
-  rates = manifest.frame_rates
-  if not rates or max(rates) <= _MIXED_RATES * min(rates):
+  mixed = records.mixed_rates(manifest.frame_rates)
+  if not mixed:
     return None
-  common = [f'{rate:g} in {n} records' for rate, n in rates.items()][:_SHOWN_RATES]
-  more = ', ...' if len(rates) > _SHOWN_RATES else ''
   return (
-    f'{manifest.split}: frames are stored at {min(rates):g} to {max(rates):g} a second '
-    f'({", ".join(common)}{more}), so clips of one stride have different tempi; --fps '
-    'stores all at one rate'
+    f'{manifest.split}: {mixed}, so clips of one stride have different tempi; --fps '
+    'stores all at one rate, and stride_seconds in training takes all at one'
   )
 
 

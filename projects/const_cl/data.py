@@ -33,7 +33,7 @@ class RegionViewMaker(views.ViewMaker):
         'in Python, which a service cannot run; turn it off or take other regions'
       )
     if config.num_views and self._generator.annotated:
-      self.fields = regions.ANNOTATION_KEYS
+      self.fields = (*self.fields, *regions.ANNOTATION_KEYS)
 
   def training_sample(
     self, clip: Mapping[str, tf.Tensor], key: tf.Tensor

@@ -79,6 +79,12 @@ class CaptionedViewMaker(views.ViewMaker):
     records.TEXT_NOUN_PHRASES,
     records.TEXT_NOUN_CAPTION,
   )
+  needs: Mapping[str, str] = {
+    records.TEXT_CONTENT: (
+      'convert with captions: a source that has them (docs/data_sets.md), or a column '
+      "'caption' of --source=csv or jsonl"
+    )
+  }
 
   def __init__(self, config: configs.CaptionedData):
     super().__init__(config)
@@ -204,6 +210,11 @@ class QuestionViewMaker(CaptionedViewMaker):
   """
 
   fields = (records.TEXT_QUESTION, records.TEXT_ANSWER_INDEX)
+  needs = dict.fromkeys(
+    fields,
+    'convert with questions: --source=videoqa with --answers (docs/data_sets.md), whose '
+    'list tfrecords_tools.answers writes',
+  )
 
   def training_sample(
     self, clip: Mapping[str, tf.Tensor], key: tf.Tensor

@@ -404,7 +404,8 @@ def _differences(
     if None not in pair and pair[0] != pair[1]:
       yield f'task.model.norm_activation.{name}', *pair, True
   # What they were before there was the field.
-  data = (('temporal_stride', None), ('feature_shape', None), _RESIZE)
+  strides = (('temporal_stride', None), ('stride_seconds', 0.0))
+  data = (*strides, ('feature_shape', None), _RESIZE)
   for name, once in data if 'train_data' in theirs else ():
     pair = [_plain(task['train_data'].get(name, once)) for task in (mine, theirs)]
     if None not in pair and pair[0] != pair[1]:

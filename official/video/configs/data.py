@@ -98,6 +98,10 @@ class DataConfig(hyperparams.Config):
     feature_shape: frames, height, width and channels of a view.
     temporal_stride: distance between the frames of a view, in stored frames. A video that
       is shorter than a view starts again at its first frame.
+    stride_seconds: the same distance in seconds, whatever the rate of a record is: clips are
+      taken at `temporal_stride / stride_seconds` frames a second, so that starts (and all
+      else that counts frames) lie a `temporal_stride`-th of it apart. 0 takes the stored
+      frames as they are.
     num_views: augmented views of a clip.
     views: how they are made: 'augmented', or a method's own name for views that come with
       labels; see `official.video.data.views.VIEW_MAKERS`.
@@ -145,6 +149,7 @@ class DataConfig(hyperparams.Config):
   is_training: bool = True
   feature_shape: tuple[int, int, int, int] = (16, 224, 224, 3)
   temporal_stride: int = 2
+  stride_seconds: float = 0.0
   num_views: int = 0
   views: str = 'augmented'
   sampler: Sampler = dataclasses.field(default_factory=Sampler)
@@ -172,6 +177,8 @@ class DataConfig(hyperparams.Config):
 
 
 _USUAL = DataConfig()
+# Frames that a second of a clip is taken for at most, and seconds between two.
+_MOST_FRAMES, _MOST_SECONDS = 240, 60
 _NO_TFDS = "'' without tfds_name"
 
 
@@ -188,6 +195,13 @@ _RULES: dict[str, tuple[Callable[[DataConfig], bool], str]] = {
     'four positive sizes: frames, height, width, 3',
   ),
   'temporal_stride': (lambda c: c.temporal_stride > 0, 'at least 1'),
+  'stride_seconds': (
+    lambda c: (
+      not c.stride_seconds
+      or c.temporal_stride / _MOST_FRAMES <= c.stride_seconds <= _MOST_SECONDS
+    ),
+    f'0, or from temporal_stride / {_MOST_FRAMES} to {_MOST_SECONDS} seconds',
+  ),
   'num_views': (lambda c: c.num_views >= 0, 'at least 0'),
   'num_test_clips': (lambda c: c.num_test_clips >= 0, 'at least 0'),
   'test_clip_step': (

@@ -1,8 +1,10 @@
 """Finding out that a data config can't be met before anything is read."""
 
+from collections.abc import Mapping
+
 from official.video.configs import data as data_config
-from official.video.data import index, views
-from official.video.errors import FieldError
+from official.video.data import contexts, index, records, views
+from official.video.errors import FieldError, UserError
 
 
 def check(
@@ -10,7 +12,7 @@ def check(
 ) -> None:
   """Raises `FieldError` where the batches can't be made, before any is."""
   data_config.check_ranges(config)
-  views.build_view_maker(config)
+  maker = views.build_view_maker(config)
   batch = config.global_batch_size
   if batch < 1 or batch % pipelines:
     raise FieldError(
@@ -31,3 +33,40 @@ def check(
     )
   if config.is_training and config.num_test_clips > 1:
     raise FieldError('num_test_clips > 1 needs is_training=False')
+  if not config.tfds_name:  # Whose sets have none of the contract's keys.
+    _check_needs(maker, config, table)
+
+
+def _check_needs(
+  maker: views.ViewMaker, config: data_config.DataConfig, table: index.RecordIndex
+) -> None:
+  """Refuses data of which no record has what its views can't be made without."""
+  for key, fix in maker.needs.items():
+    if not contexts.any_has(table, key):
+      raise UserError(
+        f'{table.files[0]}: none of the records has {key} ({records.meaning_of(key)}), which '
+        f'views {config.views!r} take; {fix}'
+      )
+
+
+def note_rates(
+  name: str, config: data_config.DataConfig, rates: Mapping[float, int]
+) -> str:
+  """What to say where a stride of frames means different times in different records.
+
+  Args:
+    name: of the data config, for the message.
+    config: of the data.
+    rates: stored frames a second, and of how many records; see `index.frame_rates`.
+
+  Returns:
+    A line, or '' where all is well.
+  """
+  mixed = records.mixed_rates(rates)
+  if config.stride_seconds or not mixed:
+    return ''
+  return (
+    f'warning: {name}: {mixed}, so clips of temporal_stride {config.temporal_stride} have '
+    f'different tempi; {name}.stride_seconds='
+    f'{config.temporal_stride / next(iter(rates)):.4g} gives all the most common one'
+  )

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from official.video.data import index, records
 
@@ -10,6 +12,8 @@ from official.video.data import index, records
 _CHUNK = 1 << 16
 # Length and its checksum, before a record; one more checksum after it.
 _HEADER_BYTES, _FRAMING_BYTES = 12, 16
+# Records that are looked at for what all should have, in the context and in each step.
+_LOOKED_AT, _LISTS_LOOKED_AT = 256, 16
 _CONTEXT = b'\x0a'  # Field 1 of a SequenceExample, length-delimited.
 
 
@@ -70,12 +74,28 @@ def label_range(table: index.RecordIndex) -> tuple[int, int]:
   return most, highest
 
 
-def most_values(table: index.RecordIndex, key: str) -> int:
+def any_has(table: index.RecordIndex, key: str) -> bool:
+  """Whether a record of some that are spread over all has a value under a contract key.
+
+  It looks until it finds one. Where none of those has one, no training could go on. What
+  can't be read at all is left to who reads it.
+  """
+  per_step = records.field_of(key).per_step
+  count = _LISTS_LOOKED_AT if per_step else _LOOKED_AT
+  some = table.take(np.unique(np.linspace(0, len(table) - 1, count).astype(int)))
+  readable = [row for row, _ in _rows(some)] if per_step else []
+  if per_step:
+    return not readable or any(_num_listed(some, row, key) for row in readable)
+  return most_values(some, key, enough=1) > 0 or next(contexts(some), None) is None
+
+
+def most_values(table: index.RecordIndex, key: str, enough: int | None = None) -> int:
   """How many values of a context key the record with most of them has.
 
   Args:
     table: of the data.
     key: of the record contract.
+    enough: how many end the search; None looks at all records.
   """
   most = 0
   for row, context in _rows(table):
@@ -92,6 +112,8 @@ def most_values(table: index.RecordIndex, key: str) -> int:
     ):
       counts.append(_num_listed(table, row, key))
     most = max(most, *counts, 0)
+    if enough is not None and most >= enough:
+      break
   return most
 
 
@@ -105,5 +127,8 @@ def _num_listed(table: index.RecordIndex, row: int, key: str) -> int:
   with tf.io.gfile.GFile(table.files[table.file_id[row]], 'rb') as file:
     file.seek(int(table.offset[row]) + _HEADER_BYTES)
     data = file.read(int(table.size[row]) - _FRAMING_BYTES)
-  lists = tf.train.SequenceExample.FromString(data).feature_lists.feature_list
+  try:
+    lists = tf.train.SequenceExample.FromString(data).feature_lists.feature_list
+  except DecodeError:  # Named where its turn comes.
+    return 0
   return sum(map(_num_values, lists[key].feature)) if key in lists else 0

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from official.video import files
 from official.video.configs import data as data_config
-from official.video.data import records
+from official.video.data import records, tempo
 from official.video.errors import FieldError, UserError
 
 READ_BATCH = 1 << 16
@@ -245,17 +245,26 @@ def _index_of_files(files: Sequence[str]) -> RecordIndex:
 
 
 def frame_rate(config: data_config.DataConfig) -> float | None:
-  """Stored frames a second of most records of a data config, to three digits.
+  """Frames a second that clips of a data config are taken of.
 
-  Only manifests are read; None where there is none, or none tells.
+  With `stride_seconds` it says so itself; else they are the stored ones of most records, to
+  three digits, and None where no manifest tells.
+  """
+  return tempo.rate(config) or next(iter(frame_rates(config)), None)
+
+
+def frame_rates(config: data_config.DataConfig) -> dict[float, int]:
+  """Stored frames a second of a data config, the most common first: of how many records.
+
+  Only manifests are read; empty where there is none, or none tells.
   """
   rates: Counter[float] = Counter()
   try:
     for path in _manifests(config.input_path):
       rates.update(_read_manifest(path).frame_rates)
   except (UserError, tf.errors.OpError):
-    return None  # Who reads the data says what is wrong with it.
-  return rates.most_common(1)[0][0] if rates else None
+    return {}  # Who reads the data says what is wrong with it.
+  return dict(rates.most_common())
 
 
 def conversion(config: data_config.DataConfig) -> Mapping[str, Any]:

@@ -174,6 +174,9 @@ class KeyFrameViewMaker(views.ViewMaker):
   """
 
   fields = FIELDS
+  needs = {
+    records.REGION_TIMESTAMP: 'convert with boxes: --source=ava (docs/data_sets.md)'
+  }
   places = True
 
   def __init__(self, config: data_config.DataConfig):

@@ -106,9 +106,10 @@ class SampleMaker:
     )
 
   def clip(self, row: tf.Tensor) -> Sample:
-    """Reads and parses a record; see `parse_record`."""
+    """Reads and parses a record; see `parse_record` and `tempo`."""
     path = self._files[self._file_id[row]]
-    return self._parse(parsing.read_record(path, self._offset[row], self._size[row]))
+    record = parsing.read_record(path, self._offset[row], self._size[row])
+    return self.views.paced(self._parse(record))
 
   def key(self, position: positions.Position) -> tf.Tensor:
     """What the draws of a sample are keyed by."""
@@ -326,7 +327,7 @@ def training_spec(config: data_config.DataConfig) -> dict[str, tf.TensorSpec]:
   maker = views.build_view_maker(config)
 
   def sample(serialized: tf.Tensor, key: tf.Tensor) -> Sample:
-    clip = parsing.parse_record(serialized, maker.fields)
+    clip = maker.paced(parsing.parse_record(serialized, maker.fields))
     return maker.training_sample(clip, key) | _keys(maker, key, config)
 
   labels = {'labels': [config.num_labels]} if config.num_labels else {}

@@ -114,6 +114,10 @@ class SiameseViewMaker(views.ViewMaker):
   """
 
   fields = (*_SIDES, records.REGION_TIMESTAMP, records.IMAGE_TIMESTAMP, COVER)
+  needs = dict.fromkeys(
+    (records.BBOX_YMIN, records.REGION_TIMESTAMP),
+    'convert with boxes: --source=got10k or --source=otb (docs/data_sets.md)',
+  )
   places = True
 
   def __init__(self, config: data_config.DataConfig):

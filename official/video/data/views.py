@@ -14,7 +14,7 @@ from official.video import draws, registry
 from official.video.augment import geometric, policies
 from official.video.configs import data as data_config
 from official.video.configs import reads
-from official.video.data import decoding, samplers
+from official.video.data import decoding, samplers, tempo
 from official.video.errors import UserError
 
 
@@ -44,10 +44,14 @@ def accelerated() -> bool:
 # Fields that shape views, and values that say that nothing is to be done.
 _SHAPING = frozenset(
   {
-    *('temporal_stride', 'sampler', 'augmentation', 'regions', 'test_clip_step'),
+    *('temporal_stride', 'stride_seconds', 'sampler', 'augmentation', 'regions'),
+    'test_clip_step',
     *('num_test_crops', 'min_image_size', 'whole_frame', 'resize'),
     *('num_nouns', 'noun_padding', 'num_captions'),
   }
+)
+_HAS_RATE = (
+  'tfrecords_tools.convert writes it; convert the data, or set stride_seconds to 0'
 )
 _NEUTRAL = (('augmentation.policy', 'none'), ('augmentation.flip_probability', 0.0))
 
@@ -60,10 +64,12 @@ class ViewMaker:
 
   Attributes:
     fields: keys of the record contract that samples are made of beside frames and label.
+    needs: those without which there is no sample, by how records come to have them.
     places: whether the views come with places in them, such as boxes.
   """
 
   fields: Sequence[str] = ()
+  needs: Mapping[str, str] = {}
   places = False
 
   def __init__(self, config: data_config.DataConfig):
@@ -78,6 +84,8 @@ class ViewMaker:
         f'the boxes or overlaps that views {config.views!r} tell; choose another policy'
       )
     _check_geometry(config)
+    self.fields = (*self.fields, *tempo.fields(config))
+    self.needs = {**self.needs, **dict.fromkeys(tempo.fields(config), _HAS_RATE)}
     self._config = reads.watched(config, self._reads)
 
   @property
@@ -93,6 +101,10 @@ class ViewMaker:
     self._reads.add('augmentation.policy')
     return self._built_policy
 
+  def paced(self, clip: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """A parsed record as samples are made of it: at the pace of `stride_seconds`."""
+    return tempo.paced(clip, self._given)
+
   def check_all_used(self) -> None:
     """Refuses fields that are set and had no part in the samples that were made.
 
@@ -102,6 +114,8 @@ class ViewMaker:
       UserError: it names the first, and the value that it would take.
     """
     default = type(self._given)()
+    if 'temporal_stride' in self._reads:  # Which is what the seconds are those of.
+      self._reads.add('stride_seconds')
     for name, value, usual in reads.changed(self._given, default):
       group = name.partition('.')[0]
       neutral = (name, value) in _NEUTRAL
@@ -126,7 +140,7 @@ class ViewMaker:
     """The augmented views of a parsed record, and what else comes with them.
 
     Args:
-      clip: of `parsing.parse_record`, with the record's `fields`.
+      clip: of `parsing.parse_record`, with the record's `fields`, then `paced`.
       key: int32 [2].
 
     Returns:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from official.video.augment import normalization
 from official.video.configs import data as data_config
-from official.video.data import parsing, views
+from official.video.data import parsing, tempo, views
 from official.video.models import encoder
 
 # Below it, the logarithm of a float32 probability has no meaning.
@@ -220,7 +220,8 @@ class EncoderModule(tf.__internal__.tracking.AutoTrackable):
     shape = [num_clips * config.num_test_crops, *config.feature_shape]
 
     def views(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-      frames = parsing.parse_record(record)['frames']
+      clip = parsing.parse_record(record, tempo.fields(config))
+      frames = tempo.paced(clip, config)['frames']
       clips = [self._views.test_views(frames, tf.constant(c)) for c in range(num_clips)]
       present = tf.range(num_clips) < tf.maximum(self._views.num_test_clips(frames), 1)
       weights = tf.cast(tf.repeat(present, config.num_test_crops), tf.float32)

@@ -130,6 +130,9 @@ class VideoTask(base_task.Task, abc.ABC):
       with within(f'task.{name}'):
         checks.check(getattr(self.task_config, name), tables[-1])
       self.check_records(tables[-1])
+      config = getattr(self.task_config, name)
+      if note := checks.note_rates(f'task.{name}', config, index.frame_rates(config)):
+        print(note, file=sys.stderr)
     check_same_classes(tables)
 
   def check_gallery(self) -> None:

@@ -146,7 +146,19 @@ class WindowEncoder:
 
   def __call__(self, film: Film) -> np.ndarray:
     """Features [length, D] float32."""
+    import tensorflow as tf
+
+    from official.video.data import tempo
+
     config = self._config
+    if wanted := tempo.rate(config):
+      if film.rate <= 0:
+        raise UserError(
+          f'{film.name}: its record has no image/frame_rate above 0, which stride_seconds '
+          'takes; convert it again, or set stride_seconds to 0'
+        )
+      kept = tempo.indices(len(film.frames), film.rate, wanted)
+      film = film._replace(frames=tf.gather(film.frames, kept), rate=wanted)
     window = (config.feature_shape[0] - 1) * config.temporal_stride + 1
     starts = window_starts(len(film.frames), window, self._step)
     batch = config.global_batch_size

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.video import draws
+from official.video import draws, train
 from official.video.data import index, reader, records
+from official.video.errors import UserError
 from official.video.projects.gvilm import configs, data
-from tests import captioned, clips
+from official.video.settings import experiment
+from tests import captioned, clips, drivers, tiny
 
 
 def keys_of(count, seed=0):
@@ -218,3 +220,46 @@ def test_questions_with_known_answers_are_drawn(tmp_path):
   rows = {k: np.concatenate([b[k] for b in batches]) for k in batches[0]}
   assert rows['question_valid'].sum(1).tolist() == [1, 2] * 3
   assert rows['answers'][1].tolist() == [1, -1, -1]
+
+
+@pytest.mark.parametrize(
+  ('experiment_name', 'key', 'fix'),
+  [
+    ('gvilm_pretrain_tiny', records.TEXT_CONTENT, "a column 'caption'"),
+    ('gvilm_retrieval_tiny', records.TEXT_CONTENT, 'convert with captions'),
+    ('gvilm_qa_tiny', records.TEXT_QUESTION, '--source=videoqa'),
+    ('gvilm_localization_tiny', records.REGION_TIMESTAMP, '--source=ava'),
+  ],
+)
+def test_data_without_what_is_trained_on_is_refused_by_one_line(
+  experiment_name, key, fix, tmp_path
+):
+  manifests = clips.write_splits(tmp_path)
+  task = experiment.build_task(tiny.load(experiment_name, *manifests))
+  with pytest.raises(UserError) as caught:
+    task.check_data(training=True)
+  message = str(caught.value)
+  assert f'none of the records has {key} (' in message and fix in message
+  assert message.startswith(str(tmp_path)) and '\n' not in message
+
+
+def test_data_that_mostly_lacks_captions_ends_in_one_line(tmp_path):
+  def fields(row):
+    return captioned.texts(row) if row == 0 else {}
+
+  manifests = captioned.write(tmp_path / 'records', fields)
+  params = tiny.load('gvilm_pretrain', *manifests)
+  path = tmp_path / 'params.yaml'
+  path.write_text(experiment.to_yaml(params))
+  result = drivers.run(
+    train,
+    '--experiment=gvilm_pretrain',
+    f'--config_file={path}',
+    f'--model_dir={tmp_path}/model',
+    '--mode=train',
+  )
+  assert result.code == 2
+  assert 'one record after the other fails: the record has no text/content' in (
+    result.stderr
+  )
+  assert 'Traceback' not in result.stderr

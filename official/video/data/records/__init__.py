@@ -35,6 +35,7 @@ from official.video.data.records.manifest import (  # noqa: F401
   Skipped,
   manifest_beside,
   manifest_name,
+  mixed_rates,
   shard_name,
   source_number,
 )

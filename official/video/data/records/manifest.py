@@ -16,6 +16,8 @@ from official.video.data.records.messages import encode_text
 MANIFEST_SUFFIX = '.manifest.json'
 MANIFEST_VERSION = 1
 NO_LABEL = -1
+# Rates that differ by more are worth a warning, with the most common ones.
+_MIXED_RATES, _SHOWN_RATES = 1.1, 6
 _SHARD_NAME = re.compile(
   r'^(?P<split>.+)-(?P<shard>\d{5})-of-(?P<shards>\d{5})\.tfrecord$'
 )
@@ -148,6 +150,22 @@ def _decoded(data: bytes) -> str:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
       raise ValueError('it is UTF-16 text; save it as UTF-8') from None
     raise ValueError('it is no UTF-8 text') from None
+
+
+def mixed_rates(rates: Mapping[float, int]) -> str:
+  """That records are stored at different rates, and how many; '' where they are not.
+
+  Args:
+    rates: of `Manifest.frame_rates`.
+  """
+  if not rates or max(rates) <= _MIXED_RATES * min(rates):
+    return ''
+  common = [f'{rate:g} in {n} records' for rate, n in rates.items()][:_SHOWN_RATES]
+  more = ', ...' if len(rates) > _SHOWN_RATES else ''
+  return (
+    f'frames are stored at {min(rates):g} to {max(rates):g} a second '
+    f'({", ".join(common)}{more})'
+  )
 
 
 def _checked_shard(value: Mapping[str, Any], num_classes: int) -> Shard:

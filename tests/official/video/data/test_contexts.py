@@ -37,3 +37,24 @@ def test_evaluation_takes_all_captions_there_are(tmp_path):
   # A caption that stands in for a noun phrase is read whole.
   assert batch['noun_stands_in'].all()
   assert (batch['nouns_ids'] == batch['caption_ids'][:, None]).all()
+
+
+def test_what_no_record_has(tmp_path):
+  _, table = table_of(tmp_path / 'a', [0, 0, 0, 1])
+  assert contexts.any_has(table, records.TEXT_CONTENT)
+  _, table = table_of(tmp_path / 'b', [0, 0, 0, 0])
+  assert not contexts.any_has(table, records.TEXT_CONTENT)
+  assert not contexts.any_has(table, records.REGION_TIMESTAMP)
+
+  def boxes(row):
+    return {records.REGION_TIMESTAMP: [0], records.BBOX_YMIN: [[0.5]]} if row else {}
+
+  path = clips.write_split(tmp_path / 'c', 'test', [0] * 3, fields=boxes)
+  table = index.load_index(data.DataConfig(input_path=str(path), is_training=False))
+  assert contexts.any_has(table, records.REGION_TIMESTAMP)
+  assert not contexts.any_has(table, records.DETECTED_TIMESTAMP)
+  # What can't be read at all is named by who reads it.
+  for file in table.files:
+    open(file, 'wb').close()
+  assert contexts.any_has(table, records.REGION_TIMESTAMP)
+  assert contexts.any_has(table, records.TEXT_CONTENT)

@@ -25,6 +25,7 @@ CONFIGS = [
 # Another value of every field that shapes views.
 OTHER = {
   'temporal_stride': 3,
+  'stride_seconds': 0.5,
   'sampler.name': 'dense',
   'sampler.form': 'uniform',
   'sampler.power': 2.0,
@@ -53,10 +54,11 @@ def traced(config) -> str:
   maker = views.build_view_maker(config)
 
   def training(serialized, key):
-    return maker.training_sample(parsing.parse_record(serialized, maker.fields), key)
+    clip = maker.paced(parsing.parse_record(serialized, maker.fields))
+    return maker.training_sample(clip, key)
 
   def test(serialized):
-    clip = parsing.parse_record(serialized, maker.fields)
+    clip = maker.paced(parsing.parse_record(serialized, maker.fields))
     count = maker.num_test_clips(clip['frames']) if config.test_clip_step else 1
     return maker.test_sample(clip, tf.constant(0, tf.int64)), count
 
@@ -134,6 +136,7 @@ def test_the_list_has_every_field():
     'augmentation.policy',
     'augmentation.area_range',
     'temporal_stride',
+    'stride_seconds',
     'sampler.name',
     'num_test_crops',
   ],

@@ -5,6 +5,7 @@ import tensorflow as tf
 from official.video.configs import data as data_config
 from official.video.data import index
 from official.video.evaluation import encoding
+from official.video.errors import UserError
 from official.video.temporal import windows
 
 
@@ -50,6 +51,25 @@ def film():
   grey = [np.full((8, 8, 3), number, np.uint8) for number in range(100)]
   frames = tf.stack([tf.io.encode_png(frame) for frame in grey])
   return windows.Film('film', frames, 25.0, [(10, 49, 1)])
+
+
+def test_windows_of_a_film_are_taken_at_the_pace_of_the_data(film):
+  seen = []
+
+  def encoder(clips):
+    seen.append(clips[..., 0, 0, 0].numpy())
+    return {'feature': tf.zeros([len(clips), 2])}
+
+  config = data_config.DataConfig(
+    feature_shape=(4, 8, 8, 3), global_batch_size=8, stride_seconds=0.4
+  )  # 5 frames a second: every fifth.
+  windows.WindowEncoder(config, encoding.Encoder(encoder), 13, 10)(film)
+  first = np.array([0, 10, 20, 30])
+  np.testing.assert_array_equal(np.concatenate(seen), [first, first + 65])
+  with pytest.raises(UserError, match='film: its record has no image/frame_rate above 0'):
+    windows.WindowEncoder(config, encoding.Encoder(encoder), 13, 10)(
+      film._replace(rate=0.0)
+    )
 
 
 def test_windows_of_a_film_show_their_frames(film):
