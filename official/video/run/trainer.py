@@ -513,6 +513,11 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
       ):
         path = self.params.task.train_data.input_path
         raise UserError(f'{path}: {outside[0]}; set it higher') from error
+      if lacking := re.search(r'the record (?:has no|lacks) [^\n\]]*', str(error)):
+        raise UserError(
+          f'{self.params.task.train_data.input_path}: one record after the other fails: '
+          f'{lacking[0].strip()}; convert it again, or leave such records out'
+        ) from error
       raise
     finally:
       if owned:
