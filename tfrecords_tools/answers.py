@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
   """Writes the vocabulary; returns the exit code."""
   flags = _parser().parse_args(arguments)
-  answers = [str(row['answer']) for row in qa_rows(flags.questions)]
+  answers = [row.answer for row in qa_rows(flags.questions)]
   if not answers:
     raise UserError(f'--questions={flags.questions}: holds no question')
   names = vocabulary(answers, flags.size)

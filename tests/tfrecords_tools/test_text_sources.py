@@ -71,7 +71,7 @@ def test_activitynet_captions(tmp_path):
   assert captions(clips['v_a']) == ['one man he runs']
   assert clips['v_a'].end is None and clips['v_a'].path == 'v_a.mp4'
   (lists / 'train.json').write_text(json.dumps({'v_a': entry | {'sentences': ['x']}}))
-  with pytest.raises(UserError, match='as many sentences'):
+  with pytest.raises(UserError, match=r"sentences is \['x'\], expected a list of 2"):
     clips_of('activitynet_captions', videos, annotations=lists)
 
 

@@ -1,16 +1,16 @@
 """ActivityNet v1.3: untrimmed videos with labelled segments."""
 
+import math
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from official.video.errors import UserError
+from tfrecords_tools.datasets import entries
 from tfrecords_tools.datasets.files import VideoFiles
 from tfrecords_tools.datasets.rows import labels_of_cell, sorted_labels, split_of_cell
 from tfrecords_tools.datasets.segments import Film
 from tfrecords_tools.datasets.source import (
   Listing,
-  Place,
   SourceRequest,
   existing_folder,
   read_json,
@@ -51,30 +51,24 @@ def read_database(path: str, found: Summary) -> Mapping[str, Film]:
   content = read_json(path)
   if not isinstance(content, dict) or not isinstance(content.get('database'), dict):
     raise UserError(f"{path}: expected a JSON object with 'database'")
-  return {
-    name: _film(Place(path, f'video {name}'), entry, found)
-    for name, entry in content['database'].items()
-  }
+  videos = entries.by_video(path, content['database'], 'subset and annotations')
+  return {name: _film(entry, found) for name, entry in videos}
 
 
-def _film(where: Place, entry: Any, found: Summary) -> Film:
-  try:
-    # Those of the test set have none.
-    annotations = entry.get('annotations') or []
-    subset = entry['subset']
-    if not isinstance(subset, str):
-      raise TypeError(f'subset is {subset!r}')
-    spans = [(a['label'], *map(float, a['segment'])) for a in annotations]
-    spans = [(label, start, end) for label, start, end in spans]
-  except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-    raise UserError(
-      f'{where}: lacks subset, or annotations of label and segment ({error})'
-    ) from error
-  film = Film(
-    _SPLITS.get(subset.strip().casefold()) or split_of_cell(subset, found, where)
-  )
-  for label, start, end in spans:
-    film.add(where, labels_of_cell(label, found, where), start, end, found)
+def _film(entry: entries.Entry, found: Summary) -> Film:
+  where, subset = entry.where, entry.text('subset', empty=True)
+  film = Film(_SPLITS.get(subset.casefold()) or split_of_cell(subset, found, where))
+  # Those of the test set have none.
+  annotations = entry.values('annotations') if entry.has('annotations') else []
+  for value in annotations:
+    action = entries.Entry(where, value, 'label and segment')
+    # What begins before the video is cut, and counted.
+    start, end = (
+      entries.seconds(where, 'a time of a segment', time, -math.inf)
+      for time in action.values('segment', 2)
+    )
+    label = labels_of_cell(action.content.get('label'), found, where)
+    film.add(where, label, start, end, found)
   return film
 
 

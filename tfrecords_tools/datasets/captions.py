@@ -3,11 +3,12 @@
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from official.video.data import records
 from official.video.errors import UserError
+from tfrecords_tools.datasets import entries
 from tfrecords_tools.datasets.files import VideoFiles
 from tfrecords_tools.datasets.folder import DEFAULT_SPLIT
 from tfrecords_tools.datasets.rows import MOST_SECONDS, read_cells
@@ -161,46 +162,40 @@ class ActivityNetCaptions:
     clips, found = [], Summary()
     for name in names:
       if os.path.exists(path := os.path.join(folder, name)):
-        for video, entry in _object(path).items():
-          clips += self._clips(files, f'{path}: {video}', video, name[:-5], entry, found)
+        expected = 'timestamps and sentences'
+        for video, entry in entries.by_video(path, read_json(path), expected):
+          clips += self._clips(files, entry, video, name[:-5], found)
     return Listing(clips, notes=found.lines())
 
   def _clips(
-    self,
-    files: VideoFiles,
-    where: str,
-    video: str,
-    split: str,
-    entry: Any,
-    found: Summary,
+    self, files: VideoFiles, entry: entries.Entry, video: str, split: str, found: Summary
   ) -> list[SourceClip]:
-    try:
-      spans, sentences = entry['timestamps'], entry['sentences']
-      pairs = [
-        (self._span(where, a, b, found), text.strip())
-        for (a, b), text in zip(spans, sentences, strict=True)
-      ]
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
-      raise UserError(f'{where}: expected timestamps and as many sentences') from error
+    where, spans = entry.where, entry.values('timestamps')
+    sentences = entry.values('sentences', len(spans))
+    pairs = [
+      (
+        self._span(where, entries.values(where, 'one of timestamps', span, 2), found),
+        entries.text(where, 'a sentence', text, empty=True),
+      )
+      for span, text in zip(spans, sentences, strict=True)
+    ]
+    if silent := sum(not text for _, text in pairs):
+      found.left_out('sentences without a word', where, silent)
+      pairs = [(span, text) for span, text in pairs if text]
+    if not pairs:
+      return []
     if self._paragraphs:
       text = ' '.join(sentence for _, sentence in pairs)
       return [captioned_clip(files, video, split, [text])]
     return [captioned_clip(files, video, split, [text], span) for span, text in pairs]
 
   def _span(
-    self, where: str, start: Any, end: Any, found: Summary
+    self, where: object, times: Sequence[Any], found: Summary
   ) -> tuple[float, float]:
-    span = _number(where, start), _number(where, end)
+    span = [entries.seconds(where, 'a time', time) for time in times]
     if span[1] < span[0] and not self._paragraphs:
       found.corrected('sentences that end before they start, turned round', where)
     return min(span), max(span)
-
-
-def _object(path: str) -> Mapping[str, Any]:
-  value = read_json(path)
-  if not isinstance(value, dict):
-    raise UserError(f'{path}: expected a JSON object by video')
-  return value
 
 
 class HowTo100M:
@@ -221,11 +216,11 @@ class HowTo100M:
     path = _annotation_file(request, ('.json',))
     split = request.split or DEFAULT_SPLIT
     clips, absent = [], 0
-    for video, lines in _object(path).items():
+    for video, lines in entries.by_video(path, read_json(path), 'start, end and text'):
       if files.find(video) is None and not files.has_parts(video):
         absent += 1
         continue
-      for span, text in _joined(f'{path}: {video}', lines):
+      for span, text in _joined(lines):
         clips.append(captioned_clip(files, video, split, [text], span))
     if not clips:
       raise UserError(f'{path}: none of its videos is below {request.path}')
@@ -233,27 +228,38 @@ class HowTo100M:
     return Listing(clips, notes=notes)
 
 
-def _joined(where: str, lines: Any) -> list[tuple[tuple[float, float], str]]:
+def _joined(lines: entries.Entry) -> list[tuple[tuple[float, float], str]]:
   """Spans of at least `_SPOKEN_SECONDS` with what is said in them."""
-  try:
-    rows = list(zip(lines['start'], lines['end'], lines['text'], strict=True))
-  except (TypeError, KeyError, ValueError) as error:
-    raise UserError(f'{where}: expected start, end and text of equal length') from error
+  where, starts = lines.where, lines.values('start')
+  others = [lines.values(key, len(starts)) for key in ('end', 'text')]
+  rows = [
+    (
+      entries.seconds(where, 'one of start', start),
+      entries.seconds(where, 'one of end', end),
+      # A line without a word is null, or NaN, in the public file.
+      entries.text(where, 'one of text', text, empty=True) if _spoken(text) else '',
+    )
+    for start, end, text in zip(starts, *others, strict=True)
+  ]
   result = []
   texts: list[str] = []
   first = 0.0
   for start, end, text in rows:
-    first = _number(where, start) if not texts else first
-    texts.append(str(text).strip())
-    if _number(where, end) - first >= _SPOKEN_SECONDS:
-      result.append(((first, float(end)), ' '.join(texts)))
+    first = start if not texts else first
+    texts.append(text)
+    if end - first >= _SPOKEN_SECONDS:
+      result.append(((first, end), ' '.join(filter(None, texts))))
       texts = []
   if texts and result:
     (start, _), spoken = result[-1]
-    result[-1] = ((start, float(rows[-1][1])), ' '.join([spoken, *texts]))
-  elif texts and float(rows[-1][1]) > first:
-    result.append(((first, float(rows[-1][1])), ' '.join(texts)))
-  return result
+    result[-1] = ((start, rows[-1][1]), ' '.join(filter(None, [spoken, *texts])))
+  elif texts and rows[-1][1] > first:
+    result.append(((first, rows[-1][1]), ' '.join(filter(None, texts))))
+  return [(span, text) for span, text in result if text]
+
+
+def _spoken(text: Any) -> bool:
+  return text is not None and not (isinstance(text, float) and math.isnan(text))
 
 
 VIDEOCC = VideoCC()

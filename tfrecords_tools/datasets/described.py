@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from official.video.errors import UserError
+from tfrecords_tools.datasets import entries
 from tfrecords_tools.datasets.captions import VIDEO_ID, captioned_clip
 from tfrecords_tools.datasets.files import VideoFiles
 from tfrecords_tools.datasets.rows import Column, read_table
@@ -80,7 +81,7 @@ class MsrVtt:
       'annotations', folder, _MSRVTT_CAPTIONS
     )
     content = read_json(path)
-    captions, origins = _captions(path, content), _origins(content)
+    captions, origins = _captions(path, content), _origins(path, content)
     test_list = os.path.join(folder, _MSRVTT_TEST)
     if self._division == '7k':
       first_existing('annotations', folder, [_MSRVTT_TEST])
@@ -165,32 +166,44 @@ def _official(
     other = read_json(more)
     parts.append((more, other, _captions(more, other)))
   for where, part, said in parts:
-    for video in part.get('videos') or [{}]:
-      name, split = str(video.get('video_id')), str(video.get('split'))
+    videos = list(_videos(where, part))
+    stated = [video.content.get('split') for video in videos]
+    if not stated or None in stated:
+      raise UserError(
+        f'{where}: states no split of its videos; put {_MSRVTT_TEST} beside it'
+      )
+    for video in videos:
+      name, split = video.name('video_id'), video.text('split')
       if split not in _OFFICIAL_SPLITS:
-        raise UserError(
-          f'{where}: states no split of its videos; put {_MSRVTT_TEST} beside it'
-        )
+        expected = f'one of {", ".join(_OFFICIAL_SPLITS)}'
+        entries.refuse(video.where, 'split', split, expected)
       if said.get(name):
         yield Place(where, f'video {name}'), _OFFICIAL_SPLITS[split], name, said[name]
 
 
+def _videos(path: str, content: Any) -> Iterator[entries.Entry]:
+  """The entries of a list's videos; none where it has none."""
+  listed = content.get('videos')
+  if listed is not None:
+    yield from entries.listed(f'{path}, videos', 'video_id and split', listed)
+
+
 def _captions(path: str, content: Any) -> Mapping[str, list[str]]:
   captions: dict[str, list[str]] = defaultdict(list)
-  try:
-    for sentence in content['sentences']:
-      captions[sentence['video_id']].append(sentence['caption'].strip())
-  except (TypeError, KeyError, AttributeError) as error:
-    raise UserError(f'{path}: expected sentences of video_id and caption') from error
+  if not isinstance(content, dict) or 'sentences' not in content:
+    raise UserError(f'{path}: expected sentences of video_id and caption')
+  sentences = content['sentences']
+  expected = 'video_id and caption'
+  for sentence in entries.listed(f'{path}, sentences', expected, sentences):
+    captions[sentence.name('video_id')].append(sentence.text('caption'))
   return captions
 
 
-def _origins(content: Mapping[str, Any]) -> dict[str, str]:
+def _origins(path: str, content: Any) -> dict[str, str]:
   """YouTube's id of each clip's video, where the list states its URL."""
   urls = {
-    str(video.get('video_id')): str(video.get('url'))
-    for video in content.get('videos') or ()
-    if isinstance(video, dict)
+    video.name('video_id'): str(video.content.get('url'))
+    for video in _videos(path, content)
   }
   found = {name: VIDEO_ID.search(url) for name, url in urls.items()}
   return {name: match[1] for name, match in found.items() if match}

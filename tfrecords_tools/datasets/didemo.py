@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from official.video.errors import UserError
+from tfrecords_tools.datasets import entries
 from tfrecords_tools.datasets.captions import captioned_clip
 from tfrecords_tools.datasets.files import VideoFiles
 from tfrecords_tools.datasets.source import (
@@ -16,13 +16,13 @@ from tfrecords_tools.datasets.source import (
   SourceRequest,
   existing_folder,
   first_existing,
-  read_json,
 )
 from tfrecords_tools.summary import Summary
 
 _SPLITS = ('train', 'val', 'test')
 # Moments are told in steps of so many seconds.
 _STEP = 5.0
+_MOST_STEPS = 10**6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class _Moment:
   where: Place
   video: str
   text: str
-  number: Any
+  number: str
   span: tuple[float, float]
 
 
@@ -80,20 +80,14 @@ class DiDeMo:
 
 
 def _moments(path: str, found: Summary) -> Iterator[_Moment]:
-  content = read_json(path)
-  if not isinstance(content, list):
-    raise UserError(f'{path}: expected a list of objects of video, description, times')
-  for number, entry in enumerate(content, start=1):
-    where = Place(path, f'entry {number}')
-    try:
-      video, text = entry['video'].strip(), entry['description'].strip()
-      times = [(int(first), int(last)) for first, last in entry['times']]
-    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-      raise UserError(
-        f'{where}: expected video, description, and times of first and last steps'
-      ) from error
-    if not video or not times or min(map(min, times)) < 0:
-      raise UserError(f'{where}: names no video, or no times of at least 0')
+  expected = 'video, description, and times of first and last steps'
+  for number, entry in enumerate(entries.listed(path, expected), start=1):
+    where = entry.where
+    video, text = entry.name('video'), entry.text('description', empty=True)
+    times = [_steps(where, value) for value in entry.values('times')]
+    if not times:
+      entries.refuse(where, 'times', [], 'a list of pairs of first and last steps')
+    known = entry.name('annotation_id') if entry.has('annotation_id') else str(number)
     if not text:
       found.left_out('sentences without a word', where)
       continue
@@ -102,7 +96,16 @@ def _moments(path: str, found: Summary) -> Iterator[_Moment]:
       found.corrected('moments that end before they start, turned round', where)
       first, last = last, first
     span = first * _STEP, (last + 1) * _STEP
-    yield _Moment(where, video, text, entry.get('annotation_id', number), span)
+    yield _Moment(where, video, text, known, span)
+
+
+def _steps(where: object, value: Any) -> tuple[int, int]:
+  """First and last step that an annotator named."""
+  first, last = entries.values(where, 'one of times', value, 2)
+  return (
+    entries.whole(where, 'a first step', first, 0, _MOST_STEPS),
+    entries.whole(where, 'a last step', last, 0, _MOST_STEPS),
+  )
 
 
 def _videos(

@@ -2,13 +2,12 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 from official.video.errors import UserError
+from tfrecords_tools.datasets import entries
 from tfrecords_tools.datasets.files import VideoFiles
 from tfrecords_tools.datasets.source import (
   Listing,
-  Place,
   SourceClip,
   SourceRequest,
   existing_folder,
@@ -37,49 +36,40 @@ class Diving48:
     clips, found = [], Summary()
     for split in ('train', 'test'):
       path = first_existing('annotations', folder, [f'Diving48_V2_{split}.json'])
-      content = read_json(path)
-      if not isinstance(content, list):
-        raise UserError(f'{path}: expected a list of objects of vid_name and label')
-      for number, entry in enumerate(content, start=1):
-        where = Place(path, f'entry {number}')
-        clips.append(_clip(where, entry, split, names, files, found))
+      for entry in entries.listed(path, 'vid_name and label'):
+        clips.append(_clip(entry, split, names, files, found))
     return Listing(clips, names, found.lines())
 
 
 def _class_names(path: str) -> list[str]:
   """Names by id of a list of the four parts of each."""
   content = read_json(path)
-  try:
-    if not isinstance(content, list):
-      raise TypeError(f'it is a {type(content).__name__}')
-    names = [' '.join([entry] if isinstance(entry, str) else entry) for entry in content]
-  except TypeError as error:
-    raise UserError(f'{path}: expected a list of lists of texts, one a class') from error
+  if not isinstance(content, list):
+    raise UserError(f'{path}: expected a list of lists of texts, one a class')
+  names = []
+  for number, value in enumerate(content):
+    key = f'class {number}'
+    parts = [value] if isinstance(value, str) else entries.values(path, key, value)
+    names.append(' '.join(entries.name(path, key, part) for part in parts))
+    entries.name(path, key, names[-1])
   if not names or len(set(names)) < len(names):
     raise UserError(f'{path}: is empty, or names a class twice')
   return names
 
 
 def _clip(
-  where: Place,
-  entry: Any,
+  entry: entries.Entry,
   split: str,
   names: Sequence[str],
   files: VideoFiles,
   found: Summary,
 ) -> SourceClip:
-  name, label = (
-    entry.get(key) if isinstance(entry, dict) else None for key in ('vid_name', 'label')
-  )
-  if not isinstance(name, str) or not name:
-    raise UserError(f'{where}: lacks vid_name')
-  if type(label) is not int or not 0 <= label < len(names):
-    raise UserError(
-      f'{where}: label is {label!r}, expected a number of {_VOCABULARY}, '
-      f'0 to {len(names) - 1}'
-    )
-  if entry.get('start_frame'):
-    found.noticed('dives that are listed from a later frame on, taken whole', where)
+  name, label = entry.name('vid_name'), entry.whole('label', 0, len(names) - 1)
+  first = entry.whole('start_frame') if entry.has('start_frame') else 0
+  if entry.has('end_frame'):
+    entry.whole('end_frame', first)
+  if first:
+    found.noticed('dives that are listed from a later frame on, taken whole', entry.where)
   path = files.first([name])
   return SourceClip(
     path=path,
@@ -89,7 +79,7 @@ def _clip(
     labels=(names[label],),
     # `<video>_<number of the dive>`.
     origin=name.rpartition('_')[0] or name,
-    listed=where,
+    listed=entry.where,
   )
 
 

@@ -1,13 +1,12 @@
 """Something-Something v2: short videos of what hands do to things."""
 
 import os
-from typing import Any
 
 from official.video.errors import UserError
+from tfrecords_tools.datasets import entries
 from tfrecords_tools.datasets.files import VideoFiles
 from tfrecords_tools.datasets.source import (
   Listing,
-  Place,
   SourceClip,
   SourceRequest,
   existing_folder,
@@ -56,9 +55,9 @@ class SomethingSomething:
       first_existing('annotations', folder, [n for own in _LISTS.values() for n in own])
     found = Summary()
     clips = [
-      _clip(Place(path, f'entry {number}'), entry, split, files)
+      _clip(entry, split, files, frozenset(names))
       for split, path in lists.items()
-      for number, entry in enumerate(_entries(path), start=1)
+      for entry in entries.listed(path, 'id and template')
     ]
     if missing := [split for split in _LISTS if split not in lists]:
       found.note(f'{folder}: holds no list of {", ".join(missing)}')
@@ -66,44 +65,45 @@ class SomethingSomething:
 
 
 def _class_names(path: str) -> list[str]:
-  """Names by id of an object of names and ids, which are texts.
+  """Names by id of an object of names and ids, which are texts or numbers.
 
   Raises:
     UserError: it is of another form, or its ids are not 0, 1, 2 ...
   """
   content = read_json(path)
-  try:
-    names = {int(number): name for name, number in content.items()}
-  except (AttributeError, OverflowError, TypeError, ValueError) as error:
-    raise UserError(f'{path}: expected an object of class names and numbers') from error
-  if sorted(names) != list(range(len(content))):
-    raise UserError(f'{path}: expected the numbers 0 to {len(content) - 1}, each once')
+  if not isinstance(content, dict):
+    raise UserError(f'{path}: expected an object of class names and numbers')
+  names: dict[int, str] = {}
+  for name, value in content.items():
+    decimal = isinstance(value, str) and value.strip().isdecimal() and len(value) < 9
+    number = entries.whole(path, f'the id of {name!r}', int(value) if decimal else value)
+    names[number] = entries.name(path, f'the class of id {number}', name)
+  if not names or sorted(names) != list(range(len(content))):
+    raise UserError(
+      f'{path}: expected the numbers 0 to {max(0, len(content) - 1)}, each once'
+    )
+  if len(set(names.values())) < len(names):
+    raise UserError(f'{path}: names a class twice')
   return [names[number] for number in sorted(names)]
 
 
-def _entries(path: str) -> list[Any]:
-  content = read_json(path)
-  if not isinstance(content, list):
-    raise UserError(f'{path}: expected a list of objects of id and template')
-  return content
-
-
-def _clip(where: Place, entry: Any, split: str, files: VideoFiles) -> SourceClip:
-  name = entry.get('id') if isinstance(entry, dict) else None
-  if not isinstance(name, (str, int)) or not str(name).strip():
-    raise UserError(f'{where}: lacks the id of a video')
-  template = entry.get('template')
-  if not isinstance(template, str) and split not in _UNLABELLED:
-    raise UserError(f'{where}: lacks a template, such as Holding [something]')
-  video = str(name).strip()
+def _clip(
+  entry: entries.Entry, split: str, files: VideoFiles, names: frozenset[str]
+) -> SourceClip:
+  video, label = entry.name('id'), ''
+  if split not in _UNLABELLED:
+    template = entry.text('template')
+    label = template.replace('[', '').replace(']', '').strip()
+    if label not in names:
+      entries.refuse(entry.where, 'template', template, f'a class of {_LABELS[0]}')
   path = files.first([video], f'{video}.webm')
   return SourceClip(
     path=path,
     file=os.path.join(files.root, path),
     split=split,
     media_id=video,
-    labels=(template.replace('[', '').replace(']', '').strip(),) if template else (),
-    listed=where,
+    labels=(label,) if label else (),
+    listed=entry.where,
   )
 
 

@@ -3,10 +3,11 @@
 import os
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
+from typing import NamedTuple
 
 from official.video.data import records
 from official.video.errors import UserError
+from tfrecords_tools.datasets import entries
 from tfrecords_tools.datasets.files import VideoFiles
 from tfrecords_tools.datasets.source import (
   Listing,
@@ -14,7 +15,6 @@ from tfrecords_tools.datasets.source import (
   SourceRequest,
   existing_folder,
   first_existing,
-  read_json,
   read_lines,
 )
 
@@ -22,15 +22,20 @@ SPLITS = ('train', 'val', 'test')
 OUTSIDE = -1
 
 
-def qa_rows(path: str) -> list[Mapping[str, Any]]:
+class Row(NamedTuple):
+  """A question of a video, and its answer."""
+
+  video: str
+  question: str
+  answer: str
+
+
+def qa_rows(path: str) -> list[Row]:
   """Entries of a `<split>_qa.json`; raises `UserError` for anything else."""
-  rows = read_json(path)
-  if not isinstance(rows, list) or not all(
-    isinstance(row, dict) and {'question', 'answer', 'video_id'} <= row.keys()
-    for row in rows
-  ):
-    raise UserError(f'{path}: expected a list of question, answer, video_id')
-  return rows
+  return [
+    Row(entry.name('video_id'), entry.text('question'), entry.name('answer'))
+    for entry in entries.listed(path, 'question, answer, video_id')
+  ]
 
 
 class VideoQa:
@@ -59,9 +64,9 @@ class VideoQa:
         continue
       videos: dict[str, list] = defaultdict(list)
       for row in qa_rows(path):
-        answer = ids.get(str(row['answer']), OUTSIDE)
+        answer = ids.get(row.answer, OUTSIDE)
         outside += answer == OUTSIDE
-        videos[str(row['video_id'])].append((str(row['question']), answer))
+        videos[row.video].append((row.question, answer))
       for video, pairs in videos.items():
         clips.append(_clip(files, names, video, split, pairs))
     note = f'{outside} answers are outside of the vocabulary and count as wrong'
