@@ -1,13 +1,16 @@
-r"""Scores a checkpoint or an exported SavedModel without training a network.
+r"""Scores a checkpoint, an exported SavedModel or features without training a network.
 
   python -m official.video.evaluate --experiment=cvrl_linear_eval_ucf101 \
     --saved_model=/models/cvrl --protocols=knn,retrieval,linear --output_dir=/scores
+  python -m official.video.evaluate --train_features=train.npy --test_features=test.npy
 
 Protocols: `knn` (weighted k nearest neighbours), `retrieval` (R@k, test videos against
-training videos), `linear` (logistic regression on the features), `classify` (the trained
+training videos), `linear` (logistic regression on the features, to convergence),
+`linear_sgd` (a dense layer on them by the published schedule), `classify` (the trained
 classifier's multi-view accuracy), `task` (the experiment's own evaluation, such as frame
 mAP or tracking, with its prediction files). The experiment names the data and the test
-views.
+views; features are files of official.video.embed, or folders with feature.npy and
+labels.npy, as --features_dir keeps them.
 """
 
 import functools
@@ -36,6 +39,25 @@ def define_flags() -> None:
   flags.DEFINE_list(
     'protocols', ['knn', 'retrieval', 'linear'], f'Of {", ".join(PROTOCOLS)}.'
   )
+  flags.DEFINE_string(
+    'features_dir',
+    None,
+    'Folder that keeps the features, for the next evaluation of the same weights and data. '
+    'By default they stand in --output_dir until the end: where an evaluation was stopped, '
+    'the same command goes on.',
+  )
+  flags.DEFINE_string(
+    'train_features',
+    None,
+    'File of embed, or folder, of features that are there already.',
+  )
+  flags.DEFINE_string('test_features', None, 'The same, of the test.')
+  flags.DEFINE_string(
+    'labels',
+    None,
+    'List of the files that embed read, a line each: path,label or path,label|label. By '
+    'default a file is of the class that its folder is called after.',
+  )
   flags.DEFINE_string('output_dir', None, 'Folder for scores.json and the predictions.')
   flags.DEFINE_string(
     'ledger',
@@ -59,13 +81,46 @@ def check_protocols(names: Sequence[str], saved_model: str | None) -> None:
     )
 
 
+# What says which model is to make features of which data.
+_OF_MODELS = (
+  *('experiment', 'config_file', 'params_override', 'checkpoint', 'saved_model'),
+  *('random_weights', 'features_dir', 'ledger', 'dry_run'),
+)
+
+
+def _check_files(values: flags.FlagValues) -> None:
+  """Raises `UserError` for flags that don't go with features that are there already."""
+  command_line.require(values, 'train_features', 'test_features')
+  for name in _OF_MODELS:
+    if values[name].value:
+      raise UserError(f'--{name} with --train_features: nothing reads it; leave it out')
+  if wrong := sorted({'classify', 'task'} & set(values.protocols)):
+    raise UserError(
+      f'--protocols={wrong[0]} with --train_features: takes the model; leave it out'
+    )
+
+
 def main(argv: Sequence[str]) -> None:
   """Scores what the flags ask for."""
   del argv
   check_protocols(FLAGS.protocols, FLAGS.saved_model)
+  if FLAGS.train_features or FLAGS.test_features:
+    _check_files(FLAGS)
+    output = FLAGS.output_dir or ''
+    if output:
+      files.check_output(output, '--output_dir')
+    from official.video.scoring import of_files
+
+    pair = FLAGS.train_features, FLAGS.test_features
+    of_files.run(FLAGS.protocols, *pair, FLAGS.labels or '', output)
+    return
+  if FLAGS.labels:
+    raise UserError('--labels without --train_features: nothing reads it; leave it out')
   params = command_line.load_experiment(FLAGS)
   if FLAGS.output_dir:
     files.check_output(FLAGS.output_dir, '--output_dir')
+  if FLAGS.features_dir:
+    files.check_output(FLAGS.features_dir, '--features_dir')
   if FLAGS.ledger:
     files.check_output(FLAGS.ledger, '--ledger', is_folder=False)
   if FLAGS.dry_run:
@@ -83,6 +138,9 @@ def main(argv: Sequence[str]) -> None:
     raise UserError(
       'give exactly one of --checkpoint, --saved_model and --random_weights'
     )
+  if FLAGS.features_dir and (FLAGS.random_weights or 'task' in FLAGS.protocols):
+    other = '--random_weights' if FLAGS.random_weights else '--protocols=task'
+    raise UserError(f'--features_dir with {other}: keeps no features; leave it out')
   from official.video.settings import experiment
 
   task = experiment.build_task(params)
@@ -104,14 +162,20 @@ def main(argv: Sequence[str]) -> None:
     encoder_of = functools.partial(
       encoders.encoder_of, params, task, FLAGS.checkpoint, FLAGS.saved_model
     )
+    kept = of_features.Kept()
+    place = FLAGS.features_dir or (output and os.path.join(output, of_features.PARTIAL))
+    if place and not FLAGS.random_weights:
+      source = FLAGS.checkpoint or FLAGS.saved_model
+      known = of_features.identity(params, source)
+      kept = of_features.Kept(place, known, bool(FLAGS.features_dir))
     with command_line.encoding_strategy(params.runtime.num_gpus).scope():
-      scores = of_features.run(params, task, FLAGS.protocols, encoder_of, output)
-  if kept := FLAGS.ledger or (output and os.path.join(output, 'ledger.jsonl')):
+      scores = of_features.run(params, task, FLAGS.protocols, encoder_of, output, kept)
+  if written := FLAGS.ledger or (output and os.path.join(output, 'ledger.jsonl')):
     from official.video.scoring import ledger
 
     source = FLAGS.checkpoint or FLAGS.saved_model or ''
     made = ledger.entry(params, FLAGS.experiment, source, FLAGS.protocols, scores)
-    ledger.append(kept, made)
+    ledger.append(written, made)
 
 
 if __name__ == '__main__':

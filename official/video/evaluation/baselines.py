@@ -197,7 +197,7 @@ def _score(
   right, kept = 0, []
   for rows in blocks.ranges(len(features)):
     own = labels[rows][mask[rows]]
-    scores = fit.probabilities(np.asarray(features[rows])[mask[rows]])
+    scores = fit.probabilities(blocks.take(features, rows)[mask[rows]])
     if labels.ndim == 2:
       kept.append(scores)
     else:

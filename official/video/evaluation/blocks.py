@@ -1,6 +1,7 @@
 """Features in blocks of rows, and products of them that no block's size has a part in."""
 
 import contextlib
+import mmap
 from collections.abc import Iterator
 
 import numpy as np
@@ -30,12 +31,26 @@ def check(features: np.ndarray) -> np.ndarray:
   return array
 
 
-def unit(features: np.ndarray, rows: slice = slice(None)) -> np.ndarray:
+def take(features: np.ndarray, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
+  """A copy of some rows, whose pages of a mapped file no longer count as this process's.
+
+  Args:
+    features: [N, D], in memory or memory-mapped.
+    rows: which; a slice, or their numbers.
+  """
+  block = np.array(features[rows])
+  # What is mapped to be read only is read again where it is looked at again.
+  if isinstance(features, np.memmap) and features.mode == 'r':
+    features._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+  return block
+
+
+def unit(features: np.ndarray, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
   """Some rows of features, scaled to unit length.
 
   Args:
     features: [N, D] numbers, in memory or memory-mapped. A row of zeros stays zero.
-    rows: which.
+    rows: which; a slice, or their numbers.
 
   Returns:
     [n, D] float32.
@@ -43,11 +58,11 @@ def unit(features: np.ndarray, rows: slice = slice(None)) -> np.ndarray:
   Raises:
     ValueError: if a row is not finite.
   """
-  block = np.asarray(features[rows], np.float32)
+  block = np.asarray(take(features, rows), np.float32)
   norms = np.linalg.norm(block, axis=1, keepdims=True)
   bad = ~np.isfinite(block).all(axis=1)
   if bad.any():
-    first = (rows.start or 0) + int(bad.argmax())
+    first = np.arange(len(features))[rows][bad.argmax()]
     raise ValueError(f'features of {bad.sum()} rows, first {first}, are not finite')
   return block / np.maximum(norms, np.finfo(np.float32).tiny)
 

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -12,16 +12,22 @@ import tqdm
 from official.video.configs import data as data_config
 from official.video.data import index, positions, reader
 from official.video.errors import UserError
-from official.video.evaluation import encoding
+from official.video.evaluation import encoding, store
+
+# Arrays of a store beside the outputs.
+LABELS, RECORDS, CLIPS = 'labels', 'records', 'clips'
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
   """Outputs of an encoder for a data set, one row a record, means over its views.
 
+  Arrays are memory-mapped: what of them is not looked at takes no memory.
+
   Attributes:
     outputs: name to [N, D] float32; always has 'feature'.
-    labels: [N] int64.
+    labels: [N] int64; of a config with `num_labels` [N, num_labels], -1 where a clip has
+      fewer.
     records: [N] int64 rows of the index.
     expected: number of records in the data set.
     clips: [N, T, H, W, 3] uint8, the first view of each, where they were asked for.
@@ -65,54 +71,142 @@ def means_over_crops(outputs: encoding.Outputs, clips: int) -> encoding.Outputs:
 def encode(
   config: data_config.DataConfig,
   table: index.RecordIndex,
-  encoder: encoding.Encoder,
+  encoder: encoding.Encoder | Callable[[], encoding.Encoder],
   keep_clips: bool = False,
   description: str = 'encoding',
+  kept: store.Store | None = None,
 ) -> Encoded:
   """Encodes every record of a data set, holding a batch of views a device at a time.
+
+  What is made goes to disk as it comes, in the order of the records, so that memory does
+  not grow with their number.
 
   Args:
     config: of the views; see `test_config`.
     table: the records.
-    encoder: see the class.
+    encoder: see the class; or what makes it, if anything is left to be encoded.
     keep_clips: also return the first view of each record.
     description: of the progress bar.
+    kept: where the rows are appended, of this encoder, config and table. What is there
+      already is not encoded again, and the rest in the batches of an unbroken run, so that
+      the rows are the same, bit for bit. By default a folder that vanishes.
 
   Raises:
     UserError: no record can be read.
   """
+  if kept is None:
+    with store.temporary() as kept:
+      return encode(config, table, encoder, keep_clips, description, kept)
   config = test_config(config)
-  sums: dict[str, np.ndarray] = {}
-  count = np.zeros(len(table), np.int64)
-  labels = np.full(len(table), -1, np.int64)
-  clips = np.zeros((len(table), *config.feature_shape), np.uint8) if keep_clips else None
-  batches = reader.each_batch(reader.build_dataset(config, table))
-  steps = positions.num_places(config, len(table)) // config.global_batch_size
+  if not kept.done:
+    if kept.next:
+      print(
+        f'{description}: goes on behind {kept.next} of {len(table)} clips',
+        file=sys.stderr,
+      )
+    made = encoder if isinstance(encoder, encoding.Encoder) else encoder()
+    _fill(kept, config, table, made, keep_clips, description)
+  if not kept.rows:
+    raise UserError(
+      f'{table.files[0]} ...: none of the {len(table)} records can be read; see python -m '
+      'tfrecords_tools.validate'
+    )
+  arrays = kept.arrays()
+  labels, records = arrays.pop(LABELS), arrays.pop(RECORDS)
+  clips = arrays.pop(CLIPS, None)
+  return Encoded(arrays, np.array(labels), np.array(records), len(table), clips)
+
+
+def _fill(
+  kept: store.Store,
+  config: data_config.DataConfig,
+  table: index.RecordIndex,
+  encoder: encoding.Encoder,
+  keep_clips: bool,
+  description: str,
+) -> None:
+  """Appends the rows of the records that a store lacks."""
+  first = kept.next
+  left = table.take(np.arange(first, len(table))) if first else table
+  batches = reader.each_batch(reader.build_dataset(config, left))
+  steps = positions.num_places(config, len(left)) // config.global_batch_size
   shown = iter(tqdm.tqdm(batches, description, steps, file=sys.stderr, leave=False))
+  open_rows = _OpenRows(kept)
   while some := list(itertools.islice(shown, encoder.num_devices)):
     views = [batch['test_views'] for batch in some]
     made = encoder.each([tf.reshape(clips, [-1, *clips.shape[2:]]) for clips in views])
     for batch, outputs in zip(some, made, strict=True):
       valid = batch['valid'].numpy()
-      rows = batch['record'].numpy()[valid]
-      for name, value in means_over_crops(outputs, len(valid)).items():
-        value = value[valid]
-        total = sums.setdefault(name, np.zeros((len(table), value.shape[1]), np.float32))
-        np.add.at(total, rows, value)
-      if clips is not None:
-        clips[rows] = batch['test_views'].numpy()[valid, 0]
-      labels[rows] = batch['label'].numpy()[valid]
-      np.add.at(count, rows, 1)
-  seen = np.flatnonzero(count)
-  if not len(seen):
-    raise UserError(
-      f'{table.files[0]} ...: none of the {len(table)} records can be read; see python -m '
-      'tfrecords_tools.validate'
-    )
-  return Encoded(
-    {name: total[seen] / count[seen, None] for name, total in sums.items()},
-    labels[seen],
-    seen,
-    len(table),
-    None if clips is None else clips[seen],
-  )
+      more = {LABELS: batch['labels' if config.num_labels else 'label'].numpy()}
+      if keep_clips:
+        more[CLIPS] = batch['test_views'].numpy()[:, 0]
+      open_rows.add(
+        first + batch['record'].numpy(),
+        valid,
+        means_over_crops(outputs, len(valid)),
+        more,
+      )
+  open_rows.close()
+  kept.finish()
+
+
+class _OpenRows:
+  """Sums over the clips of records of which more may come; whole ones are appended.
+
+  Clips come in the order of their records, so those before a batch's first are whole.
+  """
+
+  def __init__(self, kept: store.Store):
+    self._kept, self._last = kept, -1
+    self._sums: dict[int, dict[str, np.ndarray]] = {}
+    self._counts: dict[int, int] = {}
+
+  def add(
+    self,
+    rows: np.ndarray,
+    valid: np.ndarray,
+    outputs: Mapping[str, np.ndarray],
+    more: Mapping[str, np.ndarray],
+  ) -> None:
+    """Adds a batch of clips.
+
+    Args:
+      rows: [B] of the index.
+      valid: [B] bool, which count.
+      outputs: [B, D] by name, of which means are taken.
+      more: [B, ...] by name, of which the first of a record is taken.
+    """
+    # Padding has a row that was there before.
+    if rows[0] > self._last:
+      self._append(rows[0])
+      # A run that begins here sees the batches that this one does.
+      self._kept.mark(int(rows[0]))
+    else:
+      self._append(self._last)
+    self._last = max(self._last, int(rows.max()))
+    for place in np.flatnonzero(valid):
+      row = int(rows[place])
+      if row not in self._sums:
+        sums = {name: value[place].astype(np.float32) for name, value in outputs.items()}
+        self._sums[row] = sums | {name: value[place] for name, value in more.items()}
+        self._counts[row] = 1
+        continue
+      for name, value in outputs.items():
+        self._sums[row][name] = self._sums[row][name] + value[place]
+      self._counts[row] += 1
+
+  def _append(self, behind: int) -> None:
+    """Appends the rows before `behind`."""
+    whole = [row for row in sorted(self._sums) if row < behind]
+    if not whole:
+      return
+    sums = [self._sums.pop(row) for row in whole]
+    count = np.array([self._counts.pop(row) for row in whole])
+    arrays = {name: np.stack([one[name] for one in sums]) for name in sums[0]}
+    for name in arrays.keys() - {LABELS, CLIPS}:
+      arrays[name] = (arrays[name] / count[:, None]).astype(np.float32)
+    self._kept.append(arrays | {RECORDS: np.array(whole, np.int64)})
+
+  def close(self) -> None:
+    """Appends what is left: no more comes."""
+    self._append(sys.maxsize)

@@ -93,7 +93,9 @@ class _Best:
 
 
 def _on_host(
-  queries: np.ndarray, gallery: Iterator[tuple[int, np.ndarray, np.ndarray | None]], k: int
+  queries: np.ndarray,
+  gallery: Iterator[tuple[int, np.ndarray, np.ndarray | None]],
+  k: int,
 ) -> tuple[np.ndarray, np.ndarray]:
   """The k nearest of a block of queries, by NumPy; see `_on_device`."""
   best, left = None, blocks.padded(queries)
@@ -226,7 +228,8 @@ def nearest(
   """
   found = list(neighbors(queries, gallery, k, query_groups, gallery_groups))
   if not found:  # Of no queries.
-    return np.empty((0, min(k, len(gallery))), np.int64), np.empty((0, 0), np.float32)
+    shape = (0, min(k, len(gallery)))
+    return np.empty(shape, np.int64), np.empty(shape, np.float32)
   _, rows, similarities = zip(*found, strict=True)
   return np.concatenate(rows), np.concatenate(similarities)
 
@@ -286,12 +289,12 @@ def vote(
       scores[some] = np.einsum('qk,qkc->qc', weights[some], labels[rows[some]])
     return scores / total
   numbers = np.arange(len(rows))[:, None]
-  scores = np.bincount(
+  votes = np.bincount(
     (numbers * num_classes + labels[rows]).ravel(),
     weights.ravel(),
     minlength=len(rows) * num_classes,
-  ).reshape(len(rows), num_classes)
-  return scores / total
+  )
+  return votes.reshape(len(rows), num_classes) / total
 
 
 def knn_predict(

@@ -53,7 +53,7 @@ class Fit:
       if self.normalize:
         block = blocks.unit(features, rows).astype(np.float64)
       else:
-        block = np.asarray(features[rows], np.float64)
+        block = np.asarray(blocks.take(features, rows), np.float64)
       made[rows] = self._activated(block @ self.kernel + self.bias)
     return made
 
@@ -99,7 +99,7 @@ def moments(
 
 def _rows(features: np.ndarray, keep: np.ndarray | None) -> Iterator[np.ndarray]:
   for rows in blocks.ranges(len(features)):
-    block = np.asarray(features[rows])
+    block = blocks.take(features, rows)
     yield block if keep is None else block[keep[rows]]
 
 
@@ -127,13 +127,13 @@ class _Loss:
     self.passes = 0
 
   def _standardised(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    kind = np.float64 if self._small else np.float32
-    mean, scale = self.mean.astype(kind), self.scale.astype(kind)
+    kind = np.dtype(np.float64 if self._small else np.float32)
+    mean, scale = (np.asarray(x, kind) for x in (self.mean, self.scale))
     first = 0
     for block in _rows(self._features, self._keep):
       behind = first + len(block)
       if len(block):
-        yield (block.astype(kind) - mean) / scale, self._targets[first:behind]
+        yield (np.asarray(block, kind) - mean) / scale, self._targets[first:behind]
       first = behind
 
   def set_penalty(self, strength: float) -> None:
@@ -163,7 +163,9 @@ class _Loss:
     loss = total / count + self._penalty / 2 * float((kernel**2).sum())
     return loss, np.append(gradient.ravel(), of_bias / count)
 
-  def folded(self, weights: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+  def folded(
+    self, weights: np.ndarray, num_classes: int
+  ) -> tuple[np.ndarray, np.ndarray]:
     """Kernel and bias on features as they are, of all classes."""
     kernel, bias = self.parts(weights)
     whole = np.zeros((len(kernel), num_classes))
@@ -345,7 +347,7 @@ def train(
 
   def taken(step: int) -> tuple[np.ndarray, np.ndarray]:
     some = rows(step)
-    return blocks.unit(features[some]), labels[some]
+    return blocks.unit(features, some), labels[some]
 
   orders: dict[int, np.ndarray] = {}
   rates = schedule.rates(len(features))

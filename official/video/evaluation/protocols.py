@@ -1,4 +1,4 @@
-"""The protocols on features: nearest neighbours, retrieval, linear probe, classifier."""
+"""The protocols on features: nearest neighbours, retrieval, linear probes, classifier."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,19 +11,28 @@ from official.video.evaluation import (
   classification,
   coverage,
   knn,
+  linear,
+  multi_label,
   retrieval,
 )
 
 # In a protocol's place of the scores: why it has none.
 NOT_SCORED = 'not_scored'
-FEATURES = ('knn', 'retrieval', 'linear', 'classify')
+# Beside a probe's scores where it did not come to its minimum: see `linear.Fit`.
+GRADIENT = 'gradient'
+# Of a classifier: whether a label is among so many of the highest scores.
+_TOP = (1, 5)
 
 
 def score(protocols: Sequence[str], train, test, table, train_table) -> dict[str, Any]:
   """Scores of encoded training and test data by protocol.
 
+  Where clips have several labels each, kNN and linear probes score each class by itself,
+  a neighbour is a hit if it shares a label, and scores are mean average precision and the
+  share of clips whose likeliest class is one of theirs.
+
   Args:
-    protocols: names out of `PROTOCOLS`.
+    protocols: names of them, see `scoring`.
     train: `extract.Encoded` training data.
     test: `extract.Encoded` test data.
     table: index of the test data.
@@ -33,28 +42,95 @@ def score(protocols: Sequence[str], train, test, table, train_table) -> dict[str
     UserError: a clip has no label, or no classifier was trained.
   """
   for encoded, records in ((train, train_table), (test, table)):
-    if len(encoded.labels) and encoded.labels.min() < 0:
+    # Of several labels a clip may have none.
+    if encoded.labels.ndim == 1 and len(encoded.labels) and encoded.labels.min() < 0:
       raise UserError(
         f'{records.files[0]}: holds clips without a label; convert the data with labels'
       )
   scores = _covered(test, table) | {'gallery': _covered(train, train_table)}
-  classes = len(table.label_names) or int(max(train.labels.max(), test.labels.max())) + 1
-  if 'knn' in protocols:
-    votes = knn.knn_predict(train.feature, train.labels, test.feature, classes)
-    scores['knn'] = {'top1': float(np.mean(votes.argmax(1) == test.labels))}
-  if 'retrieval' in protocols:
-    recalls = retrieval.class_retrieval(
-      test.feature, test.labels, train.feature, train.labels
-    )
-    scores['retrieval'] = {f'R@{k}': value for k, value in recalls.items()}
+  classes = max(len(table.label_names), *(_classes(e.labels) for e in (train, test)))
+  targets = _targets(train.labels, classes), _targets(test.labels, classes)
+  if targets[1].ndim == 2:
+    scores |= {'classes': int(targets[1].any(0).sum()), 'classes_expected': classes}
+  scores |= _of_neighbors(protocols, train, test, *targets, classes)
   if 'linear' in protocols:
-    scores['linear'] = _linear(train, test)
+    scores['linear'] = _linear(train, test, *targets)
+  if 'linear_sgd' in protocols:
+    fit = linear.train(train.feature, targets[0], classes)
+    scores['linear_sgd'] = _of_scores(targets[1], fit.probabilities(test.feature))
   if 'classify' in protocols:
     result = classification.evaluate(predictions(test, table), table.names())
     scores['classify'] = {
-      'top1': result.top1,
+      **{f'top{k}': value for k, value in result.topk.items()},
       'mean_class_accuracy': result.mean_class_accuracy,
     }
+  return scores
+
+
+def _classes(labels: np.ndarray) -> int:
+  """How many classes labels tell of."""
+  if labels.dtype == bool:
+    return labels.shape[1]
+  return int(labels.max(initial=0)) + 1
+
+
+def _targets(labels: np.ndarray, classes: int) -> np.ndarray:
+  """[N] class ids as they are; of several labels [N, C] bool, which classes each has."""
+  if labels.ndim == 1 or labels.dtype == bool:
+    return labels
+  return multi_label.multi_hot(labels, classes)
+
+
+def _of_scores(targets: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+  """What scores [Q, C] of classes are worth."""
+  if targets.ndim == 2:
+    found = multi_label.evaluate(targets, scores)
+    return {'map': float(found['map']), 'accuracy': float(found['accuracy'])}
+  return _of_ranks(classification.label_ranks(scores, targets), scores.shape[1])
+
+
+def _of_ranks(ranks: np.ndarray, classes: int) -> dict[str, float]:
+  """Shares of the labels [Q] whose place among the classes is among the first."""
+  tops = [k for k in _TOP if k == 1 or k < classes]
+  return {f'top{k}': float(np.mean(ranks < k)) for k in tops}
+
+
+def _of_neighbors(
+  protocols: Sequence[str],
+  train,
+  test,
+  train_targets: np.ndarray,
+  test_targets: np.ndarray,
+  classes: int,
+) -> dict[str, Any]:
+  """The scores of 'knn' and 'retrieval', for which neighbours are found once."""
+  most = {'knn': knn.NEIGHBORS, 'retrieval': max(retrieval.KS)}
+  if not (wanted := [most[name] for name in protocols if name in most]):
+    return {}
+  several = test_targets.ndim == 2
+  ranks = np.zeros(len(test.labels), np.int64)
+  votes = np.zeros((len(test.labels) if several else 0, classes), np.float32)
+  recalled = np.zeros((len(test.labels), len(retrieval.KS)), bool)
+  for some, rows, near in knn.neighbors(test.feature, train.feature, max(wanted)):
+    if 'knn' in protocols:
+      voters = slice(knn.NEIGHBORS)
+      scored = knn.vote(train_targets, rows[:, voters], near[:, voters], classes)
+      if several:
+        votes[some] = scored
+      else:
+        ranks[some] = classification.label_ranks(scored, test_targets[some])
+    if 'retrieval' in protocols:
+      hits = retrieval.hits(test_targets[some], train_targets, rows, near)
+      for column, k in enumerate(retrieval.KS):
+        recalled[some, column] = hits[:, :k].any(axis=1)
+  scores: dict[str, Any] = {}
+  if 'knn' in protocols:
+    scores['knn'] = (
+      _of_scores(test_targets, votes) if several else _of_ranks(ranks, classes)
+    )
+  if 'retrieval' in protocols:
+    shares = zip(retrieval.KS, recalled.mean(axis=0), strict=True)
+    scores['retrieval'] = {f'R@{k}': float(share) for k, share in shares}
   return scores
 
 
@@ -64,15 +140,20 @@ def _covered(encoded, table) -> dict[str, Any]:
   return coverage.with_sources(found, table.skipped)
 
 
-def _linear(train, test) -> dict[str, Any]:
+def _linear(
+  train, test, train_targets: np.ndarray, test_targets: np.ndarray
+) -> dict[str, Any]:
   """The linear probe's score, or why these clips give it nothing to choose among."""
-  sizes = np.unique(train.labels, return_counts=True)[1]
-  if len(sizes) < 2:
+  sizes = (
+    np.bincount(train_targets) if train_targets.ndim == 1 else train_targets.sum(axis=0)
+  )
+  if np.count_nonzero(sizes) < 2:
     return {NOT_SCORED: '1 class'}
   if sizes.max() < 2:
     return {NOT_SCORED: 'no class has 2 training clips'}
-  probe = baselines.linear_probe(train.feature, train.labels, test.feature, test.labels)
-  return {'top1': probe.top1}
+  probe = baselines.linear_probe(train.feature, train_targets, test.feature, test_targets)
+  found: dict[str, Any] = _of_scores(test_targets, probe.probabilities)
+  return found if probe.converged else found | {GRADIENT: probe.gradient}
 
 
 def predictions(test, table):

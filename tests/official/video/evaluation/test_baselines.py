@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from sklearn import linear_model, pipeline, preprocessing
 
-from official.video.evaluation import baselines
+from official.video.evaluation import baselines, linear, multi_label
 
 
 def test_raw_pixels_average_areas():
@@ -81,15 +82,15 @@ def test_probe_is_near_chance_on_noise():
 def test_the_strength_is_chosen_on_what_was_held_out(monkeypatch):
   # More dimensions than samples: whatever is fitted is told apart, what is not is noise.
   features = np.random.default_rng(0).normal(size=(60, 200))
-  labels, sizes, fit = np.arange(60) % 3, set(), baselines._fit
+  labels, sizes, made = np.arange(60) % 3, [], linear.Path
 
-  def counted(features, *arguments):
-    sizes.add(len(features))
-    return fit(features, *arguments)
+  def counted(features, labels, classes, keep=None, start=None):
+    sizes.append(len(features) if keep is None else int(keep.sum()))
+    return made(features, labels, classes, keep, start)
 
-  monkeypatch.setattr(baselines, '_fit', counted)
+  monkeypatch.setattr(linear, 'Path', counted)
   probe = baselines.linear_probe(features, labels, features, labels, held_out=0.5)
-  assert sizes == {30, 60}
+  assert sizes == [30, 60]
   assert probe.held_out_score < 0.7 < probe.top1
 
 
@@ -127,3 +128,51 @@ def test_the_probes_weights_are_its_predictions(classes):
   shares = np.exp(logits - logits.max(1, keepdims=True))
   shares /= shares.sum(1, keepdims=True)
   np.testing.assert_allclose(shares, probe.probabilities, atol=1e-9)
+
+
+def test_the_probe_is_that_of_scikit_learn():
+  rng = np.random.default_rng(5)
+  centres = rng.normal(size=(7, 30))
+  labels, wanted = rng.integers(0, 7, 400), rng.integers(0, 7, 200)
+  train, test = (
+    (centres[y] + 3 * rng.normal(size=(len(y), 30))) * np.geomspace(1e-3, 1e3, 30)
+    for y in (labels, wanted)
+  )
+  probe = baselines.linear_probe(train, labels, test, wanted)
+  assert probe.converged and 0 < probe.gradient <= linear.TOLERANCE
+  model = pipeline.make_pipeline(
+    preprocessing.StandardScaler(),
+    linear_model.LogisticRegression(C=probe.inverse_regularization, tol=1e-9),
+  ).fit(train, labels)
+  np.testing.assert_allclose(probe.probabilities, model.predict_proba(test), atol=1e-3)
+  assert probe.top1 == pytest.approx(model.score(test, wanted), abs=0.011)
+  # What each value of the grid reaches on the same part, by scikit-learn.
+  mask = baselines._held_out(labels, 0.2, 0)
+  reached = {}
+  for strength in (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0):
+    model[-1].C = strength
+    fitted = model.fit(train[~mask], labels[~mask])
+    reached[strength] = fitted.score(train[mask], labels[mask])
+  assert probe.held_out_score == pytest.approx(max(reached.values()), abs=0.013)
+  assert reached[probe.inverse_regularization] == pytest.approx(
+    max(reached.values()), abs=0.013
+  )
+
+
+def test_of_several_labels_each_class_is_a_regression():
+  rng = np.random.default_rng(6)
+  features = rng.normal(size=(300, 12))
+  has = features[:, :4] + 0.5 * rng.normal(size=(300, 4)) > 0.4
+  has[:, 3] = False  # A class that no clip has.
+  probe = baselines.linear_probe(features[:200], has[:200], features[200:], has[200:])
+  assert probe.probabilities.shape == (100, 4) and probe.probabilities[:, 3].max() < 1e-9
+  found = multi_label.evaluate(has[200:], probe.probabilities)
+  assert found['map'] > 0.85 and found['classes'] == 3
+  scaled = preprocessing.StandardScaler().fit(features[:200])
+  for label in range(3):
+    model = linear_model.LogisticRegression(C=probe.inverse_regularization, tol=1e-9)
+    model.fit(scaled.transform(features[:200]), has[:200, label])
+    expected = model.predict_proba(scaled.transform(features[200:]))[:, 1]
+    np.testing.assert_allclose(probe.probabilities[:, label], expected, atol=1e-3)
+  hit = has[200:][np.arange(100), probe.probabilities.argmax(1)]
+  assert probe.top1 == hit.mean()

@@ -38,16 +38,11 @@ def test_nearest_is_by_angle_not_by_length():
   )
 
 
-def test_nearest_in_chunks_equals_whole(monkeypatch):
-  generator = np.random.default_rng(0)
-  queries, gallery = generator.normal(size=(23, 5)), generator.normal(size=(40, 5))
-  whole = knn.nearest(queries, gallery, 7)
+def test_chunks_hold_a_bounded_number_of_values(monkeypatch):
   monkeypatch.setattr(knn, '_CHUNK_ELEMENTS', 3 * 40)
-  assert len(list(knn.chunks(23, 40))) == 8
-  for a, b in zip(whole, knn.nearest(queries, gallery, 7), strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-6)
-  unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (queries, gallery)]
-  np.testing.assert_array_equal(whole[0], np.argsort(-unit[0] @ unit[1].T, axis=1)[:, :7])
+  parts = list(knn.chunks(23, 40))
+  assert len(parts) == 8 and parts[-1] == slice(21, 23)
+  assert len(list(knn.chunks(2, 1000))) == 2
 
 
 def test_nearest_skips_the_own_group():
@@ -151,3 +146,111 @@ def test_leave_one_out_needs_two_groups():
     knn.leave_one_out(on_circle(0, 1), np.array([0, 0]), np.array([0, 1, 2]))
   with pytest.raises(ValueError, match='at least two'):
     knn.leave_one_out(on_circle(0, 1), np.array([0, 0]), np.array([5, 5]))
+
+
+def whole(queries, gallery, k, hidden=None):
+  """All similarities at once, in float64, each sorted: of equal ones the lower row first."""
+  values = knn.normalize(queries).astype(np.float64) @ knn.normalize(gallery).T
+  values = np.where(False if hidden is None else hidden, -np.inf, values)
+  order = np.argsort(-values, axis=1, kind='stable')[:, :k]
+  return order, np.take_along_axis(values, order, 1)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+  monkeypatch.setattr(knn, '_QUERIES', 16)
+  monkeypatch.setattr(knn, '_GALLERY', 32)
+
+
+DEVICES = ('', '/cpu:0')
+
+
+def found(queries, gallery, k, *groups, device):
+  parts = list(knn.neighbors(queries, gallery, k, *groups, device=device))
+  assert [part.start for part, _, _ in parts] == list(range(0, len(queries), 16))
+  return tuple(np.concatenate(arrays) for arrays in list(zip(*parts, strict=True))[1:])
+
+
+@pytest.mark.parametrize('device', DEVICES)
+@pytest.mark.parametrize('k', [1, 7, 50, 300])
+def test_blocks_rank_as_the_whole_does(small_blocks, device, k):
+  rng = np.random.default_rng(k)
+  queries, gallery = rng.normal(size=(37, 20)), rng.normal(size=(203, 20))
+  rows, values = found(queries, gallery, k, device=device)
+  order, expected = whole(queries, gallery, k)
+  np.testing.assert_array_equal(rows, order)
+  np.testing.assert_allclose(values, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize('device', DEVICES)
+def test_ties_across_blocks_go_to_the_lower_row(small_blocks, device):
+  # Directions of which products are exact, so that equal ones are equal.
+  rng = np.random.default_rng(0)
+  unit = np.eye(8)[rng.integers(0, 8, 203)] * rng.choice([-1, 1], (203, 1))
+  queries = np.eye(8)[rng.integers(0, 8, 37)]
+  for k in (1, 40, 203):
+    rows, values = found(queries, unit, k, device=device)
+    order, expected = whole(queries, unit, k)
+    np.testing.assert_array_equal(rows, order)
+    np.testing.assert_array_equal(values, expected.astype(np.float32))
+
+
+@pytest.mark.parametrize('device', DEVICES)
+def test_copies_far_apart_are_equally_near(small_blocks, device):
+  # The last block has one row, and so has the last block of queries.
+  rng = np.random.default_rng(1)
+  gallery = np.tile(rng.normal(size=(1, 50)), (65, 1))
+  queries = rng.normal(size=(17, 50))
+  rows, values = found(queries, gallery, 65, device=device)
+  np.testing.assert_array_equal(rows, np.tile(np.arange(65), (17, 1)))
+  assert (values == values[:, :1]).all()
+
+
+@pytest.mark.parametrize('device', DEVICES)
+def test_groups_are_hidden_in_every_block(small_blocks, device):
+  rng = np.random.default_rng(2)
+  features, groups = rng.normal(size=(90, 6)), rng.integers(0, 3, 90)
+  hidden = groups[:, None] == groups
+  rows, values = found(features, features, 80, groups, groups, device=device)
+  order, expected = whole(features, features, 80, hidden)
+  np.testing.assert_array_equal(rows, order)
+  assert (np.isinf(values) == np.isinf(expected)).all() and np.isinf(values).any()
+
+
+def test_features_on_disk_are_those_in_memory(small_blocks, tmp_path):
+  features = np.random.default_rng(3).normal(size=(100, 6)).astype(np.float16)
+  np.save(tmp_path / 'f.npy', features)
+  mapped = np.load(tmp_path / 'f.npy', mmap_mode='r')
+  for a, b in zip(
+    knn.nearest(mapped, mapped, 9), knn.nearest(features, features, 9), strict=True
+  ):
+    np.testing.assert_array_equal(a, b)
+  assert knn.leave_one_out(mapped, np.arange(100) % 2) == knn.leave_one_out(
+    features, np.arange(100) % 2
+  )
+
+
+def test_a_row_that_is_not_finite_is_named_whichever_block_it_is_in(small_blocks):
+  features = np.ones((100, 2))
+  features[77, 1] = np.inf
+  with pytest.raises(ValueError, match='of 1 rows, first 77,'):
+    knn.nearest(np.ones((1, 2)), features, 1)
+  with pytest.raises(ValueError, match='first 77,'):
+    knn.nearest(features, np.ones((1, 2)), 1)
+
+
+def test_no_query_has_no_neighbour():
+  rows, values = knn.nearest(np.ones((0, 2)), np.ones((5, 2)), 3)
+  assert rows.shape == values.shape == (0, 3)
+
+
+def test_votes_of_several_labels_are_shares_of_the_weights():
+  has = np.array([[1, 0, 1], [0, 1, 1], [0, 0, 0]], bool)
+  rows, near = np.array([[0, 1, 2]]), np.log([[1.0, 0.5, 0.5]])
+  scores = knn.vote(has, rows, near, 3, temperature=1.0)
+  np.testing.assert_allclose(scores, [[0.5, 0.25, 0.75]])
+  # One label each is the same thing.
+  labels = np.array([2, 0, 1])
+  hot = np.eye(3, dtype=bool)[labels]
+  one = knn.vote(labels, rows, near, 3)
+  np.testing.assert_allclose(one, knn.vote(hot, rows, near, 3))

@@ -95,3 +95,12 @@ def test_paired_retrieval_matches_the_goldens():
       )
       actual = [*metrics.recall.values(), metrics.median_rank, metrics.mean_rank]
     np.testing.assert_allclose(actual, expected, rtol=1e-6, err_msg=f'{case}/{way}')
+
+
+def test_a_neighbour_that_shares_a_label_is_a_hit():
+  gallery = np.array([[1, 0, 0], [0, 1, 1], [0, 0, 0]], bool)
+  queries = np.array([[0, 0, 1], [1, 1, 0]], bool)
+  rows = np.array([[0, 1, 2], [2, 1, 0]])
+  near = np.array([[0.9, 0.8, 0.7], [0.9, 0.8, -np.inf]])
+  found = retrieval.hits(queries, gallery, rows, near)
+  assert found.tolist() == [[False, True, False], [False, True, False]]

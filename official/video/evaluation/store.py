@@ -1,0 +1,243 @@
+"""Rows of features on disk, appended while they are made and mapped into memory to be read.
+
+A folder holds an .npy file an array, of as many rows each, and about.json: what they were
+made of and how far. A process that is killed leaves a folder that the next goes on with.
+"""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from official.video import files
+from official.video.errors import UserError
+
+ABOUT = 'about.json'
+_LOCK = 'lock'
+# Seconds between looks at the disk: what a kill costs at most.
+_EVERY = 5.0
+
+
+class Store:
+  """Arrays of as many rows each, by name.
+
+  Attributes:
+    folder: of the files.
+    next: where whoever fills it has to go on, in numbers of his own.
+    rows: that are there for good.
+    done: whether all are.
+  """
+
+  def __init__(
+    self, folder: str, settings: Mapping[str, Any] | None = None, renew: bool = False
+  ):
+    """Names a folder; it is looked at on entering a `with` statement.
+
+    Args:
+      folder: made where it is missing.
+      settings: what rows that belong together have in common, as JSON has it.
+      renew: whether rows of other settings are replaced, not refused.
+    """
+    self.folder, self._settings = folder, json.loads(json.dumps(settings or {}))
+    self._renew = renew
+    self.next = self.rows = 0
+    self.done = False
+    self._kinds: dict[str, list] = {}
+    self._open: dict[str, BinaryIO] = {}
+    self._count, self._kept = 0, time.monotonic()
+
+  def __enter__(self) -> 'Store':
+    """Raises `UserError` where another process has it, or it holds other rows."""
+    files.check_output(self.folder, '--features_dir')
+    with files.storage_errors(self.folder):
+      os.makedirs(self.folder, exist_ok=True)
+      taken = f'{self.folder}: another process is writing it; wait for its end'
+      self._lock = files.opened_alone(self._path(_LOCK), 'a+b', taken)
+    try:
+      self._read()
+    except BaseException:
+      self._lock.close()
+      raise
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    for file in self._open.values():
+      file.close()
+    self._open = {}
+    self._lock.close()
+
+  def _path(self, name: str) -> str:
+    return os.path.join(self.folder, name)
+
+  def _read(self) -> None:
+    if not os.path.exists(self._path(ABOUT)):
+      return
+    about = read_about(self.folder)
+    try:
+      found, following, rows = about['settings'], about['next'], about['rows']
+      done, kinds = about['done'], about['arrays']
+    except KeyError as error:
+      raise _damaged(self.folder, f'has no {error}') from error
+    others = [n for n, value in self._settings.items() if found.get(n) != value]
+    if others and self._renew:
+      print(f'note: {self.folder}: begins anew, for {others[0]} differs', file=sys.stderr)
+      return
+    if others:
+      raise UserError(
+        f'{self.folder}: holds features made with {others[0]} '
+        f'{_short(found.get(others[0]))}, here it is {_short(self._settings[others[0]])}; '
+        'name another folder, or remove it'
+      )
+    self.next, self.rows, self.done, self._kinds = following, rows, done, kinds
+    self._count = self.rows
+    for name in self._kinds:
+      size = self._at(name, self.rows)
+      if not os.path.exists(self._array(name)):
+        raise _damaged(self.folder, f'lacks {name}.npy')
+      if os.path.getsize(self._array(name)) < size:
+        raise _damaged(self.folder, f'{name}.npy is cut off')
+
+  def _array(self, name: str) -> str:
+    return self._path(f'{name}.npy')
+
+  def _header(self, name: str, rows: int) -> bytes:
+    kind, shape = self._kinds[name]
+    made = npy_header(np.dtype(kind), (rows, *shape))
+    assert len(made) == len(npy_header(np.dtype(kind), (0, *shape)))
+    return made
+
+  def _at(self, name: str, rows: int) -> int:
+    """Bytes before the row of that number."""
+    kind, shape = self._kinds[name]
+    row = np.dtype(kind).itemsize * int(np.prod(shape, dtype=np.int64))
+    return len(self._header(name, 0)) + rows * row
+
+  def append(self, arrays: Mapping[str, np.ndarray]) -> None:
+    """Adds rows: arrays [n, ...] of the same names, kinds and widths each time."""
+    with files.storage_errors(self.folder):
+      if not self._kinds:
+        self._kinds = {n: [a.dtype.str, list(a.shape[1:])] for n, a in arrays.items()}
+        for name in arrays:
+          with open(self._array(name), 'wb') as file:
+            file.write(self._header(name, 0))
+      if not self._open:
+        for name in self._kinds:
+          self._open[name] = open(self._array(name), 'r+b')  # noqa: SIM115
+          self._open[name].seek(self._at(name, self._count))
+          self._open[name].truncate()
+      if {n: [a.dtype.str, list(a.shape[1:])] for n, a in arrays.items()} != self._kinds:
+        raise _damaged(self.folder, 'holds other outputs')
+      for name, array in arrays.items():
+        self._open[name].write(np.ascontiguousarray(array).data)
+    self._count += len(next(iter(arrays.values())))
+
+  def mark(self, following: int) -> None:
+    """Tells that who goes on with all rows so far begins with `following`.
+
+    It is written down now and then.
+    """
+    if time.monotonic() - self._kept >= _EVERY:
+      self._keep(following, False)
+
+  def finish(self) -> None:
+    """Tells that all rows are there."""
+    for name, file in self._open.items():
+      with files.storage_errors(self.folder):
+        file.seek(0)
+        file.write(self._header(name, self._count))
+    self._keep(self.next, True)
+
+  def _keep(self, following: int, done: bool) -> None:
+    with files.storage_errors(self.folder):
+      for file in self._open.values():
+        file.flush()
+        os.fsync(file.fileno())  # The rows are there before they are counted.
+      self.next, self.rows, self.done = following, self._count, done
+      about = {
+        'settings': self._settings,
+        'next': following,
+        'rows': self.rows,
+        'done': done,
+        'arrays': self._kinds,
+      }
+      text = json.dumps(about, indent=1) + '\n'
+      files.write_atomically(self._path(ABOUT), text.encode())
+    self._kept = time.monotonic()
+
+  def arrays(self) -> dict[str, np.ndarray]:
+    """Whole arrays by name, mapped into memory; they outlive the folder."""
+    return {name: read_array(self._array(name)) for name in self._kinds}
+
+
+def npy_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
+  """The head of an .npy file; its length does not depend on the number of rows."""
+  buffer = io.BytesIO()
+  described = {
+    'descr': np.lib.format.dtype_to_descr(dtype),
+    'fortran_order': False,
+    'shape': shape,
+  }
+  np.lib.format.write_array_header_1_0(buffer, described)
+  return buffer.getvalue()
+
+
+def read_array(path: str) -> np.ndarray:
+  """An .npy file, mapped into memory.
+
+  Raises:
+    UserError: it can't be read.
+  """
+  try:
+    array = np.load(path, mmap_mode='r', allow_pickle=False)
+  except FileNotFoundError as error:
+    raise UserError(f'{path}: no such file') from error
+  except files.NPZ_ERRORS as error:
+    # What is empty can't be mapped.
+    with contextlib.suppress(*files.NPZ_ERRORS):
+      return np.load(path, allow_pickle=False)
+    raise UserError(f'{path}: no whole .npy file ({error}); make it again') from error
+  return array
+
+
+def read_about(folder: str) -> dict[str, Any]:
+  """What a folder's about.json holds.
+
+  Raises:
+    UserError: it can't be read.
+  """
+  try:
+    with open(os.path.join(folder, ABOUT), 'rb') as file:
+      about = json.loads(file.read())
+  except (OSError, ValueError, RecursionError) as error:
+    raise _damaged(folder, f'{ABOUT} cannot be read') from error
+  if not isinstance(about, dict):
+    raise _damaged(folder, f'{ABOUT} holds no mapping')
+  return about
+
+
+def _damaged(folder: str, reason: str) -> UserError:
+  return UserError(f'{folder}: {reason}; remove the folder, to encode again')
+
+
+def _short(value: Any) -> str:
+  text = repr(value)
+  return text if len(text) <= 60 else f'{text[:57]}...'
+
+
+@contextlib.contextmanager
+def temporary():
+  """A store that is gone in the end, but for the arrays that were mapped."""
+  folder = tempfile.mkdtemp(prefix='features_')
+  try:
+    with Store(folder) as made:
+      yield made
+  finally:
+    shutil.rmtree(folder, ignore_errors=True)
