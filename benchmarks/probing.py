@@ -1,0 +1,210 @@
+"""The protocols on features at Kinetics' size: minutes and memory, on one machine.
+
+python -m benchmarks.probing
+"""
+
+import pathlib
+
+import numpy as np
+
+from benchmarks import harness
+
+CLASSES, WIDTH = 400, 2048
+# Training and test clips; those that the rival gets too.
+SIZES, SUBSET = (240_000, 20_000), (8_000, 2_000)
+# A feature is its class's centre and noise of so many times its length.
+NOISE = 9.0
+
+ABOUT = """{train} training and {test} test features of {width} random float32 numbers
+about {classes} planted classes, in .npy files; and the first {few} and {few_test} of them.
+Minutes of the clock, the largest resident memory of the process less what it had when it
+had imported TensorFlow, and the share of test clips classified right.
+
+- **kNN and retrieval**: 200 and 50 neighbours of each test clip, found once.
+- **probe, published schedule**: `evaluation.linear.train`, 100 epochs of batches of 1024.
+- **probe, to convergence**: `evaluation.linear.Path` at one penalty (scikit-learn's C of
+  {strength:g}), until the largest component of the gradient is 1e-4 of the first.
+- **scikit-learn, subset**: `StandardScaler` and `LogisticRegression` of the same penalty,
+  tolerance 1e-4, in float64, as linear probes are mostly fitted. It holds several copies of
+  the features, so it gets the subset only, and ours again for comparison."""
+
+STRENGTH = 1e-3
+_BLOCK = 4096
+
+
+def write(folder: pathlib.Path, name: str, count: int, width: int) -> None:
+  """Writes <name>/feature.npy and labels.npy, block by block, where they are missing."""
+  place = folder / name
+  if (place / 'labels.npy').exists():
+    return
+  place.mkdir(parents=True, exist_ok=True)
+  centres = np.random.default_rng(0).normal(size=(CLASSES, width)).astype(np.float32)
+  labels = np.random.default_rng([1, len(name)]).integers(0, CLASSES, count)
+  features = np.lib.format.open_memmap(
+    place / 'feature.npy', 'w+', np.float32, (count, width)
+  )
+  for number, first in enumerate(range(0, count, _BLOCK)):
+    draw = np.random.default_rng([2, len(name), number])
+    some = labels[first : first + _BLOCK]
+    noise = draw.standard_normal((len(some), width), np.float32)
+    features[first : first + _BLOCK] = centres[some] + NOISE * noise
+  features.flush()
+  np.save(place / 'labels.npy', labels)
+
+
+class _Data:
+  """Both sets, mapped into memory; of the subset their first rows."""
+
+  def __init__(self, folder: str, counts: tuple[int, int]):
+    self.sets = []
+    for name, count in zip(('train', 'test'), counts, strict=True):
+      place = pathlib.Path(folder) / name
+      features = np.load(place / 'feature.npy', mmap_mode='r')[:count]
+      self.sets.append((features, np.load(place / 'labels.npy')[:count]))
+
+
+def _measured(accuracy, base: float = 0.0) -> dict[str, float]:
+  """Figures of a round: `accuracy` does the work and returns the share."""
+  with harness.measured() as span:
+    share = accuracy()
+  memory = harness.peak_memory() - base
+  return {'minutes': span.wall / 60, 'memory': memory, 'accuracy': 100 * share}
+
+
+def _base() -> float:
+  """Memory of a process that has imported TensorFlow and multiplied."""
+  import tensorflow as tf
+
+  tf.matmul(tf.ones([8, 8]), tf.ones([8, 8]))
+  return harness.peak_memory()
+
+
+def neighbors(folder: str, counts: list[int]) -> harness.Run:
+  """kNN and retrieval by `evaluation.protocols`."""
+  from official.video.scoring import of_files
+
+  data, base = _Data(folder, (counts[0], counts[1])), _base()
+
+  def run() -> dict[str, float]:
+    from official.video.evaluation import protocols
+
+    train, test = (of_files.Features('', *pair) for pair in data.sets)
+    return _measured(
+      lambda: protocols.score(('knn', 'retrieval'), train, test, test, train)['knn'][
+        'top1'
+      ],
+      base,
+    )
+
+  return run
+
+
+def _of_fit(folder: str, counts: list[int], make) -> harness.Run:
+  data, base = _Data(folder, (counts[0], counts[1])), _base()
+  (features, labels), (shown, wanted) = data.sets
+
+  def accuracy() -> float:
+    made = make(features, labels).probabilities(shown)
+    return float(np.mean(made.argmax(1) == wanted))
+
+  return lambda: _measured(accuracy, base)
+
+
+def schedule(folder: str, counts: list[int]) -> harness.Run:
+  """The published schedule."""
+  from official.video.evaluation import linear
+
+  return _of_fit(folder, counts, lambda x, y: linear.train(x, y, CLASSES))
+
+
+def convergence(folder: str, counts: list[int]) -> harness.Run:
+  """The multinomial fit."""
+  from official.video.evaluation import linear
+
+  def fit(features, labels):
+    made = linear.Path(features, labels, CLASSES).fit(STRENGTH)
+    assert made.gradient <= linear.TOLERANCE, made.gradient
+    return made
+
+  return _of_fit(folder, counts, fit)
+
+
+def theirs(folder: str, counts: list[int]) -> harness.Run:
+  """scikit-learn's, on arrays in memory."""
+  from sklearn import linear_model, pipeline, preprocessing
+
+  data, base = _Data(folder, (counts[0], counts[1])), _base()
+  (features, labels), (shown, wanted) = data.sets
+
+  def accuracy() -> float:
+    model = pipeline.make_pipeline(
+      preprocessing.StandardScaler(),
+      linear_model.LogisticRegression(C=STRENGTH, max_iter=2000),
+    )
+    model.fit(np.asarray(features, np.float64), labels)
+    return float(model.score(np.asarray(shown, np.float64), wanted))
+
+  return lambda: _measured(accuracy, base)
+
+
+def benchmark(options: harness.Options, share: float = 1.0) -> harness.Benchmark:
+  """Ours on all, ours and scikit-learn on the subset."""
+  few = (600, 200) if options.quick else SUBSET
+  sizes = (1_200, 400) if options.quick else SIZES
+  whole = tuple(round(share * size) for size in sizes)
+  width = 64 if options.quick else WIDTH
+  folder = options.data_dir / f'probing_{whole[0]}_{width}'
+  for name, count in zip(('train', 'test'), whole, strict=True):
+    write(folder, name, count, width)
+
+  def contender(name: str, function: str, counts, rival: str) -> harness.Contender:
+    return harness.in_worker(
+      name,
+      f'benchmarks.probing:{function}',
+      options,
+      warm_up=0,
+      rival=rival,
+      folder=str(folder),
+      counts=list(counts),
+    )
+
+  subset, rival = 'probe, to convergence, subset', 'scikit-learn, subset'
+  return harness.Benchmark(
+    name='probing',
+    title="Protocols on features, at Kinetics' size",
+    about=ABOUT.format(
+      train=whole[0],
+      test=whole[1],
+      width=width,
+      classes=CLASSES,
+      few=few[0],
+      few_test=few[1],
+      strength=STRENGTH,
+    ),
+    metrics=(
+      harness.Metric('minutes', 'minutes'),
+      harness.Metric('memory', 'peak MB'),
+      harness.Metric('accuracy', 'accuracy, %', higher_is_better=True),
+    ),
+    contenders=(
+      contender(rival, 'theirs', few, rival),
+      contender(subset, 'convergence', few, rival),
+      contender('probe, to convergence', 'convergence', whole, subset),
+      contender('probe, published schedule', 'schedule', whole, subset),
+      contender('kNN and retrieval', 'neighbors', whole, subset),
+    ),
+    rival=rival,
+    targets=()
+    if options.quick
+    else (
+      harness.Target(subset, 'minutes', 1.0),
+      harness.Target(subset, 'memory', 1.0),
+      harness.Target(subset, 'accuracy', 0.999),
+      # Thirty times the clips.
+      harness.Target('probe, to convergence', 'memory', 3.0, rival=subset),
+    ),
+  )
+
+
+if __name__ == '__main__':
+  harness.main(benchmark)
