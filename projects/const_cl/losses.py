@@ -3,8 +3,7 @@
 The global loss is CVRL's, `official.video.losses.info_nce`.
 """
 
-import functools
-from collections.abc import Sequence
+import math
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -152,21 +151,6 @@ def _mean(values: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
   return tf.math.divide_no_nan(total, tf.reduce_sum(weight))
 
 
-# Bytes of similarities that a replica holds at once; what is more comes in several parts,
-# each computed again for its gradient.
-CHUNK_BYTES = 2**26
-
-
-def _chunks(rows: tf.Tensor, others: tf.Tensor) -> int:
-  """In how many equal parts the rows `[B, N, C]` are contrasted with `[D, N, C]`."""
-  (batch, count), videos = rows.shape[:2], others.shape[0]
-  if None in (batch, count, videos):
-    return 1
-  each = 4 * count * videos * count
-  parts = (n for n in range(1, batch + 1) if batch % n == 0)
-  return next((n for n in parts if batch // n * each <= CHUNK_BYTES), batch)
-
-
 def directions(
   regions: tf.Tensor, reconstructed: tf.Tensor, valid: tf.Tensor, **options
 ) -> list[Direction]:
@@ -193,31 +177,35 @@ def directions(
 
 
 def _shared_direction(
-  asking: Sequence[tf.Tensor], others: tf.Tensor, usable: tf.Tensor, options
+  asking: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
+  others: tf.Tensor,
+  usable: tf.Tensor,
+  options,
 ) -> Direction:
   """One direction: this replica's rows, in chunks, then those of all."""
-  parts, (begin, *_) = zip(*map(gather.part_of, asking), strict=True)
-  mine, rebuilt, counts = parts
+  regions, reconstructed, counts = asking
 
-  def contrasted(rows: slice, *vectors: tf.Tensor) -> Direction:
-    own, rebuilt, others = vectors
-    first = begin + (rows.start or 0)
-    return one_direction(
-      own, rebuilt, others, counts[rows], usable, **options, first=first
+  def contrasted(first, own, rebuilt, others) -> Direction:
+    counting = counts[first : first + tf.shape(own)[0]]
+    return one_direction(own, rebuilt, others, counting, usable, **options, first=first)
+
+  videos, count = (size or 0 for size in regions.shape[:2])
+  return Direction(
+    *gather.by_rows(
+      contrasted, (regions, reconstructed), (others,), 4 * count * videos * count
     )
+  )
 
-  number = _chunks(mine, others)
-  if number == 1:
-    made = [contrasted(slice(None), mine, rebuilt, others)]
-  else:
-    size = mine.shape[0] // number
-    made = []
-    for i in range(number):
-      rows = slice(i * size, (i + 1) * size)
-      part = tf.recompute_grad(functools.partial(contrasted, rows))
-      made.append(part(mine[rows], rebuilt[rows], others))
-  joined = [tf.concat(x, 0) if number > 1 else x[0] for x in zip(*made, strict=True)]
-  return Direction(*map(gather.gather, joined))
+
+def chance(clips: int, count: int, same_order: bool) -> float:
+  """The local loss of regions that tell nothing, if all of them count.
+
+  Args:
+    clips: of the global batch.
+    count: regions of a view.
+    same_order: see `one_direction`.
+  """
+  return math.log(1 + (clips - 1) * count + (count - 1 if same_order else 0))
 
 
 def local_loss(

@@ -4,12 +4,14 @@ Equation numbers are those of arXiv 2303.16341. All is computed in float32 or, g
 float64, in that. Similarities are cosines.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from official.video import registry
+from official.video.losses import gather
 
 # Finite, so that a candidate that is left out has probability zero without a NaN.
 _LEFT_OUT = -1e9
@@ -118,6 +120,8 @@ def _cross_entropy(logits: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
   return -tf.reduce_mean(tf.reduce_sum(target * tf.nn.log_softmax(logits), -1))
 
 
+# Of each form, the loss of steps that are as near to both centres.
+TEMPORAL_CHANCE = {'mse': 0.25, 'ce': math.log(2)}
 TEMPORAL_FORMS: registry.Registry[Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = (
   registry.Registry('losses.temporal_form', {'mse': _squared_error, 'ce': _cross_entropy})
 )
@@ -160,7 +164,8 @@ def grounding_similarity(
   """Equation 3: how well the groups of video i cover the nouns of caption j.
 
   Each noun attends over the groups, so it may bind to few of them, and a group that no
-  noun names costs nothing; a caption's nouns count equally.
+  noun names costs nothing; a caption's nouns count equally. Each replica computes the rows
+  of its own videos, and all get the whole.
 
   Args:
     groups: `[B, M, D]` group embeddings.
@@ -178,14 +183,26 @@ def grounding_similarity(
     UserError: unknown alignment.
   """
   align = ALIGNMENTS.find(alignment)
-  # [B, M, C, K]
-  similarity = tf.einsum('bmd,ckd->bmck', _unit(groups), _unit(nouns))
-  per_noun = align(similarity, temperature)
-  if valid is None:
-    return tf.reduce_mean(per_noun, -1)
-  weight = tf.cast(valid, per_noun.dtype)
-  total = tf.reduce_sum(per_noun * weight, -1)
-  return tf.math.divide_no_nan(total, tf.reduce_sum(weight, -1))
+
+  def covered(_, groups, nouns) -> tuple[tf.Tensor]:
+    # [b, M, C, K]
+    similarity = tf.einsum('bmd,ckd->bmck', groups, nouns)
+    per_noun = align(similarity, temperature)
+    if valid is None:
+      return (tf.reduce_mean(per_noun, -1),)
+    weight = tf.cast(valid, per_noun.dtype)
+    total = tf.reduce_sum(per_noun * weight, -1)
+    return (tf.math.divide_no_nan(total, tf.reduce_sum(weight, -1)),)
+
+  groups, nouns = _unit(groups), _unit(nouns)
+  sizes = [size or 0 for size in (groups.shape[1], *nouns.shape[:2])]
+  row_bytes = groups.dtype.size * math.prod(sizes)
+  return gather.by_rows(covered, (groups,), (nouns,), row_bytes)[0]
+
+
+def paired_chance(pairs: int) -> float:
+  """`paired_contrast` of similarities that are all the same."""
+  return 2 * math.log(max(1, pairs))
 
 
 def paired_contrast(

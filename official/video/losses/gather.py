@@ -1,5 +1,9 @@
 """The one exchange between replicas that contrastive losses need."""
 
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import tensorflow as tf
 
 # Types that every collective takes.
@@ -49,6 +53,54 @@ def part_of(whole: tf.Tensor) -> tuple[tf.Tensor, int | tf.Tensor]:
   return tf.ensure_shape(part, [rows and count, *whole.shape[1:]]), begin
 
 
+# Bytes that the pairs of a replica's rows take at once; what is more comes in several
+# parts, each computed again for its gradient.
+CHUNK_BYTES = 2**26
+
+
+def by_rows(
+  function: Callable[..., Sequence[tf.Tensor]],
+  rows: Sequence[tf.Tensor],
+  whole: Sequence[tf.Tensor],
+  row_bytes: int,
+) -> tuple[tf.Tensor, ...]:
+  """What a function of pairs tells of each row, each replica computing its own rows.
+
+  So memory and arithmetic of a matrix of all rows by all rows are shared out among the
+  replicas, and the gradient is that of the whole one. On a replica the rows come in chunks.
+
+  Args:
+    function: of the number of the first row among all, then of some of the rows
+      `[b, ...]` and of all of `whole`; returns tensors `[b, ...]`. What it takes otherwise
+      has no gradient.
+    rows: floating tensors `[B, ...]` of `gather`.
+    whole: floating tensors that each row is paired with.
+    row_bytes: of the pairs of one row.
+
+  Returns:
+    The tensors `[B, ...]`, of the rows of all replicas.
+  """
+  mine, (begin, *_) = zip(*map(part_of, rows), strict=True)
+  number = _chunks(mine[0].shape[0], row_bytes)
+  if number == 1:
+    made = [function(begin, *mine, *whole)]
+  else:
+    size, made = mine[0].shape[0] // number, []
+    for first in range(0, mine[0].shape[0], size):
+      part = tf.recompute_grad(functools.partial(function, begin + first))
+      made.append(part(*(x[first : first + size] for x in mine), *whole))
+  joined: Any = [tf.concat(x, 0) if number > 1 else x[0] for x in zip(*made, strict=True)]
+  return tuple(map(gather, joined))
+
+
+def _chunks(count: int | None, row_bytes: int) -> int:
+  """In how many equal parts so many rows come, None being unknown."""
+  if count is None:
+    return 1
+  parts = (n for n in range(1, count + 1) if count % n == 0)
+  return next((n for n in parts if count // n * row_bytes <= CHUNK_BYTES), count)
+
+
 def gather(tensor: tf.Tensor, axis: int = 0) -> tf.Tensor:
   """Concatenates a tensor over all replicas, in replica order, differentiably.
 
@@ -72,6 +124,6 @@ def gather(tensor: tf.Tensor, axis: int = 0) -> tf.Tensor:
     return tf.cast(gather(tf.cast(tensor, carrier), axis), tensor.dtype)
   whole = context.all_gather(tensor, axis)
   shape = tensor.shape.as_list()
-  shape[axis] = None
+  shape[axis] = shape[axis] and shape[axis] * context.num_replicas_in_sync
   whole.set_shape(shape)  # The exchange itself forgets it.
   return whole

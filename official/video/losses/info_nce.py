@@ -1,10 +1,14 @@
 """InfoNCE over two views of every clip."""
 
+import functools
 import itertools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
+
+from official.video.losses import gather
 
 # Finite, so that probability zero times this logarithm stays zero in the entropy.
 _SELF_LOGIT = -1e9
@@ -41,7 +45,8 @@ def info_nce(
   level: 15.248 for N = 1024. Accuracy and entropy regard all 2N-1 candidates, in both
   directions, like the loss.
 
-  Computed in float32 whatever the inputs' dtype.
+  Computed in float32 whatever the inputs' dtype; among replicas, each computes the rows of
+  its own clips.
 
   Args:
     view_a: `[N, C]` embeddings of the first view, of the global batch.
@@ -63,42 +68,51 @@ def info_nce(
   rows = tf.concat([view_a, view_b], 0)
   if normalize:
     rows = tf.math.l2_normalize(rows, -1)
-  similarity = tf.matmul(rows, rows, transpose_b=True)
-  count = rows.shape[0] or tf.shape(rows)[0]
-  positive = tf.math.floormod(tf.range(count) + count // 2, count)
-  logits = tf.linalg.set_diag(similarity / temperature, tf.fill([count], _SELF_LOGIT))
-  return InfoNCE(
-    2.0 * _mean_cross_entropy(logits, positive),
-    _top1(logits, positive),
-    _mean_entropy(logits),
-    *_mean_similarities(similarity, positive),
-  )
+  clips = view_a.shape[0]
+  halves = tf.split(rows, 2)
+  told = functools.partial(_of_rows, temperature=temperature)
+  per_clip = gather.by_rows(told, halves, (rows,), 2 * 4 * 2 * (clips or 0))
+  means = [tf.reduce_mean(values) for values in per_clip]
+  return InfoNCE(2.0 * means[0], *means[1:])
 
 
-def _mean_cross_entropy(logits: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-  return tf.reduce_mean(
-    tf.nn.sparse_softmax_cross_entropy_with_logits(labels=target, logits=logits)
-  )
+def _of_rows(
+  first: int | tf.Tensor,
+  of_a: tf.Tensor,
+  of_b: tf.Tensor,
+  rows: tf.Tensor,
+  temperature: float,
+) -> list[tf.Tensor]:
+  """What some clips add to each field of `InfoNCE`: `[n, 2]`, of both views' rows.
 
-
-def _top1(logits: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-  hits = tf.argmax(logits, 1, output_type=tf.int32) == target
-  return tf.reduce_mean(tf.cast(hits, tf.float32))
-
-
-def _mean_entropy(logits: tf.Tensor) -> tf.Tensor:
+  Args:
+    first: number of the first of the clips.
+    of_a: `[n, C]` embeddings of their first view.
+    of_b: `[n, C]` of their second.
+    rows: `[2N, C]` of the first and then of the second views of all clips.
+    temperature: divides the similarities.
+  """
+  mine, count = tf.concat([of_a, of_b], 0), tf.shape(rows)[0]
+  clips = first + tf.range(tf.shape(of_a)[0])
+  own = tf.concat([clips, count // 2 + clips], 0)
+  positive = tf.math.floormod(own + count // 2, count)
+  similarity = tf.matmul(mine, rows, transpose_b=True)
+  is_own = tf.range(count) == own[:, None]
+  logits = tf.where(is_own, _SELF_LOGIT, similarity / temperature)
+  loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=positive, logits=logits)
+  hits = tf.cast(tf.argmax(logits, 1, output_type=tf.int32) == positive, tf.float32)
   log_probability = tf.nn.log_softmax(logits)
-  return -tf.reduce_mean(tf.reduce_sum(tf.exp(log_probability) * log_probability, 1))
+  entropy = -tf.reduce_sum(tf.exp(log_probability) * log_probability, 1)
+  of_positive = tf.gather(similarity, positive, batch_dims=1)
+  of_others = tf.reduce_sum(tf.where(is_own, 0.0, similarity), 1) - of_positive
+  of_negatives = tf.math.divide_no_nan(of_others, tf.cast(count - 2, tf.float32))
+  told = (loss, hits, entropy, of_positive, of_negatives)
+  return [tf.transpose(tf.reshape(x, [2, -1])) for x in told]
 
 
-def _mean_similarities(
-  similarity: tf.Tensor, positive: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-  count = tf.cast(tf.shape(similarity)[0], tf.float32)
-  of_positives = tf.reduce_sum(tf.gather(similarity, positive, batch_dims=1))
-  others = tf.reduce_sum(similarity) - tf.linalg.trace(similarity) - of_positives
-  of_negatives = tf.math.divide_no_nan(others, count * (count - 2.0))
-  return of_positives / count, of_negatives
+def chance(clips: int) -> float:
+  """The loss of embeddings that tell nothing, in a global batch of so many clips."""
+  return 2 * math.log(max(1, 2 * clips - 1))
 
 
 # What a task reports of it, in the order of `InfoNCE`.

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from official.video.errors import UserError
 from official.video.projects.gvilm import losses
+from tests import shared_rows
 from tests.goldens import cases, golden, relative_error
 
 TOLERANCE = 1e-6
@@ -238,3 +239,34 @@ def test_unknown_forms_are_refused():
     losses.temporal_grouping(random(1, 2, 3), [[0.0, 1.0]], form='bce')
   with pytest.raises(UserError, match='grounding_similarity'):
     losses.grounding_similarity(random(1, 2, 3), random(1, 2, 3), alignment='mean')
+
+
+VIDEOS, GROUPS, NOUNS = 8, 3, 2
+
+
+def _grounded(groups, nouns, valid):
+  similarity = losses.grounding_similarity(groups, nouns, tf.cast(valid, tf.bool))
+  contrast = losses.paired_contrast(similarity, 0.1)
+  return contrast.loss, similarity, contrast.top1
+
+
+def _groups_and_nouns():
+  vectors = [tf.cast(random(VIDEOS, n, 4, seed=n), tf.float32) for n in (GROUPS, NOUNS)]
+  return *vectors, tf.constant([[1, i % 3 > 0] for i in range(VIDEOS)], tf.int32)
+
+
+@pytest.mark.parametrize('replicas', [2, 4])
+def test_replicas_share_the_rows(mirrored, replicas):
+  tensors = _groups_and_nouns()
+  graph = shared_rows.assert_shared(mirrored(replicas), _grounded, tensors)
+  assert shared_rows.biggest(graph) == VIDEOS // replicas * GROUPS * VIDEOS * NOUNS
+
+
+@pytest.mark.parametrize('videos', [1, 2, 4])
+def test_chunks_give_the_loss_and_gradient_of_the_whole(monkeypatch, videos):
+  def loss(*tensors):
+    value, similarity, _ = _grounded(*tensors)
+    return value, tf.linalg.trace(similarity), similarity[0, 1]
+
+  each = 4 * GROUPS * VIDEOS * NOUNS
+  shared_rows.assert_chunked(monkeypatch, loss, _groups_and_nouns(), videos * each)

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from official.video.losses import info_nce
+from tests import shared_rows
 from tests.goldens import cases, golden, relative_error
 
 FILE = 'cvrl_infonce.npz'
@@ -148,3 +149,20 @@ def test_the_defaults_are_cvrls():
 def test_views_of_different_size_are_refused():
   with pytest.raises(ValueError, match='incompatible'):
     info_nce.info_nce(tf.ones([4, 8]), tf.ones([3, 8]))
+
+
+def _views(clips=8, channels=3):
+  rng = np.random.default_rng(0)
+  return [tf.constant(rng.normal(size=(clips, channels)), tf.float32) for _ in range(2)]
+
+
+@pytest.mark.parametrize('replicas', [2, 4])
+def test_replicas_share_the_rows(mirrored, replicas):
+  graph = shared_rows.assert_shared(mirrored(replicas), info_nce.info_nce, _views(8, 2))
+  # Both views of a replica's clips, against both of all.
+  assert shared_rows.biggest(graph) == (2 * 8 // replicas) * 2 * 8
+
+
+@pytest.mark.parametrize('clips', [1, 2, 4])
+def test_chunks_give_the_loss_and_gradient_of_the_whole(monkeypatch, clips):
+  shared_rows.assert_chunked(monkeypatch, info_nce.info_nce, _views(), clips * 128)
