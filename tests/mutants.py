@@ -351,12 +351,11 @@ def main(arguments: Sequence[str]) -> int:
   if flags.explore:
     breakages = explored(flags.explore, flags.words)
   else:
-    breakages = read_list()
+    chosen = flags.words or ['']
+    breakages = [b for b in read_list() if any(word in b.source for word in chosen)]
     if mistakes := stale(breakages):
       print(*mistakes, sep='\n', file=sys.stderr)
       return 1
-    chosen = flags.words or ['']
-    breakages = [b for b in breakages if any(word in b.source for word in chosen)]
   began = time.monotonic()
   try:
     results = run(breakages, jobs=flags.jobs)
