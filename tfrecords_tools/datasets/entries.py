@@ -4,6 +4,7 @@ One place for all sources, so that a field of a wrong type, an empty name or a n
 number means the same in each of them.
 """
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
@@ -59,10 +60,8 @@ def seconds(where: object, key: str, value: Any, least: float = 0.0) -> float:
   """A time in seconds, which some lists write as a text."""
   number = math.nan
   if isinstance(value, (int, float, str)) and not isinstance(value, bool):
-    try:
+    with contextlib.suppress(ValueError, OverflowError):
       number = float(value)
-    except (ValueError, OverflowError):
-      pass
   if not least <= number < MOST_SECONDS:
     limits = f' of at least {least:g}' if math.isfinite(least) else ''
     refuse(where, key, value, f'a number{limits}')

@@ -23,6 +23,11 @@ without zero_centering do. Not told, [-1, 1] is assumed (the original, Google's 
 nets), of VideoMAE ImageNet's mean and deviation, and of CLIP its own; DeiT, DINO and MAE need
 --pixels=imagenet. CLIP of LAION has the plain GELU, --params_override=activation=gelu, under
 the same names. The checkpoint holds `backbone`; name it by task.init_checkpoint.
+
+Of a fine-tuned transformer for videos it holds the classifier too, as `head`, so that a
+fine-tuning of as many classes scores it at once (evaluate --protocols=task). Names of the
+classes are those of the config.json beside --source, or of --config; they are compared with
+the data's. What it tells of the net (heads, GELU, a clip's size) is taken as well.
 """
 
 import dataclasses
@@ -36,7 +41,7 @@ from absl import flags
 
 from official.video import registry
 from official.video.checkpoints import pixels as pixel_ranges
-from official.video.checkpoints import vit_layouts
+from official.video.checkpoints import vit_classifier, vit_layouts
 from official.video.errors import UserError
 from official.video.settings import command_line
 
@@ -74,6 +79,11 @@ def define_flags() -> None:
     'prefix',
     '',
     'What the keys of the net begin with, where the file holds several nets.',
+  )
+  flags.DEFINE_string(
+    'config',
+    '',
+    "The model's config.json, if it does not lie beside --source.",
   )
   flags.DEFINE_string(
     'params_override', '', 'Fields of the video_vit: num_groups=0,grid=[8,14,14].'
@@ -304,7 +314,9 @@ def _grid(values: Sequence[str] | None) -> tuple[int, ...] | None:
   return tuple(int(value) for value in values)
 
 
-def _keep(checkpoint: str, config: Any, zero_centering: bool) -> None:
+def _keep(
+  checkpoint: str, config: Any, zero_centering: bool, names: Sequence[str] | None
+) -> None:
   """Leaves beside a checkpoint what a task has to be told of the net.
 
   Groups are drawn here, so a task may have others.
@@ -319,7 +331,12 @@ def _keep(checkpoint: str, config: Any, zero_centering: bool) -> None:
   pooled = 'pooled' if config.final_norm == 'mean' else 'tokens'
   endpoint = 'cls' if config.cls_token and config.final_norm == 'tokens' else pooled
   origin.write_converted(
-    checkpoint, 'video_vit', net, endpoint=endpoint, zero_centering=zero_centering
+    checkpoint,
+    'video_vit',
+    net,
+    endpoint=endpoint,
+    zero_centering=zero_centering,
+    label_names=names,
   )
 
 
@@ -349,7 +366,12 @@ def main(argv: Sequence[str]) -> None:
   source_grid, path = _grid(FLAGS.source_grid), FLAGS.source
   saved.check_new(FLAGS.checkpoint)
   found = vit_layouts.recognized(tensor_file.read_tensors(path), path, FLAGS.prefix)
-  config = families.of('video_vit', **found.fields())
+  told_by, published = vit_classifier.read_config(path, FLAGS.config)
+  fields = found.fields() | vit_classifier.fields(told_by, published, found)
+  config = families.of('video_vit', **fields)
+  head, names = vit_classifier.head_of(found), None
+  if head is not None:
+    names = vit_classifier.label_names(told_by, published, head.num_classes)
   if FLAGS.params_override:
     experiment.apply_overrides(config.get(), FLAGS.params_override, '--params_override')
   backbone = factory.build_backbone(config)
@@ -357,9 +379,17 @@ def main(argv: Sequence[str]) -> None:
   ignored = _take(
     backbone, found, FLAGS.inflation, pixels, FLAGS.zero_centering, source_grid
   )
-  saved.write_converted(FLAGS.checkpoint, path, ignored, backbone)
-  _keep(FLAGS.checkpoint, config.get(), FLAGS.zero_centering)
+  more = {} if head is None else {'head': head}
+  ignored = [key for key in ignored if not (more and found.is_classifiers(key))]
+  saved.write_converted(FLAGS.checkpoint, path, ignored, backbone, **more)
+  _keep(FLAGS.checkpoint, config.get(), FLAGS.zero_centering, names)
   _tell(config.get(), pixels, FLAGS.zero_centering)
+  if head is not None:
+    of = f'named by {told_by}' if names else f'without names (no {vit_classifier.CONFIG})'
+    print(
+      f'its classifier of {head.num_classes} classes, {of}, is read where '
+      f'task.model.num_classes={head.num_classes}'
+    )
 
 
 if __name__ == '__main__':

@@ -18,6 +18,7 @@ import yaml
 
 from official.video import files
 from official.video.checkpoints import saved, zoo
+from official.video.configs import heads as heads_config
 from official.video.errors import UserError
 
 PARAMS = 'params.yaml'
@@ -133,6 +134,8 @@ class Origin:
   @property
   def label_names(self) -> Sequence[str] | None:
     """Class names by id, of a run over named classes."""
+    if self.converted and self.converted.get('label_names'):
+      return self.converted['label_names']
     text = self.remembered(LABELS)
     return None if text is None else json.loads(text)
 
@@ -185,6 +188,7 @@ def write_converted(
   epsilon: float | None = None,
   endpoint: str = '',
   zero_centering: bool = False,
+  label_names: Sequence[str] | None = None,
 ) -> None:
   """Leaves beside a converted checkpoint what tasks have to be to mean the same.
 
@@ -195,6 +199,8 @@ def write_converted(
     epsilon: of batch norm; None for a net without.
     endpoint: what stands for a clip; '' where tasks choose alike.
     zero_centering: whether pixels are shown in [-1, 1]; else [0, 1].
+    label_names: class names by id of a linear head that it holds too, empty where they are
+      not known; None for a backbone alone.
   """
   fields = {name: _plain(value) for name, value in net.items() if name not in _FREE}
   model: dict[str, Any] = {'backbone': {'type': kind, kind: fields}}
@@ -202,7 +208,10 @@ def write_converted(
     model['norm_activation'] = {'activation': 'relu', 'norm_epsilon': epsilon}
   if endpoint:
     model['endpoint'] = endpoint
-  task = {'zero_centering': zero_centering, 'model': model}
+  task: dict[str, Any] = {'zero_centering': zero_centering, 'model': model}
+  if label_names is not None:
+    model['head'] = heads_config.ClassificationHead().as_dict()
+    task['label_names'] = list(label_names)
   content = yaml.safe_dump({'task': task})
   files.write_atomically(checkpoint + CONVERTED, content.encode())
 
@@ -263,7 +272,10 @@ def check(
   origin = of(checkpoint)
   mine = task_config.as_dict()
   if origin.task is None:
-    for field, here, there, refused in _differences(mine, origin.converted or {}):
+    converted = origin.converted or {}
+    differences = list(_differences(mine, converted))
+    differences += _head_differences(mine, converted, heads)
+    for field, here, there, refused in differences:
       if refused:
         raise _refusal(checkpoint, field, here, there)
     rate = f' at {frame_rate:g} frames a second' if frame_rate else ''

@@ -195,10 +195,22 @@ class Checkpoints:
 
 
 def write_converted(
-  prefix: str, source: str, ignored: Sequence[str], backbone: tf_keras.Model
+  prefix: str,
+  source: str,
+  ignored: Sequence[str],
+  backbone: tf_keras.Model,
+  **more: tf_keras.layers.Layer,
 ) -> None:
-  """Writes a backbone that was made of another's file, and tells what became of that."""
-  path = write(prefix, backbone=backbone)
+  """Writes a backbone that was made of another's file, and tells what became of that.
+
+  Args:
+    prefix: of the checkpoint.
+    source: the file.
+    ignored: names of its tensors that were not used.
+    backbone: that was made.
+    **more: what else the checkpoint holds, by name.
+  """
+  path = write(prefix, backbone=backbone, **more)
   print(f'{backbone.count_params():,} parameters, {source} to {path}')
   if ignored:
     print(f'ignored {len(ignored)} tensors: {", ".join(ignored[:5])}')

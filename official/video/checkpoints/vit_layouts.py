@@ -46,6 +46,7 @@ class Layout:
     fields: of the backbone, that its files do not show.
     fields_of_videos: those of its transformers for videos that have a table.
     needed: keys that another family with the same sign lacks.
+    classifier: the key of its dense layer over classes; '' where there never is one.
     kernel: how kernels are called.
     scale: how the scales of norms are.
     joint: what stands before these.
@@ -64,6 +65,7 @@ class Layout:
   fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   fields_of_videos: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   needed: tuple[str, ...] = ()
+  classifier: str = ''
   kernel: str = 'weight'
   scale: str = 'weight'
   joint: str = '.'
@@ -141,6 +143,7 @@ HUGGING_FACE = Layout(
   own=('embeddings.', 'encoder.layer.'),
   # ViViT's `gelu_fast`.
   fields_of_videos={'activation': 'gelu_tanh'},
+  classifier='classifier',
 )
 LAYOUTS = (
   Layout(
@@ -179,6 +182,7 @@ LAYOUTS = (
       *('dist_token', 'reg_token', 'register_tokens', 'time_embed', 'temporal_embed'),
     ),
     fused='attn.qkv',
+    classifier='head',
   ),
   Layout(
     name="Hugging Face's CLIP",
@@ -245,16 +249,49 @@ class Source:
     return self.key(part) in self.tensors or bool(self._norm_key(part))
 
   def _norm_key(self, part: str) -> str:
-    """The key of a norm without its weights; '' where there is none.
+    """The key of a norm without its weights; '' where there is none."""
+    return self._beside(self.layout.keys.get(part, '?'), self.layout.scale)
 
-    Hugging Face keeps the norm of the mean beside the transformer, not in it.
+  def _beside(self, name: str, weight: str) -> str:
+    """The key of a layer that has a weight; '' where there is none.
+
+    Hugging Face keeps norm of the mean and classifier beside the transformer, not in it.
     """
-    name = self.layout.keys.get(part, '?')
     outer = re.sub(r'[^.]+\.$', '', self.prefix)
     for key in (self.prefix + name, outer + name):
-      if key + self.layout.joint + self.layout.scale in self.tensors:
+      if key + self.layout.joint + weight in self.tensors:
         return key
     return ''
+
+  def classifier(self) -> tuple[np.ndarray, np.ndarray] | None:
+    """Kernel `[D, classes]` and bias of a video net's classifier; None without one.
+
+    Raises:
+      UserError: it does not fit the net.
+    """
+    layout = self.layout
+    key = layout.classifier and self._beside(layout.classifier, layout.kernel)
+    if not key or not self.of_videos:
+      return None
+    kernel = self.tensors[key + layout.joint + layout.kernel]
+    width = self.patches()[0].shape[-1]
+    bias = self.tensors.get(f'{key}{layout.joint}bias')
+    bias = np.zeros(len(kernel), np.float32) if bias is None else bias
+    if kernel.ndim != 2 or kernel.shape[1] != width or bias.shape != kernel.shape[:1]:
+      raise UserError(
+        f'{self.path}: {key} is {list(kernel.shape)} with a bias of {list(bias.shape)}; '
+        f'expected classes of {width} weights each'
+      )
+    if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
+      raise UserError(
+        f'{self.path}: {key} has numbers that are not finite; copy it again'
+      )
+    return kernel.T, bias
+
+  def is_classifiers(self, key: str) -> bool:
+    """Whether a key is one of the classifier's."""
+    begin = self._beside(self.layout.classifier, self.layout.kernel)
+    return bool(begin) and key.startswith(begin + self.layout.joint)
 
   @property
   def kernel_key(self) -> str:
