@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-# Rows of a block: 64 MiB of 2048 float32 features.
-ROWS = 8192
+# Rows of a block: 16 MiB of 2048 float32 features.
+ROWS = 2048
 # Sides of a product are filled up to a multiple of this with zeros: products of a single row
 # or column are summed in another order, and so are the last few of an odd number.
 _MULTIPLE = 64

@@ -19,6 +19,9 @@ from official.video.evaluation import blocks
 # Up to so many numbers are kept, standardised, in float64; more are read again in each pass,
 # in float32.
 _KEPT_ELEMENTS = 1 << 24
+# Of fewer numbers a fit takes seconds on one thread, and on a busy machine BLAS threads
+# waiting for each other make it many times slower.
+_ONE_THREAD_ELEMENTS = 1 << 22
 # Of `fit`: largest component of the gradient over that of a classifier that knows nothing.
 TOLERANCE = 1e-4
 # The logit of a class that the training set lacks.
@@ -118,11 +121,13 @@ class _Loss:
       self._targets = kept[:, self.classes]
     else:
       self.classes, self._targets = np.unique(kept, return_inverse=True)
+    self._device = blocks.accelerator()
     self.mean, self.scale = moments(features, keep)
     self._penalty = 0.0
     self._shape = (features.shape[1], len(self.classes))
     self.size = (self._shape[0] + 1) * self._shape[1]
-    self._small = len(kept) * features.shape[1] <= _KEPT_ELEMENTS
+    self.elements = len(kept) * features.shape[1]
+    self._small = self.elements <= _KEPT_ELEMENTS
     self._kept = list(self._standardised()) if self._small else None
     self.passes = 0
 
@@ -151,10 +156,11 @@ class _Loss:
     kernel, bias = self.parts(weights)
     total, of_kernel, of_bias = 0.0, np.zeros_like(kernel), np.zeros_like(bias)
     for block, targets in self._kept or self._standardised():
-      loss, by_kernel, by_bias = _of_block(
-        block, targets, kernel.astype(block.dtype), bias.astype(block.dtype)
+      given = block, targets, kernel.astype(block.dtype), bias.astype(block.dtype)
+      loss, by_kernel, by_bias = (
+        _of_block_on(self._device, *given) if self._device else _of_block(*given)
       )
-      total += float(loss)
+      total += loss
       of_kernel += by_kernel
       of_bias += by_bias
     self.passes += 1
@@ -178,7 +184,7 @@ class _Loss:
 def _of_block(
   block: np.ndarray, targets: np.ndarray, kernel: np.ndarray, bias: np.ndarray
 ) -> tuple[float, np.ndarray, np.ndarray]:
-  """Summed loss of a block, and its derivatives by the kernel and the bias, by TensorFlow.
+  """Summed loss of a block, and its derivatives by the kernel and the bias.
 
   Args:
     block: [n, D] features.
@@ -186,14 +192,37 @@ def _of_block(
     kernel: [D, C].
     bias: [C].
   """
+  logits = block @ kernel + bias
+  if targets.ndim == 2:
+    loss = np.logaddexp(0, np.where(targets, -logits, logits)).sum(dtype=np.float64)
+    residual = np.exp(-np.logaddexp(0, -logits)) - targets
+  else:
+    logits -= logits.max(axis=1, keepdims=True)
+    rows, own = np.arange(len(block)), targets
+    residual = np.exp(logits)
+    total = residual.sum(axis=1, keepdims=True)
+    loss = (np.log(total[:, 0]) - logits[rows, own]).sum(dtype=np.float64)
+    residual /= total
+    residual[rows, own] -= 1
+  return float(loss), block.T @ residual, residual.sum(axis=0)
+
+
+def _of_block_on(
+  device: str,
+  block: np.ndarray,
+  targets: np.ndarray,
+  kernel: np.ndarray,
+  bias: np.ndarray,
+) -> tuple[float, np.ndarray, np.ndarray]:
+  """`_of_block` by TensorFlow on a device: a GPU's products, where there is one."""
   import tensorflow as tf
 
-  with blocks.full_precision():
+  with tf.device(device), blocks.full_precision():
     logits = tf.matmul(block, kernel) + bias
     losses, residual = _residual(logits, targets)
     by_kernel = tf.matmul(block, residual, transpose_a=True)
-  loss = tf.reduce_sum(tf.cast(losses, tf.float64)).numpy()
-  return loss, by_kernel.numpy(), tf.reduce_sum(residual, 0).numpy()
+    loss = tf.reduce_sum(tf.cast(losses, tf.float64))
+    return float(loss), by_kernel.numpy(), tf.reduce_sum(residual, 0).numpy()
 
 
 def _residual(logits, targets):
@@ -257,19 +286,22 @@ class Path:
       tolerance: see `TOLERANCE`.
       max_iterations: of L-BFGS.
     """
+    import threadpoolctl
     from scipy import optimize
 
     loss, before = self._loss, self._loss.passes
     loss.set_penalty(1 / inverse_regularization)
     wanted = tolerance * max(self._nothing, np.finfo(np.float64).tiny)
     options = {'maxiter': max_iterations, 'maxfun': 2 * max_iterations}
-    found = optimize.minimize(
-      loss,
-      self.weights,
-      method='L-BFGS-B',
-      jac=True,
-      options={'gtol': wanted, 'ftol': 0.0, 'maxcor': 20, **options},
-    )
+    threads = 1 if loss.elements < _ONE_THREAD_ELEMENTS else None
+    with threadpoolctl.threadpool_limits(threads, 'blas'):
+      found = optimize.minimize(
+        loss,
+        self.weights,
+        method='L-BFGS-B',
+        jac=True,
+        options={'gtol': wanted, 'ftol': 0.0, **options},
+      )
     self.weights = found.x
     norm = float(np.abs(found.jac).max())
     gradient = norm / self._nothing if self._nothing else 0.0

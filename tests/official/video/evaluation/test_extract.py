@@ -1,11 +1,13 @@
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from official.video.configs import data as data_config
-from official.video.data import index
+from official.video.data import index, records
 from official.video.errors import UserError
-from official.video.evaluation import encoding, extract, protocols
+from official.video.evaluation import encoding, extract, protocols, store
 from tests import clips
 
 LABELS = [0, 1, 2, 0, 1, 2, 0]
@@ -98,6 +100,112 @@ def test_an_unreadable_record_shifts_no_other(tmp_path):
   assert encoded.labels.tolist() == [LABELS[row] for row in encoded.records]
   np.testing.assert_allclose(encoded.feature[:, 0], 8 * encoded.records, atol=1.5)
   assert encoded.expected == 7
+
+
+def by_place(views):
+  """Outputs that round by the place in a batch, as nets do."""
+  means = tf.reduce_mean(tf.cast(views, tf.float32), [1, 2, 3])
+  places = tf.range(tf.shape(views)[0])[:, None]
+  return {'feature': means * (1 + 1e-6 * tf.cast(places, tf.float32))}
+
+
+class Killed(Exception):
+  """What ends an encoding in the middle."""
+
+
+def killed_after(batches):
+  left = [batches]
+
+  def encoder(views):
+    if not left[0]:
+      raise Killed
+    left[0] -= 1
+    return by_place(views)
+
+  return encoder
+
+
+@pytest.mark.parametrize(
+  ('after', 'settings'),
+  [(2, {}), (4, {}), (4, {'test_clip_step': 8, 'num_test_clips': 5})],
+)
+def test_a_killed_encoding_goes_on_bit_for_bit(
+  manifest, tmp_path, monkeypatch, capsys, after, settings
+):
+  monkeypatch.setattr(store, '_EVERY', 0)
+  config_ = config(manifest, **settings)
+  table = index.load_index(config_)
+
+  def run(encoder, folder):
+    with store.Store(str(tmp_path / folder)) as kept:
+      made = encoding.Encoder(encoder)
+      return extract.encode(config_, table, made, keep_clips=True, kept=kept)
+
+  whole = run(by_place, 'whole')
+  with pytest.raises(Killed):
+    run(killed_after(after), 'part')
+  assert (
+    not (tmp_path / 'part' / 'about.json').exists()
+    or not json.loads((tmp_path / 'part' / 'about.json').read_text())['done']
+  )
+  seen = []
+
+  def counted(views):
+    seen.append(len(views))
+    return by_place(views)
+
+  again = run(counted, 'part')
+  for name in ('feature', 'labels', 'records', 'clips'):
+    np.testing.assert_array_equal(getattr(whole, name), getattr(again, name))
+  if after >= 4 and not settings:  # Three batches hold four records and no part of one.
+    assert len(seen) == 3 and 'goes on behind 4 of 7 clips' in capsys.readouterr().err
+  seen.clear()
+  run(counted, 'part')
+  assert not seen  # What is there is not encoded again.
+
+
+def test_an_encoder_is_made_where_something_is_left(manifest, tmp_path):
+  config_ = config(manifest)
+  table, made = index.load_index(config_), []
+
+  def make():
+    made.append(1)
+    return encoding.Encoder(colours)
+
+  for _ in range(2):
+    with store.Store(str(tmp_path)) as kept:
+      extract.encode(config_, table, make, kept=kept)
+  assert made == [1]
+
+
+def test_a_record_that_cannot_be_read_at_the_seam_costs_itself_only(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(store, '_EVERY', 0)
+  broken = clips.write_split(tmp_path, 'test', LABELS, truncate_frames_of=4)
+  config_ = config(broken, global_batch_size=3)
+  table = index.load_index(config_)
+  folder = str(tmp_path / 'kept')
+  with pytest.raises(Killed), store.Store(folder) as kept:
+    extract.encode(config_, table, encoding.Encoder(killed_after(5)), kept=kept)
+  with store.Store(folder) as kept:
+    assert kept.next == 4  # The damaged one.
+    again = extract.encode(config_, table, encoding.Encoder(by_place), kept=kept)
+  whole = extract.encode(config_, table, encoding.Encoder(by_place))
+  assert again.records.tolist() == [0, 1, 2, 3, 5, 6] == whole.records.tolist()
+  np.testing.assert_array_equal(again.feature, whole.feature)
+
+
+def test_labels_of_several_are_kept(tmp_path):
+  several = [(0, 2), (1,), (2, 0, 1)]
+  made = clips.write_split(
+    tmp_path,
+    'test',
+    [labels[0] for labels in several],
+    fields=lambda row: {records.LABEL_INDEX: list(several[row])},
+  )
+  encoded = encode(made, num_labels=4)
+  assert encoded.labels.tolist() == [[0, 2, -1, -1], [1, -1, -1, -1], [2, 0, 1, -1]]
 
 
 def made(features, labels, expected=None):

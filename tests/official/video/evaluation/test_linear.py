@@ -126,7 +126,7 @@ def test_moments_are_those_of_scikit_learn(monkeypatch, offset):
 
 
 def test_the_rates_are_those_of_the_published_experiment():
-  methods.register(())
+  methods.register_all()
   experiment = exp_factory.get_exp_config('cvrl_linear_eval_kinetics400')
   factory = optimization.OptimizerFactory(experiment.trainer.optimizer_config)
   rate = factory.build_learning_rate()
@@ -197,3 +197,23 @@ def test_training_from_disk_is_training_from_memory(tmp_path):
   bad[5] = np.nan
   with pytest.raises(ValueError, match='first 5, are not finite'):
     linear.train(bad, labels, 5, schedule)
+
+
+@pytest.mark.parametrize('several', [False, True])
+def test_a_device_computes_what_the_host_does(several):
+  rng = np.random.default_rng(9)
+  block, kernel, bias = (rng.normal(size=s) for s in ((20, 6), (6, 4), (4,)))
+  targets = rng.integers(0, 4, 20)
+  given = np.eye(4, dtype=bool)[targets] | (several & (rng.random((20, 4)) < 0.3))
+  arguments = block, given if several else targets, kernel, bias
+  pairs = zip(
+    linear._of_block(*arguments), linear._of_block_on('/cpu:0', *arguments), strict=True
+  )
+  for one, other in pairs:
+    np.testing.assert_allclose(one, other, rtol=1e-12)
+  # And the gradient is that of the loss.
+  moved = kernel.copy()
+  moved[2, 1] += 1e-6
+  step = linear._of_block(block, arguments[1], moved, bias)[0]
+  loss, by_kernel, _ = linear._of_block(*arguments)
+  assert (step - loss) / 1e-6 == pytest.approx(by_kernel[2, 1], rel=1e-4)
