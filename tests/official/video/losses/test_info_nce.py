@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.video.losses import info_nce
+from official.video.losses import gather, info_nce
 from tests import shared_rows
 from tests.goldens import cases, golden, relative_error
 
@@ -166,3 +166,9 @@ def test_replicas_share_the_rows(mirrored, replicas):
 @pytest.mark.parametrize('clips', [1, 2, 4])
 def test_chunks_give_the_loss_and_gradient_of_the_whole(monkeypatch, clips):
   shared_rows.assert_chunked(monkeypatch, info_nce.info_nce, _views(), clips * 128)
+
+
+def test_replicas_share_the_rows_and_take_them_in_chunks(mirrored, monkeypatch):
+  monkeypatch.setattr(gather, 'CHUNK_BYTES', 2 * 128)
+  assert gather._chunks(4, 128) == 2
+  shared_rows.assert_shared(mirrored(2), info_nce.info_nce, _views())
