@@ -341,10 +341,10 @@ def test_every_package_is_named():
   assert set(PACKAGES) <= folders
 
 
-def test_contributing_prints_the_method_that_is_tested():
+def test_the_page_of_methods_prints_the_one_that_is_tested():
   code = (ROOT / 'tests' / 'outside' / 'simsiam.py').read_text()
   assert len(code.splitlines()) <= 100
-  assert f'```python\n{code}```\n' in (ROOT / 'CONTRIBUTING.md').read_text()
+  assert f'```python\n{code}```\n' in (ROOT / 'docs' / 'own_method.md').read_text()
 
 
 def test_architecture_names_every_room():
