@@ -152,6 +152,7 @@ class Benchmark:
     contenders: rows.
     rival: whom the ratios are relative to.
     targets: ratios that are judged.
+    flags: of its own that it was given, each after a blank.
   """
 
   name: str
@@ -161,6 +162,7 @@ class Benchmark:
   contenders: tuple[Contender, ...]
   rival: str
   targets: tuple[Target, ...] = ()
+  flags: str = ''
 
 
 # --- Measuring ------------------------------------------------------------------------
@@ -521,7 +523,7 @@ def run(
     benchmark = make(options)
     quick = ' --quick' if options.quick else ''
     command = f'python -m benchmarks.{benchmark.name}{quick} --rounds={rounds}'
-    command += f' --cores={cores}'
+    command += f' --cores={cores}{benchmark.flags}'
     before = machine(options.cores)
     document = result(benchmark, options, command, measure(benchmark, rounds))
     document['machine'] = before

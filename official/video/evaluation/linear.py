@@ -16,12 +16,11 @@ import numpy as np
 from official.video.configs import protocols
 from official.video.evaluation import blocks
 
-# Up to so many numbers are kept, standardised, in float64; more are read again in each pass,
-# in float32.
+# Up to so many numbers are kept, standardised; more are read again in each pass.
 _KEPT_ELEMENTS = 1 << 24
-# Of fewer numbers a fit takes seconds on one thread, and on a busy machine BLAS threads
-# waiting for each other make it many times slower.
-_ONE_THREAD_ELEMENTS = 1 << 22
+# Of fewer numbers a fit in float64 takes seconds on one thread, and on a busy machine BLAS
+# threads waiting for each other make it many times slower. More are multiplied in float32.
+_FEW_ELEMENTS = 1 << 22
 # Of `fit`: largest component of the gradient over that of a classifier that knows nothing.
 TOLERANCE = 1e-4
 # The logit of a class that the training set lacks.
@@ -127,12 +126,12 @@ class _Loss:
     self._shape = (features.shape[1], len(self.classes))
     self.size = (self._shape[0] + 1) * self._shape[1]
     self.elements = len(kept) * features.shape[1]
-    self._small = self.elements <= _KEPT_ELEMENTS
-    self._kept = list(self._standardised()) if self._small else None
+    keeps = self.elements <= _KEPT_ELEMENTS
+    self._kept = list(self._standardised()) if keeps else None
     self.passes = 0
 
   def _standardised(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    kind = np.dtype(np.float64 if self._small else np.float32)
+    kind = np.dtype(np.float64 if self.elements < _FEW_ELEMENTS else np.float32)
     mean, scale = (np.asarray(x, kind) for x in (self.mean, self.scale))
     first = 0
     for block in _rows(self._features, self._keep):
@@ -293,7 +292,7 @@ class Path:
     loss.set_penalty(1 / inverse_regularization)
     wanted = tolerance * max(self._nothing, np.finfo(np.float64).tiny)
     options = {'maxiter': max_iterations, 'maxfun': 2 * max_iterations}
-    threads = 1 if loss.elements < _ONE_THREAD_ELEMENTS else None
+    threads = 1 if loss.elements < _FEW_ELEMENTS else None
     with threadpoolctl.threadpool_limits(threads, 'blas'):
       found = optimize.minimize(
         loss,

@@ -72,13 +72,14 @@ def test_blocks_and_disk_change_nothing(monkeypatch, tmp_path):
   small = linear.Path(mapped, labels, 5).fit(0.1, tolerance=1e-8)
   np.testing.assert_allclose(small.kernel, whole.kernel, atol=1e-6)
   np.testing.assert_allclose(small.bias, whole.bias, atol=1e-6)
-  # What is too large to be kept is read again in each pass, in float32.
-  monkeypatch.setattr(linear, '_KEPT_ELEMENTS', 100)
-  large = linear.Path(mapped, labels, 5).fit(0.1)
-  assert large.gradient <= linear.TOLERANCE
-  np.testing.assert_allclose(
-    large.probabilities(mapped), whole.probabilities(features), atol=1e-3
-  )
+  # What is large is read again in each pass, in float32.
+  for name in ('_KEPT_ELEMENTS', '_FEW_ELEMENTS'):
+    monkeypatch.setattr(linear, name, 100)
+    large = linear.Path(mapped, labels, 5).fit(0.1)
+    assert large.gradient <= linear.TOLERANCE
+    np.testing.assert_allclose(
+      large.probabilities(mapped), whole.probabilities(features), atol=1e-3
+    )
 
 
 def test_only_the_rows_that_are_kept_are_fitted():
