@@ -47,8 +47,12 @@ def linked(pages: dict[str, str]) -> set[str]:
 
 
 def links_of(text: str) -> list[re.Match]:
-  """The relative links of a text, those in code left out."""
-  code = re.sub(r'```.*?```|`[^`\n]*`(?!\])', lambda m: ' ' * len(m[0]), text, flags=re.S)
+  """The relative links of a text, those in code left out; a link's own words may be code."""
+
+  def blank(found: re.Match) -> str:
+    return found[0] if found[0].endswith(']') else ' ' * len(found[0])
+
+  code = re.sub(r'```.*?```|`[^`\n]*`\]?', blank, text, flags=re.S)
   return list(_LINK.finditer(code))
 
 

@@ -1,8 +1,9 @@
 """The repository's pages as readers meet them: fenced blocks, commands, names in code.
 
 A block is checked by its language. What can't be run where the tests run says why in a
-comment of the line before: `<!-- not run: needs a GPU -->`. Blocks of `bash` under
-`<!-- run -->` are run as they stand, one page's in order.
+comment of the line before: `<!-- not run: needs a GPU -->`. Of the others those of `python`
+are run, and those of `bash` under `<!-- run -->`, one page's in order; a block under
+`<!-- file: name.py -->` is the file that the blocks behind it use.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ _PLACES = (
   'benchmarks/*.md',
   'tests/outside/*.md',
 )
-_MARK = re.compile(r'<!-- (run|not run: .+) -->')
+_MARK = re.compile(r'<!-- (run|file: [\w.]+|not run: .+) -->')
 _PATHS = 'task.train_data.input_path=a.json,task.validation_data.input_path=b.json'
 
 
@@ -31,7 +32,7 @@ class Block:
     page: path relative to the repository.
     line: number of its first fence.
     language: of the info string.
-    mark: 'run', 'not run: <reason>' or ''.
+    mark: 'run', 'file: <name>', 'not run: <reason>' or ''.
     text: between the fences.
   """
 
@@ -94,6 +95,7 @@ def commands(text: str) -> list[list[str]]:
   Placeholders such as <records> and ... become words; `<paths>` the overrides that it is for.
   """
   text = re.sub(r'\\\n\s*', ' ', text).replace('<paths>', _PATHS)
+  text = re.sub(r'(?<=override=)<[\w/ -]+>,', '', text)
   text = re.sub(r'<[\w/ -]+>|\.\.\.', 'placeholder', text)
   found: list[list[str]] = []
   for line in text.splitlines():

@@ -1,6 +1,8 @@
 """What the pages say is so: commands parse, settings, files and messages are there."""
 
 import argparse
+import ast
+import functools
 import importlib
 import importlib.util
 import json
@@ -20,7 +22,7 @@ from tests import pages
 
 ROOT = pages.ROOT
 BLOCKS = pages.blocks()
-LANGUAGES = {'bash', 'console', 'python', 'yaml', 'json', 'text'}
+LANGUAGES = {'bash', 'bibtex', 'console', 'python', 'yaml', 'json', 'text'}
 # Programs of others, whose arguments are theirs.
 OTHERS = {
   *('cat', 'cd', 'cp', 'docker', 'gcloud', 'git', 'mkdir', 'pip', 'sbatch', 'source'),
@@ -130,7 +132,7 @@ def check_module(name: str, arguments: list[str]) -> None:
   if name == 'benchmarks':
     name = 'benchmarks.__main__'
   module = importlib.import_module(name)
-  if arguments in (['--help'], []):
+  if arguments in (['--help'], ['placeholder'], []):
     return
   if hasattr(module, 'define_flags'):
     check_driver(module, arguments)
@@ -262,3 +264,38 @@ def test_files_that_pages_name_are_there():
         assert any((place / span).exists() for place in places), f'{page}: no {span}'
       if re.fullmatch(r'(cvrl|const_cl|cstp|gvilm|ablations|hardware)/\w+', span):
         assert span in recipes.found(), f'{page}: no recipe {span}'
+
+
+@functools.cache
+def literals() -> tuple[str, ...]:
+  """The texts of the sources; what is filled in is a line break."""
+  found = []
+  for folder in ('official', 'projects', 'tfrecords_tools'):
+    for path in (ROOT / folder).rglob('*.py'):
+      for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.JoinedStr):
+          parts = [getattr(part, 'value', '\n') for part in node.values]
+          found.append(''.join(p if isinstance(p, str) else '\n' for p in parts))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+          found.append(node.value)
+  return tuple(found)
+
+
+def stands(quoted: str) -> bool:
+  """Whether a source says it; dots stand for what is filled in."""
+  parts = [re.escape(part) for part in re.split(r'\s*…\s*', quoted)]
+  wanted = re.compile(r'[^\n]{0,40}\n[^\n]{0,40}'.join(parts))
+  return any(wanted.search(text) for text in literals())
+
+
+def test_the_search_for_messages():
+  assert stands('--fit: expected gigabytes') is False
+  assert stands('TensorFlow sees … GPUs here') and not stands('TensorFlow sees GPUs here')
+  assert not stands('TensorFlow sees … TPUs here')
+
+
+def test_messages_that_are_explained_are_said():
+  rows = re.findall(r'^\| (.*?) \|', (ROOT / 'docs/troubleshooting.md').read_text(), re.M)
+  quoted = [row.strip('`') for row in rows if re.fullmatch('`[^`]+`', row)]
+  assert len(quoted) > 25
+  assert not [message for message in quoted if not stands(message)]
