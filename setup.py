@@ -45,6 +45,7 @@ setuptools.setup(
     'official.video': [
       'report/*.html',
       'checkpoints/zoo.yaml',
+      'settings/defaults.json',
       'settings/rows.yaml',
       'checkpoints/shipped/*/*',
     ],

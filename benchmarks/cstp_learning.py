@@ -129,17 +129,18 @@ def control(task: Any, model: Any) -> float:
 
 def pretrain(name: str, params: Any, model_dir: str, seed: int) -> dict[str, float]:
   """Pretrains and returns the last validation's scores, in percent."""
-  import json
-
   import tf_keras
 
-  from official.video import train
+  from official.video import scalars, train
+  from official.video.run import journal
 
   tf_keras.utils.set_random_seed(seed)
   runner, _ = train.run(params, model_dir)
-  lines = pathlib.Path(model_dir, 'scores.jsonl').read_text().splitlines()
-  last = [s for s in map(json.loads, lines) if s['kind'] == 'validation'][-1]
-  scores = {f'{name}, {task}': 100 * last[f'{task}_balanced_accuracy'] for task in TASKS}
+  last = journal.last_validation(model_dir)
+  scores = {
+    f'{name}, {task}': 100 * scalars.look_up(last, f'{task}_balanced_accuracy')
+    for task in TASKS
+  }
   if name == BOTH:
     scores[CONTROL] = control(runner.trainer.task, runner.trainer.model)
   return scores

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from official.video import files
+from official.video import files, scalars
 from official.video.errors import UserError
+from official.video.run import console, opening, trackers, watch
 from official.video.settings import command_line
 
 MODES = ('train', 'eval', 'train_and_eval', 'continuous_eval', 'train_and_post_eval')
@@ -49,6 +50,30 @@ def define_flags() -> None:
     'Pick micro-batches, recomputation, batch and rate for the memory of a device, which the '
     'machine tells, or for so many gigabytes: --fit, --fit=24. --dry_run tells what it picks.',
   )
+  flags.DEFINE_enum(
+    'log_format',
+    None,
+    console.FORMATS,
+    'How the run tells how it goes: a bar, a line a report, or a JSON object a line; by '
+    'default a bar on a terminal, else lines.',
+  )
+  flags.DEFINE_multi_string(
+    'tracker',
+    [],
+    'Trackers that are told all scores too, by the names under which modules of --import '
+    'register them; see docs/tracking.md.',
+  )
+  flags.DEFINE_string(
+    'profile',
+    None,
+    "Steps that TensorFlow's profiler records for TensorBoard, such as 100-110.",
+  )
+  flags.DEFINE_bool(
+    'pictures',
+    True,
+    'Give TensorBoard views of some clips, confusions, a map of the features and the '
+    'parameters beside the scores.',
+  )
 
 
 def check_replicas(params, replicas: int) -> None:
@@ -70,6 +95,7 @@ def run(
   deterministic: bool = False,
   stop_at_failed_validation: bool = False,
   strategy=None,
+  watched: watch.Watch | None = None,
 ):
   """Runs a resolved experiment: what the driver, the demo, tests and benchmarks share.
 
@@ -81,6 +107,7 @@ def run(
       on timing; it stays so for the process.
     stop_at_failed_validation: whether a validation that fails ends the run.
     strategy: of distribution; that of `params.runtime` by default.
+    watched: what of the run is told, and where; lines on standard output by default.
 
   Returns:
     The runner, and the last evaluation's scores.
@@ -93,6 +120,9 @@ def run(
   from official.video.run import run_folder, trainer
   from official.video.settings import fitting, ranges, schedule
 
+  watched = watched or watch.Watch()
+  for name in watched.trackers:
+    trackers.TRACKERS.find(name)  # Before any work.
   ranges.check(params, mode)
   mode, note = fitting.mode_of(params, mode)
   _tell([note] if note else [])
@@ -111,7 +141,8 @@ def run(
   strategy = strategy or command_line.strategy_of(params)
   if 'train' in mode:
     schedule.check_intervals(params.trainer)
-    print(f'learning rate {schedule.check(params.trainer).describe()}')
+    rate = schedule.check(params.trainer).describe()
+    watched.out.tell('schedule', f'rate       {rate}')
   params, task = checked(params, mode, strategy.num_replicas_in_sync, model_dir)
   runner = trainer.ExperimentRunner(
     distribution_strategy=strategy,
@@ -121,6 +152,7 @@ def run(
     model_dir=model_dir,
     deterministic=deterministic,
     stop_at_failed_validation=stop_at_failed_validation,
+    watched=watched,
   )
   return runner, runner.run()
 
@@ -181,10 +213,11 @@ def check_best_metric(config, task) -> None:
       f'trainer.best_checkpoint_export_subdir {folder!r} with '
       f'trainer.best_checkpoint_eval_metric {name!r}: set both, or none'
     )
-  if name and task.score_names and name not in task.score_names:
+  known = task.score_names
+  if name and known and not scalars.is_among(name, known):
     raise UserError(
       f'trainer.best_checkpoint_eval_metric {name!r}: is no score of this task; known: '
-      + ', '.join(task.score_names)
+      + ', '.join(map(scalars.published, known))
     )
 
 
@@ -263,13 +296,30 @@ def _dry_run(params, model_dir: str | None, mode: str, fits: str | None) -> None
 def main(argv: Sequence[str]) -> None:
   """Runs the experiment that the flags ask for."""
   del argv
+  watched = watch.Watch(
+    console.Console(FLAGS.log_format),
+    FLAGS.tracker,
+    watch.window(FLAGS.profile),
+    FLAGS.pictures,
+    FLAGS.experiment or '',
+  )
+  runs = FLAGS.list is None and not (FLAGS.dry_run or FLAGS.profile_input)
+  if runs and FLAGS.experiment and FLAGS.model_dir:
+    watched.told = opening.tell(
+      watched.out,
+      FLAGS.experiment,
+      FLAGS.mode,
+      FLAGS.model_dir,
+      FLAGS.config_file,
+      FLAGS.params_override,
+    )
   params = command_line.load_experiment(FLAGS)
   if 'train' in FLAGS.mode:
     from official.video.settings import fitting
 
     note = fitting.linear_note(FLAGS.experiment, FLAGS.config_file, FLAGS.params_override)
     if note:
-      print(note)
+      watched.out.tell('note', note)
     params, note = fitting.unflipped(params, FLAGS.config_file, FLAGS.params_override)
     _tell([note] if note else [])
   if FLAGS.dry_run:
@@ -286,6 +336,7 @@ def main(argv: Sequence[str]) -> None:
     FLAGS.mode,
     deterministic=FLAGS.deterministic,
     stop_at_failed_validation=FLAGS.stop_at_failed_validation,
+    watched=watched,
   )
 
 

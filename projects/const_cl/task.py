@@ -24,6 +24,9 @@ class ConstClTask(pretraining.TwoViewTask):
   """
 
   scalar_names = (*info_nce.SCALARS, *_LOCAL)
+  headline = (
+    *('contrastive_top1', 'local_positive_similarity', 'local_negative_similarity'),
+  )
   takes = {
     name: {'views': data.VIEWS, **fields}
     for name, fields in pretraining.PretrainTask.takes.items()
@@ -50,6 +53,16 @@ class ConstClTask(pretraining.TwoViewTask):
     boxes = pretraining.views_first(inputs['regions'])
     valid = {'region_valid': inputs['region_valid']}
     return valid | model.pair(clips, boxes, training)
+
+  def chance(self) -> float:
+    """As if all regions counted, and none told anything."""
+    config = self.task_config
+    weights, data = config.losses, config.train_data
+    return (
+      weights.global_weight * super().chance()
+      + weights.local_weight
+      * losses.chance(data.global_batch_size, data.regions.count, weights.same_order)
+    )
 
   @property
   def temperature(self):

@@ -1,5 +1,6 @@
 """CSTP's joint objective: BYOL and four classifications, sample by sample."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -82,6 +83,20 @@ def hits(
 def balanced_accuracy(hits: np.ndarray, classes: np.ndarray) -> float:
   """The mean over the classes that occur of the share of hits."""
   return float(np.mean([hits[classes == c].mean() for c in np.unique(classes)]))
+
+
+def chance(classes: Mapping[str, int], weights: Sequence[float] = WEIGHTS) -> float:
+  """`total` of orthogonal vectors, and of classes that are all as likely.
+
+  Args:
+    classes: of each of `TASKS`.
+    weights: see there.
+  """
+  terms = {'byol': 4.0} | {
+    task: math.log(classes[task]) * (2 if task in VIEW_TASKS else 1) for task in TASKS
+  }
+  shares = dict(zip(('byol', *TASKS), weights, strict=True))
+  return sum(share * terms[name] for name, share in shares.items())
 
 
 def total(

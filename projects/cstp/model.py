@@ -55,6 +55,14 @@ def variant_of(config: configs.Model) -> Variant:
   return dataclasses.replace(published, **given)
 
 
+def classes(config: configs.Model) -> dict[str, int]:
+  """Of each pretext classifier, those that never occur included."""
+  spare = int(variant_of(config).spare_class)
+  return {
+    task: count + spare * (task in losses.VIEW_TASKS) for task, count in CLASSES.items()
+  }
+
+
 class CstpModel(momentum.MomentumModel):
   """Online and target network over one backbone's architecture.
 
@@ -221,9 +229,8 @@ def _classifier(
   config: configs.Model, variant: Variant, task: str, size: int
 ) -> projection.ProjectionHead:
   inputs = 2 * size if task in losses.PAIR_TASKS else size
-  spare = int(variant.spare_class and task in losses.VIEW_TASKS)
   hidden = inputs if variant.hidden_heads else 0
-  return _mlp(config, f'{task}_classifier', inputs, hidden, CLASSES[task] + spare)
+  return _mlp(config, f'{task}_classifier', inputs, hidden, classes(config)[task])
 
 
 def pytorch_layers(model: CstpModel) -> dict[str, Any]:

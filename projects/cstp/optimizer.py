@@ -11,6 +11,7 @@ from official.modeling import optimization
 from official.modeling.optimization import optimizer_factory
 from official.modeling.optimization.configs import learning_rate_config, optimizer_config
 
+from official.video import scalars
 from official.video.errors import UserError
 from official.video.settings import schedule
 
@@ -173,12 +174,13 @@ class Plateau(schedule.FollowsScores):
 
   def heed(self, step: int, scores: Mapping[str, Any]) -> None:
     """See the base."""
-    if self.metric not in scores:
+    value, state = scalars.look_up(scores, self.metric), self.state
+    if value is None:
       raise UserError(
         f'{_PLATEAU}.metric {self.metric!r}: the validation gives '
-        f'{", ".join(sorted(scores))}'
+        f'{", ".join(sorted(scalars.publish(scores)))}'
       )
-    score, state = float(scores[self.metric]), self.state
+    score = float(value)
     if self._is_better(score, float(state.best.numpy())):
       state.best.assign(score)
       state.waited.assign(0)

@@ -21,6 +21,7 @@ class CstpTask(pretraining.PretrainTask):
     *losses.TASKS,
     *(f'{task}_accuracy' for task in losses.TASKS),
   )
+  headline = tuple(f'{task}_accuracy' for task in losses.TASKS)
   takes = {
     name: {'views': data.VIEWS, **fields}
     for name, fields in pretraining.PretrainTask.takes.items()
@@ -35,6 +36,11 @@ class CstpTask(pretraining.PretrainTask):
         f'{1 + len(losses.TASKS)} numbers, of byol, {", ".join(losses.TASKS)}'
       )
     super().check_data(training, evaluation)
+
+  def chance(self) -> float:
+    """That of orthogonal vectors, and of classes that are all as likely."""
+    config = self.task_config
+    return losses.chance(model.classes(config.model), config.losses.weights)
 
   def build_model(self) -> model.CstpModel:
     """Online and target network with all heads."""

@@ -3,6 +3,7 @@
 import functools
 import io
 import itertools
+import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -181,6 +182,7 @@ class QuestionTask(base.TextTask):
   """Classifies the answer; one outside of the vocabulary counts as wrong."""
 
   scalar_names = ('accuracy', 'questions_cut')
+  headline = ('accuracy',)
   later_scalars = ('questions_cut',)
   # Of the contrast's temperatures an answer does not depend.
   initial_heads = ('head',)
@@ -192,6 +194,10 @@ class QuestionTask(base.TextTask):
   def score_names(self) -> tuple[str, ...]:
     """See the base."""
     return ('accuracy', 'answers_in_vocabulary')
+
+  def chance(self) -> float:
+    """That of answers which are all as likely."""
+    return math.log(self.task_config.head.num_answers)
 
   def check_data(self, training: bool, evaluation: bool = True) -> None:
     """Finds the data, and reads the answers."""

@@ -69,6 +69,27 @@ class GvilmTask(base.TextTask, pretraining.PretrainTask):
     return (*names, *self.later_scalars)
 
   @property
+  def headline(self) -> tuple[str, ...]:  # type: ignore[override]
+    """See the base."""
+    shown = ('contrast_top1', 'grounding_top1', 'temporal_accuracy')
+    return tuple(name for name in shown if name in self.scalar_names)
+
+  @property
+  def score_headline(self) -> tuple[str, ...]:
+    """See the base."""
+    return (*super().score_headline, 'text_to_video_R@1', 'video_to_text_R@1')
+
+  def chance(self) -> float:
+    """As if all captions had nouns and none of them told anything, as of equation 8."""
+    weights = self.task_config.losses
+    pairs = losses.paired_chance(self.task_config.train_data.global_batch_size)
+    return (weights.contrast_weight + weights.grounding_weight) * pairs + (
+      weights.temporal_weight * losses.TEMPORAL_CHANCE[weights.temporal_form]
+      if weights.temporal_weight
+      else 0.0
+    )
+
+  @property
   def later_scalars(self) -> tuple[str, ...]:  # type: ignore[override]
     """What becomes of the texts: see `terms`."""
     nouns = ('nouns_cut', 'nouns_padded')

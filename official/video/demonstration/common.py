@@ -147,15 +147,15 @@ def panels(folder: str, batch: int):
   candidates = [
     plots.Panel(
       'Contrastive loss',
-      curves('contrastive_loss'),
+      curves('loss/contrastive'),
       {'chance': 2 * np.log(2 * batch - 1)},
     ),
     plots.Panel(
-      'Contrastive top-1', curves('contrastive_top1'), {'chance': 1 / (2 * batch - 1)}
+      'Contrastive top-1', curves('pretext/top1'), {'chance': 1 / (2 * batch - 1)}
     ),
-    plots.Panel('Online kNN accuracy', curves('knn_accuracy')),
-    plots.Panel('Effective rank of the features', curves('effective_rank')),
-    plots.Panel('Learning rate', curves('learning_rate')),
+    plots.Panel('Online kNN accuracy', curves('probe/knn_accuracy')),
+    plots.Panel('Effective rank of the features', curves('collapse/effective_rank')),
+    plots.Panel('Learning rate', curves('optimizer/learning_rate')),
   ]
   return [panel for panel in candidates if panel.curves]
 

@@ -13,12 +13,13 @@ import statistics
 import sys
 from collections.abc import Sequence
 
+from official.video import scalars
 from official.video.errors import UserError
 from official.video.evaluation import coverage
 
 
 def last_validation(run: str) -> dict:
-  """The last validation report of a run's folder.
+  """The last validation report of a run's folder, by published names.
 
   Raises:
     UserError: it has none.
@@ -34,7 +35,7 @@ def last_validation(run: str) -> dict:
     raise UserError(f'{path}: holds no validation yet')
   if 'failed' in reports[-1]:
     raise UserError(f'{path}: the last validation failed: {reports[-1]["failed"]}')
-  return reports[-1]
+  return scalars.read_line(reports[-1])
 
 
 def _parsed(line: bytes) -> dict:
@@ -55,10 +56,11 @@ def mean_of(runs: Sequence[str], metric: str) -> tuple[list[float], float, float
   values = []
   for run in runs:
     report = last_validation(run)
-    if metric not in report:
+    value = report.get(scalars.published(metric))
+    if value is None:
       known = sorted(key for key, value in report.items() if isinstance(value, float))
       raise UserError(f'--metric={metric}: {run} has {", ".join(known)}')
-    values.append(float(report[metric]))
+    values.append(float(value))
   spread = statistics.stdev(values) if len(values) > 1 else 0.0
   return values, statistics.fmean(values), spread
 
@@ -76,9 +78,9 @@ def main(arguments: Sequence[str]) -> int:
     return 2
   left_out: dict[str, None] = {}
   for run, value in zip(flags.runs, values, strict=True):
-    report = last_validation(run)
-    left_out |= dict.fromkeys(coverage.missing(report))
-    counted = f'evaluated {report.get("evaluated")} of {report.get("expected")}'
+    counts = scalars.counts(last_validation(run))
+    left_out |= dict.fromkeys(coverage.missing(counts))
+    counted = f'evaluated {counts.get("evaluated")} of {counts.get("expected")}'
     print(f'{run}  {flags.metric} {value:.4f}  {counted}')
   print(f'mean of {len(values)}  {flags.metric} {mean:.4f} +- {spread:.4f}')
   if left_out:

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from official.video import files
+from official.video import files, scalars
 from official.video.errors import UserError
 
 
@@ -22,8 +22,9 @@ def read_scalars(
       looked into.
 
   Returns:
-    {tag: (steps, values)}, tags sorted; [N] int64 steps increasing and [N] float64
-    values. Empty if the folder holds no event file.
+    {tag: (steps, values)}, tags sorted and as `scalars.published`, whichever version wrote
+    them; [N] int64 steps increasing and [N] float64 values. Empty if the folder holds no
+    event file.
 
   Raises:
     UserError: if there is no such folder.
@@ -44,7 +45,7 @@ def read_scalars(
       continue
     for event in event_file_loader.EventFileLoader(file).Load():
       for tag, value in _scalars(event):
-        steps = newest.setdefault(tag, {})
+        steps = newest.setdefault(scalars.published(tag), {})
         if event.step not in steps or steps[event.step][0] <= event.wall_time:
           steps[event.step] = (event.wall_time, value)
   return {tag: _columns(newest[tag]) for tag in sorted(newest)}

@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from official.core import config_definitions as cfg
-from official.video import files
+from official.video import files, scalars
 from official.video.checkpoints import saved
 from official.video.errors import UserError
 from official.video.run import journal
@@ -74,7 +74,7 @@ class BestCheckpoint:
   What the Model Garden's trainer asks of a checkpoint exporter.
 
   Attributes:
-    best_ckpt_logs: the best score so far by its name.
+    best_ckpt_logs: the best score so far by its published name.
   """
 
   def __init__(
@@ -85,17 +85,17 @@ class BestCheckpoint:
     Args:
       model_dir: the run's folder.
       folder: of the best checkpoint, below the run's.
-      metric: name of the score.
+      metric: name of the score, plain or published.
       higher: whether the score is to rise.
       writes_to: see `of_config`.
     """
     self.best_ckpt_logs: Mapping[str, float] = {}
-    self._metric, self._higher = metric, higher
+    self._metric, self._higher = scalars.published(metric), higher
     self._folder = os.path.join(writes_to, folder)
     self._note = os.path.join(self._folder, NOTE)
     # Read before the first evaluation, so that all workers come to the same answer.
     self._kept = _read_note(os.path.join(model_dir, folder, NOTE))
-    self._scores = journal.Journal(model_dir).scores('validation', metric)
+    self._scores = journal.Journal(model_dir).scores('validation', self._metric)
     self._checkpoints: saved.Checkpoints | None = None
 
   def maybe_export_checkpoint(
@@ -107,12 +107,13 @@ class BestCheckpoint:
       UserError: the score is not among those of the validation.
     """
     step = int(global_step)
-    if self._metric not in eval_logs:
+    logs = scalars.publish(eval_logs)
+    if self._metric not in logs:
       raise UserError(
         f'trainer.best_checkpoint_eval_metric {self._metric!r}: the validation gives '
-        f'{", ".join(sorted(eval_logs))}'
+        f'{", ".join(sorted(logs))}'
       )
-    score = float(eval_logs[self._metric])
+    score = float(logs[self._metric])
     before = self._best_before(step)
     self._scores[step] = score
     better = before is None or self._is_better(score, before)
@@ -143,6 +144,18 @@ class BestCheckpoint:
     text = json.dumps({'step': step, self._metric: score})
     files.write_atomically(self._note, text.encode())
     self._kept = step, score
+
+
+def kept(config: cfg.TrainerConfig, model_dir: str) -> dict[str, float]:
+  """Step and score of a run's best checkpoint, by published name; empty where none is."""
+  folder = config.best_checkpoint_export_subdir
+  note = folder and _read_note(os.path.join(model_dir, folder, NOTE))
+  if not note:
+    return {}
+  return {
+    'step': note[0],
+    scalars.published(config.best_checkpoint_eval_metric): note[1],
+  }
 
 
 def _read_note(path: str) -> tuple[int, float] | None:

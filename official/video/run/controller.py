@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import orbit
@@ -20,7 +19,7 @@ from official.video import files
 from official.video.checkpoints import saved
 from official.video.errors import UserError
 from official.video.evaluation import coverage
-from official.video.run import interrupt, journal, run_folder
+from official.video.run import interrupt, journal, run_folder, telling
 
 # Between two looks for a new checkpoint.
 _POLL_SECONDS = 1.0
@@ -42,6 +41,7 @@ class VideoController(orbit.Controller):
     model_dir: str,
     stop: interrupt.Interrupt,
     start: str | None,
+    teller: telling.Teller,
     stop_at_failed_validation: bool = False,
     **kwargs,
   ):
@@ -52,6 +52,7 @@ class VideoController(orbit.Controller):
       model_dir: the run's folder, the same for every worker.
       stop: tells of signals.
       start: the checkpoint to start from; None to begin anew.
+      teller: told what is reported.
       stop_at_failed_validation: whether a validation that fails ends the run.
       **kwargs: of `orbit.Controller`.
     """
@@ -59,12 +60,12 @@ class VideoController(orbit.Controller):
     self._model_dir = model_dir
     self._stop = stop
     self._start = start
+    self._teller = teller
     self._stop_at_failed_validation = stop_at_failed_validation
     self._folder: run_folder.RunFolder | None = None
     self._journal: journal.Journal | None = None
     self._recoveries = 0
     super().__init__(**kwargs)
-    self.step_timer = orbit.controller.StepTimer(self.global_step)
 
   def keep(self, owned: run_folder.RunFolder, run_journal: journal.Journal) -> None:
     """Keeps scores in a folder that this process owns."""
@@ -75,10 +76,11 @@ class VideoController(orbit.Controller):
     """Steps done."""
     return int(self.global_step.numpy())
 
-  def restore_checkpoint(self, checkpoint_path: str | None = None) -> str | None:
+  def restore_checkpoint(self, checkpoint_path: str | None = None) -> None:
     """Restores a checkpoint, by default that of the start; without one, initializes.
 
-    Every worker reads the run's folder, because each has variables of its own.
+    Every worker reads the run's folder, because each has variables of its own. Orbit's
+    returns the path, and prints it then; which one it is was said at the start.
     """
     path = checkpoint_path or self._start
     with self.strategy.scope():
@@ -86,7 +88,6 @@ class VideoController(orbit.Controller):
         self.checkpoint_manager.checkpoint.restore(files.literal(path))
       else:
         self.evaluator.initialize()
-    return path
 
   def train(self, steps: int, checkpoint_at_completion: bool = True) -> None:
     """Trains until the global step is `steps`.
@@ -162,12 +163,28 @@ class VideoController(orbit.Controller):
     return not self.strategy.extended._in_multi_worker_mode()
 
   def evaluate(self, steps: int = -1) -> dict[str, Any] | None:
-    """Evaluates, and keeps the scores; a line says what they leave out."""
-    output = coverage.marked(super().evaluate(steps) or {})
-    if coverage.missing(output):
-      print('\n'.join(coverage.lines(output)))
+    """Evaluates, and keeps the scores; a line says what they leave out.
+
+    Args:
+      steps: batches; -1 for all.
+
+    Returns:
+      Scores by plain name.
+    """
+    begun = time.monotonic()
+    writer = self.eval_summary_manager.summary_writer()
+    with writer.as_default():
+      output = self.evaluator.evaluate(tf.constant(steps, tf.int32)) or {}
+    for action in self.eval_actions:
+      action(output)
+    output = tf.nest.map_structure(orbit.utils.get_value, output)
+    output = coverage.marked(output)
+    seconds = time.monotonic() - begun
+    values = self._teller.validated(self.step, seconds, output, writer)
     if self._journal:
-      self._journal.write('validation', self.step, output)
+      self._journal.write('validation', self.step, values)
+    self.eval_summary_manager.write_summaries(values)
+    self.eval_summary_manager.flush()
     return output
 
   def evaluate_continuously(
@@ -202,7 +219,8 @@ class VideoController(orbit.Controller):
     """Saves a checkpoint, if there is none of this step."""
     if self._folder:
       self._folder.check_owned()
-    self._maybe_save_checkpoint(check_interval=False)
+    if self.checkpoint_manager.checkpoint_interval:
+      self.checkpoint_manager.save(self.step)
 
   def _evaluation_is_due(self, interval: int, last: int) -> bool:
     """Whether the run ended between reaching this step and evaluating it.
@@ -226,28 +244,29 @@ class VideoController(orbit.Controller):
       self._recover(f'step {self.trainer.failed_step}: {self.trainer.failure()}')
       return
     if self.step == until:
-      summarize = _passed(before, until, self._config.summary_interval)
-      self._report(tf.nest.map_structure(orbit.utils.get_value, output), summarize)
+      self._report(before, tf.nest.map_structure(orbit.utils.get_value, output))
     self.trainer.check_damage()
     if self.trainer.stop_agreed():
       self.save_checkpoint()
-      print(f'stopped at step {self.step}, checkpoint saved; the same command goes on')
+      self._teller.note(
+        'stopped',
+        f'stopped at step {self.step}, checkpoint saved; the same command goes on',
+      )
       # The signal may have come to another worker.
       raise interrupt.Stopped(self._stop.number or signal.SIGTERM)
 
-  def _report(self, output: dict[str, Any], summarize: bool) -> None:
+  def _report(self, before: int, output: dict[str, Any]) -> None:
     loss, bound = output['training_loss'], self._config.loss_upper_bound
     if loss > bound and self.step >= self._config.recovery_begin_steps:
       self._recover(f'training loss {loss:g} is above trainer.loss_upper_bound {bound:g}')
       return
-    if self._journal:
-      self._journal.write('train', self.step, output)
+    values, speeds = self._teller.trained(self.step, self.step - before, output)
+    if self._journal:  # Speeds are no part of what an equal run gives again.
+      self._journal.write('train', self.step, values)
     for action in self.train_actions:
       action(output)
-    output['steps_per_second'] = self.step_timer.steps_per_second()
-    print(_line(self.step, output))
-    if summarize:
-      self.summary_manager.write_summaries(output)
+    if _passed(before, self.step, self._config.summary_interval):
+      self.summary_manager.write_summaries(values | speeds)
       self.summary_manager.flush()
 
   def _recover(self, reason: str) -> None:
@@ -271,7 +290,7 @@ class VideoController(orbit.Controller):
     self.trainer.skip_data(reached)
     if self._journal:
       self._journal.truncate(self.step)
-    logging.warning('%s; goes on from %s', reason, os.path.basename(path))
+    print(f'note: {reason}; goes on from {os.path.basename(path)}', file=sys.stderr)
 
 
 def _reason(error: Exception) -> str:
@@ -283,11 +302,6 @@ def _reason(error: Exception) -> str:
 def _passed(before: int, step: int, interval: int) -> bool:
   """Whether a multiple of an interval was reached after `before`; never of 0."""
   return bool(interval) and step // interval > before // interval
-
-
-def _line(step: int, output: Mapping[str, Any]) -> str:
-  values = ', '.join(f'{name} {float(value):.4g}' for name, value in output.items())
-  return f'train | step: {step:6d} | {values}'
 
 
 def _next_multiple(step: int, of: int, limit: int) -> int:

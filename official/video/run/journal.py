@@ -1,9 +1,11 @@
 """What a run was and what it scored, in its folder, for people and programs."""
 
 import contextlib
+import csv
 import datetime
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import platform
@@ -15,11 +17,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from official.video import files
+from official.video import files, scalars
 from official.video.data import index
 from official.video.errors import UserError
 
 SCORES = 'scores.jsonl'
+TABLE = 'scores.csv'
 STARTS = 'starts.jsonl'
 PACKAGES = ('tensorflow', 'tf-keras', 'tf-models-official', 'numpy', 'vidgarden')
 
@@ -85,21 +88,35 @@ def _write_lines(path: str, lines: Sequence[Mapping[str, Any]]) -> None:
 _REPORT = {'kind': str, 'step': int}
 
 
+def read_scores(model_dir: str) -> tuple[list[dict[str, Any]], list[tuple[int, bytes]]]:
+  """The reports of a run by the names of today; and what in their file is none.
+
+  Args:
+    model_dir: the run's folder; one without a report has none.
+  """
+  lines, foreign = _read_lines(os.path.join(model_dir, SCORES), _REPORT)
+  return [scalars.read_line(line) for line in lines], foreign
+
+
 class Journal:
-  """The scores of a run, one JSON object a line: kind, step, scores by name.
+  """The scores of a run, one JSON object a line: kind, step, scores by published name.
 
   A resumed run drops what was written after its checkpoint and writes it again, so the
-  file holds each report once, as an unbroken run would have written it.
+  file holds each report once, as an unbroken run would have written it. A table beside it,
+  for spreadsheets, has a row for each line, and a column for each name.
   """
 
   def __init__(self, model_dir: str):
+    self._folder = model_dir
     self._path = os.path.join(model_dir, SCORES)
-    lines, _ = _read_lines(self._path, _REPORT)
+    lines, _ = read_scores(model_dir)
     self._written = {(line['kind'], line['step']) for line in lines if FAILED not in line}
+    # Of the table; none before this process has written it.
+    self._columns: list[str] = []
 
   def truncate(self, step: int) -> None:
     """Forgets what was reported after a step, and a validation that failed at it."""
-    lines, foreign = _read_lines(self._path, _REPORT)
+    lines, foreign = read_scores(self._folder)
     _set_aside(self._path, foreign)
     lines = [
       line
@@ -108,35 +125,56 @@ class Journal:
     ]
     self._written = {(line['kind'], line['step']) for line in lines}
     _write_lines(self._path, lines)
+    self._write_table(lines)
 
   def has(self, kind: str, step: int) -> bool:
     """Whether there is a report of a kind, 'train' or 'validation', at a step."""
     return (kind, step) in self._written
 
   def scores(self, kind: str, name: str) -> dict[int, float]:
-    """One score of all reports of a kind, by step."""
-    lines, _ = _read_lines(self._path, _REPORT)
+    """One score, by its plain or published name, of all reports of a kind, by step."""
+    name = scalars.published(name)
+    lines, _ = read_scores(self._folder)
     return {
       line['step']: line[name] for line in lines if line['kind'] == kind and name in line
     }
 
-  def write(self, kind: str, step: int, scores: Mapping[str, Any] | None) -> None:
+  def write(self, kind: str, step: int, scores: Mapping[str, Any]) -> None:
     """Adds a report, unless there is one of its kind and step."""
     if self.has(kind, step):
       return
-    scalars = {
+    values = {
       name: np.asarray(value).item()
-      for name, value in (scores or {}).items()
+      for name, value in scores.items()
       if np.ndim(value) == 0
     }
+    line = scalars.read_line({'kind': kind, 'step': step} | values)
     self._written.add((kind, step))
     with tf.io.gfile.GFile(self._path, 'a') as file:
-      file.write(json.dumps({'kind': kind, 'step': step} | scalars) + '\n')
+      file.write(json.dumps(line) + '\n')
+    if set(line) <= set(self._columns):
+      with tf.io.gfile.GFile(os.path.join(self._folder, TABLE), 'a') as file:
+        file.write(_rows([line], self._columns))
+    else:
+      self._write_table(read_scores(self._folder)[0])
+
+  def _write_table(self, lines: Sequence[Mapping[str, Any]]) -> None:
+    names = dict.fromkeys(name for line in lines for name in line)
+    self._columns = list(dict.fromkeys(('kind', 'step', *names)))
+    header = dict(zip(self._columns, self._columns, strict=True))
+    text = _rows([header, *lines], self._columns)
+    files.write_atomically(os.path.join(self._folder, TABLE), text.encode())
+
+
+def _rows(lines: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+  text = io.StringIO()
+  csv.DictWriter(text, columns, lineterminator='\n').writerows(lines)
+  return text.getvalue()
 
 
 def last_validation(model_dir: str) -> dict[str, Any] | None:
   """The newest validation of a run that gave scores, with its step; None without one."""
-  lines, _ = _read_lines(os.path.join(model_dir, SCORES), _REPORT)
+  lines, _ = read_scores(model_dir)
   scored = [x for x in lines if x['kind'] == 'validation' and FAILED not in x]
   return max(scored, key=lambda line: line['step'], default=None)
 

@@ -6,10 +6,12 @@ import os
 import re
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import gin
+import numpy as np
 import orbit
 import tensorflow as tf
 import tf_keras
@@ -28,6 +30,8 @@ from official.video.run import (
   data_service,
   interrupt,
   run_folder,
+  telling,
+  watch,
 )
 from official.video.settings import schedule as schedules
 from official.video.tasks import base
@@ -47,6 +51,12 @@ class VideoTrainer(base_trainer.Trainer):
   Attributes:
     failed_step: the step whose loss or gradient was not finite, or -1. It and the steps
       after it were not taken.
+    profile: first and last step to record by TensorFlow's profiler, into `profile_folder`;
+      None for none.
+    on_step: called after every step of a loop in Python; None for nothing.
+    on_outputs: called with the outputs of a whole evaluation; None for nothing.
+    loop_seconds: what the steps of the last `train` took, without building their graph.
+    waited_seconds: of these, in which they waited for their batches.
   """
 
   def __init__(
@@ -85,10 +95,19 @@ class VideoTrainer(base_trainer.Trainer):
     self._eval_iter: Iterator | None = None
     self._averaged = False
     self._loops_in_graph = False
+    self.profile: tuple[int, int] | None = None
+    self.profile_folder = ''
+    self._recording = False
+    self.on_step: Callable[[], None] | None = None
+    self.on_outputs: Callable[[dict[str, np.ndarray]], None] | None = None
+    self.loop_seconds = self.waited_seconds = 0.0
     with tf.device('/cpu:0'):
       self._failed_step = tf.Variable(-1, trainable=False, dtype=tf.int64)
       # Batches passed over by recoveries: the input is this far ahead of the step.
       self._skipped = tf.Variable(0, trainable=False, dtype=tf.int64)
+      # When the first step of a loop began, and how long all waited for input; by the
+      # graph's own clock, as building it takes long. No part of a checkpoint.
+      self._clock = tf.Variable([0.0, 0.0], trainable=False, dtype=tf.float64)
     if train:
       self._bad_records = tf_keras.metrics.Sum('bad_records', tf.float32)
       # Share of the clips that show frames again, their videos being too short.
@@ -196,9 +215,34 @@ class VideoTrainer(base_trainer.Trainer):
       self._train_iter = iter(self.train_dataset)
     if self._loops_in_graph:
       self._stop.nothing_to_lose = False  # A loop in the graph does not say so.
+    self._clock.assign(tf.zeros([2], tf.float64))
     with self._watched_service():
-      self._train_loop_fn(self._train_iter, num_steps)
-    return self.train_loop_end() if self.global_step.numpy() == until else None
+      self._run_steps(self._train_loop_fn, until)
+    reached = int(self.global_step.numpy())  # Waits for what devices have not done yet.
+    begun, self.waited_seconds = self._clock.numpy().tolist()
+    self.loop_seconds = time.time() - begun if begun else 0.0
+    return self.train_loop_end() if reached == until else None
+
+  def _run_steps(self, loop: Callable, until: int) -> None:
+    """Runs the loop, which pauses where the profiler's window begins and ends."""
+    first, last = self.profile or (0, 0)
+    step = int(self.global_step.numpy())
+    for pause in sorted({x for x in (first - 1, last) if step < x < until} | {until}):
+      if self.profile and step == first - 1:
+        tf.profiler.experimental.start(self.profile_folder)
+        self._recording = True
+      loop(self._train_iter, tf.constant(pause - step, tf.int32))
+      step = int(self.global_step.numpy())
+      if step == last:
+        self.end_profile()
+      if step < pause:
+        return
+
+  def end_profile(self) -> None:
+    """Writes what the profiler recorded, if it is recording."""
+    if self._recording:
+      self._recording = False
+      tf.profiler.experimental.stop()
 
   def _watched_service(self) -> contextlib.AbstractContextManager:
     config = self.config.task.train_data
@@ -229,6 +273,8 @@ class VideoTrainer(base_trainer.Trainer):
           if goes_on():
             step(iterator)
             self._stop.nothing_to_lose = False
+            if self.on_step:
+              self.on_step()
 
       return python_loop
 
@@ -265,13 +311,31 @@ class VideoTrainer(base_trainer.Trainer):
       return logs['finite']
 
     finite = self.strategy.run(
-      step, args=(next(iterator),), options=self._runtime_options
+      step, args=(self._next_batch(iterator),), options=self._runtime_options
     )
     finite = self.strategy.experimental_local_results(finite)[0]
     self._failed_step.assign(
       tf.where(finite, tf.constant(-1, tf.int64), self.global_step)
     )
     self.global_step.assign_add(tf.cast(finite, tf.int64))
+
+  def _next_batch(self, iterator):
+    """The next batch; how long it took to come is added up."""
+    if isinstance(self.strategy, tf.distribute.TPUStrategy):
+      return next(iterator)  # TPUs run the whole loop, without a clock.
+    with tf.device('/cpu:0'):
+      asked = tf.timestamp()
+    with tf.control_dependencies([asked]):
+      batch = next(iterator)
+    # Outside of a function everything is done in order anyway.
+    came = [] if tf.executing_eagerly() else tf.nest.flatten(batch, True)
+    with tf.control_dependencies(list({id(x.op): x.op for x in came}.values())):
+      with tf.device('/cpu:0'):
+        now = tf.timestamp()
+      begun, waited = tf.unstack(self._clock)
+      begun = tf.where(begun > 0, begun, asked)
+      self._clock.assign(tf.stack([begun, waited + now - asked]))
+    return batch
 
   def train_loop_end(self) -> dict[str, Any]:
     """Means over the loop, and how many records had to be replaced so far."""
@@ -284,6 +348,7 @@ class VideoTrainer(base_trainer.Trainer):
 
   def end_input(self) -> None:
     """Ends the reading of data; what is run after it begins anew at its own step."""
+    self.end_profile()
     iterators = [self._train_iter, self._eval_iter]
     self._train_dataset = _Later()
     self._train_iter = self._eval_iter = None
@@ -349,6 +414,8 @@ class VideoTrainer(base_trainer.Trainer):
     """Scores what was collected, and gives the weights back."""
     logs = super().eval_end(aggregated_logs)
     self._averaged = False
+    if self.on_outputs and aggregated_logs:
+      self.on_outputs(self.task.joined(aggregated_logs))
     return logs
 
   @tf.autograph.experimental.do_not_convert
@@ -396,6 +463,7 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
     *,
     deterministic: bool = False,
     stop_at_failed_validation: bool = False,
+    watched: watch.Watch | None = None,
     **kwargs,
   ):
     """Builds everything and restores the latest checkpoint; nothing is written.
@@ -403,11 +471,13 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
     Args:
       deterministic: whether TensorFlow's operations were made deterministic; noted.
       stop_at_failed_validation: whether a validation that fails ends the run.
+      watched: what of the run is told, and where; lines on standard output by default.
       **kwargs: of the Model Garden's runner.
     """
     self._stop = interrupt.Interrupt()
     self._deterministic = deterministic
     self._stop_at_failed_validation = stop_at_failed_validation
+    self._watch = watched or watch.Watch()
     super().__init__(**kwargs)
 
   @functools.cached_property
@@ -469,6 +539,7 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
     self, trainer, evaluator, *args, **kwargs
   ) -> controller.VideoController:
     config = self.params.trainer
+    self._teller = telling.Teller(self.params, self.trainer, self._watch, self.model_dir)
     chief = self.strategy.extended.should_save_summary
     summaries = self.model_dir if chief else self._thrown_away.name
     return controller.VideoController(
@@ -483,6 +554,7 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
       checkpoint_manager=self.checkpoint_manager,
       start=self._start,
       stop_at_failed_validation=self._stop_at_failed_validation,
+      teller=self._teller,
       summary_dir=os.path.join(summaries, 'train'),
       eval_summary_dir=os.path.join(summaries, config.validation_summary_subdir),
       eval_actions=train_lib.actions.get_eval_actions(
@@ -505,7 +577,11 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
           self._check_workers()
         if owned:
           self._begin(owned)
-        return self._run()
+        output = self._run()
+        if owned:
+          kept = best.kept(self.params.trainer, self.model_dir)
+          self._teller.done(self.controller.step, output, kept)
+        return output
     except tf.errors.InvalidArgumentError as error:
       # Labels of files without a manifest are known only when they are read.
       if outside := re.search(
@@ -520,6 +596,7 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
         ) from error
       raise
     finally:
+      self._teller.end()
       if owned:
         owned.release()
       if not self.strategy.extended.should_checkpoint:
@@ -548,8 +625,16 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
         self.trainer.task.remembered(),
       ),
     )
+    self._teller.begin(
+      step,
+      self._mode == 'train_and_eval',
+      self.controller.summary_manager,
+      os.path.join(self.model_dir, self.params.trainer.validation_summary_subdir),
+    )
     if step >= last:
-      print(f'already at step {step} of {last}: nothing left to train')
+      self._teller.note(
+        'note', f'already at step {step} of {last}: nothing left to train'
+      )
 
   def _run(self) -> Mapping[str, Any]:
     trainer = self.params.trainer

@@ -233,7 +233,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
   def guarded(argv: Sequence[str]) -> None:
     if not flags.FLAGS['verbosity'].present:
-      logging.set_verbosity(logging.WARNING)  # What matters is printed.
+      logging.set_verbosity(logging.ERROR)  # What matters is printed.
     if len(argv) > 1 and not with_arguments:
       _fail(f'unexpected argument {argv[1]!r}; flags start with --')
     try:

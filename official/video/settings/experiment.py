@@ -4,7 +4,6 @@ import collections.abc
 import dataclasses
 import difflib
 import os
-import re
 import sys
 import types
 import typing
@@ -20,36 +19,15 @@ from official.core import exp_factory, task_factory
 from official.modeling import hyperparams
 from official.video import files
 from official.video.errors import UserError
-from official.video.settings import epochs, leaves, methods, ranges, recipes, schedule
-
-# A name and '=' at the start of the text or after a comma.
-_ASSIGNMENT = re.compile(r'(?:^|,)\s*([A-Za-z_][\w.]*)\s*=')
-
-
-class _ConfigLoader(yaml.SafeLoader):
-  """YAML without code: plain values, and tuples as the Model Garden writes them."""
-
-
-def _tuple(loader: _ConfigLoader, node: yaml.SequenceNode) -> tuple:
-  return tuple(loader.construct_sequence(node, deep=True))
-
-
-_ConfigLoader.add_constructor('tag:yaml.org,2002:python/tuple', _tuple)
-# YAML 1.1 reads 1e-3 as text.
-_ConfigLoader.add_implicit_resolver(
-  'tag:yaml.org,2002:float',
-  re.compile(r'[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$'),
-  list('-+.0123456789'),
+from official.video.settings import (
+  epochs,
+  leaves,
+  methods,
+  overrides,
+  ranges,
+  recipes,
+  schedule,
 )
-
-# It reads on, off, yes and no as booleans too; `off` is a distribution strategy.
-for _first in 'oOyYnN':
-  _ConfigLoader.yaml_implicit_resolvers[_first] = [
-    resolver
-    for resolver in _ConfigLoader.yaml_implicit_resolvers[_first]
-    if resolver[0] != 'tag:yaml.org,2002:bool'
-  ]
-
 
 # Of many known names, as many are told where none is near.
 _MOST_NAMED = 20
@@ -94,56 +72,12 @@ def parse_overrides(text: str, source: str, config: Any = None) -> Mapping[str, 
   Raises:
     UserError: not a mapping, or not YAML.
   """
-  if _ASSIGNMENT.match(text):
-    return leaves.nested(_assignments(text, source, config), source)
-  value = _parse_yaml(text, source)
-  if value is None:
-    return {}
-  if not isinstance(value, Mapping):
-    raise UserError(
-      f'{source}: holds {str(value)!r}, expected field: value pairs, a.b=1,c.d=2 or the '
-      'name of an existing file'
-    )
-  return leaves.nested(value, source)
 
+  def takes_path(name: str) -> bool:
+    hint = _hint(config, name)
+    return hint is not None and _fits('', hint)
 
-def _parse_yaml(text: str, source: str) -> Any:
-  try:
-    return yaml.load(text, _ConfigLoader)
-  except yaml.YAMLError as error:
-    where = ' '.join(str(error).split())
-    raise UserError(f'{source}: not readable as YAML: {where}') from error
-
-
-def _assignments(text: str, source: str, config: Any) -> dict[str, Any]:
-  """Values by dotted name; a comma belongs to the value unless a name and '=' follow."""
-  starts = list(_ASSIGNMENT.finditer(text))
-  ends = [match.start() for match in starts[1:]] + [len(text)]
-  values: dict[str, Any] = {}
-  position = -1
-  for match in starts:
-    if match.start() < position:
-      continue  # A name and '=' within a path.
-    following = [end for end in ends if end > match.start()]
-    name = match[1]
-    position, path = _path_at(text, match.end(), following, _hint(config, name))
-    value = text[match.end() : position].strip()
-    if path is None and value == '...':
-      raise UserError(f"{source}: {name}: '...' stands for a value; put yours there")
-    if path is None and value:
-      path = _parse_yaml(value, f'{source}: {name}')
-    values[name] = value if path is None and not value else path
-  return values
-
-
-def _path_at(
-  text: str, begin: int, ends: Sequence[int], hint: Any
-) -> tuple[int, str | None]:
-  """Where a value ends, and the value if it is one of a text field that names files."""
-  for end in reversed(ends) if hint is not None and _fits('', hint) else ():
-    if files.is_there(text[begin:end]):
-      return end, ','.join(files.split_paths(text[begin:end]))
-  return ends[0], None
+  return overrides.parse(text, source, takes_path)
 
 
 def _hint(config: Any, name: str) -> Any:

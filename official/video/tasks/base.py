@@ -65,6 +65,7 @@ class VideoTask(base_task.Task, abc.ABC):
     scalar_names: what `terms` and `contrast` give beside 'loss', reported in training.
     later_scalars: those of them that version 1.0.0 did not report; its checkpoints still
       fit, and these begin anew.
+    headline: those of them, shares, that a line of training tells in percent.
     takes: what the task asks of the views: field and value, or the range of values, by the
       name of a data config.
     protocol: how its own evaluation counts; printed and kept with the scores.
@@ -73,6 +74,7 @@ class VideoTask(base_task.Task, abc.ABC):
 
   scalar_names: tuple[str, ...] = ()
   later_scalars: tuple[str, ...] = ()
+  headline: tuple[str, ...] = ()
   takes: Mapping[str, Mapping[str, Any]] = {}
   protocol: str = ''
   initial_heads: Sequence[str] = ()
@@ -108,6 +110,27 @@ class VideoTask(base_task.Task, abc.ABC):
   def score_names(self) -> tuple[str, ...]:
     """What `score` gives that a best checkpoint may go by; empty where nobody knows."""
     return ()
+
+  @property
+  def score_headline(self) -> tuple[str, ...]:
+    """Scores that a line of a validation tells beside its loss; by default all."""
+    return tuple(name for name in self.score_names if name != 'loss')
+
+  def chance(self) -> float | None:
+    """The loss of outputs that tell nothing, without weight decay; None if not known."""
+    return None
+
+  def views_of(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """What of a prepared training batch is seen: `[B, V, T, H, W, 3]` from 0 to 1 by name."""
+    return {'views': inputs['views']} if 'views' in inputs else {}
+
+  def confusion(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Counts `[C, C]` of labels (rows) and predictions, given `score`'s outputs.
+
+    None, as by default, where a clip does not have one class.
+    """
+    del outputs
+    return None
 
   def check_data(self, training: bool, evaluation: bool = True) -> None:
     """Finds the data before any work is done.
@@ -482,9 +505,9 @@ class VideoTask(base_task.Task, abc.ABC):
     dataset = self.build_inputs(self.task_config.validation_data)
     for batch in reader.each_batch(dataset):
       state = self.aggregate_logs(state or None, step(batch))
-    return self._joined(state)
+    return self.joined(state)
 
-  def _joined(self, state: Mapping[str, list]) -> dict[str, np.ndarray]:
+  def joined(self, state: Mapping[str, list]) -> dict[str, np.ndarray]:
     """All samples' outputs, of those of batches."""
     outputs = {key: np.concatenate(value) for key, value in state.items()}
     if not outputs or not len(outputs['record']):
@@ -573,7 +596,7 @@ class VideoTask(base_task.Task, abc.ABC):
   def reduce_aggregated_logs(self, aggregated_logs, global_step=None):
     """Scores the whole evaluation."""
     del global_step
-    return self.scores(self._joined(aggregated_logs))
+    return self.scores(self.joined(aggregated_logs))
 
   def scores(self, outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """As `score`, with the share of the clips that showed frames again, if there are any.

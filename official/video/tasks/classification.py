@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import os
 from collections.abc import Collection, Mapping
 
@@ -35,6 +36,7 @@ class ClassificationTask(labelled.LabelledTask):
   """
 
   scalar_names = ('accuracy',)
+  headline = ('accuracy',)
   takes = {
     'train_data': {'num_views': 1},
     'validation_data': {'num_test_clips': base.AtLeast(1)},
@@ -51,6 +53,10 @@ class ClassificationTask(labelled.LabelledTask):
     if self.multi_label:
       return ('map', 'accuracy', 'cross_entropy')
     return ('accuracy', 'top_5_accuracy', 'mean_class_accuracy', 'cross_entropy')
+
+  def chance(self) -> float:
+    """That of probabilities which are all the same."""
+    return math.log(2 if self.multi_label else self.num_classes)
 
   @property
   def multi_label(self) -> bool:
@@ -263,13 +269,7 @@ class ClassificationTask(labelled.LabelledTask):
       found = self._multi_label_predictions(outputs)
       scores = several.evaluate(found.targets, found.scores)
       return scores | {'evaluated': len(found.names), 'expected': len(table)}
-    names = table.names()
-    predictions = classification.average_views(
-      [names[row] for row in outputs['record']],
-      outputs['label'],
-      outputs['probability'],
-      average=self.average,
-    )
+    predictions = self._predictions(outputs)
     result = classification.evaluate(predictions, len(table))
     picked = np.take_along_axis(predictions.scores, predictions.labels[:, None], 1)
     return {
@@ -279,6 +279,23 @@ class ClassificationTask(labelled.LabelledTask):
       'evaluated': result.evaluated,
       'expected': result.expected,
     } | {f'top_{k}_accuracy': share for k, share in result.topk.items() if k > 1}
+
+  def _predictions(self, outputs: Mapping[str, np.ndarray]) -> classification.Predictions:
+    names = self.validation_index.names()
+    return classification.average_views(
+      [names[row] for row in outputs['record']],
+      outputs['label'],
+      outputs['probability'],
+      average=self.average,
+    )
+
+  def confusion(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """See the base."""
+    if self.multi_label:
+      return None
+    found = self._predictions(outputs)
+    guesses = found.scores.argmax(axis=1)
+    return classification.confusion_matrix(found.labels, guesses, self.num_classes)
 
   def _multi_label_predictions(
     self, outputs: Mapping[str, np.ndarray]

@@ -1,5 +1,6 @@
 """Action localization: sigmoid classification of boxes, scored by frame mAP."""
 
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -84,6 +85,10 @@ class LocalizationTask(labelled.LabelledTask):
   def score_names(self) -> tuple[str, ...]:
     """See the base."""
     return ('frame_map_ground_truth', 'frame_map_detected')
+
+  def chance(self) -> float:
+    """That of probabilities of a half."""
+    return math.log(2)
 
   def check_data(self, training: bool, evaluation: bool = True) -> None:
     """See the base."""

@@ -53,6 +53,11 @@ class PretrainTask(base.VideoTask):
     """See the base."""
     return ('loss', *self.scalar_names, *collapse.MEASURES, 'knn_accuracy')
 
+  @property
+  def score_headline(self) -> tuple[str, ...]:
+    """See the base."""
+    return (*self.headline, 'knn_accuracy', 'effective_rank')
+
   def normalized(self, clips: tf.Tensor) -> tf.Tensor:
     """Pixels as the model takes them."""
     return normalization.normalize(clips, self.task_config.zero_centering)
@@ -157,6 +162,9 @@ class TwoViewTask(PretrainTask):
   """InfoNCE between two views of a clip (or each two of more), under a projection head."""
 
   scalar_names: tuple[str, ...] = info_nce.SCALARS
+  headline: tuple[str, ...] = (
+    *('contrastive_top1', 'positive_similarity', 'negative_similarity'),
+  )
 
   def build_model(self) -> encoder.VideoModel:
     """Backbone under the projection head."""
@@ -169,6 +177,10 @@ class TwoViewTask(PretrainTask):
     clips = self.normalized(views_first(inputs['views']))
     output = model(clips, training=training)['output']
     return {'embedding': tf.stack(tf.split(output, inputs['views'].shape[1]), axis=1)}
+
+  def chance(self) -> float:
+    """That of embeddings which are all as similar."""
+    return info_nce.chance(self.task_config.train_data.global_batch_size)
 
   @property
   def temperature(self) -> float:

@@ -1,5 +1,7 @@
 """Tracking by similarity (SiamFC) on a backbone for clips."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -25,6 +27,7 @@ class TrackingTask(base.VideoTask):
   """Trains the heads on pairs of frames; validates on pairs, and evaluates by tracking."""
 
   scalar_names = ('accuracy',)
+  headline = ('accuracy',)
   takes = {name: {'views': siamese.VIEWS} for name in ('train_data', 'validation_data')}
   protocol = 'one pass from the first box; means over the sequences'
 
@@ -38,6 +41,15 @@ class TrackingTask(base.VideoTask):
     name = self.task_config.normalization
     registry.check_choice('task.normalization', name, NORMALIZATIONS)
     super().check_data(training, evaluation)
+
+  def chance(self) -> float:
+    """That of a response of 0 everywhere."""
+    return math.log(2)
+
+  def views_of(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Exemplars and where they are searched."""
+    names = ('exemplar', 'search')
+    return {name: inputs[name][:, None, None] for name in names}
 
   def build_model(self) -> siamese_model.SiameseModel:
     """Backbone under the two heads."""

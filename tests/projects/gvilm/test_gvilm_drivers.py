@@ -57,7 +57,8 @@ def test_a_checkpoint_is_scored_by_a_command(trained, tmp_path):
     assert scores[name] == pytest.approx(value)
   lines = (folder / 'model' / 'scores.jsonl').read_text().splitlines()
   last = json.loads(lines[-1])
-  assert last['text_to_video_MeanR'] == pytest.approx(scores['text_to_video_MeanR'])
+  ranks = 'text_to_video_MeanR'
+  assert last[f'probe/{ranks}'] == pytest.approx(scores[ranks])
 
 
 def test_the_saved_model_takes_videos_and_strings(trained, tmp_path):

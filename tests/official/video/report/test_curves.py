@@ -31,8 +31,8 @@ def test_reads_what_tf_summary_writes(tmp_path):
     tf.summary.text('notes', 'text is no scalar', 10)
     tf.summary.image('frames', np.zeros((1, 2, 2, 3)), 10)
   scalars = curves.read_scalars(tmp_path)
-  assert list(scalars) == ['accuracy', 'loss']
-  steps, values = scalars['loss']
+  assert list(scalars) == ['loss/total', 'score/accuracy']
+  steps, values = scalars['loss/total']
   assert steps.tolist() == [10, 20, 30]
   assert values.tolist() == [1, 2, 3]
 
@@ -49,7 +49,7 @@ def test_newest_value_of_a_step_wins_whatever_the_file_order(tmp_path):
     (100, 1, scalar('loss', 1)),
     (101, 2, scalar('loss', 2)),
   )
-  steps, values = curves.read_scalars(tmp_path)['loss']
+  steps, values = curves.read_scalars(tmp_path)['loss/total']
   assert steps.tolist() == [1, 2, 3]
   assert values.tolist() == [1, 20, 30]
 
@@ -59,7 +59,7 @@ def test_reads_summaries_of_version_1(tmp_path):
   write_events(
     tmp_path / 'events.out.tfevents.1', (1, 5, summary_pb2.Summary(value=[value]))
   )
-  steps, values = curves.read_scalars(tmp_path)['loss']
+  steps, values = curves.read_scalars(tmp_path)['loss/total']
   assert (steps.tolist(), values.tolist()) == ([5], [4])
 
 
@@ -67,7 +67,7 @@ def test_file_cut_short_is_read_up_to_the_cut(tmp_path):
   path = tmp_path / 'events.out.tfevents.1'
   write_events(path, (1, 1, scalar('loss', 1)), (2, 2, scalar('loss', 2)))
   path.write_bytes(path.read_bytes()[:-5])
-  assert curves.read_scalars(tmp_path)['loss'][0].tolist() == [1]
+  assert curves.read_scalars(tmp_path)['loss/total'][0].tolist() == [1]
 
 
 def test_folders_without_events(tmp_path):

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import socket
@@ -107,7 +108,7 @@ def kill_at_random(
   )
   deadline = time.monotonic() + 240
   while process.poll() is None and time.monotonic() < deadline:
-    if log.read_text().count('train | step:') >= reports:
+    if len(re.findall(r'^step \d+ of', log.read_text(), re.M)) >= reports:
       break
     time.sleep(0.02)
   try:

@@ -103,7 +103,7 @@ def test_a_run_may_go_back_and_pass_over_the_bad_batch(data, tmp_path):
   again = make(data, tmp_path, *settings)
   assert again.trainer.data_step == 8
   losses = [
-    json.loads(line)['training_loss']
+    json.loads(line)['loss/total']
     for line in (tmp_path / journal.SCORES).read_text().splitlines()
   ]
   assert len(losses) == 3 and np.isfinite(losses).all()
@@ -192,9 +192,9 @@ def test_a_validation_says_what_it_left_out(data, tmp_path, capsys):
   runner.controller.keep(None, book)
   assert not runner.controller.evaluate(1)['complete']
   lines = capsys.readouterr().out.splitlines()
-  assert 'evaluated 2 of 4' in lines and 'leave out records' in lines[-1]
+  assert any('evaluated 2 of 4' in x for x in lines) and 'leave out records' in lines[-1]
   (line,) = lines_of(tmp_path)
-  assert (line['evaluated'], line['complete']) == (2, False)
+  assert (line['coverage/evaluated'], line['coverage/complete']) == (2, False)
 
 
 def test_a_run_ends_though_its_input_does_not(data, tmp_path):
@@ -230,7 +230,7 @@ def test_damaged_records_are_counted_and_bounded(data, tmp_path, capfd):
   )
   runner.run()
   line = json.loads((tmp_path / 'few' / journal.SCORES).read_text().splitlines()[-1])
-  assert line['bad_records'] == 2  # Six steps of four: two epochs.
+  assert line['data/bad_records'] == 2  # Six steps of four: two epochs.
   assert 'skipped a damaged record' in capfd.readouterr().err
   runner = make(
     (train, data[1]), tmp_path / 'many', 'task.train_data.max_bad_fraction=0.05'
@@ -282,8 +282,8 @@ def test_a_journal_holds_each_report_once(tmp_path):
   path = pathlib.Path(tmp_path / journal.SCORES)
   lines = [json.loads(line) for line in path.read_text().splitlines()]
   assert lines == [
-    {'kind': 'train', 'step': 2, 'loss': float(np.float32(0.1))},
-    {'kind': 'train', 'step': 4, 'loss': 2.0},
+    {'kind': 'train', 'step': 2, 'loss/total': float(np.float32(0.1))},
+    {'kind': 'train', 'step': 4, 'loss/total': 2.0},
   ]
   book.truncate(3)
   assert book.has('train', 2) and not book.has('train', 4)

@@ -376,7 +376,8 @@ def test_a_card_has_the_last_scores(tmp_path):
     written.write('validation', step, {'accuracy': accuracy, 'evaluated': 8})
   written.write('train', 6, {'loss': 1.0})
   scores = journal.last_validation(str(tmp_path))
-  assert scores == {'kind': 'validation', 'step': 4, 'accuracy': 0.75, 'evaluated': 8}
+  named = {'score/accuracy': 0.75, 'coverage/evaluated': 8}
+  assert scores == {'kind': 'validation', 'step': 4} | named
   assert journal.last_validation(str(tmp_path / 'none')) is None
   (tmp_path / 'starts.jsonl').write_text(
     '{"manifests": {"old": "1"}}\n{"manifests": {"a": "2"}}\n'
@@ -387,7 +388,9 @@ def test_a_card_has_the_last_scores(tmp_path):
   card._data({os.fsdecode(b'caf\xe9'): '2'}).encode()  # Whatever bytes a path has.
   text = card._scores(scores)
   assert (
-    'at step 4' in text and '| accuracy | 0.75 |' in text and '| evaluated | 8 |' in text
+    'at step 4' in text
+    and '| score/accuracy | 0.75 |' in text
+    and '| coverage/evaluated | 8 |' in text
   )
 
 

@@ -265,7 +265,7 @@ def test_the_best_checkpoint_goes_by_a_score_that_there_is(tmp_path, settings):
   best = '--params_override=trainer.best_checkpoint_export_subdir=best'
   metric = 'trainer.best_checkpoint_eval_metric'
   line = train_fails(tmp_path, config, f'{best},{metric}=knn_acuracy')
-  assert f"{metric} 'knn_acuracy': is no score" in line and ', knn_accuracy' in line
+  assert f"{metric} 'knn_acuracy': is no score" in line and ', probe/knn_accuracy' in line
   assert 'set both, or none' in train_fails(tmp_path, config, best)
   assert 'set both, or none' in train_fails(
     tmp_path, config, f'--params_override={metric}=loss'

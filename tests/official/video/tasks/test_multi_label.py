@@ -187,14 +187,14 @@ def test_a_list_of_several_labels_is_trained_scored_and_exported(tmp_path):
   assert done.code == 0, done.stderr
   reports = map(json.loads, (run / 'scores.jsonl').read_text().splitlines())
   validation = [report for report in reports if report['kind'] == 'validation']
-  assert 0 < validation[-1]['map'] <= 1
+  assert 0 < validation[-1]['score/map'] <= 1
   flags = (*common, f'--checkpoint={run}')
   done = drivers.run(evaluate, *flags, '--protocols=classify')
   assert done.code == 2 and 'use --protocols=task' in done.stderr
   done = drivers.run(evaluate, *flags, '--protocols=task', f'--output_dir={scores}')
   assert done.code == 0, done.stderr
   found = json.loads((scores / 'scores.json').read_text())
-  assert found['map'] == pytest.approx(validation[-1]['map'], abs=1e-6)
+  assert found['map'] == pytest.approx(validation[-1]['score/map'], abs=1e-6)
   assert found['complete'] and found['evaluated'] == 4
   saved = np.load(scores / 'predictions.npz')
   assert saved['targets'].sum() == 6 and saved['class_names'].tolist() == [

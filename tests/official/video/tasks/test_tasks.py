@@ -118,7 +118,7 @@ def test_scores_and_reports_say_how_many_clips_began_anew(data, tmp_path):
     json.loads(line) for line in (tmp_path / 'run/scores.jsonl').read_text().splitlines()
   ]
   # Every epoch of one step takes all records.
-  assert [x['clips_wrapped'] for x in lines] == pytest.approx([1 / 2, 1 / 3])
+  assert [x['data/clips_wrapped'] for x in lines] == pytest.approx([1 / 2, 1 / 3])
   task = runner.trainer.task
   assert task.run_protocol(runner.trainer.model)['clips_wrapped'] == pytest.approx(1 / 3)
 
