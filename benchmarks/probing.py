@@ -31,7 +31,7 @@ had imported TensorFlow, and the share of test clips classified right.
   tolerance 1e-4, in float64, as linear probes are mostly fitted. It holds several copies of
   the features, so it gets the subset only, and ours again for comparison."""
 
-STRENGTH = 1e-3
+STRENGTH = 1e-2
 _BLOCK = 4096
 
 
