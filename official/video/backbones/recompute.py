@@ -14,12 +14,13 @@ import tf_keras
 from tensorflow.python.eager import record
 from tensorflow.python.ops import control_flow_util
 
-_SCOPE = 'recomputed'
+# Operations in name scopes that are called so are run again by the backward pass.
+SCOPE = 'recomputed'
 
 
 def part_of(operation: str) -> str:
   """Which recomputed part an operation of this name belongs to; '' where to none."""
-  found = re.match(rf'(.*/)?{_SCOPE}(_\d+)?/', operation)
+  found = re.match(rf'(.*/)?{SCOPE}(_\d+)?/', operation)
   return found[0] if found else ''
 
 
@@ -99,7 +100,7 @@ def recompute(layer: tf_keras.layers.Layer, x: tf.Tensor) -> tf.Tensor:
   @tf.custom_gradient
   def run(x):
     before = ForwardState(layer.variables)
-    with record.stop_recording(), tf.name_scope(_SCOPE):
+    with record.stop_recording(), tf.name_scope(SCOPE):
       y = layer(x, training=True)
 
     def gradient(upstream, variables=()):

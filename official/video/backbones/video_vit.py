@@ -11,7 +11,14 @@ import tf_keras
 
 from official.modeling import hyperparams
 from official.video import draws, registry
-from official.video.backbones import batch_norm, families, grouping, recompute, remat
+from official.video.backbones import (
+  attention,
+  batch_norm,
+  families,
+  grouping,
+  recompute,
+  remat,
+)
 from official.video.errors import UserError
 
 Grid = tuple[Any, Any, Any]
@@ -234,10 +241,8 @@ class Block(tf_keras.layers.Layer):
 
   def _attend(self, x: tf.Tensor) -> tf.Tensor:
     query, key, value = (self._split(f(x)) for f in (self.query, self.key, self.value))
-    scale = query.shape[-1] ** -0.5
-    logits = tf.matmul(query * scale, key, transpose_b=True)
-    weights = tf.cast(tf.nn.softmax(tf.cast(logits, tf.float32)), x.dtype)
-    taken = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])
+    taken = attention.attend(query * query.shape[-1] ** -0.5, key, value)
+    taken = tf.transpose(taken, [0, 2, 1, 3])
     return self.output_dense(tf.reshape(taken, [-1, *_sizes(x)[1:]]))
 
   def _dropped(self, x: tf.Tensor, branch: int) -> tf.Tensor:
