@@ -15,6 +15,7 @@ import pytest
 import yaml
 from absl import flags
 
+from benchmarks import harness
 from official.video import cli, evaluate
 from official.video.errors import UserError
 from official.video.settings import command_line, experiment, leaves, recipes
@@ -83,14 +84,16 @@ def parse_only(self, args=None, namespace=None):
 
 
 def check_tool(module, arguments: list[str]) -> None:
-  """Has a command that reads its arguments by argparse read them."""
+  """Has a command, or a benchmark, that reads its arguments by argparse read them."""
   with (
     mock.patch.object(argparse.ArgumentParser, 'parse_args', parse_only),
     mock.patch.object(sys, 'argv', [module.__name__, *arguments]),
     pytest.raises(Parsed),
   ):
-    takes = module.main.__code__.co_argcount
-    module.main(*[arguments][:takes])
+    if hasattr(module, 'main'):
+      module.main(*[arguments][: module.main.__code__.co_argcount])
+    else:
+      harness.main(module.benchmark)
 
 
 def check_driver(module, arguments: list[str]) -> None:
@@ -211,7 +214,9 @@ def test_commands_within_lines_parse():
       try:
         check_command(words)
       except Exception as error:
-        raise AssertionError(f'{page}: {span}') from error
+        # What is named within a line may leave out what the command needs besides.
+        if 'must have a value other than None' not in str(error):
+          raise AssertionError(f'{page}: {span}') from error
 
 
 @pytest.fixture(scope='module')
