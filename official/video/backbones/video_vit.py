@@ -241,9 +241,13 @@ class Block(tf_keras.layers.Layer):
 
   def _attend(self, x: tf.Tensor) -> tf.Tensor:
     query, key, value = (self._split(f(x)) for f in (self.query, self.key, self.value))
-    taken = attention.attend(query * query.shape[-1] ** -0.5, key, value)
+    taken = self._taken(query * query.shape[-1] ** -0.5, key, value)
     taken = tf.transpose(taken, [0, 2, 1, 3])
     return self.output_dense(tf.reshape(taken, [-1, *_sizes(x)[1:]]))
+
+  def _taken(self, query: tf.Tensor, key: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+    """What each token takes of the values, all `[B, heads, L, D]`."""
+    return attention.attend(query, key, value)
 
   def _dropped(self, x: tf.Tensor, branch: int) -> tf.Tensor:
     ones = tf.ones([tf.shape(x)[0], 1, 1], x.dtype)
