@@ -16,10 +16,8 @@ from official.video.data import contexts, records
 from official.video.errors import UserError
 from official.video.tasks import base
 
-from . import configs, model, text
+from . import byte_pairs, configs, model, text
 
-# The run's word pieces by id, one a line.
-VOCABULARY = 'vocab.txt'
 # Strings of a sample, and which of the two lengths their ids have.
 _LENGTHS = {
   'caption': 'max_length',
@@ -84,24 +82,28 @@ class TextTask(base.VideoTask):
       UserError: both are there and differ, or the text encoder is of another size.
     """
     config = self.task_config
-    configured = config.text.vocab_file
-    pieces = text.read_vocabulary(configured) if configured else None
+    configured, kind = config.text.vocab_file, self.text_kind
+    pieces = kind.read(configured) if configured else None
     for folder in self._runs():
-      kept = origin.of(folder).remembered(VOCABULARY)
+      kept = origin.of(folder).remembered(kind.file)
       if kept is None:
         continue
-      # Other characters that end lines are word pieces.
-      theirs = tuple(line.rstrip('\r\n') for line in io.StringIO(kept))
+      theirs = kind.parsed(kept, os.path.join(folder, kind.file))
       if pieces is not None and pieces != theirs:
         raise UserError(
           f'{folder}: was trained with another vocabulary than '
-          f'{configured or "that of the checkpoints before it"} ({len(theirs)} and '
-          f'{len(pieces)} word pieces); leave task.text.vocab_file empty to take its own'
+          f'{configured or "that of the checkpoints before it"} ({kind.size(theirs)} and '
+          f'{kind.size(pieces)} word pieces); leave task.text.vocab_file empty to take its own'
         )
       pieces = theirs
-    pieces = pieces or text.read_vocabulary()
-    text.check_vocabulary(pieces, configured, config.model.text.vocab_size)
+    pieces = pieces or kind.read('')
+    kind.check(pieces, configured, config.model.text.vocab_size)
     return pieces
+
+  @property
+  def text_kind(self) -> text.Kind:
+    """The kind of the text encoder and of its vocabulary."""
+    return text.KINDS.find(self.task_config.model.text.kind)
 
   def _runs(self) -> list[str]:
     """Checkpoints and folders whose text encoders this task goes on with."""
@@ -126,15 +128,17 @@ class TextTask(base.VideoTask):
       for cached in ('vocabulary', 'word_piece'):
         self.__dict__.pop(cached, None)
     pieces = self.vocabulary  # Refuses one that does not fit.
-    if found.task is None and found.remembered(VOCABULARY) is None:
+    file = self.text_kind.file
+    if found.task is None and found.remembered(file) is None:
       found = found.noting(
-        f'{checkpoint}: no {VOCABULARY} tells its word pieces; assumed, if it has a text '
+        f'{checkpoint}: no {file} tells its word pieces; assumed, if it has a text '
         f'encoder: {self._assumed(pieces)}'
       )
     return found
 
   def _assumed(self, pieces: tuple[str, ...]) -> str:
-    return self.task_config.text.vocab_file or f'{len(pieces)} word pieces'
+    size = self.text_kind.size(pieces)
+    return self.task_config.text.vocab_file or f'{size} word pieces'
 
   def check_text_origin(self) -> None:
     """Refuses a text encoder's own checkpoint of another function or vocabulary.
@@ -147,9 +151,10 @@ class TextTask(base.VideoTask):
       return
     found = origin.check_text(config, path)
     pieces = self.vocabulary  # Refuses one that does not fit.
-    if found.remembered(VOCABULARY) is None:
+    file = self.text_kind.file
+    if found.remembered(file) is None:
       found.noting(
-        f'{path}: no {VOCABULARY} tells its word pieces; assumed: {self._assumed(pieces)}'
+        f'{path}: no {file} tells its word pieces; assumed: {self._assumed(pieces)}'
       ).tell()
 
   def check_initial(self, model: model.GvilmModel) -> str:
@@ -159,7 +164,8 @@ class TextTask(base.VideoTask):
 
   def vocabularies(self) -> dict[str, str]:
     """The vocabulary, without which the text encoder means nothing."""
-    return super().vocabularies() | {VOCABULARY: '\n'.join(self.vocabulary) + '\n'}
+    kind = self.text_kind
+    return super().vocabularies() | {kind.file: kind.written(self.vocabulary)}
 
   def save_predictions(self, outputs: Mapping[str, np.ndarray], folder: str) -> list[str]:
     """Writes predictions.npz: embeddings, or the answers given; returns its path."""
@@ -171,9 +177,9 @@ class TextTask(base.VideoTask):
     return [path]
 
   @functools.cached_property
-  def word_piece(self) -> text.WordPiece:
+  def word_piece(self) -> text.WordPiece | byte_pairs.BytePairs:
     """The tokenizer."""
-    return text.WordPiece(self.vocabulary)
+    return self.text_kind.tokenizer(self.vocabulary)
 
   def check_data(self, training: bool, evaluation: bool = True) -> None:
     """Finds the data, and checks vocabulary and lengths."""

@@ -50,8 +50,9 @@ class Text(hyperparams.Config):
   """How texts become word pieces.
 
   Attributes:
-    vocab_file: BERT's vocab.txt; empty for a small test vocabulary.
-    max_length: word pieces of a caption or question, with [CLS] and [SEP].
+    vocab_file: BERT's vocab.txt, or of kind 'clip' bpe_simple_vocab_16e6.txt.gz, merges.txt,
+      or vocab.json beside that; empty for a small test vocabulary.
+    max_length: word pieces of a caption or question, with those of begin and end.
     noun_length: word pieces of a prompted noun phrase; at most `max_length`. A caption that
       stands in for one has `max_length`.
   """
@@ -66,17 +67,22 @@ class TextModel(hyperparams.Config):
   """The text encoder; the defaults are BERT-base, uncased.
 
   Attributes:
+    kind: 'bert', or 'clip': the causal transformer on byte pairs that is CLIP's text tower.
     vocab_size: word pieces.
     hidden_size: width.
     num_layers: transformer blocks.
     num_heads: of their attention.
     mlp_dim: hidden units of their MLPs.
     max_positions: longest text.
-    feature: what stands for a text: 'cls' (the last layer's first piece), 'pooler' or
-      'mean'.
-    init_checkpoint: checkpoint of `official.video.projects.gvilm.from_bert` to start from.
+    feature: what stands for a text: of BERT 'cls' (the last layer's first piece), 'pooler' or
+      'mean'; of CLIP 'end', the piece that ends it.
+    activation: of CLIP's MLPs: 'quick_gelu', OpenAI's, or another of `video_vit`'s.
+    projection_dim: of CLIP's linear projection of that piece; 0 for none.
+    init_checkpoint: checkpoint of `official.video.projects.gvilm.from_bert`, or `from_clip`,
+      to start from.
   """
 
+  kind: str = 'bert'
   vocab_size: int = 30522
   hidden_size: int = 768
   num_layers: int = 12
@@ -84,6 +90,8 @@ class TextModel(hyperparams.Config):
   mlp_dim: int = 3072
   max_positions: int = 512
   feature: str = 'cls'
+  activation: str = 'quick_gelu'
+  projection_dim: int = 0
   init_checkpoint: str = ''
 
 

@@ -121,6 +121,39 @@ def variables_of(bert: Any) -> dict[str, tuple[Any, str, Callable]]:
   return found
 
 
+def save(
+  encoder: Any, config: Any, source: str, checkpoint: str, ignored: Sequence[str]
+) -> None:
+  """Writes a converted text encoder, tells its configuration and keeps that beside it.
+
+  Args:
+    encoder: with its weights.
+    config: its own, of `configs.TextModel`.
+    source: the file that it was made of.
+    checkpoint: prefix.
+    ignored: names of the file's tensors that were not used.
+  """
+  from official.video.checkpoints import origin, saved
+
+  from . import configs
+
+  path = saved.write(checkpoint, text_encoder=encoder)
+  fields = config.as_dict()
+  origin.write_converted_text(checkpoint, fields)
+  count = sum(int(np.prod(v.shape)) for v in encoder.variables)
+  usual = configs.TextModel().as_dict()
+  sizes = ('vocab_size', 'hidden_size', 'num_layers', 'num_heads', 'mlp_dim')
+  told = [
+    f'{name}={value}'
+    for name, value in fields.items()
+    if name in (*sizes, 'max_positions') or value != usual[name]
+  ]
+  print(f'{count:,} parameters from {source} to {path}')
+  print(f'set task.model.text: {", ".join(told)}')
+  if ignored:
+    print(f'ignored {len(ignored)} tensors: {", ".join(ignored[:5])}')
+
+
 def convert(source: str, checkpoint: str, num_heads: int = 0) -> Any:
   """Writes the checkpoint of a BERT, and prints its configuration.
 
@@ -130,7 +163,7 @@ def convert(source: str, checkpoint: str, num_heads: int = 0) -> Any:
   Raises:
     UserError: the source is no BERT, or is damaged.
   """
-  from official.video.checkpoints import saved, tensor_file
+  from official.video.checkpoints import tensor_file
 
   from . import text
 
@@ -138,17 +171,7 @@ def convert(source: str, checkpoint: str, num_heads: int = 0) -> Any:
   config = config_of(tensors, num_heads)
   encoder = text.TextEncoder(config)
   ignored = tensor_file.assign_all(variables_of(encoder.bert), tensors, source)
-  path = saved.write(checkpoint, text_encoder=encoder)
-  count = sum(int(np.prod(v.shape)) for v in encoder.variables)
-  print(
-    f'{count:,} parameters from {source} to {path}\n'
-    f'set task.model.text: vocab_size={config.vocab_size}, '
-    f'hidden_size={config.hidden_size}, num_layers={config.num_layers}, '
-    f'num_heads={config.num_heads}, mlp_dim={config.mlp_dim}, '
-    f'max_positions={config.max_positions}'
-  )
-  if ignored:
-    print(f'ignored {len(ignored)} tensors: {", ".join(ignored[:5])}')
+  save(encoder, config, source, checkpoint, ignored)
   return encoder
 
 

@@ -87,7 +87,7 @@ class GvilmModel(encoder.VideoModel):
   """Video encoder, text encoder and projections.
 
   Attributes:
-    text_encoder: BERT, of captions and nouns.
+    text_encoder: BERT or CLIP's tower, of captions and nouns.
     head: the projections and the temperatures.
   """
 
@@ -107,7 +107,7 @@ class GvilmModel(encoder.VideoModel):
         f'{", ".join(specs)}; G-ViLM takes tokens and groups too: a video_vit with '
         'num_groups above 0'
       )
-    encoder = text.TextEncoder(config.text)
+    encoder = text.build_encoder(config.text)
     width = specs[config.endpoint][-1]
     super().__init__(
       backbone,

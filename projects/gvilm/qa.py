@@ -122,7 +122,7 @@ class AnswerModel(model.GvilmModel):
     with reads.all_used(
       head, 'task.head', f'type {head.type!r}', ('type', 'answers_file')
     ) as read_head:
-      self.fusion = make(read_head, self.text_encoder.width)
+      self.fusion = make(read_head, self.text_encoder.sequence_width)
     groups, width = self.backbone.output_specs['groups'][1::3]
     embedding = tf_keras.Input([config.output_dim])
     seen = {
@@ -132,7 +132,7 @@ class AnswerModel(model.GvilmModel):
       'video_embed': embedding,
     }
     read = {
-      'sequence_output': tf_keras.Input([None, self.text_encoder.width]),
+      'sequence_output': tf_keras.Input([None, self.text_encoder.sequence_width]),
       'mask': tf_keras.Input([None], dtype=tf.bool),
       'text_embed': embedding,
     }
@@ -146,7 +146,7 @@ class AnswerModel(model.GvilmModel):
   def ask(self, seen: dict, questions: tf.Tensor) -> tf.Tensor:
     """Logits `[B, answers]` of `watch`'s results and question ids `[B, L]`."""
     outputs = self.text_encoder.outputs(questions)
-    mask = questions != 0
+    mask = self.text_encoder.mask(questions)
     feature = self.text_encoder.pooled(outputs, mask)
     read = {
       'sequence_output': outputs['sequence_output'],

@@ -1,13 +1,14 @@
 """SavedModel signatures: videos and raw strings to embeddings, and their similarity."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 from official.video.augment import normalization
 from official.video.serving import module
 
-from . import configs, data, model, portable, text
+from . import configs, data, model, text
 
 
 class DualEncoderModule(module.EncoderModule):
@@ -22,20 +23,20 @@ class DualEncoderModule(module.EncoderModule):
     self,
     dual_encoder: model.GvilmModel,
     config: configs.GvilmTask,
-    pieces: text.WordPiece,
+    vocabulary: Sequence[str],
   ):
     """Initializes the module.
 
     Args:
       dual_encoder: restored model.
       config: of the experiment.
-      pieces: its tokenizer.
+      vocabulary: of its text encoder.
     """
     test = dataclasses.replace(config.validation_data, num_views=0)
     super().__init__(dual_encoder, test, config.zero_centering, classifies=False)
     self._views = data.CaptionedViewMaker(test)
     object.__setattr__(self, '_dual_encoder', dual_encoder)  # As the model itself.
-    self._pieces = portable.PortableWordPiece(pieces.vocabulary)
+    self._pieces = text.KINDS.find(config.model.text.kind).portable(vocabulary)
     self._length = config.text.max_length
 
   def encode_video(self, clips: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -117,7 +117,7 @@ class GvilmTask(base.TextTask, pretraining.PretrainTask):
 
   def serving_module(self, model: model.GvilmModel) -> serving.DualEncoderModule:
     """Signatures for videos and strings."""
-    return serving.DualEncoderModule(model, self.task_config, self.word_piece)
+    return serving.DualEncoderModule(model, self.task_config, self.vocabulary)
 
   def text_encoder(self, model: model.GvilmModel) -> Callable[[tf.Tensor], tf.Tensor]:
     """Strings to the embeddings of captions."""

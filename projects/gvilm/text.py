@@ -1,9 +1,12 @@
-"""From strings to word pieces, and from these to features by BERT."""
+"""From strings to word pieces, and from these to features by BERT, or by CLIP's tower."""
 
+import dataclasses
 import functools
+import io
 import os
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -12,7 +15,7 @@ from official.nlp.modeling import networks
 from official.video import files, registry
 from official.video.errors import UserError
 
-from . import configs
+from . import byte_pairs, clip_text, configs, portable
 
 # Letters, digits and the words of the synthetic set: for tests and tiny runs.
 TEST_VOCABULARY = pathlib.Path(__file__).with_name('vocab_test.txt')
@@ -68,16 +71,8 @@ class WordPiece(tf.Module):
 
   def cut(self, texts: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Ids int32 `[..., length]` of strings `[...]`, and which of them lost pieces."""
-    shape = tf.shape(texts)
     whole = self._tokenizer.tokenize(tf.reshape(texts, [-1]))
-    lost = tf.reshape(whole.row_lengths() > length - 2, shape)
-    pieces = whole[:, : length - 2]
-    row = tf.ones([pieces.nrows(), 1], tf.int32)
-    ids = tf.concat([row * self._begin, pieces, row * self._end], 1).to_tensor(0)
-    ids = tf.pad(ids, [[0, 0], [0, length - tf.shape(ids)[1]]])
-    static = [*texts.shape, length] if texts.shape.rank is not None else None
-    ids = tf.reshape(ids, tf.concat([shape, [length]], 0))
-    return tf.ensure_shape(ids, static), tf.ensure_shape(lost, texts.shape)
+    return byte_pairs.framed(whole, texts, length, self._begin, self._end)
 
 
 def _first(outputs: dict[str, tf.Tensor], mask: tf.Tensor) -> tf.Tensor:
@@ -108,6 +103,7 @@ class TextEncoder(tf_keras.layers.Layer):
   Attributes:
     bert: the Model Garden's encoder.
     width: of its features.
+    sequence_width: of a piece's.
   """
 
   def __init__(self, config: configs.TextModel, name: str = 'text_encoder'):
@@ -117,13 +113,13 @@ class TextEncoder(tf_keras.layers.Layer):
       UserError: the configuration is impossible.
     """
     super().__init__(name=name)
-    if config.hidden_size % config.num_heads:
+    if config.feature == clip_text.FEATURE:
       raise UserError(
-        f'task.model.text.num_heads {config.num_heads}: does not divide hidden_size '
-        f'{config.hidden_size}'
+        f'task.model.text.feature {config.feature!r}: is of kind {CLIP!r}; BERT has '
+        f'{", ".join(FEATURES)}'
       )
     self._feature = FEATURES.find(config.feature)
-    self.width = config.hidden_size
+    self.width = self.sequence_width = config.hidden_size
     self.bert = networks.BertEncoderV2(
       vocab_size=config.vocab_size,
       hidden_size=config.hidden_size,
@@ -137,6 +133,10 @@ class TextEncoder(tf_keras.layers.Layer):
       name='bert',
     )
     self(tf_keras.Input([config.max_positions], dtype=tf.int32))
+
+  def mask(self, ids: tf.Tensor) -> tf.Tensor:
+    """Which pieces there are, bool `[B, L]` of ids."""
+    return ids != 0
 
   def outputs(self, ids: tf.Tensor) -> dict[str, tf.Tensor]:
     """BERT's outputs for ids `[B, L]`; id 0 is padding."""
@@ -153,25 +153,117 @@ class TextEncoder(tf_keras.layers.Layer):
 
   def call(self, ids: tf.Tensor) -> tf.Tensor:
     """Features `[B, D]` of ids `[B, L]`."""
-    return self.pooled(self.outputs(ids), ids != 0)
+    return self.pooled(self.outputs(ids), self.mask(ids))
 
 
-def check_vocabulary(pieces: Sequence[str], vocab_file: str, vocab_size: int) -> None:
-  """Raises `UserError` where the embedding is not of the vocabulary's size.
+BERT, CLIP = 'bert', 'clip'
 
-  Args:
-    pieces: word pieces by id.
-    vocab_file: where they come from; empty for the test vocabulary or a run's own.
-    vocab_size: of the text encoder.
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+  """A kind of text encoder, and of vocabulary.
+
+  Attributes:
+    encoder: of a text model's config.
+    reads: fields of the config that it reads, beside those of every kind.
+    file: what a run keeps its vocabulary in.
+    read: a vocabulary of a published file, or without a path a small one for tests.
+    parsed: one of the text that a run keeps, and of the name of that.
+    written: that text.
+    size: how many ids a vocabulary makes.
+    tokenizer: of a vocabulary, for training.
+    portable: the same by TensorFlow's own operations.
+    published: what published vocabularies are called.
+    small: what the one without a path is.
   """
-  if len(pieces) == vocab_size:
-    return
-  name = vocab_file or (
-    f'the test vocabulary {TEST_VOCABULARY.name}'
-    if pieces == read_vocabulary()
-    else "the run's own vocabulary"
-  )
-  raise UserError(
-    f'task.model.text.vocab_size {vocab_size}: {name} has {len(pieces)} word pieces; name '
-    "BERT's vocab.txt by task.text.vocab_file, or set the size"
-  )
+
+  encoder: Callable[[configs.TextModel], Any]
+  reads: Sequence[str]
+  file: str
+  read: Callable[[str], tuple[str, ...]]
+  parsed: Callable[[str, str], tuple[str, ...]]
+  written: Callable[[Sequence[str]], str]
+  size: Callable[[Sequence[str]], int]
+  tokenizer: Callable[[Sequence[str]], Any]
+  portable: Callable[[Sequence[str]], Any]
+  published: str
+  small: str
+
+  def check(self, vocabulary: Sequence[str], vocab_file: str, vocab_size: int) -> None:
+    """Raises `UserError` where the embedding is not of the vocabulary's size.
+
+    Args:
+      vocabulary: of `read`.
+      vocab_file: where it comes from; empty for the test vocabulary or a run's own.
+      vocab_size: of the text encoder.
+    """
+    size = self.size(vocabulary)
+    if size == vocab_size:
+      return
+    own = self.small if vocabulary == self.read('') else "the run's own vocabulary"
+    raise UserError(
+      f'task.model.text.vocab_size {vocab_size}: {vocab_file or own} has {size} word '
+      f'pieces; name {self.published} by task.text.vocab_file, or set the size'
+    )
+
+
+def _lines(text: str, path: str) -> tuple[str, ...]:
+  del path
+  # Other characters that end lines are word pieces.
+  return tuple(line.rstrip('\r\n') for line in io.StringIO(text))
+
+
+KINDS: registry.Registry[Kind] = registry.Registry(
+  'task.model.text.kind',
+  {
+    BERT: Kind(
+      TextEncoder,
+      (),
+      'vocab.txt',
+      read_vocabulary,
+      _lines,
+      lambda pieces: '\n'.join(pieces) + '\n',
+      len,
+      WordPiece,
+      portable.PortableWordPiece,
+      "BERT's vocab.txt",
+      f'the test vocabulary {TEST_VOCABULARY.name}',
+    ),
+    CLIP: Kind(
+      clip_text.ClipTextEncoder,
+      ('activation', 'projection_dim'),
+      'merges.txt',
+      byte_pairs.read_merges,
+      byte_pairs.parsed,
+      byte_pairs.written,
+      byte_pairs.size_of,
+      byte_pairs.BytePairs,
+      byte_pairs.BytePairs,
+      "CLIP's bpe_simple_vocab_16e6.txt.gz, merges.txt or vocab.json",
+      'a vocabulary of bytes alone',
+    ),
+  },
+)
+
+
+def build_encoder(config: configs.TextModel) -> Any:
+  """The text encoder that a config names.
+
+  Raises:
+    UserError: there is none of that kind, or it does not read a field that is set.
+  """
+  kind = KINDS.find(config.kind)
+  if config.hidden_size % config.num_heads:
+    raise UserError(
+      f'task.model.text.num_heads {config.num_heads}: does not divide hidden_size '
+      f'{config.hidden_size}'
+    )
+  usual = configs.TextModel()
+  for other in KINDS:
+    for name in set(KINDS.find(other).reads) - set(kind.reads):
+      if getattr(config, name) != getattr(usual, name):
+        raise UserError(
+          f'task.model.text.{name} {getattr(config, name)!r}: kind {config.kind!r} does not '
+          f'read it; leave it {getattr(usual, name)!r}'
+        )
+  return kind.encoder(config)

@@ -199,12 +199,8 @@ def _variables(backbone: Any) -> dict[str, Any]:
     norm('pre_norm', backbone.embedding.pre_norm)
   norm('norm', backbone.norm)
   for number, block in enumerate(backbone.blocks):
-    norm(f'{number}.attention_norm', block.attention_norm)
-    norm(f'{number}.mlp_norm', block.mlp_norm)
-    for part in ('query', 'key', 'value', 'output', 'mlp_1', 'mlp_2'):
-      layer = block.output_dense if part == 'output' else getattr(block, part)
-      found[f'{number}.{part}.kernel'] = layer.kernel
-      found[f'{number}.{part}.bias'] = layer.bias
+    for name, variable in vit_layouts.variables_of_block(block).items():
+      found[f'{number}.{name}'] = variable
   return found
 
 

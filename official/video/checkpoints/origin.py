@@ -58,6 +58,8 @@ _ONCE: Mapping[str, Mapping[str, Any]] = {
     **{'positions': 'learned', 'pre_norm': False, 'final_norm': 'tokens'},
   },
 }
+# What text encoders were before there were these fields.
+_TEXTS_ONCE = {'kind': 'bert', 'activation': 'quick_gelu', 'projection_dim': 0}
 _RESIZE = ('resize', 'bilinear')
 # Fields of heads that change no function of trained weights, or that shapes tell.
 _FREE_OF_HEADS = frozenset(
@@ -109,8 +111,8 @@ class Origin:
   @property
   def overrides(self) -> str:
     """What a converter knows, as an experiment's --params_override takes it."""
-    model = (self.converted or {}).get('model')
-    if not model:
+    model = (self.converted or {}).get('model') or {}
+    if 'backbone' not in model:
       return ''
     kind, net = _backbone(model)
     fields = {f'model.backbone.{kind}.{name}': value for name, value in net.items()}
@@ -216,6 +218,18 @@ def write_converted(
   files.write_atomically(checkpoint + CONVERTED, content.encode())
 
 
+def write_converted_text(checkpoint: str, text: Mapping[str, Any]) -> None:
+  """Leaves beside a converted text encoder what tasks have to be to mean the same.
+
+  Args:
+    checkpoint: its prefix.
+    text: the fields of its config, of which those that make no function are left out.
+  """
+  fields = {name: value for name, value in text.items() if name not in _FREE}
+  content = yaml.safe_dump({'task': {'model': {'text': fields}}})
+  files.write_atomically(checkpoint + CONVERTED, content.encode())
+
+
 def written_overrides(values: Mapping[str, Any]) -> str:
   """Fields of a task as --params_override takes them."""
   return ','.join(f'task.{name}={_written(value)}' for name, value in values.items())
@@ -302,7 +316,8 @@ def check_text(task_config: Any, checkpoint: str) -> Origin:
     checkpoint: prefix or folder, of a run or of a converted text encoder.
   """
   origin = of(checkpoint)
-  for field, here, there in _text_differences(task_config.as_dict(), origin.task or {}):
+  theirs = origin.task or origin.converted or {}
+  for field, here, there in _text_differences(task_config.as_dict(), theirs):
     # The first piece, the mean or the pooler are taken of the same encoder.
     if not field.endswith('.feature'):
       raise _refusal(checkpoint, field, here, there)
@@ -432,6 +447,7 @@ def _text_differences(
   """Field, my value, their value, of text encoders."""
   here, there = ((task.get('model') or {}).get('text') for task in (mine, theirs))
   if isinstance(here, Mapping) and isinstance(there, Mapping):
+    there = {**_TEXTS_ONCE, **there}
     for name in sorted(here.keys() & there.keys() - _FREE):
       if _plain(here[name]) != _plain(there[name]):
         yield f'task.model.text.{name}', here[name], there[name]

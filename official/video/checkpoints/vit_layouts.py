@@ -221,7 +221,51 @@ LAYOUTS = (
     needed=('conv1.weight', 'ln_pre.weight'),
   ),
 )
+# The text towers of CLIP, whose blocks have the names of its image towers'. Of them 'tokens'
+# and 'position' are tables, and 'projection' a matrix beside the transformer.
+TEXT_LAYOUTS = (
+  Layout(
+    name="Hugging Face's CLIP",
+    sign='embeddings.token_embedding.weight',
+    keys={
+      'tokens': 'embeddings.token_embedding.weight',
+      'position': 'embeddings.position_embedding.weight',
+      'norm': 'final_layer_norm',
+      'projection': 'text_projection.weight',
+    },
+    block='encoder.layers.{}.',
+    parts=_CLIP_PARTS,
+    own=('embeddings.', 'encoder.layers.'),
+  ),
+  Layout(
+    name="OpenAI's CLIP",
+    sign='token_embedding.weight',
+    keys={
+      'tokens': 'token_embedding.weight',
+      'position': 'positional_embedding',
+      'norm': 'ln_final',
+      'projection': 'text_projection',
+    },
+    block='transformer.resblocks.{}.',
+    parts=_OPENAI_PARTS,
+    own=('transformer.',),
+    fused='attn.in_proj',
+    fused_joint='_',
+  ),
+)
 _FREE = re.compile(r'mask_token$|position_ids$')
+
+
+def variables_of_block(block: Any) -> dict[str, Any]:
+  """Variables of a `video_vit.Block` by the parts of a layout: 'query.kernel' and so on."""
+  found: dict[str, Any] = {}
+  for name in ('attention_norm', 'mlp_norm'):
+    layer = getattr(block, name)
+    found[f'{name}.scale'], found[f'{name}.offset'] = layer.gamma, layer.beta
+  for part in (*_ATTENTION, 'output', 'mlp_1', 'mlp_2'):
+    layer = block.output_dense if part == 'output' else getattr(block, part)
+    found[f'{part}.kernel'], found[f'{part}.bias'] = layer.kernel, layer.bias
+  return found
 
 
 @dataclasses.dataclass(frozen=True)

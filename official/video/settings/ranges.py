@@ -82,7 +82,7 @@ _SIZES: tuple[tuple[str, _Rule], ...] = (
   (r'global_batch_size', _at_least(0)),
 )
 # Those that mean 'without' by 0.
-_OFF = frozenset({'gradient_clip_norm'})
+_OFF = frozenset({'gradient_clip_norm', 'projection_dim'})
 # Those of which infinity is a meaning.
 _UNBOUNDED = frozenset({'loss_upper_bound'})
 

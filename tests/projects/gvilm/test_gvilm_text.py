@@ -39,8 +39,9 @@ def test_vocabularies_are_checked(tmp_path):
   with pytest.raises(UserError, match='can not be read'):
     text.read_vocabulary(str(tmp_path / 'none.txt'))
   with pytest.raises(UserError, match='vocab_size 3'):
-    text.check_vocabulary(text.read_vocabulary(), '', 3)
-  text.check_vocabulary(text.read_vocabulary(), '', len(text.read_vocabulary()))
+    text.KINDS.find('bert').check(text.read_vocabulary(), '', 3)
+  pieces = text.read_vocabulary()
+  text.KINDS.find('bert').check(pieces, '', len(pieces))
 
 
 @pytest.mark.parametrize('feature', ['cls', 'pooler', 'mean'])
