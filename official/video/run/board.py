@@ -90,6 +90,11 @@ def confusion_picture(matrix: np.ndarray, names: list[str]) -> np.ndarray:
   return np.asarray(picture)
 
 
+def _text(value: str) -> str:
+  """A text as protocol buffers hold it; names of files need not be UTF-8."""
+  return value.encode('utf-8', 'backslashreplace').decode()
+
+
 class Board:
   """Writes it into the folders of a run that TensorBoard reads."""
 
@@ -108,12 +113,13 @@ class Board:
     from tensorboard.plugins.hparams import api
 
     plain = {
-      name: value if isinstance(value, (bool, int, float, str)) else str(value)
+      name: value if isinstance(value, (bool, int, float)) else _text(str(value))
       for name, value in leaves.flat(params.as_dict()).items()
     }
+    name = _text(os.path.basename(os.path.normpath(files.shown(self._folder))))
     text = experiment.to_yaml(params).replace('\n', '\n    ')
     with tf.summary.create_file_writer(self._folder).as_default():
-      api.hparams(plain, trial_id=os.path.basename(os.path.normpath(self._folder)))
+      api.hparams(plain, trial_id=name)
       tf.summary.text('params', f'    {text}', 0)
 
   def views(self, writer: tf.summary.SummaryWriter) -> None:

@@ -44,20 +44,21 @@ class Pace:
     self._loops: deque[tuple[int, float]] = deque(maxlen=_RECENT)
     self._validation = 0.0
 
-  def looped(self, steps: int, seconds: float, waited: float) -> dict[str, float]:
+  def looped(self, steps: int, seconds: float, waited: float | None) -> dict[str, float]:
     """Takes note of a loop; returns its speeds by published name.
 
     Args:
       steps: that it took.
       seconds: that they took, without building the graph.
-      waited: seconds of these in which they waited for input.
+      waited: seconds of these in which they waited for input; None where nobody knows.
     """
     seconds = max(seconds, 1e-9)
     self._loops.append((steps, seconds))
+    wait = {} if waited is None else {'speed/input_wait': min(1.0, waited / seconds)}
     return {
       'speed/clips_per_second': steps * self._batch / seconds,
       'speed/steps_per_second': steps / seconds,
-      'speed/input_wait': min(1.0, waited / seconds),
+      **wait,
       'speed/memory_gb': memory_gb(),
     }
 

@@ -1,10 +1,12 @@
 """What a run tells while it runs: its console, its trackers, and TensorBoard's pictures."""
 
+import contextlib
 import os
 import re
 import shlex
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,10 +93,21 @@ class Teller:
       self._trainer.on_step = self._tick
     if self._watch.pictures:
       self._board = board.Board(self._folder, validation, self._task)
-      self._board.begin(self._params)
       self._trainer.on_outputs = self._keep
-      if not step:
-        self._board.views(train.summary_writer())
+      with self._spared():
+        self._board.begin(self._params)
+        if not step:
+          self._board.views(train.summary_writer())
+
+  @contextlib.contextmanager
+  def _spared(self) -> Iterator[None]:
+    """Lets a run go on without pictures where one can't be made."""
+    try:
+      yield
+    except Exception as error:
+      self._board = self._trainer.on_outputs = None
+      text = f'{type(error).__name__}: {" ".join(str(error).split())[:300]}'
+      print(f'note: no pictures for TensorBoard: {text}', file=sys.stderr)
 
   def _keep(self, outputs: dict[str, np.ndarray]) -> None:
     self._outputs = outputs
@@ -155,7 +168,8 @@ class Teller:
     if figures:
       line['figures'] = console.SEPARATOR.join(figures)
     line['speed'] = f'{console.three(speeds["speed/clips_per_second"])} clips/s'
-    line['wait'] = f'input wait {100 * speeds["speed/input_wait"]:.0f}%'
+    if 'speed/input_wait' in speeds:
+      line['wait'] = f'input wait {100 * speeds["speed/input_wait"]:.0f}%'
     line['memory'] = f'{speeds["speed/memory_gb"]:.1f} GB'
     left = self._pace.left(step)
     line['left'] = f'ETA {console.duration(left or 0)}'
@@ -225,7 +239,8 @@ class Teller:
     if self._writes:
       self._trackers.scalars('validation', step, _numbers(values))
     if self._board and self._outputs:
-      self._board.validated(writer, self._outputs, step)
+      with self._spared():
+        self._board.validated(writer, self._outputs, step)
     self._outputs = {}
     return values
 

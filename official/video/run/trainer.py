@@ -15,6 +15,7 @@ import numpy as np
 import orbit
 import tensorflow as tf
 import tf_keras
+from tensorflow.python.framework import config as tf_config
 
 from official.core import base_trainer, config_definitions, train_lib, train_utils
 from official.modeling import optimization
@@ -55,8 +56,9 @@ class VideoTrainer(base_trainer.Trainer):
       None for none.
     on_step: called after every step of a loop in Python; None for nothing.
     on_outputs: called with the outputs of a whole evaluation; None for nothing.
-    loop_seconds: what the steps of the last `train` took, without building their graph.
-    waited_seconds: of these, in which they waited for their batches.
+    loop_seconds: what the steps of the last `train` took, without building their graph
+      where the graph has a clock.
+    waited_seconds: of these, in which they waited for their batches; None without a clock.
   """
 
   def __init__(
@@ -100,7 +102,8 @@ class VideoTrainer(base_trainer.Trainer):
     self._recording = False
     self.on_step: Callable[[], None] | None = None
     self.on_outputs: Callable[[dict[str, np.ndarray]], None] | None = None
-    self.loop_seconds = self.waited_seconds = 0.0
+    self.loop_seconds = 0.0
+    self.waited_seconds: float | None = None
     with tf.device('/cpu:0'):
       self._failed_step = tf.Variable(-1, trainable=False, dtype=tf.int64)
       # Batches passed over by recoveries: the input is this far ahead of the step.
@@ -216,11 +219,13 @@ class VideoTrainer(base_trainer.Trainer):
     if self._loops_in_graph:
       self._stop.nothing_to_lose = False  # A loop in the graph does not say so.
     self._clock.assign(tf.zeros([2], tf.float64))
+    called = time.time()
     with self._watched_service():
       self._run_steps(self._train_loop_fn, until)
     reached = int(self.global_step.numpy())  # Waits for what devices have not done yet.
-    begun, self.waited_seconds = self._clock.numpy().tolist()
-    self.loop_seconds = time.time() - begun if begun else 0.0
+    begun, waited = self._clock.numpy().tolist()
+    self.loop_seconds = time.time() - (begun or called)
+    self.waited_seconds = waited if begun else None
     return self.train_loop_end() if reached == until else None
 
   def _run_steps(self, loop: Callable, until: int) -> None:
@@ -321,8 +326,8 @@ class VideoTrainer(base_trainer.Trainer):
 
   def _next_batch(self, iterator):
     """The next batch; how long it took to come is added up."""
-    if isinstance(self.strategy, tf.distribute.TPUStrategy):
-      return next(iterator)  # TPUs run the whole loop, without a clock.
+    if not _has_clock(self.strategy):
+      return next(iterator)
     with tf.device('/cpu:0'):
       asked = tf.timestamp()
     with tf.control_dependencies([asked]):
@@ -445,6 +450,12 @@ class VideoTrainer(base_trainer.Trainer):
 
 # Records of a failed batch that its message names.
 _NAMED = 16
+
+
+def _has_clock(strategy: tf.distribute.Strategy) -> bool:
+  """Whether a step may look at the time: not on TPUs, nor where all is deterministic."""
+  on_tpu = isinstance(strategy, tf.distribute.TPUStrategy)
+  return not (on_tpu or tf_config.is_op_determinism_enabled())
 
 
 def _schedule_of(optimizer) -> Any:

@@ -19,6 +19,7 @@ def test_speeds_are_of_the_loop():
     'speed/memory_gb',
   }
   assert pace.Pace(16, 100).looped(1, 0.0, 1.0)['speed/input_wait'] == 1
+  assert 'speed/input_wait' not in pace.Pace(16, 100).looped(1, 1.0, None)
 
 
 def test_the_time_left_counts_steps_and_validations():

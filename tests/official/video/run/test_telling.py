@@ -274,3 +274,31 @@ def test_the_map_of_features_is_what_the_projector_reads(tmp_path):
     'r2\t-1\t2',
     'r3\ta\t3',
   ]
+
+
+def test_a_run_goes_on_without_pictures_that_can_not_be_made(capsys, monkeypatch):
+  task = types.SimpleNamespace(chance=lambda: None)
+  trainer = types.SimpleNamespace(task=task, on_outputs=print)
+  params = types.SimpleNamespace(
+    task=types.SimpleNamespace(train_data=types.SimpleNamespace(global_batch_size=4)),
+    trainer=types.SimpleNamespace(train_steps=2),
+  )
+  teller = telling.Teller(params, trainer, watch.Watch(), '/run')
+  with teller._spared():
+    raise ValueError('two\nlines')
+  assert trainer.on_outputs is None
+  line = 'note: no pictures for TensorBoard: ValueError: two lines\n'
+  assert capsys.readouterr().err == line
+
+
+def test_parameters_may_name_files_that_are_no_text(tmp_path):
+  params = types.SimpleNamespace(as_dict=lambda: {'path': 'caf\udce9', 'rate': 0.5})
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(board.experiment, 'to_yaml', lambda params: 'path: x\n')
+    board.Board(str(tmp_path), str(tmp_path), None).begin(params)
+  (start,) = [v for v in events(tmp_path) if v.metadata.plugin_data.plugin_name != 'text']
+  data = hparams_metadata.parse_session_start_info_plugin_data(
+    start.metadata.plugin_data.content
+  )
+  assert data.hparams['path'].string_value == 'caf\\udce9'
+  assert data.hparams['rate'].number_value == 0.5

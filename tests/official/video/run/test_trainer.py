@@ -198,6 +198,17 @@ def test_a_validation_says_what_it_left_out(data, tmp_path, capsys):
 
 
 def test_a_run_ends_though_its_input_does_not(data, tmp_path):
+def test_without_a_clock_in_the_graph_nothing_is_said_of_waiting(
+  data, tmp_path, monkeypatch, capsys
+):
+  monkeypatch.setattr(trainer, '_has_clock', lambda strategy: False)
+  runner = make(data, tmp_path)
+  runner.run()
+  (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith('step 6')]
+  assert ' clips/s · ' in line and 'input wait' not in line
+  assert runner.trainer.waited_seconds is None and 0 < runner.trainer.loop_seconds < 600
+
+
   may_end, ended = threading.Event(), threading.Event()
 
   class Slow:
