@@ -5,7 +5,8 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from official.video.data import decoding
+from official.video.configs import data as data_config
+from official.video.data import decoding, views
 from tests import modes
 
 HEIGHT, WIDTH = 61, 90
@@ -260,3 +261,21 @@ def test_every_filter_in_tf_data(name):
       window,
       jit=False,
     )
+
+
+@pytest.mark.parametrize('crops', [1, 3])
+@pytest.mark.parametrize('resize', ['bilinear', 'bicubic_antialias'])
+def test_test_views_decode_each_frame_once_for_all_crops(monkeypatch, crops, resize):
+  decoded, decode = [], tf.image.decode_and_crop_jpeg
+
+  def counted(*arguments, **options):
+    decoded.append(1)
+    return decode(*arguments, **options)
+
+  monkeypatch.setattr(tf.image, 'decode_and_crop_jpeg', counted)
+  frame = tf.io.encode_jpeg(np.zeros((40, 60, 3), np.uint8))
+  config = data_config.DataConfig(
+    feature_shape=(5, 16, 16, 3), num_test_crops=crops, resize=resize
+  )
+  made = views.test_crops(tf.repeat(frame, 5), config)  # Eagerly, frame by frame.
+  assert made.shape == (crops, 5, 16, 16, 3) and len(decoded) == 5
