@@ -33,7 +33,7 @@ demo: setup ## VIDEOS=<folder of class folders> runs on your own videos; SEED, D
 
 docs: setup ## The site, in build/site; a link that leads nowhere ends it.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir build/site
-	@echo "wrote build/site/index.html"
+	@echo "wrote build/site/index.html; with search: $(BIN)/python -m http.server --directory build/site --bind 127.0.0.1"
 
 test: setup
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"

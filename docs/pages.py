@@ -21,7 +21,7 @@ _PAGES = (
   'benchmarks/README.md',
   'tests/outside/README.md',
 )
-_PICTURES = ('docs/pictures/*',)
+_PICTURES = ('docs/pictures/*', 'docs/site.css')
 _LINK = re.compile(r'(\]\()([^)#:\s]+)(?=[)#])')
 _LANGUAGES = {'.py': 'python', '.yaml': 'yaml', '.sh': 'bash', '.sbatch': 'bash'}
 # The search is for prose, and a source has no sections.
