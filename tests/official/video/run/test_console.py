@@ -25,7 +25,7 @@ def test_numbers_have_three_digits():
   numbers = (3.2149, 0.051249, 209.8, 999.6, 0.0, 1.2345e-5, 12.0, 1_234_567, -0.5)
   expected = ('3.21', '0.0512', '210', '1000', '0', '1.23e-05', '12.0', '1.23e+06')
   assert tuple(map(console.three, numbers)) == (*expected, '-0.500')
-  assert console.three(float('nan')) == 'nan'
+  assert console.three(9.996) == '10.0' and console.three(float('nan')) == 'nan'
   assert [console.percent(x) for x in (0.451, 1.0, 0.0078)] == ['45.1%', '100%', '0.780%']
   times = [console.duration(x) for x in (5, 750, 11_550, 2 * 86_400 + 11_550)]
   assert times == ['0:05', '12:30', '3:12:30', '2 d 03:12']
@@ -62,6 +62,14 @@ def test_a_bar_stays_in_its_line(columns, monkeypatch):
   bar.tell('note', 'validation')
   bar.end_bar()
   assert out.getvalue() == text + '\r\x1b[Kvalidation\n'
+
+
+def test_a_bar_never_wraps(monkeypatch):
+  for columns in range(12, 120):
+    monkeypatch.setenv('COLUMNS', str(columns))
+    out = Terminal()
+    console.Console(stream=out).report(FIELDS, {}, 0.5)
+    assert len(out.getvalue().removeprefix('\r\x1b[K').rstrip('\r')) < columns
 
 
 def test_json_is_an_object_a_line():

@@ -66,6 +66,10 @@ def test_flags_and_files_are_read_in_order(data, tmp_path):
   known = facts('cvrl_pretrain_tiny', config_files=[str(file)], params_override=override)
   assert (known['batch'], known['steps'], known['epochs']) == (8, 40, 40 / 3)
   assert known['data']['train']['clips'] == 24
+  later = tmp_path / 'b.yaml'
+  later.write_text('trainer: {train_steps: 50}\n')
+  known = facts('cvrl_pretrain_tiny', config_files=[str(file), str(later)])
+  assert (known['batch'], known['steps']) == (6, 50)
   # An override may be a file, and a recipe is known by its short name.
   assert facts('cvrl_pretrain_tiny', params_override=str(file))['batch'] == 6
   known = facts('cvrl_pretrain_kinetics400', config_files=['cvrl/pretrain_tiny'])
