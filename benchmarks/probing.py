@@ -1,6 +1,8 @@
 """The protocols on features at Kinetics' size: minutes and memory, on one machine.
 
-python -m benchmarks.probing --share=0.1
+python -m benchmarks.probing
+
+It takes a tenth of Kinetics' clips; with --share=1 all, in about an hour a round.
 """
 
 import argparse
@@ -15,6 +17,8 @@ from benchmarks import harness
 CLASSES, WIDTH = 400, 2048
 # Training and test clips; those that the rival gets too.
 SIZES, SUBSET = (240_000, 20_000), (8_000, 2_000)
+# Of them, what is measured where nobody asks for another.
+SHARE = 0.1
 # A feature is its class's centre and noise of so many times its length.
 NOISE = 9.0
 
@@ -27,9 +31,9 @@ had imported TensorFlow, and the share of test clips classified right.
 - **probe, published schedule**: `evaluation.linear.train`, 100 epochs of batches of 1024.
 - **probe, to convergence**: `evaluation.linear.Path` at one penalty (scikit-learn's C of
   {strength:g}), until the largest component of the gradient is 1e-4 of the first.
-- **scikit-learn, subset**: `StandardScaler` and `LogisticRegression` of the same penalty,
-  tolerance 1e-4, in float64, as linear probes are mostly fitted. It holds several copies of
-  the features, so it gets the subset only, and ours again for comparison."""
+- **scikit-learn, subset**: `StandardScaler` and `LogisticRegression` of the same penalty, to
+  the same gradient, in float64, as linear probes are mostly fitted. It holds several copies
+  of the features, so it gets the subset only, and ours again for comparison."""
 
 STRENGTH = 1e-2
 _BLOCK = 4096
@@ -132,17 +136,29 @@ def convergence(folder: str, counts: list[int]) -> harness.Run:
   return _of_fit(folder, counts, fit)
 
 
+def _first_gradient(features, labels) -> float:
+  """Largest component of the gradient of the mean loss at weights of zero."""
+  mean, scale, count = features.mean(0), features.std(0), len(features)
+  largest = 0.0
+  for label in range(CLASSES):
+    some = labels == label
+    moved = (features[some].sum(0) - some.sum() * mean) / scale / count
+    largest = max(largest, np.abs(moved).max(), abs(some.mean() - 1 / CLASSES))
+  return float(largest)
+
+
 def theirs(folder: str, counts: list[int]) -> harness.Run:
   """scikit-learn's, on arrays in memory."""
   from sklearn import linear_model, pipeline, preprocessing
 
   data, base = _Data(folder, (counts[0], counts[1])), _base()
   (features, labels), (shown, wanted) = data.sets
+  first = _first_gradient(features, labels)
 
   def accuracy() -> float:
     model = pipeline.make_pipeline(
       preprocessing.StandardScaler(),
-      linear_model.LogisticRegression(C=STRENGTH, max_iter=2000),
+      linear_model.LogisticRegression(C=STRENGTH, max_iter=2000, tol=1e-4 * first),
     )
     model.fit(np.asarray(features, np.float64), labels)
     return float(model.score(np.asarray(shown, np.float64), wanted))
@@ -150,7 +166,7 @@ def theirs(folder: str, counts: list[int]) -> harness.Run:
   return lambda: _measured(accuracy, base)
 
 
-def benchmark(options: harness.Options, share: float = 1.0) -> harness.Benchmark:
+def benchmark(options: harness.Options, share: float = SHARE) -> harness.Benchmark:
   """Ours on all, ours and scikit-learn on the subset."""
   few = (600, 200) if options.quick else SUBSET
   sizes = (1_200, 400) if options.quick else SIZES
@@ -174,7 +190,7 @@ def benchmark(options: harness.Options, share: float = 1.0) -> harness.Benchmark
   subset, rival = 'probe, to convergence, subset', 'scikit-learn, subset'
   return harness.Benchmark(
     name='probing',
-    title="Protocols on features, at Kinetics' size",
+    title='Protocols on features',
     about=ABOUT.format(
       train=whole[0],
       test=whole[1],
@@ -206,7 +222,7 @@ def benchmark(options: harness.Options, share: float = 1.0) -> harness.Benchmark
       # Many times the clips.
       harness.Target('probe, to convergence', 'memory', 1.5, rival=subset),
     ),
-    flags='' if share == 1 else f' --share={share:g}',
+    flags='' if share == SHARE else f' --share={share:g}',
   )
 
 
@@ -214,7 +230,7 @@ def main() -> None:
   """The command line; exits with 1 where a contender failed."""
   parser = argparse.ArgumentParser(description=__doc__)
   harness.add_flags(parser)
-  parser.add_argument('--share', type=float, default=1.0, help='of the clips, up to 1')
+  parser.add_argument('--share', type=float, default=SHARE, help='of the clips')
   arguments = parser.parse_args()
   make = functools.partial(benchmark, share=arguments.share)
   sys.exit(1 if harness.failures(harness.run(make, arguments)) else 0)
