@@ -248,7 +248,19 @@ def _check_flags(flags: argparse.Namespace) -> None:
     raise UserError('--beam_option: is for other runners, name one by --runner')
 
 
-def _frame_options(flags: argparse.Namespace) -> FrameOptions:
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+  """The flags of a command line.
+
+  Raises:
+    UserError: they contradict each other.
+  """
+  flags = _parser().parse_args(arguments)
+  _check_flags(flags)
+  return flags
+
+
+def frame_options(flags: argparse.Namespace) -> FrameOptions:
+  """Which frames are stored, and how."""
   names = [field.name for field in dataclasses.fields(FrameOptions)]
   return FrameOptions(**{name: getattr(flags, name) for name in names})
 
@@ -325,7 +337,7 @@ def plan_conversion(flags: argparse.Namespace) -> tuple[list[SplitPlan], Sequenc
     listing,
     flags.output_dir,
     names,
-    _frame_options(flags),
+    frame_options(flags),
     num_shards=flags.num_shards,
     seed=flags.seed,
     arguments=_recorded_arguments(flags),
@@ -489,8 +501,7 @@ def _clean(flags: argparse.Namespace, plans: Sequence[SplitPlan]) -> None:
 
 def main(arguments: Sequence[str]) -> int:
   """Converts what the flags ask for; returns the exit code."""
-  flags = _parser().parse_args(arguments)
-  _check_flags(flags)
+  flags = parsed(arguments)
   if flags.check:
     return check_source(flags)
   plans, notes = plan_conversion(flags)
