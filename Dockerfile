@@ -18,8 +18,8 @@ RUN if [ "$GPU" = 1 ]; then gpu='tensorflow[and-cuda]'; else gpu=tensorflow; fi 
 COPY . .
 # Whoever runs it as another user gives --user; a home is where the zoo's weights go.
 RUN uv pip install --system --no-cache --compile-bytecode --constraint requirements.lock '.[all]' \
-  && useradd --create-home --uid 1000 vidgarden
+  && useradd --uid 1000 --create-home --home-dir /workspace vidgarden
 USER 1000
-WORKDIR /home/vidgarden
+WORKDIR /workspace
 ENTRYPOINT ["vidgarden"]
 CMD ["--help"]

@@ -161,6 +161,8 @@ def check_command(words: list[str]) -> None:
       check_module(cli.COMMANDS[rest[0]][0], rest[1:])
   elif program == 'make':
     check_make(rest)
+  elif program == 'python' and rest[0] == '-c':
+    compile(rest[1], 'a command', 'exec')
   elif program in ('python', 'bash'):
     assert (ROOT / rest[0]).is_file(), f'no file {rest[0]}'
   else:
