@@ -44,3 +44,21 @@ def run(driver, *arguments: str) -> Result:
     logging.set_verbosity(verbosity)
     gin.clear_config()
   return Result(code, stdout.getvalue(), stderr.getvalue())
+
+
+def read_flags(driver, arguments: list[str]) -> tuple[dict[str, object], list[str]]:
+  """Values of a driver's own flags, and what is left of its arguments; runs nothing."""
+  known = set(flags.FLAGS)
+  try:
+    driver.define_flags()
+    own = set(flags.FLAGS) - known
+    for flag in ('--list', '--fit'):
+      arguments = command_line._with_values(arguments, flag)
+    flags.FLAGS.set_gnu_getopt(getattr(driver.main, 'takes_arguments', False))
+    rest = flags.FLAGS([driver.__name__, *arguments])[1:]
+    return {name: flags.FLAGS[name].value for name in own}, rest
+  finally:
+    for name in set(flags.FLAGS) - known:
+      delattr(flags.FLAGS, name)
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS.set_gnu_getopt(False)

@@ -18,8 +18,8 @@ from absl import flags
 from benchmarks import harness
 from official.video import cli, evaluate
 from official.video.errors import UserError
-from official.video.settings import command_line, experiment, leaves, recipes
-from tests import pages
+from official.video.settings import experiment, leaves, recipes
+from tests import drivers, pages
 
 ROOT = pages.ROOT
 BLOCKS = pages.blocks()
@@ -98,33 +98,15 @@ def check_tool(module, arguments: list[str]) -> None:
 
 def check_driver(module, arguments: list[str]) -> None:
   """Has a driver read its flags, and the experiment that they name resolved."""
-  known = set(flags.FLAGS)
-  try:
-    module.define_flags()
-    for flag in ('--list', '--fit'):
-      arguments = command_line._with_values(arguments, flag)
-    takes = getattr(module.main, 'takes_arguments', False)
-    flags.FLAGS.set_gnu_getopt(takes)
-    rest = flags.FLAGS([module.__name__, *arguments])[1:]
-    assert takes or not rest, f'unexpected {rest}'
-    own = set(flags.FLAGS) - known
-    named = 'experiment' in own and flags.FLAGS['experiment'].value
-    # A stranger's module is not on the path here.
-    if named and not ('import' in own and flags.FLAGS['import'].value):
-      params = experiment.load(
-        named,
-        flags.FLAGS.config_file if 'config_file' in own else [],
-        flags.FLAGS.params_override if 'params_override' in own else '',
-        trains=False,
-      )
-      assert params.task
-    if 'protocols' in own:
-      evaluate.check_protocols(flags.FLAGS.protocols, None)
-  finally:
-    for name in set(flags.FLAGS) - known:
-      delattr(flags.FLAGS, name)
-    flags.FLAGS.unparse_flags()
-    flags.FLAGS.set_gnu_getopt(False)
+  values, rest = drivers.read_flags(module, arguments)
+  takes = getattr(module.main, 'takes_arguments', False)
+  assert takes or not rest, f'unexpected {rest}'
+  # A stranger's module is not on the path here.
+  if values.get('experiment') and not values.get('import'):
+    files, overrides = values.get('config_file', []), values.get('params_override', '')
+    assert experiment.load(values['experiment'], files, overrides, trains=False).task
+  if 'protocols' in values:
+    evaluate.check_protocols(values['protocols'], None)
 
 
 def check_module(name: str, arguments: list[str]) -> None:
