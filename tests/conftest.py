@@ -52,16 +52,17 @@ class _LogicalDevices(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, _LogicalDevices())
 
 
-# What takes longest of the tests that nobody marked, by what was measured; mutants.py, which
-# wants all tests that stand beside a source, names another list.
+# What takes longest of the tests that nobody marked, by what was measured, and what CI has no
+# time for; mutants.py, which wants all tests that stand beside a source, names other lists.
 SLOW = pathlib.Path(os.environ.get('SLOW_TESTS', times.LIST))
+EXHAUSTIVE = pathlib.Path(os.environ.get('EXHAUSTIVE_TESTS', times.EXHAUSTIVE))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
   """Marks what the lists name, so that the default run and CI stay within minutes."""
   listed = times.listed(SLOW.read_text())
-  spared = times.listed(times.EXHAUSTIVE.read_text())
+  spared = times.listed(EXHAUSTIVE.read_text())
   for item in items:
     if item.nodeid in listed or item.nodeid in spared:
       item.add_marker(pytest.mark.slow)

@@ -189,7 +189,7 @@ def _pytest(
     options = ['-x', '--tb=short', '-p', 'no:cacheprovider']
     if not all('::' in test for test in tests):  # What is named runs, slow or not.
       options += ['-m', 'not slow']
-      os.environ['SLOW_TESTS'] = os.devnull
+      os.environ['SLOW_TESTS'] = os.environ['EXHAUSTIVE_TESTS'] = os.devnull
     code = pytest.main([*options, *tests], plugins=[seen])
     answer.write_text(json.dumps([int(code), seen.by, seen.passed]))
     sys.stdout.flush()
