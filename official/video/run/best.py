@@ -74,7 +74,7 @@ class BestCheckpoint:
   What the Model Garden's trainer asks of a checkpoint exporter.
 
   Attributes:
-    best_ckpt_logs: the best score so far by its published name.
+    best_ckpt_logs: the best score so far, by the name that the config has for it.
   """
 
   def __init__(
@@ -90,7 +90,7 @@ class BestCheckpoint:
       writes_to: see `of_config`.
     """
     self.best_ckpt_logs: Mapping[str, float] = {}
-    self._metric, self._higher = scalars.published(metric), higher
+    self._named, self._metric, self._higher = metric, scalars.published(metric), higher
     self._folder = os.path.join(writes_to, folder)
     self._note = os.path.join(self._folder, NOTE)
     # Read before the first evaluation, so that all workers come to the same answer.
@@ -117,7 +117,8 @@ class BestCheckpoint:
     before = self._best_before(step)
     self._scores[step] = score
     better = before is None or self._is_better(score, before)
-    self.best_ckpt_logs = {self._metric: score if before is None or better else before}
+    best = score if before is None or better else before
+    self.best_ckpt_logs = {self._named: best}
     if better:
       self._save(checkpoint, step, score)
     return better

@@ -205,8 +205,8 @@ def strategy_of(params):
         'gradients are wrong in reduced precision on CPUs; use float32 or an accelerator'
       )
     performance.set_mixed_precision_policy(runtime.mixed_precision_dtype)
-  distribute_utils.configure_cluster(runtime.worker_hosts, runtime.task_index)
   try:
+    distribute_utils.configure_cluster(runtime.worker_hosts, runtime.task_index)
     return distribute_utils.get_distribution_strategy(
       distribution_strategy=runtime.distribution_strategy,
       all_reduce_alg=runtime.all_reduce_alg,

@@ -7,7 +7,7 @@ import os
 import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gin
@@ -295,7 +295,47 @@ _WITHOUT_EFFECT = {
     'default_shard_dim',
     'use_tpu_mp_strategy',
   ),
+  'trainer': ('preemption_on_demand_checkpoint',),
   'task': ('name', 'differential_privacy_config', 'allow_image_summary'),
+}
+
+
+def _on(*strategies: str) -> Callable[[cfg.ExperimentConfig], bool]:
+  return lambda p: p.runtime.distribution_strategy in strategies
+
+
+# Fields that something reads only where others are set: when, and how to say so.
+_WITH_EFFECT_WHERE: Mapping[str, tuple[Callable[[cfg.ExperimentConfig], bool], str]] = {
+  'runtime.all_reduce_alg': (
+    _on('mirrored', 'multi_worker_mirrored'),
+    'runtime.distribution_strategy is mirrored or multi_worker_mirrored',
+  ),
+  'runtime.num_packs': (
+    lambda p: _on('mirrored')(p) and bool(p.runtime.all_reduce_alg),
+    'runtime.distribution_strategy is mirrored and runtime.all_reduce_alg set',
+  ),
+  'runtime.tpu': (_on('tpu'), 'runtime.distribution_strategy is tpu'),
+  'runtime.tpu_enable_xla_dynamic_padder': (
+    _on('tpu'),
+    'runtime.distribution_strategy is tpu',
+  ),
+  'runtime.task_index': (
+    lambda p: bool(p.runtime.worker_hosts),
+    'runtime.worker_hosts is set',
+  ),
+  'runtime.worker_hosts': (
+    _on('multi_worker_mirrored'),
+    'runtime.distribution_strategy is multi_worker_mirrored',
+  ),
+  'runtime.loss_scale': (
+    lambda p: p.runtime.mixed_precision_dtype == 'float16',
+    'runtime.mixed_precision_dtype is float16',
+  ),
+  'trainer.allow_tpu_summary': (_on('tpu'), 'runtime.distribution_strategy is tpu'),
+  'trainer.recovery_begin_steps': (
+    lambda p: p.trainer.loss_upper_bound < cfg.TrainerConfig.loss_upper_bound,
+    'trainer.loss_upper_bound is lower',
+  ),
 }
 
 
@@ -309,6 +349,14 @@ def check_effect(params: cfg.ExperimentConfig) -> None:
         raise UserError(
           f'{part}.{name} {value!r}: nothing reads this field; leave it {default!r}'
         )
+  for field, (is_read, where) in _WITH_EFFECT_WHERE.items():
+    part, name = field.split('.')
+    config = getattr(params, part)
+    value, default = getattr(config, name), getattr(type(config)(), name)
+    if value != default and not is_read(params):
+      raise UserError(
+        f'{field} {value!r}: read only where {where}; leave it {default!r}, or set that'
+      )
 
 
 def _declares(kind: type, name: str) -> bool:

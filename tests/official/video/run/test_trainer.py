@@ -3,6 +3,7 @@
 import json
 import pathlib
 import threading
+import time
 import types
 
 import numpy as np
@@ -197,7 +198,6 @@ def test_a_validation_says_what_it_left_out(data, tmp_path, capsys):
   assert (line['coverage/evaluated'], line['coverage/complete']) == (2, False)
 
 
-def test_a_run_ends_though_its_input_does_not(data, tmp_path):
 def test_without_a_clock_in_the_graph_nothing_is_said_of_waiting(
   data, tmp_path, monkeypatch, capsys
 ):
@@ -209,6 +209,7 @@ def test_without_a_clock_in_the_graph_nothing_is_said_of_waiting(
   assert runner.trainer.waited_seconds is None and 0 < runner.trainer.loop_seconds < 600
 
 
+def test_a_run_ends_though_its_input_does_not(data, tmp_path):
   may_end, ended = threading.Event(), threading.Event()
 
   class Slow:
@@ -467,3 +468,47 @@ def test_validation_records_that_nobody_can_read_are_told(data, tmp_path, capsys
   scores = runner.run()
   assert scores['evaluated'] == 1 and np.isfinite(scores['loss'])
   assert 'knn_accuracy' not in scores and 'uniformity' not in scores
+
+
+class _Seen(Exception):
+  """The step was reached."""
+
+
+@pytest.mark.parametrize('train', [True, False])
+@pytest.mark.parametrize(
+  'in_function, in_loop, name',
+  [(True, True, 'while_body'), (True, False, ''), (False, False, 'eager')],
+)
+def test_how_loops_are_built(
+  train, in_function, in_loop, name, data, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(trainer.views, 'accelerated', lambda: True)
+  kind = 'train' if train else 'eval'
+  fields = f'{kind}_tf_function: {in_function}, {kind}_tf_while_loop: {in_loop}'
+  runner = make(data, tmp_path, f'trainer: {{{fields}}}', mode='train_and_eval')
+  seen = []
+
+  def step(*arguments, **options):
+    seen.append(
+      tf.compat.v1.get_default_graph().name if tf.inside_function() else 'eager'
+    )
+    raise _Seen
+
+  monkeypatch.setattr(
+    runner.trainer.task, f'{"train" if train else "validation"}_step', step
+  )
+  with pytest.raises(_Seen):
+    (runner.trainer.train if train else runner.trainer.evaluate)(tf.constant(1))
+  assert len(seen) == 1 and seen[0].startswith(name)
+  assert ('eager' in seen[0]) == (not in_function)
+  assert ('while' in seen[0]) == in_loop
+
+
+def test_a_continuous_evaluation_waits_so_long(data, tmp_path):
+  steps = 'trainer: {train_steps: 1, steps_per_loop: 1, summary_interval: 1}'
+  make(data, tmp_path, steps).run()
+  waits = 'trainer: {continuous_eval_timeout: 1}'
+  runner = make(data, tmp_path, steps, waits, mode='continuous_eval')
+  begun = time.monotonic()
+  scores = runner.run()
+  assert np.isfinite(scores['loss']) and time.monotonic() - begun < 300
