@@ -4,8 +4,8 @@ import tensorflow as tf
 
 from official.video.configs import data as data_config
 from official.video.data import index
-from official.video.evaluation import encoding
 from official.video.errors import UserError
+from official.video.evaluation import encoding
 from official.video.temporal import windows
 
 
