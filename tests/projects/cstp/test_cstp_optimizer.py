@@ -113,7 +113,7 @@ def test_the_plateau_by_hand():
 def test_the_plateau_names_what_it_misses():
   schedule = optimizer.Plateau(0.1, metric='loss')
   with pytest.raises(
-    UserError, match=r"plateau\.metric 'loss': .* gives accuracy, recall"
+    UserError, match=r"plateau\.metric 'loss': .* gives pretext/recall, score/accuracy"
   ):
     schedule.heed(1, {'recall': 0.1, 'accuracy': 0.5})
   with pytest.raises(UserError, match=r'plateau\.factor 1\.0: expected more than 0'):
