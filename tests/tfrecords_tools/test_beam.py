@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -100,6 +101,41 @@ def test_a_runner_writes_the_same_and_adds_mended_sources(videos, tmp_path):
   assert done.returncode == 0 and 'give a record now: 1;' in done.stdout
   assert convert(sources, tmp_path / 'new').returncode == 0
   assert contents(output) == contents(tmp_path / 'new')
+
+
+@pytest.fixture
+def job_service(tmp_path):
+  """The address of a job service: a process of its own, which hands work to others."""
+  port, log = tmp_path / 'port', tmp_path / 'service.log'
+  module = 'apache_beam.runners.portability.local_job_service_main'
+  command = [sys.executable, '-m', module, '--port=0', f'--port_file={port}']
+  staged = f'--staging_dir={tmp_path / "staged"}'
+  with log.open('w') as file:
+    service = subprocess.Popen([*command, staged], stdout=file, stderr=file)
+  try:
+    end = time.monotonic() + 60
+    while not (port.exists() and port.read_text().strip()):
+      assert service.poll() is None and time.monotonic() < end, log.read_text()
+      time.sleep(0.1)
+    yield f'localhost:{port.read_text().strip()}'
+  finally:
+    service.terminate()
+    service.wait()
+
+
+@needs_beam
+def test_a_runner_of_another_process_writes_the_same(videos, tmp_path, job_service):
+  portable = (
+    '--runner=PortableRunner',
+    f'--beam_option=job_endpoint={job_service}',
+    *('--beam_option=environment_type=LOOPBACK', '--num_shards=3'),
+  )
+  done = convert(videos, tmp_path / 'out', *portable)
+  assert done.returncode == 0, done.stderr
+  assert convert(videos, tmp_path / 'here', '--num_shards=3').returncode == 0
+  assert contents(tmp_path / 'out') == contents(tmp_path / 'here')
+  log = (tmp_path / 'service.log').read_text()
+  assert 'DONE' in log, log
 
 
 def _limit_file_size():
