@@ -19,6 +19,7 @@ COMMANDS = {
   'evaluate': ('official.video.evaluate', 'scores a checkpoint or an export'),
   'rows': ('official.video.settings.rows', 'published rows and their recipes'),
   'results': ('official.video.results', 'scores beside the published figures'),
+  'report': ('official.video.report', 'a page about runs, or about features'),
   'export': ('official.video.export', 'writes a SavedModel'),
   'predict': ('official.video.predict', 'tells what is done in videos'),
   'embed': ('official.video.embed', 'features of videos, in a file'),

@@ -1,0 +1,246 @@
+"""A run's folder, read without TensorFlow: what it was, reported and scored."""
+
+import dataclasses
+import json
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from official.video import files, scalars
+from official.video.errors import UserError
+from official.video.scoring import ledger
+from official.video.settings import leaves
+
+SCORES, STARTS, PARAMS, LABELS = (
+  *('scores.jsonl', 'starts.jsonl'),
+  *('params.yaml', 'labels.json'),
+)
+_MARKS = (SCORES, STARTS, PARAMS)
+# Where an evaluation that is told nothing else leaves its ledger.
+_LEDGERS = ('ledger.jsonl', 'scores/ledger.jsonl')
+_DATA = ('task.train_data.input_path', 'task.validation_data.input_path')
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A run.
+
+  Attributes:
+    path: of its folder, as it was given.
+    name: that tells it from the others of a page.
+    lines: its reports by published name, with 'kind' and 'step', in the file's order.
+    params: the leaves of its config by dotted name.
+    starts: what it was each time it was started.
+    evaluations: lines of ledgers in its folder.
+    labels: class ids of the validation's records, where their manifest is there.
+    classes: how many classes it tells apart, where that is known; else 0.
+  """
+
+  path: str
+  name: str
+  lines: Sequence[Mapping[str, Any]]
+  params: Mapping[str, Any]
+  starts: Sequence[Mapping[str, Any]]
+  evaluations: Sequence[Mapping[str, Any]]
+  labels: np.ndarray
+  classes: int
+
+  @property
+  def experiment(self) -> str:
+    """Name of what was run; empty where no start tells."""
+    for start in reversed(self.starts):
+      for word in start.get('command') or ():
+        flag, _, value = str(word).lstrip('-').partition('=')
+        if flag == 'experiment':
+          return value
+    return ''
+
+  @property
+  def command(self) -> str:
+    """What was typed at the first start; empty where no start tells."""
+    typed = self.starts[0].get('command') if self.starts else None
+    words = [str(word) for word in typed or ()]
+    if len(words) < 2:
+      return ''
+    _, script, *arguments = words
+    folders = os.path.splitext(script)[0].replace(os.sep, '/').split('/')
+    known = ['official', 'video']
+    at = [n for n in range(len(folders)) if folders[n : n + 2] == known]
+    program = ['-m', '.'.join(folders[at[-1] :])] if at else [script]
+    return shlex.join(['python', *program, *arguments])
+
+  def curve(self, kind: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values [N] of a scalar in the reports of a kind."""
+    found = {
+      line['step']: float(line[name])
+      for line in self.lines
+      if line['kind'] == kind and type(line.get(name)) in (int, float)
+    }
+    steps = sorted(found)
+    return np.array(steps, np.int64), np.array([found[s] for s in steps], np.float64)
+
+  def names(self) -> list[str]:
+    """All scalars that are reported, in the order of their groups."""
+    found = dict.fromkeys(n for line in self.lines for n in line if n not in scalars.KEYS)
+    order = {group: place for place, group in enumerate(scalars.GROUPS)}
+    return sorted(found, key=lambda name: order.get(name.partition('/')[0], len(order)))
+
+  def last(self, kind: str) -> Mapping[str, Any]:
+    """The newest report of a kind that did not fail; empty without one."""
+    fit = [x for x in self.lines if x['kind'] == kind and 'failed' not in x]
+    return max(fit, key=lambda line: line['step'], default={})
+
+
+def _bytes(path: str) -> bytes | None:
+  """A file's content; None where there is none."""
+  if files.is_remote(path):
+    import tensorflow as tf
+
+    if not tf.io.gfile.exists(path):
+      return None
+    with tf.io.gfile.GFile(path, 'rb') as file:
+      return file.read()
+  try:
+    with open(path, 'rb') as file:
+      return file.read()
+  except (FileNotFoundError, NotADirectoryError):
+    return None
+  except OSError as error:
+    raise UserError(f'{path}: {error.strerror}') from error
+
+
+def _lines(path: str, fields: Mapping[str, type] = {}) -> list[dict[str, Any]]:
+  """The objects of a file of lines; a last one that was not written to its end is left out.
+
+  Raises:
+    UserError: a line is no object with these fields.
+  """
+  *whole, _ = (_bytes(path) or b'').split(b'\n')
+  found = []
+  for number, line in enumerate(whole, 1):
+    if not line.strip():
+      continue
+    try:
+      value = json.loads(line)
+    except (ValueError, RecursionError):
+      value = None
+    if not isinstance(value, dict) or any(
+      type(value.get(name)) is not kind for name, kind in fields.items()
+    ):
+      raise UserError(
+        f'{path}: line {number} is none that a run writes; take it out, or go on with the '
+        'run, which sets it aside'
+      )
+    found.append(value)
+  return found
+
+
+def _params(path: str) -> dict[str, Any]:
+  import yaml
+
+  content = _bytes(path)
+  if content is None:
+    return {}
+  try:
+    # libyaml's reader is ten times as quick.
+    value = yaml.load(content, getattr(yaml, 'CSafeLoader', yaml.SafeLoader))
+  except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+    reason = ' '.join(str(error).split())[:100]
+    raise UserError(f'{path}: no whole config of a run ({reason})') from error
+  if not isinstance(value, dict):
+    raise UserError(f'{path}: no whole config of a run; expected a mapping')
+  return leaves.flat({str(key): item for key, item in value.items()})
+
+
+def _labels(manifest: str) -> np.ndarray:
+  """Labels of the records of a manifest; none where it tells none."""
+  if not isinstance(manifest, str) or not manifest.endswith('.json'):
+    return np.zeros(0, np.int64)
+  try:
+    shards = json.loads(_bytes(manifest) or b'{}')['shards']
+    labels = np.array([x for shard in shards for x in shard['labels']], np.int64)
+  except (UserError, ValueError, KeyError, TypeError, RecursionError):
+    return np.zeros(0, np.int64)  # It only tells chance; who trains on it checks it.
+  return labels[labels >= 0]
+
+
+def _classes(path: str) -> int:
+  try:
+    names = json.loads(_bytes(path) or b'[]')
+  except (ValueError, RecursionError) as error:
+    raise UserError(f'{path}: no list of class names ({error})') from error
+  return len(names) if isinstance(names, list) else 0
+
+
+def read(path: str, name: str = '') -> Run:
+  """Reads a run's folder.
+
+  Args:
+    path: of the folder.
+    name: of the run; the folder's by default.
+
+  Raises:
+    UserError: it is none, it has no report yet, or a file of it is damaged.
+  """
+  contents = {mark: _bytes(os.path.join(path, mark)) for mark in _MARKS}
+  if all(content is None for content in contents.values()):
+    there = files.is_remote(path) or os.path.isdir(path)
+    raise UserError(
+      f"{path}: {'is no run' if there else 'no such folder'}; expected train's --model_dir, "
+      f'which holds {SCORES}'
+    )
+  lines = _lines(os.path.join(path, SCORES), {'kind': str, 'step': int})
+  if not lines:
+    raise UserError(
+      f'{path}: has no report in {SCORES} yet; train on, the first comes at step '
+      'trainer.summary_interval'
+    )
+  params = _params(os.path.join(path, PARAMS))
+  ledgers = [os.path.join(path, *place.split('/')) for place in _LEDGERS]
+  return Run(
+    path,
+    name or os.path.basename(os.path.abspath(path)),
+    [scalars.read_line(line) for line in lines],
+    params,
+    _lines(os.path.join(path, STARTS)),
+    [made for file in ledgers if os.path.isfile(file) for made in ledger.read(file)],
+    _labels(params.get(_DATA[1], '')),
+    _classes(os.path.join(path, LABELS)),
+  )
+
+
+def read_all(paths: Sequence[str]) -> list[Run]:
+  """Reads several runs, each under a name that no other has.
+
+  Raises:
+    UserError: as `read`, or a folder is given twice.
+  """
+  places = [os.path.abspath(path) for path in paths]
+  for place, path in zip(places, paths, strict=True):
+    if places.count(place) > 1:
+      raise UserError(f'{path}: is given twice; name each run once')
+  parts = [place.split(os.sep) for place in places]
+  depth = 1
+  while len({tuple(part[-depth:]) for part in parts}) < len(parts):
+    depth += 1
+  return [
+    read(path, '/'.join(part[-depth:])) for path, part in zip(paths, parts, strict=True)
+  ]
+
+
+def differences(several: Sequence[Run]) -> dict[str, list[str]]:
+  """Fields of the config that are not the same in all runs, with the value of each run."""
+  names = dict.fromkeys(name for run in several for name in run.params)
+  found = {}
+  for name in names:
+    values = [_shown(run.params[name]) if name in run.params else '–' for run in several]
+    if len(set(values)) > 1:
+      found[name] = values
+  return found
+
+
+def _shown(value: Any) -> str:
+  return json.dumps(value, default=str) if not isinstance(value, str) else value or "''"

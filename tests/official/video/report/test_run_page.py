@@ -1,0 +1,147 @@
+"""The page of runs: scores with chance, what differs, commands, and the door to it."""
+
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from official.video.report import __main__ as door
+from official.video.report import run_page, runs
+from tests.official.video.report.test_html import Page
+from tests.official.video.report.test_runs import made_run
+
+LEDGER = {
+  'time': '2026-01-01T00:00:00+00:00',
+  'experiment': 'cvrl_linear_eval_tiny',
+  'source': 'runs/one',
+  'protocols': ['linear'],
+  'scores': {'linear': {'top1': 0.75}, 'retrieval': {'R@5': 0.9, 'R@10': 1.0}},
+}
+
+
+def with_labels(folder, labels, losses=(3.0, 2.0, 1.0)):
+  """A run whose validation's manifest is there."""
+  folder.mkdir(parents=True)
+  manifest = folder / 'v.manifest.json'
+  manifest.write_text(json.dumps({'shards': [{'labels': labels}]}))
+  params = {'task': {'validation_data': {'input_path': str(manifest)}}}
+  return made_run(folder, losses, params)
+
+
+def page_of(*folders, output=None):
+  arguments = [str(folder) for folder in folders]
+  output = output or folders[0] / 'report.html'
+  assert door.main([*arguments, f'--output={output}']) == 0
+  return output.read_text()
+
+
+def test_chance_is_what_random_answers_score():
+  rng = np.random.default_rng(0)
+  labels = np.repeat([0, 1, 2], [50, 30, 20])
+  found = run_page.chances(labels)
+  assert found['accuracy'] == 0.5
+  shown = labels[rng.integers(0, 100, (20_000, 5))]
+  queries = labels[rng.integers(0, 100, 20_000)]
+  right = (shown == queries[:, None]).any(1).mean()
+  assert found['R@5'] == pytest.approx(right, abs=0.02)
+  assert found['R@1'] == pytest.approx(0.25 + 0.09 + 0.04)
+
+
+def test_one_run_is_a_file_of_its_own(tmp_path):
+  folder = with_labels(tmp_path / 'one', [0, 0, 1, 1] * 30)
+  (folder / 'ledger.jsonl').write_text(json.dumps(LEDGER) + '\n')
+  text = page_of(folder)
+  page = Page(text)
+  assert page.ids() >= {'scores', 'curves', 'run', 'again', 'next'}
+  assert page.count('script') == 0 and page.count('link') == 0
+  assert 'http' not in text.replace('http-equiv', '')
+  cells = page.texts['td'] + page.texts['th']
+  assert {'linear top1', '75.0 %', '50.0 %', 'retrieval R@5'} <= set(cells)
+  assert cells.index('retrieval R@5') < cells.index('retrieval R@10')
+  assert str(folder) in page.texts['dd']
+  commands = page.texts['code']
+  assert "python -m official.video.train --experiment=cvrl_finetune_tiny '--x=a b'" in (
+    commands
+  )
+  nexts = [line for line in commands if 'evaluate' in line or 'export' in line]
+  assert all(f'--checkpoint={folder}' in line for line in nexts) and len(nexts) == 2
+  assert len(text) < 600_000
+
+
+def test_the_interpretation_follows_the_figures(tmp_path):
+  folder = with_labels(tmp_path / 'one', [0, 1] * 50)
+  told = run_page.interpretation(runs.read(str(folder)))
+  assert 'within two standard errors' in told and '50.0 %' in told
+  (folder / 'ledger.jsonl').write_text(json.dumps(LEDGER) + '\n')
+  told = run_page.interpretation(runs.read(str(folder)))
+  assert (
+    told
+    == 'Linear top1 is 75.0 %, chance is 50.0 %: 1.5 times as often right as guessing.'
+  )
+  bare = made_run(tmp_path / 'two')
+  (bare / 'scores.jsonl').write_text(
+    ''.join(
+      json.dumps({'kind': 'train', 'step': n, 'loss/total': x}) + '\n'
+      for n, x in enumerate([1.0, 2.0])
+    )
+  )
+  assert 'did not fall' in run_page.interpretation(runs.read(str(bare)))
+
+
+def test_random_weights_are_not_the_runs_own_score(tmp_path):
+  folder = with_labels(tmp_path / 'one', [0, 1] * 50)
+  (folder / 'ledger.jsonl').write_text(
+    json.dumps(LEDGER | {'source': 'random weights'}) + '\n'
+  )
+  assert 'Linear' not in run_page.interpretation(runs.read(str(folder)))
+
+
+def test_several_runs_lie_over_each_other(tmp_path):
+  one = made_run(tmp_path / 'one')
+  two = made_run(tmp_path / 'two', (5.0, 4.0), {'trainer': {'train_steps': 20}})
+  text = page_of(one, two, output=tmp_path / 'both.html')
+  page = Page(text)
+  assert 'differences' in page.ids()
+  assert {'one', 'two', 'trainer.train_steps', '30', '20'} <= set(
+    page.texts['td'] + page.texts['th']
+  )
+  assert text.count('<ul class="legend">') == 1
+  assert 'curve s0' in text and 'curve s1' in text
+
+
+def test_values_that_are_not_finite_draw_a_gap(tmp_path):
+  folder = made_run(tmp_path / 'one', (3.0, math.nan, math.inf, 1.0))
+  assert 'nan' not in page_of(folder).partition('<main>')[2].replace('finance', '')
+
+
+def test_names_are_escaped(tmp_path):
+  hostile = '<script>alert(1)</script>'
+  params = {'trainer': {'train_steps': 3}, 'task': {hostile: hostile}}
+  folder = made_run(tmp_path / 'a<b>&', params=params)
+  other = made_run(tmp_path / 'other')
+  text = page_of(folder, other, output=tmp_path / 'x.html')
+  assert Page(text).count('script') == 0 and Page(text).count('b>&') == 0
+
+
+def test_what_is_wrong_is_one_line(tmp_path, capsys):
+  assert door.main([str(tmp_path)]) == 2
+  told = capsys.readouterr()
+  assert told.out == '' and told.err.count('\n') == 1
+  folder = made_run(tmp_path / 'one')
+  assert door.main([str(folder), f'--output={tmp_path}']) == 2
+  assert capsys.readouterr().err.startswith(f'error: --output {tmp_path}: is a folder')
+
+
+def test_the_door_opens_without_tensorflow(tmp_path):
+  folder = made_run(tmp_path / 'one')
+  code = (
+    'import sys\nfrom official.video.report import __main__ as door\n'
+    f'assert door.main([{str(folder)!r}]) == 0\n'
+    "assert not {'tensorflow', 'tf_keras', 'plotly'} & set(sys.modules)\n"
+  )
+  done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  assert (folder / 'report.html').is_file()
