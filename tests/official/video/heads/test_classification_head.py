@@ -40,6 +40,27 @@ def test_dropout_acts_in_training_only():
   np.testing.assert_array_equal(off(FEATURES, training=True), off(FEATURES))
 
 
+def test_each_step_drops_others():
+  head = build_classification_head(heads.ClassificationHead(dropout_rate=0.5), 7)
+  first, second = (head(FEATURES, training=True) for _ in range(2))
+  assert np.abs(first - second).max() > 0.1
+  # A mask follows from the counter, which a checkpoint holds.
+  head.dropout_step.assign_sub(1)
+  np.testing.assert_array_equal(head(FEATURES, training=True), second)
+
+
+def test_batch_norm_in_evaluation_is_by_the_moving_statistics():
+  head = build_classification_head(heads.ClassificationHead(batch_norm=True), 7)
+  plain = head(FEATURES, training=False)
+  # As they begin: mean 0, variance 1.
+  kernel, bias = head.output_dense.get_weights()
+  expected = FEATURES / np.sqrt(1 + 1e-5) @ kernel + bias
+  np.testing.assert_allclose(plain, expected, atol=1e-5)
+  np.testing.assert_array_equal(head(FEATURES, training=False), plain)
+  head(FEATURES + 3, training=True)
+  assert np.abs(head(FEATURES, training=False) - plain).max() > 0.1
+
+
 def test_logits_are_float32_under_mixed_precision():
   tf_keras.mixed_precision.set_global_policy('mixed_bfloat16')
   try:

@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from tests import clips, drivers, tiny
 
 ROOT_ONLY_TENSORFLOW = """
 import sys
+import types
 import numpy as np
 import tensorflow as tf
 model = tf.saved_model.load(sys.argv[1])
@@ -142,6 +144,7 @@ def test_other_clip_lengths_and_sizes_are_taken_aloud(exported, capfd):
 
 HOSTILE = """
 import sys
+import types
 import numpy as np
 import tensorflow as tf
 
@@ -251,6 +254,26 @@ def test_a_classifier_is_exported_with_the_head_that_it_was(tmp_path, data):
   head.normalize_input = not head.normalize_input
   with pytest.raises(UserError, match=r'head\.normalize_input'):
     export.export(params, str(tmp_path), str(tmp_path / 'model'))
+
+
+@pytest.mark.parametrize('multi_label', [False, True])
+@pytest.mark.parametrize('average', ['probability', 'logit'])
+def test_records_are_scored_by_the_views_that_they_have(average, multi_label):
+  asked = types.SimpleNamespace(
+    _average=average, _multi_label=multi_label, _classes=lambda scores: {}
+  )
+  scores = np.array([[[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]]], np.float32)
+  features = np.array([[[1.0], [3.0], [80.0]]], np.float32)
+  outputs = {'feature': tf.constant(features), 'probability': tf.constant(scores)}
+  # A short record has two of three views.
+  means = module.EncoderModule._means(asked, outputs, tf.constant([[1.0, 1.0, 0.0]]))
+  np.testing.assert_allclose(means['feature'], [[2.0]])
+  here = scores[:, :2]
+  odds = np.log(here / (1 - here)) if multi_label else np.log(here)
+  of_logits = np.exp(odds.mean(1))
+  of_logits /= 1 + of_logits if multi_label else of_logits.sum(1, keepdims=True)
+  expected = of_logits if average == 'logit' else here.mean(1)
+  np.testing.assert_allclose(means['probability'], expected, rtol=1e-5)
 
 
 def told_by(folder: pathlib.Path, **about) -> str:

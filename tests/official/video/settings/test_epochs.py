@@ -57,6 +57,9 @@ def test_what_is_set_stands(manifest):
   params = load(data, batch, f'{RATE}=3.0', 'trainer.epochs=20')
   assert params.trainer.train_steps == 60 and params.trainer.rate_batch == 0
   assert params.trainer.optimizer_config.learning_rate.cosine.initial_learning_rate == 3
+  assert params.trainer.validation_interval != 13
+  params = load(data, batch, 'trainer.epochs=20', 'trainer.validation_interval=13')
+  assert params.trainer.train_steps == 60 and params.trainer.validation_interval == 13
   params = load(data, 'trainer.train_steps=7', 'trainer.validation_interval=3')
   assert params.trainer.train_steps == 7 and params.trainer.validation_interval == 3
   assert params.trainer.optimizer_config.learning_rate.cosine.decay_steps == 7
