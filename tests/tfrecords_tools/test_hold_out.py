@@ -81,9 +81,10 @@ def test_spans_of_one_file_stay_together():
   assert len(held(result)) == 1 and len({(c.file, c.split) for c in result.clips}) == 4
 
 
-def test_a_class_of_one_video_stays_and_is_noted():
-  both = Listing([*videos({'v1': 9}).clips, *listing({'b': 4}).clips])
-  result = plan.hold_out(both, 0.25, 0)
+@pytest.mark.parametrize('count', [2, 9])  # Of 2 the share would round to none.
+def test_a_class_of_one_video_stays_and_is_noted(count):
+  both = Listing([*videos({'v1': count}).clips, *listing({'b': 4}).clips])
+  result = plan.hold_out(both, 0.2, 0)
   assert {path[0] for path in held(result)} == {'b'}
   assert 'nothing is held out' in result.notes[0] and result.notes[0].endswith(
     'such as a'

@@ -9,24 +9,53 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from official.video import files
 from official.video.errors import UserError
 
+if TYPE_CHECKING:
+  from official.video.report import runs as report_runs
+
 NAME = 'report.html'
+
+
+def _class_names(several: 'Sequence[report_runs.Run]') -> Sequence[str]:
+  return next((run.class_names for run in several if run.class_names), ())
 
 
 def _write(flags: argparse.Namespace) -> str:
   """Writes the page; returns its path."""
   from official.video.report import markup, run_page, runs
 
-  output = flags.output or os.path.join(flags.runs[0], NAME)
+  if not flags.runs and not flags.features:
+    raise UserError('nothing to report on: name the folder of a run, or --features')
+  if flags.labels and not flags.features:
+    raise UserError('--labels: nothing reads it without --features; leave it out')
+  beside = flags.runs[0] if flags.runs else os.path.dirname(flags.features)
+  output = flags.output or os.path.join(beside, NAME)
+  inputs = [path for path in (flags.features, flags.labels) if path]
   several = runs.read_all(flags.runs)
-  files.check_output(output, '--output', is_folder=False)
-  title, subtitle = run_page.title(several)
-  page = markup.page(
-    title, subtitle, run_page.headlines(several), run_page.sections(several)
-  )
+  files.check_output(output, '--output', is_folder=False, inputs=inputs)
+  sections: run_page.Sections = {}
+  headlines, moves = [], False
+  if several:
+    title, subtitle = run_page.title(several)
+    headlines = run_page.headlines(several)
+    sections = run_page.sections(several)
+  if flags.features:
+    # These take a second to import, and scikit-learn.
+    from official.video.report import feature_page, features
+
+    clips = features.read(flags.features, flags.labels or '', _class_names(several))
+    findings = feature_page.compute(clips)
+    made, moves = feature_page.sections(findings)
+    headlines = [*feature_page.headlines(findings), *headlines]
+    if not several:
+      title, subtitle = feature_page.title(clips)
+    scores = {name: sections.pop(name) for name in ('scores', 'curves') if several}
+    sections = scores | made | sections
+  page = markup.page(title, subtitle, headlines, sections, moves)
   files.write_atomically(output, page)
   return output
 
@@ -37,8 +66,20 @@ def main(arguments: Sequence[str]) -> int:
     prog='python -m official.video.report',
     description=(__doc__ or '').split('\n')[0],
   )
-  parser.add_argument('runs', nargs='+', metavar='RUN', help="train's --model_dir")
-  parser.add_argument('--output', help=f'the file; by default {NAME} in the first RUN')
+  parser.add_argument('runs', nargs='*', metavar='RUN', help="train's --model_dir")
+  parser.add_argument(
+    '--features', help="file of embed, or folder of evaluate's --features_dir"
+  )
+  parser.add_argument(
+    '--labels',
+    help='table of the videos that embed read, with a heading: path, label, and any other '
+    'column, such as background; by default a video is of the class that its folder is '
+    'called after',
+  )
+  parser.add_argument(
+    '--output',
+    help=f'the file; by default {NAME} in the first RUN, or beside the features',
+  )
   flags = parser.parse_args(arguments)
   try:
     output = _write(flags)

@@ -36,7 +36,7 @@ class Run:
     starts: what it was each time it was started.
     evaluations: lines of ledgers in its folder.
     labels: class ids of the validation's records, where their manifest is there.
-    classes: how many classes it tells apart, where that is known; else 0.
+    class_names: that it tells apart, where they are known.
   """
 
   path: str
@@ -46,7 +46,12 @@ class Run:
   starts: Sequence[Mapping[str, Any]]
   evaluations: Sequence[Mapping[str, Any]]
   labels: np.ndarray
-  classes: int
+  class_names: Sequence[str] = ()
+
+  @property
+  def classes(self) -> int:
+    """How many classes it tells apart; 0 where that is not known."""
+    return len(self.class_names)
 
   @property
   def experiment(self) -> str:
@@ -167,12 +172,12 @@ def _labels(manifest: str) -> np.ndarray:
   return labels[labels >= 0]
 
 
-def _classes(path: str) -> int:
+def _class_names(path: str) -> Sequence[str]:
   try:
     names = json.loads(_bytes(path) or b'[]')
   except (ValueError, RecursionError) as error:
     raise UserError(f'{path}: no list of class names ({error})') from error
-  return len(names) if isinstance(names, list) else 0
+  return [str(name) for name in names] if isinstance(names, list) else []
 
 
 def read(path: str, name: str = '') -> Run:
@@ -208,7 +213,7 @@ def read(path: str, name: str = '') -> Run:
     _lines(os.path.join(path, STARTS)),
     [made for file in ledgers if os.path.isfile(file) for made in ledger.read(file)],
     _labels(params.get(_DATA[1], '')),
-    _classes(os.path.join(path, LABELS)),
+    _class_names(os.path.join(path, LABELS)),
   )
 
 

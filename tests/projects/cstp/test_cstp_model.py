@@ -234,6 +234,12 @@ def test_evaluates_the_chosen_encoder(encoder):
   np.testing.assert_allclose(net(clip())['feature'], feature, atol=1e-6)
 
 
+def test_rare_classes_count_as_much_as_frequent_ones():
+  hits = np.array([1, 1, 1, 0, 0, 1], float)
+  classes = np.array([0, 0, 0, 0, 2, 2])
+  assert losses.balanced_accuracy(hits, classes) == (0.75 + 0.5) / 2
+
+
 def test_refuses_what_there_is_not():
   for field in ('encoder', 'target_init'):
     with pytest.raises(UserError, match=field):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -96,6 +98,11 @@ def test_what_is_kept_is_counted_and_labelled():
   np.testing.assert_allclose(found.segments.span[own][0], [0, 30])
   assert found.segments.score[own][0] == pytest.approx(0.7)
   assert found.segments.score[own][7] == pytest.approx(0.2)
+  narrow = dataclasses.replace(every, nms_sigma=0.1)
+  less = proposals.detections(narrow, perfect(truth, 100), videos, classes)
+  # What overlaps the best span keeps less of its score.
+  kept = [np.sort(x.segments.score[own])[::-1] for x in (found, less)]
+  assert kept[1].sum() < kept[0].sum() and kept[1][0] == kept[0][0]
   few = proposals.detections(config.Gtad(), perfect(truth, 100), videos, classes)
   assert few.proposed < found.proposed / 10
 
