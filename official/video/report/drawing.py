@@ -229,28 +229,30 @@ def legend(names: Sequence[str], dots: bool = False, dashed: str = '') -> Markup
   return Markup(f'<ul class="legend">{"".join(items)}</ul>')
 
 
-def points(what: str, places: np.ndarray, groups: np.ndarray, side: int = 360) -> Markup:
-  """Points in the plane, coloured by group.
+def points(what: str, places: np.ndarray, groups: np.ndarray, width: int = 360) -> Markup:
+  """Points in the plane, coloured by group, the wider way across.
 
   Args:
     what: is drawn, for who can't see it.
     places: [N, 2].
-    groups: [N] numbers of colours; below 0 a point is drawn last and grey.
-    side: of the square.
+    groups: [N] numbers of colours; below 0 a point is grey.
+    width: of the picture.
   """
-  low, high = places.min(0), places.max(0)
-  # One scale for both, so that distances are what they are.
-  span = float((high - low).max()) or 1.0
-  # Whole tenths keep the file small.
-  spots = 10 + (side - 20) * ((places - low) + (span - (high - low)) / 2) / span
+  extent = places.max(0) - places.min(0)
+  if extent[1] > extent[0]:
+    places, extent = places[:, ::-1], extent[::-1]
+  # One scale for both axes, so that distances are what they are.
+  scale = (width - 20) / (float(extent[0]) or 1.0)
+  spots = 10 + scale * (places - places.min(0))
   size = 7 if len(places) <= 400 else 5 if len(places) <= 1200 else 3.5
   parts = []
   for group in sorted(set(np.asarray(groups).tolist())):
     rows = np.flatnonzero(groups == group)
+    # Whole tenths keep the file small.
     dots = ''.join(f'M{x:.1f} {y:.1f}h0' for x, y in spots[rows])
     color = 8 if group < 0 else group % COLORS
     parts.append(f'<path class="points s{color}" stroke-width="{size}" d="{dots}"/>')
-  return _svg(''.join(parts), what, side, side)
+  return _svg(''.join(parts), what, width, round(20 + scale * float(extent[1])))
 
 
 def bars(
@@ -262,8 +264,7 @@ def bars(
   parts = []
   for number, (name, value) in enumerate(values.items()):
     y = number * row + 4
-    shown = name if len(name) <= 20 else f'{name[:18]}…'
-    parts.append(_label(left - 8, y + 12, shown, 'end'))
+    parts.append(_label(left - 8, y + 12, _cut(name), 'end'))
     parts.append(
       f'<rect class="bar" x="{left}" y="{y}" height="15" width="{value * scale:.1f}"/>'
     )
@@ -280,28 +281,43 @@ def bars(
   return _svg(''.join(parts), f'{what}: {told}', width, row * len(values) + 6)
 
 
-def cells(what: str, shares: np.ndarray, row_name: str, column_name: str) -> Markup:
-  """A square map of cells, each as dark as its share.
+def cells(
+  what: str,
+  shares: np.ndarray,
+  row_name: str,
+  column_name: str,
+  names: Sequence[str] = (),
+) -> Markup:
+  """A square map of cells, each the darker the larger its share.
 
   Args:
     what: is drawn, for who can't see it.
     shares: [R, R], 0 to 1.
     row_name: what rows are.
     column_name: what columns are.
+    names: of the rows, if they are written beside them.
   """
-  side, edge = 360, 20
+  side, edge = 360, 116 if names else 20
   size = (side - edge) / len(shares)
-  # Darker than in proportion, so that rare confusions are seen.
+  # By the root of the share, so that rare confusions are seen.
   parts = [
     f'<rect class="cell" x="{edge + column * size:.1f}" y="{row * size:.1f}" '
     f'width="{size * 0.94:.1f}" height="{size * 0.94:.1f}" '
     f'opacity="{math.sqrt(shares[row, column]):.2f}"/>'
     for row, column in zip(*np.nonzero(shares > 0.002), strict=True)
   ]
-  parts.append(
-    f'<path class="axis" d="M{edge} 0V{side - edge}H{side}"/>'
-    f'<text transform="translate(12 {(side - edge) / 2}) rotate(-90)" '
-    f'text-anchor="middle">{markup.text(row_name)}</text>'
-  )
-  parts.append(_label((side + edge) / 2, side - 4, column_name, 'middle'))
-  return _svg(''.join(parts), what, side, side)
+  parts.append(f'<path class="axis" d="M{edge} 0V{side - edge}H{side}"/>')
+  for row, name in enumerate(names):
+    parts.append(_label(edge - 6, (row + 0.5) * size + 4, _cut(name), 'end'))
+  if not names:
+    parts.append(
+      f'<text transform="translate(12 {(side - edge) / 2}) rotate(-90)" '
+      f'text-anchor="middle">{markup.text(row_name)}</text>'
+    )
+  bottom = side - edge + 16
+  parts.append(_label((side + edge) / 2, bottom, column_name, 'middle'))
+  return _svg(''.join(parts), what, side, bottom + 4)
+
+
+def _cut(name: str, most: int = 18) -> str:
+  return name if len(name) <= most else f'{name[: most - 1]}…'

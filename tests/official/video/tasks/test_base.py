@@ -116,6 +116,23 @@ def test_a_bad_sample_of_another_replica_undoes_the_step(mirrored):
   assert [bool(finite) for finite in found.logs['finite']] == [False, False]
 
 
+class Root(Line):
+  """A loss whose gradient is not finite where a sample is 0, though the loss is."""
+
+  def terms(self, outputs, inputs):
+    return {'error': tf.sqrt(tf.abs(outputs['y']))}
+
+
+@pytest.mark.parametrize('sample', [0, 3])
+def test_a_bad_gradient_of_another_replica_undoes_the_step(mirrored, sample):
+  x = X.copy()
+  x[sample] = 0
+  found = step(Root(), mirrored(2), x)
+  assert all(np.isfinite(x) for x in found.logs['loss'])
+  assert (found.weight, found.moved, found.iterations) == (WEIGHT, 0, 0)
+  assert [bool(finite) for finite in found.logs['finite']] == [False, False]
+
+
 def test_a_scaled_loss_gives_the_same_step(mirrored):
   def make():
     return tf_keras.mixed_precision.LossScaleOptimizer(
