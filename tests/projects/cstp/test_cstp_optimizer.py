@@ -92,6 +92,13 @@ def test_is_configured_like_the_model_gardens():
   assert float(sgd.learning_rate) == pytest.approx(1e-5)
 
 
+def test_a_score_that_is_hardly_better_is_no_better():
+  schedule = optimizer.Plateau(0.2, factor=0.5, patience=1, threshold=1e-4)
+  for step, loss in enumerate([1.0, 0.99995, 0.99992]):
+    schedule.heed(step, {'cross_entropy': loss})
+  assert float(schedule(0)) == pytest.approx(0.1)
+
+
 def test_the_plateau_by_hand():
   schedule = optimizer.Plateau(0.2, factor=0.5, patience=1, min_learning_rate=0.04)
   rates = []

@@ -46,10 +46,10 @@ def test_every_weight_counts_in_the_loss(task):
 def test_validation_takes_means_and_balances_classes(task):
   outputs = {name: np.array([1.0, 2.0, 6.0]) for name in task.scalar_names}
   for name in losses.TASKS:
-    outputs[f'{name}_hit'] = np.array([[1.0], [1.0], [0.0]])
+    outputs[f'{name}_hit'] = np.array([[1.0], [0.0], [0.0]])
     outputs[f'{name}_true_class'] = np.array([[0], [0], [2]])
   task.task_config.losses.weights = (1.0, 1.0, 1.0, 1.0, 1.0)
   scalars = task.validation_scalars(outputs)
   assert {scalars[name] for name in task.scalar_names} == {3.0}
   assert scalars['loss'] == pytest.approx(15.0)
-  assert scalars['rotation_balanced_accuracy'] == 0.5
+  assert scalars['rotation_balanced_accuracy'] == 0.25
