@@ -247,6 +247,7 @@ def embedding_map(
   Raises:
     ValueError: if there are fewer samples than that.
   """
+  import threadpoolctl
   from sklearn import manifold
 
   from official.video.evaluation import knn
@@ -255,10 +256,14 @@ def embedding_map(
     raise ValueError(f'{len(features)} samples to map, expected at least {LEAST_MAPPED}')
   shown = np.linspace(0, len(features) - 1, min(len(features), max_points))
   rows = shown.round().astype(int)
-  points = manifold.TSNE(
+  tsne = manifold.TSNE(
     init='pca',
     perplexity=min(30.0, (len(rows) - 1) / 3),
     random_state=seed,
-  ).fit_transform(knn.normalize(np.asarray(features)[rows]))
+  )
+  # On a busy machine its threads wait for each other, a thousand times; of so few points
+  # one is as quick.
+  with threadpoolctl.threadpool_limits(1):
+    points = tsne.fit_transform(knn.normalize(np.asarray(features)[rows]))
   picked = tuple(names[row] for row in rows) if names else ()
   return EmbeddingMap(points, np.asarray(labels)[rows], class_names, picked, colored_by)

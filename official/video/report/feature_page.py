@@ -1,0 +1,382 @@
+"""What a page says of features: what they sort by, classes, neighbours, mistakes."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from official.video.evaluation import knn
+from official.video.report import drawing, features, markup, moving, plots, sorting
+from official.video.report.features import CLASS, VIDEO, Clips
+from official.video.report.markup import Markup
+
+Sections = dict[str, tuple[str, Markup]]
+
+# Of a map: more points would tell no more.
+_MOST_POINTS = 1200
+_MOST_CLASSES = 20
+_MOST_CELLS = 40
+_EXTREMES = 10
+_ROWS, _NEAREST, _MISTAKES = 6, 5, 6
+# Characters of all pictures: base64 of about 300 kB.
+_BUDGET = 400_000
+
+
+class Film:
+  """Clips of the page, decoded once each, as long as the page may grow."""
+
+  def __init__(self, clips: Clips):
+    self._clips = clips
+    self._sheets: dict[int, moving.Sheet | None] = {}
+    self._left = _BUDGET
+
+  @property
+  def moves(self) -> bool:
+    """Whether a clip was found."""
+    return any(self._sheets.values())
+
+  def sheet(self, row: int) -> moving.Sheet | None:
+    """The clip of a row; None where its file can't be read, or the page is full."""
+    if not self._clips.places:
+      return None
+    if row not in self._sheets:
+      self._sheets[row] = None
+      path, start, end = self._clips.places[row]
+      if self._left > 0 and (frames := moving.frames_of(path, *moving.span(start, end))):
+        self._sheets[row] = moving.sheet(frames)
+    shown = self._sheets[row]
+    if shown is None or len(shown.image) > self._left:
+      return None
+    # A picture stands in the page as often as it is shown.
+    self._left -= len(shown.image)
+    return shown
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+  """What is computed of features before a word is said.
+
+  Attributes:
+    clips: whose they are.
+    groups: by column, those that can be cut into groups.
+    agreements: by column.
+    found: neighbours of other videos.
+    classified: by the votes of neighbours; None where no classes are known.
+  """
+
+  clips: Clips
+  groups: Mapping[str, sorting.Groups]
+  agreements: Mapping[str, sorting.Agreement]
+  found: sorting.Neighbors
+  classified: sorting.Classified | None
+
+
+def compute(clips: Clips) -> Findings:
+  """Looks for neighbours, and what they agree in."""
+  columns = dict(clips.columns)
+  if features.BRIGHTNESS not in columns:
+    values = features.brightness(clips)
+    columns |= {} if values is None else {features.BRIGHTNESS: values}
+  made = {name: sorting.groups_of(column, name) for name, column in columns.items()}
+  groups = {name: one for name, one in made.items() if one is not None}
+  found = sorting.neighbors(clips.feature, clips.video, knn.NEIGHBORS)
+  agreements = {}
+  for name, one in groups.items():
+    nearest, hidden = found.rows[:, 0], clips.video
+    if name == VIDEO:  # Whose own clips are the question.
+      hidden = np.arange(len(clips.video))
+      nearest = sorting.neighbors(clips.feature, hidden, 1).rows[:, 0]
+    agreements[name] = sorting.agreement(one.ids, nearest, hidden, clips.video)
+  classes = groups.get(CLASS)
+  classified = sorting.classify(classes, found, clips.video) if classes else None
+  return Findings(clips, groups, agreements, found, classified)
+
+
+def _percent(share: float) -> str:
+  return f'{100 * share:.1f} %'
+
+
+def _shortcuts(findings: Findings) -> Markup:
+  rows = [
+    (
+      name,
+      _percent(one.share),
+      _percent(one.chance),
+      f'{_percent(one.low)} to {_percent(one.high)}',
+      f'{100 * one.over_chance:.0f} %',
+      str(len(findings.groups[name].names)),
+    )
+    for name, one in sorted(
+      findings.agreements.items(), key=lambda pair: -pair[1].over_chance
+    )
+  ]
+  head = ('column', 'agree', 'chance', '95 % interval', 'of the way to always', 'groups')
+  hint = (
+    "How often a clip's nearest neighbour, of another video, shares a property with it. "
+    'Chance: a neighbour drawn at random. Numbers are cut into fifths. The interval is a '
+    'bootstrap over videos.'
+  )
+  says = markup.paragraph(sorting.verdict(findings.agreements, CLASS), 'says')
+  made = [markup.card(markup.table(head, rows, range(1, 6)))] if rows else []
+  return markup.section('shortcuts', 'What the features sort by', hint, says, *made)
+
+
+def _map(findings: Findings) -> Markup | None:
+  """The embedding in the plane, once for each column."""
+  clips = findings.clips
+  if len(clips.feature) < plots.LEAST_MAPPED or not findings.groups:
+    return None
+  made = plots.embedding_map(
+    clips.feature, np.arange(len(clips.feature)), (), max_points=_MOST_POINTS
+  )
+  places, rows = np.asarray(made.points), np.asarray(made.labels)
+  cards = []
+  for name, groups in findings.groups.items():
+    ids, shown = groups.ids[rows], list(groups.names[: drawing.COLORS - 2])
+    few = len(groups.names) <= drawing.COLORS - 2
+    colors = ids if few else np.where(ids < len(shown), ids, -1)
+    share = findings.agreements[name]
+    about = (
+      f'{_percent(share.share)} of nearest neighbours agree, '
+      f'{_percent(share.chance)} by chance'
+    )
+    names = shown if few else [*shown, f'{len(groups.names) - len(shown)} others']
+    cards.append(
+      markup.card(
+        markup.element('h3', markup.text(f'By {name}')),
+        markup.paragraph(about, 'hint'),
+        drawing.legend(names, dots=True),
+        drawing.points(f'Map of the features by {name}: {about}', places, colors),
+      )
+    )
+  hint = f't-SNE of {len(rows):,} clips, the same in all of them: only colours differ.'
+  return markup.section('map', 'Map', hint, markup.grid(cards))
+
+
+def _recalls(scored: sorting.Classified) -> Markup:
+  recall, names = 100 * scored.recall, scored.names
+  order = np.argsort(recall, kind='stable')
+  title = 'Recall of each class'
+  parts = [markup.element('h3', markup.text(title))]
+  if len(names) <= _MOST_CLASSES:
+    parts.append(drawing.bars(title, {names[n]: float(recall[n]) for n in order}))
+  else:
+    low, high = order[:_EXTREMES], order[::-1][:_EXTREMES]
+    middle = np.percentile(recall, (25, 50, 75))
+    about = (
+      f'Of {len(names)} classes a half is above {middle[1]:.1f} %, the middle half '
+      f'between {middle[0]:.1f} and {middle[2]:.1f} %. The {_EXTREMES} lowest and the '
+      f'{_EXTREMES} highest:'
+    )
+    shown = np.concatenate([low, high])
+    parts += [
+      markup.paragraph(about, 'hint'),
+      drawing.bars(title, {f'{names[n]}': float(recall[n]) for n in shown}),
+    ]
+  return markup.card(*parts)
+
+
+def _confusion(scored: sorting.Classified) -> Markup:
+  shares, parts = sorting.coarse(scored.confusion, _MOST_CELLS)
+  about = 'Rows are classes, columns what they are taken for; darker is oftener.'
+  if len(parts) < len(scored.names):
+    about += (
+      f' Each cell is {min(map(len, parts))} or {max(map(len, parts))} classes; those that '
+      'are taken for each other stand together.'
+    )
+  return markup.card(
+    markup.element('h3', markup.text('Confusion')),
+    markup.paragraph(about, 'hint'),
+    drawing.cells(
+      f'Confusion of {len(scored.names)} classes',
+      shares,
+      'class',
+      'taken for, in the same order' if len(parts) == len(scored.names) else 'taken for',
+      scored.names if len(scored.names) <= _MOST_CLASSES else (),
+    ),
+  )
+
+
+def _confused(scored: sorting.Classified) -> Markup | None:
+  counts = np.bincount(scored.labels, minlength=len(scored.names))
+  rows = [
+    (
+      scored.names[label],
+      scored.names[taken],
+      f'{count} of {counts[label]}',
+      _percent(count / counts[label]),
+    )
+    for label, taken, count in sorting.largest_confusions(scored.confusion, 15)
+  ]
+  if not rows:
+    return None
+  title = markup.element('h3', markup.text('Largest confusions'))
+  head = ('class', 'taken for', 'clips', 'of the class')
+  return markup.card(title, markup.table(head, rows, (2, 3)))
+
+
+def _ranks(findings: Findings, scored: sorting.Classified) -> Markup:
+  shares = {f'rank {rank}': 100 * share for rank, share in scored.at_rank.items()}
+  title = 'Neighbours of the class, by rank'
+  drawn = drawing.bars(
+    title, shares | {'chance': 100 * findings.agreements[CLASS].chance}
+  )
+  return markup.card(markup.element('h3', markup.text(title)), drawn)
+
+
+def _classes(findings: Findings, scored: sorting.Classified) -> Markup:
+  hint = (
+    f'Each clip is classified by the {scored.votes} nearest clips of other videos, as many '
+    "as a class has in the middle, weighted as evaluate's knn does (which takes "
+    f'{knn.NEIGHBORS}). The interval is a bootstrap over videos.'
+  )
+  parts = [_recalls(scored), _confusion(scored)]
+  rest = [_ranks(findings, scored), _confused(scored)]
+  return markup.section(
+    'classes',
+    'Classes',
+    hint,
+    markup.paragraph(interpretation(findings), 'says'),
+    markup.grid(parts, 'grid two'),
+    markup.grid([part for part in rest if part], 'grid two below'),
+  )
+
+
+def interpretation(findings: Findings) -> str:
+  """One sentence on the accuracy, from the figures."""
+  scored = findings.classified
+  if scored is None:
+    return 'No classes are known.'
+  low, high = scored.interval
+  value = float(scored.right.mean())
+  told = (
+    f'Nearest neighbours name the class of {_percent(value)} of '
+    f'{len(scored.labels):,} clips (95 % interval {_percent(low)} to {_percent(high)}); '
+    f'always naming the largest class would be right for {_percent(scored.chance)}'
+  )
+  if low > scored.chance:
+    worst = int(np.argmin(scored.recall))
+    return (
+      f'{told}: the features know classes, {scored.names[worst]} least of all '
+      f'({_percent(float(scored.recall[worst]))}).'
+    )
+  return f'{told}: these clips do not show that the features know classes.'
+
+
+def _neighbors(findings: Findings, film: Film) -> Markup:
+  """Some clips and those nearest to them."""
+  clips, found, classes = findings.clips, findings.found, findings.groups.get(CLASS)
+  spaced = np.linspace(0, len(clips.video) - 1, _ROWS).round().astype(int)
+  queries = np.unique(spaced)
+  if classes is not None:  # The first of each class: chosen by the label, not the result.
+    first = np.unique(classes.ids, return_index=True)[1]
+    queries = first[np.linspace(0, len(first) - 1, min(_ROWS, len(first))).astype(int)]
+  rows = []
+  for query in queries:
+    tiles: list[Markup] = []
+    for near, cosine in zip(found.rows[query], found.similarities[query], strict=True):
+      if len(tiles) == _NEAREST or not np.isfinite(cosine):
+        break
+      kind = ''
+      if classes is not None:
+        kind = 'right' if classes.ids[near] == classes.ids[query] else 'wrong'
+      caption, small = _named(findings, near), f'rank {len(tiles) + 1}, {cosine:.3f}'
+      tiles.append(moving.tile(film.sheet(int(near)), caption, small, kind))
+    asked = moving.tile(
+      film.sheet(int(query)), _named(findings, query), clips.names[query], 'query'
+    )
+    rows.append(
+      markup.element(
+        'div',
+        markup.join([asked, markup.element('div', markup.join(tiles), class_='tiles')]),
+        class_='row',
+      )
+    )
+  hint = 'A clip and the nearest of other videos, with their cosine.'
+  if classes is not None:
+    hint += ' ✓ of its class, ✗ of another. They are the first clips of classes.'
+  return markup.section('neighbors', 'Nearest neighbours', hint, markup.card(*rows))
+
+
+def _named(findings: Findings, row: int) -> str:
+  groups = findings.groups.get(CLASS)
+  return groups.names[groups.ids[row]] if groups else findings.clips.names[row]
+
+
+def _mistakes(
+  findings: Findings, scored: sorting.Classified, film: Film
+) -> Markup | None:
+  """The clips that are most surely taken for another class."""
+  wrong = np.flatnonzero(~scored.right)
+  if not len(wrong):
+    return None
+  order = wrong[np.argsort(-scored.confidence[wrong], kind='stable')][:_MISTAKES]
+  tiles = [
+    moving.tile(
+      film.sheet(int(row)),
+      f'{scored.names[scored.labels[row]]}, taken for {scored.names[scored.predicted[row]]}',
+      f'{_percent(scored.confidence[row])} of the votes; {findings.clips.names[row]}',
+      'wrong',
+    )
+    for row in order
+  ]
+  hint = (
+    f'Of {len(wrong):,} clips that are classified wrongly, those whose neighbours were '
+    'most of one mind.'
+  )
+  inner = markup.element('div', markup.join(tiles), class_='tiles')
+  return markup.section('mistakes', 'Most confident mistakes', hint, markup.card(inner))
+
+
+def _facts(clips: Clips) -> Markup:
+  values: dict[str, object] = {
+    'features': clips.path,
+    'clips': f'{len(clips.video):,}',
+    'videos': f'{len(np.unique(clips.video)):,}',
+    'numbers of each': clips.feature.shape[1],
+  }
+  if clips.left_out:
+    values['left out'] = f'{clips.left_out:,} clips, so that the page is made in seconds'
+  values['known of them'] = ', '.join(clips.columns) or 'nothing; give --labels'
+  return markup.section('features', 'Features', '', markup.card(markup.facts(values)))
+
+
+def _parts(findings: Findings, film: Film) -> Iterator[tuple[str, str, Markup | None]]:
+  scored = findings.classified
+  yield 'shortcuts', 'Sorted by', _shortcuts(findings)
+  if scored is not None:
+    yield 'classes', 'Classes', _classes(findings, scored)
+  yield 'map', 'Map', _map(findings)
+  yield 'neighbors', 'Neighbours', _neighbors(findings, film)
+  if scored is not None:
+    yield 'mistakes', 'Mistakes', _mistakes(findings, scored, film)
+  yield 'features', 'Features', _facts(findings.clips)
+
+
+def sections(findings: Findings) -> tuple[Sections, bool]:
+  """The sections of a page of features, by id; and whether clips on it move."""
+  film = Film(findings.clips)
+  made = {
+    place: (name, section)
+    for place, name, section in _parts(findings, film)
+    if section is not None
+  }
+  return made, film.moves
+
+
+def headlines(findings: Findings) -> list[tuple[str, str]]:
+  """Numbers for the top of the page."""
+  scored = findings.classified
+  if scored is None:
+    return []
+  low, high = scored.interval
+  about = (
+    f'kNN accuracy, {_percent(low)} to {_percent(high)} '
+    f'(chance {_percent(scored.chance)})'
+  )
+  return [(_percent(float(scored.right.mean())), about)]
+
+
+def title(clips: Clips) -> tuple[str, str]:
+  """Title and subtitle of a page of features alone."""
+  return 'Features', f'{clips.path}: {len(clips.video):,} clips.'

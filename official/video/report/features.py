@@ -1,0 +1,264 @@
+"""Features for a report, of `embed` or kept by `evaluate`, and what is known of them."""
+
+import csv
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from official.video.errors import UserError
+from official.video.evaluation import store
+from official.video.inference import tables
+
+# A page looks at no more rows: neighbours of all cost the square of their number.
+MOST = 20_000
+CLASS, VIDEO, LENGTH, BRIGHTNESS = 'class', 'source video', 'length', 'brightness'
+
+
+@dataclasses.dataclass(frozen=True)
+class Clips:
+  """Rows of features.
+
+  Attributes:
+    path: that they were read from.
+    feature: [N, D] float32.
+    video: [N] number of the video that each is of.
+    names: [N] what each is called.
+    columns: by name what is known of each, [N] texts (object) or float64 numbers; its class
+      among them, where it is known.
+    places: [N] file, start and end in seconds; empty where no videos are known.
+    left_out: rows of the file that are not among these.
+  """
+
+  path: str
+  feature: np.ndarray
+  video: np.ndarray
+  names: Sequence[str]
+  columns: Mapping[str, np.ndarray]
+  places: Sequence[tables.Place] = ()
+  left_out: int = 0
+
+
+def read(path: str, list_path: str = '', class_names: Sequence[str] = ()) -> Clips:
+  """Reads features.
+
+  Args:
+    path: file of `embed`, or folder of evaluate's --features_dir.
+    list_path: what is known of the videos, see `read_list`; of files only.
+    class_names: by class id, of a folder's labels; '' names them by their numbers.
+
+  Raises:
+    UserError: they can't be read, or the list does not go with them.
+  """
+  if not os.path.isdir(path):
+    return _of_file(path, list_path)
+  if list_path:
+    raise UserError(
+      f'--labels {list_path}: {path} has labels of its own; leave it out, or give a file '
+      'of embed'
+    )
+  part = os.path.join(path, 'test')
+  return _of_folder(part if os.path.isdir(part) else path, class_names)
+
+
+def _of_folder(path: str, class_names: Sequence[str]) -> Clips:
+  feature, labels = (
+    store.read_array(os.path.join(path, f'{name}.npy')) for name in ('feature', 'labels')
+  )
+  if os.path.exists(os.path.join(path, store.ABOUT)) and not store.read_about(path).get(
+    'done'
+  ):
+    raise UserError(f'--features {path}: is not complete; run its evaluation to the end')
+  if (
+    feature.ndim != 2 or labels.shape != (len(feature),) or labels.dtype.kind not in 'iu'
+  ):
+    raise UserError(
+      f'--features {path}: feature.npy has the shape {feature.shape}, labels.npy '
+      f'{labels.shape}; expected [N, D] and one class id each, [N]'
+    )
+  rows = _kept(len(feature))
+  ids = np.asarray(labels[rows], np.int64)
+  fits = len(class_names) > ids.max(initial=0)
+  shown = [class_names[n] if fits else f'class {n}' for n in ids]
+  return _checked(
+    Clips(
+      path,
+      np.array(feature[rows], np.float32),
+      rows,
+      [f'clip {row}' for row in rows],
+      {CLASS: np.array(shown, object)},
+      left_out=len(feature) - len(rows),
+    )
+  )
+
+
+def _kept(count: int) -> np.ndarray:
+  """Rows of so many that are looked at: all, or every second, third, ..."""
+  return np.arange(0, count, -(-count // MOST) or 1)
+
+
+def _of_file(path: str, list_path: str) -> Clips:
+  table = tables.table(path, '--features')
+  if not os.path.exists(path):
+    raise UserError(f'--features {path}: no such file; make it with official.video.embed')
+  known = read_list(list_path) if list_path else {}
+  count = sum(len(block.path) for block in table.blocks())
+  every = -(-count // MOST) or 1
+  feature: list[np.ndarray] = []
+  places: list[tables.Place] = []
+  first = 0
+  for block in table.blocks():
+    if 'feature' not in block.outputs:
+      raise UserError(
+        f'--features {path}: holds {", ".join(block.outputs)}; embed with '
+        '--outputs=feature'
+      )
+    rows = np.arange(-first % every, len(block.path), every)
+    feature.append(np.array(block.outputs['feature'][rows], np.float32))
+    for row in rows:
+      start, end = float(block.start[row]), float(block.end[row])
+      places.append((table.found(block.path[row]), start, end))
+    first += len(block.path)
+  if not places:
+    raise UserError(f'--features {path}: holds no row; embed some files')
+  files = [place[0] for place in places]
+  video = np.unique(files, return_inverse=True)[1].reshape(-1)
+  columns = _columns(path, files, list_path, known)
+  # A video is as long as its last clip tells.
+  ends = np.zeros(video.max() + 1)
+  np.maximum.at(ends, video, [place[2] for place in places])
+  columns.setdefault(LENGTH, ends[video])
+  names = [os.path.basename(file) for file in files]
+  if len(set(video)) < len(video):
+    columns.setdefault(VIDEO, np.array(files, object))
+    names = [
+      f'{n}, {p[1]:.1f} to {p[2]:.1f} s' for n, p in zip(names, places, strict=True)
+    ]
+  clips = Clips(path, np.concatenate(feature), video, names, columns, places)
+  return _checked(dataclasses.replace(clips, left_out=count - len(places)))
+
+
+def _columns(
+  path: str,
+  files: Sequence[str],
+  list_path: str,
+  known: Mapping[str, Mapping[str, str]],
+) -> dict[str, np.ndarray]:
+  """What a list tells of each file; without one, the folder that it lies in is its class."""
+  if not known:
+    folders = [os.path.basename(os.path.dirname(os.path.abspath(f))) for f in files]
+    return {CLASS: np.array(folders, object)} if len(set(folders)) > 1 else {}
+  rows = []
+  for file in files:
+    # As it is listed: whole, or the end of it.
+    parts = os.path.abspath(file).split(os.sep)
+    ends = ['/'.join(parts[n:]) for n in range(len(parts))]
+    row = next((known[end] for end in (file, *ends) if end in known), None)
+    if row is None:
+      raise UserError(f'--labels {list_path}: has no line for {file} of {path}; add one')
+    rows.append(row)
+  return {name: _values([row[name] for row in rows]) for name in rows[0]}
+
+
+def _values(cells: Sequence[str]) -> np.ndarray:
+  """Numbers where all cells are finite ones of more than ten values, else texts."""
+  try:
+    numbers = np.array([float(cell) for cell in cells])
+  except ValueError:
+    numbers = np.full(1, np.nan)
+  if np.isfinite(numbers).all() and len(np.unique(numbers)) > 10:
+    return numbers
+  return np.array(cells, object)
+
+
+def read_list(path: str) -> dict[str, dict[str, str]]:
+  """What is known of videos: by path the cells of a table with a heading.
+
+  Cells are separated by commas or tabs. The heading names the columns, 'path' among them;
+  'label' is the class. Without a heading there are two columns, path and label, as evaluate
+  reads them.
+
+  Raises:
+    UserError: it can't be read, or a line is none of that kind.
+  """
+  try:
+    with open(path, newline='', encoding='utf-8-sig', errors='surrogateescape') as file:
+      text = file.read()
+  except OSError as error:
+    raise UserError(f'--labels {path}: {error.strerror}; expected a list') from error
+  delimiter = '\t' if '\t' in text.partition('\n')[0] else ','
+  heading: list[str] = []
+  found: dict[str, dict[str, str]] = {}
+  for number, row in enumerate(csv.reader(text.splitlines(), delimiter=delimiter), 1):
+    cells = [cell.strip() for cell in row]
+    if not any(cells):
+      continue
+    if not heading:
+      heading = ['path', 'label']
+      if 'path' in cells:
+        heading = cells
+        _check_heading(path, cells)
+        continue
+    if len(cells) != len(heading):
+      raise UserError(
+        f'--labels {path}: line {number}: {len(cells)} cells; expected {len(heading)}: '
+        f'{", ".join(heading)}'
+      )
+    told = dict(zip(heading, cells, strict=True))
+    name = os.path.normpath(told.pop('path'))
+    if 'label' in told:
+      told = {CLASS: told.pop('label')} | told
+    if found.setdefault(name, told) != told:
+      raise UserError(
+        f'--labels {path}: line {number}: {name} has other cells before; keep one'
+      )
+  if not found:
+    raise UserError(
+      f'--labels {path}: holds no line; expected a path and a label in each'
+    )
+  return found
+
+
+def _check_heading(path: str, names: Sequence[str]) -> None:
+  for name in names:
+    if names.count(name) > 1 or name in ('', CLASS):
+      wrong = 'is there twice' if name else 'has no name'
+      raise UserError(
+        f'--labels {path}: line 1: column {name!r} '
+        f'{"is called label" if name == CLASS else wrong}; mend the heading'
+      )
+
+
+def _checked(clips: Clips) -> Clips:
+  """Raises `UserError` for too few rows, or one that is not finite."""
+  bad = ~np.isfinite(clips.feature).all(axis=1)
+  if bad.any():
+    raise UserError(
+      f'--features {clips.path}: the features of {clips.names[int(bad.argmax())]} are not '
+      'finite; embed it again'
+    )
+  if len(np.unique(clips.video)) < 2:
+    raise UserError(
+      f'--features {clips.path}: is of one video; neighbours take two, embed more'
+    )
+  return clips
+
+
+def brightness(clips: Clips, most: int = 400) -> np.ndarray | None:
+  """Mean of the pixels, 0 to 255, of each clip's middle frame; None where it isn't known.
+
+  Of more clips than `most` it would take long.
+  """
+  from official.video.report import moving
+
+  if not clips.places or len(clips.places) > most:
+    return None
+  found = []
+  for path, start, end in clips.places:
+    middle = (start + end) / 2
+    frames = moving.frames_of(path, middle, end, 1, side=32)
+    if not frames:
+      return None
+    found.append(float(frames[0].mean()))
+  return np.array(found)
