@@ -136,7 +136,7 @@ def tiny_set(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_training_export_and_evaluation(tiny_set, tmp_path):
+def test_training_export_evaluation_and_answers(tiny_set, videos, tmp_path):
   pretrain, run_folder = '--experiment=cvrl_pretrain_tiny', tmp_path / 'run'
   train = ('official.video.train', pretrain, f'--model_dir={run_folder}')
   assert not run(*train, tiny_set)
@@ -146,6 +146,45 @@ def test_training_export_and_evaluation(tiny_set, tmp_path):
   probe = '--experiment=cvrl_linear_eval_tiny'
   evaluate = ('official.video.evaluate', probe, f'--saved_model={model}')
   assert not run(*evaluate, tiny_set)
+  of_model, clip = f'--model={model}', videos / 'a' / 'v0.mp4'
+  features = tmp_path / 'features.npy'
+  assert not run('official.video.embed', of_model, videos, f'--output={features}')
+  assert not run('official.video.search', of_model, features, clip)
+  assert not run('official.video.predict', of_model, clip)
+
+
+# What is run above with real work; of the others, whatever listens as they begin.
+WORKING = {
+  *('tfrecords_tools.convert', 'tfrecords_tools.validate', 'tfrecords_tools.inspect'),
+  *('tfrecords_tools.synthesize', 'official.video.train', 'official.video.export'),
+  *('official.video.evaluate', 'official.video.embed', 'official.video.search'),
+  *('official.video.predict', 'official.video.demo'),
+}
+
+
+def commands() -> set[str]:
+  """Every module that is a command."""
+  found = set()
+  for folder in ('official', 'projects', 'tfrecords_tools'):
+    for path in (ROOT / folder).rglob('*.py'):
+      if path.name == '__main__.py' or "__name__ == '__main__'" in path.read_text():
+        name = '.'.join(path.relative_to(ROOT).with_suffix('').parts)
+        name = name.removesuffix('.__main__')
+        found.add(name.replace('projects.', 'official.video.projects.', 1))
+  return found
+
+
+def test_what_works_here_is_a_command():
+  assert commands() > WORKING
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('module', sorted(commands() - WORKING))
+def test_other_commands_begin_without_listening(module):
+  done = processes.watch(
+    [sys.executable, '-m', module, '--nothing_of_the_kind'], cwd=ROOT
+  )
+  assert done.code in (0, 2) and not done.listened, done
 
 
 @pytest.mark.slow
