@@ -1,6 +1,8 @@
 """A run's folder, read without TensorFlow: what it was, reported and scored."""
 
+import contextlib
 import dataclasses
+import glob
 import json
 import os
 import shlex
@@ -8,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from official.video import files, scalars
+from official.video.data import records
 from official.video.errors import UserError
 from official.video.scoring import ledger
 from official.video.settings import leaves
@@ -37,6 +41,8 @@ class Run:
     evaluations: lines of ledgers in its folder.
     labels: class ids of the validation's records, where their manifest is there.
     class_names: that it tells apart, where they are known.
+    speeds: by published name, step to value; scores.jsonl has none, since it is that of any
+      equal run.
   """
 
   path: str
@@ -47,6 +53,7 @@ class Run:
   evaluations: Sequence[Mapping[str, Any]]
   labels: np.ndarray
   class_names: Sequence[str] = ()
+  speeds: Mapping[str, Mapping[int, float]] = dataclasses.field(default_factory=dict)
 
   @property
   def classes(self) -> int:
@@ -84,12 +91,15 @@ class Run:
       for line in self.lines
       if line['kind'] == kind and type(line.get(name)) in (int, float)
     }
+    if kind == 'train':
+      found |= self.speeds.get(name, {})
     steps = sorted(found)
     return np.array(steps, np.int64), np.array([found[s] for s in steps], np.float64)
 
   def names(self) -> list[str]:
     """All scalars that are reported, in the order of their groups."""
     found = dict.fromkeys(n for line in self.lines for n in line if n not in scalars.KEYS)
+    found |= dict.fromkeys(self.speeds)
     order = {group: place for place, group in enumerate(scalars.GROUPS)}
     return sorted(found, key=lambda name: order.get(name.partition('/')[0], len(order)))
 
@@ -180,6 +190,36 @@ def _class_names(path: str) -> Sequence[str]:
   return [str(name) for name in names] if isinstance(names, list) else []
 
 
+def _speeds(folder: str) -> dict[str, dict[int, float]]:
+  """The speeds in a folder of event files, read without TensorFlow; a last record may be cut.
+
+  Of a step that was written twice, by a run that went on, the later one counts.
+  """
+  from tensorboard.compat.proto import event_pb2
+
+  found: dict[str, dict[int, float]] = {}
+  written: dict[tuple[str, int], float] = {}
+  for file in sorted(glob.glob(os.path.join(glob.escape(folder), '*tfevents*'))):
+    with (
+      open(file, 'rb') as stream,
+      contextlib.suppress(records.RecordError, DecodeError),
+    ):
+      for record in records.read_records(stream):
+        event = event_pb2.Event.FromString(record)
+        for value in event.summary.value:
+          place = (value.tag, event.step)
+          if (
+            not value.tag.startswith('speed/') or written.get(place, 0) > event.wall_time
+          ):
+            continue
+          content = value.tensor.tensor_content or None
+          numbers = np.frombuffer(content, '<f4') if content else value.tensor.float_val
+          if len(numbers) == 1:
+            written[place] = event.wall_time
+            found.setdefault(value.tag, {})[event.step] = float(numbers[0])
+  return found
+
+
 def read(path: str, name: str = '') -> Run:
   """Reads a run's folder.
 
@@ -214,6 +254,7 @@ def read(path: str, name: str = '') -> Run:
     [made for file in ledgers if os.path.isfile(file) for made in ledger.read(file)],
     _labels(params.get(_DATA[1], '')),
     _class_names(os.path.join(path, LABELS)),
+    _speeds(os.path.join(path, 'train')),
   )
 
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import yaml
 
 from official.video.errors import UserError
@@ -124,3 +125,20 @@ def test_what_is_not_a_number_is_no_point(tmp_path):
   lines = [{'kind': 'train', 'step': n, 'x': x} for n, x in enumerate([1.0, None, True])]
   (folder / 'scores.jsonl').write_text(''.join(json.dumps(x) + '\n' for x in lines))
   assert np.array_equal(runs.read(str(folder)).curve('train', 'pretext/x')[1], [1.0])
+
+
+def test_speeds_are_read_from_event_files(tmp_path):
+  folder = made_run(tmp_path / 'one')
+  (folder / 'train').mkdir()
+  with tf.summary.create_file_writer(str(folder / 'train')).as_default():
+    for step in (10, 20):
+      tf.summary.scalar('speed/clips_per_second', 3.0 * step, step)
+      tf.summary.scalar('loss/total', 9.0, step)
+      tf.summary.image('frames', np.zeros((1, 2, 2, 3)), step)
+  (file,) = (folder / 'train').iterdir()
+  run = runs.read(str(folder))
+  assert run.curve('train', 'speed/clips_per_second')[1].tolist() == [30, 60]
+  assert run.curve('train', 'loss/total')[1].tolist() == [3, 2, 1]
+  assert run.names()[-1] == 'speed/clips_per_second'
+  file.write_bytes(file.read_bytes()[:-200])  # As a kill leaves it.
+  assert runs.read(str(folder)).curve('train', 'speed/clips_per_second')[1][0] == 30
