@@ -109,7 +109,8 @@ def _bounds(values: Sequence[np.ndarray]) -> tuple[float, float]:
     return 0.0, 1.0
   low, high = float(finite.min()), float(finite.max())
   margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
-  return low - margin, high + margin
+  # Nothing below 0 is shown where nothing is.
+  return low - margin if low < 0 else max(0.0, low - margin), high + margin
 
 
 def _path(x: np.ndarray, y: np.ndarray) -> str:

@@ -98,7 +98,9 @@ def _score_rows(run: Run) -> list[tuple[str, float, float | None, str]]:
   for name, value in last.items():
     group = name.partition('/')[0]
     if group in _LARGE and name != _CHANCE and type(value) in (int, float):
-      rows.append((name, float(value), _chance_of(name, run), note))
+      # The chance that is reported is that of a training batch.
+      known = name != 'loss/total' or last['kind'] == 'train'
+      rows.append((name, float(value), _chance_of(name, run) if known else None, note))
   order = {group: n for n, group in enumerate(('score', 'probe', 'pretext', 'loss'))}
   rows.sort(key=lambda row: order[row[0].partition('/')[0]])
   scored = []
