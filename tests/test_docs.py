@@ -111,11 +111,12 @@ def check_driver(module, arguments: list[str]) -> None:
 
 def check_module(name: str, arguments: list[str]) -> None:
   """Has a module's command read its arguments."""
-  assert importlib.util.find_spec(name), f'no module {name}'
+  spec = importlib.util.find_spec(name)
+  assert spec, f'no module {name}'
   if not name.startswith(('official.', 'tfrecords_tools', 'benchmarks')):
     return
-  if name == 'benchmarks':
-    name = 'benchmarks.__main__'
+  if spec.submodule_search_locations:  # A package runs its door.
+    name += '.__main__'
   module = importlib.import_module(name)
   if arguments in (['--help'], ['placeholder'], []):
     return
