@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from official.video import scalars
 from official.video.report import drawing, markup, runs
 from official.video.report.markup import Markup
 from official.video.report.runs import Run
@@ -111,8 +112,15 @@ def _score_rows(run: Run) -> list[tuple[str, float, float | None, str]]:
     if not made['scores'].get('complete', True):
       where += '; not all of the clips'
     found = _floats(made['scores'])
+    if made['protocols'] == ['task']:  # By the names of a run's own reports.
+      found = {
+        name: value
+        for name, value in scalars.publish(found).items()
+        if name.partition('/')[0] in _LARGE
+      }
     for name, value in sorted(found.items(), key=lambda pair: _natural(pair[0])):
-      scored.append((name, value, _chance_of(name, run), where))
+      chance = None if name == 'loss/total' else _chance_of(name, run)
+      scored.append((name, value, chance, where))
   return scored + rows
 
 
@@ -303,7 +311,7 @@ def _next(run: Run) -> dict[str, str]:
   embed = ['python', '-m', 'official.video.embed', f'--model={path}']
   again = ['python', '-m', 'official.video.report', path, f'--features={features}']
   return {
-    'score it; then this report shows the scores': _command(
+    'its own validation, in a ledger that this report shows': _command(
       'evaluate', run, checkpoint, '--protocols=task', scores
     ),
     'features of videos, and what they sort by': (

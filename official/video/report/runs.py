@@ -114,10 +114,14 @@ def _bytes(path: str) -> bytes | None:
   if files.is_remote(path):
     import tensorflow as tf
 
-    if not tf.io.gfile.exists(path):
-      return None
-    with tf.io.gfile.GFile(path, 'rb') as file:
-      return file.read()
+    try:
+      if not tf.io.gfile.exists(path):
+        return None
+      with tf.io.gfile.GFile(path, 'rb') as file:
+        return file.read()
+    except tf.errors.OpError as error:
+      reason = (error.message.splitlines() or [type(error).__name__])[0]
+      raise UserError(f'{path}: cannot be read: {reason}') from error
   try:
     with open(path, 'rb') as file:
       return file.read()

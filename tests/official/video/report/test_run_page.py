@@ -145,3 +145,27 @@ def test_the_door_opens_without_tensorflow(tmp_path):
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
   assert (folder / 'report.html').is_file()
+
+
+def test_a_tasks_own_protocol_is_told_by_the_names_of_reports(tmp_path):
+  folder = with_labels(tmp_path / 'one', [0, 0, 0, 1] * 30)
+  scores = {'accuracy': 0.875, 'loss': 0.25, 'uniformity': -1.5, 'complete': False}
+  entry = LEDGER | {'protocols': ['task'], 'scores': scores}
+  (folder / 'ledger.jsonl').write_text(json.dumps(entry) + '\n')
+  page = Page(page_of(folder))
+  cells = page.texts['th'] + page.texts['td']
+  assert {'score/accuracy', '87.5 %', '75.0 %'} <= set(cells)
+  assert not [cell for cell in cells if 'uniformity' in cell]
+  assert [cell for cell in cells if 'not all of the clips' in cell]
+
+
+def test_the_chance_of_a_training_batch_is_not_that_of_the_validation(tmp_path):
+  folder = made_run(tmp_path / 'one')
+  lines = [
+    {'kind': 'train', 'step': 1, 'loss/total': 5.5, 'loss/chance': 7.25},
+    {'kind': 'validation', 'step': 1, 'loss/total': 5.75},
+  ]
+  (folder / 'scores.jsonl').write_text(''.join(json.dumps(x) + '\n' for x in lines))
+  page = Page(page_of(folder))
+  assert '5.75' in page.texts['td'] and '7.25' not in page.texts['td']
+  assert 'chance' in page.texts['text']

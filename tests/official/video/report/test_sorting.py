@@ -95,6 +95,18 @@ def test_classes_that_lie_apart_are_told_apart():
   assert np.array_equal(scored.confusion, 10 * np.eye(3))
 
 
+def test_agreement_by_rank_is_that_of_each_rank():
+  rng = np.random.default_rng(7)
+  feature, ids = rng.normal(size=(30, 4)).astype('f4'), rng.integers(0, 3, 30)
+  video = np.arange(30)
+  found = sorting.neighbors(feature, video, 10)
+  scored = sorting.classify(sorting.Groups(['a', 'b', 'c'], ids), found, video)
+  for rank, share in scored.at_rank.items():
+    same = [ids[found.rows[row, rank - 1]] == ids[row] for row in range(30)]
+    assert share == pytest.approx(np.mean(same)), rank
+  assert list(scored.at_rank) == [1, 2, 5, 10]
+
+
 def test_mistakes_are_counted_by_class():
   feature, ids = clusters()
   labels = ids.copy()
