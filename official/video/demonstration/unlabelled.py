@@ -1,5 +1,6 @@
 """The demo without labels: what is like what in a folder of videos."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -150,27 +151,25 @@ def _gallery(paths, names, features, model, rows: int = 8, k: int = 4):
   queries = np.unique(np.linspace(0, len(paths) - 1, rows).round().astype(int))
   k = min(k, len(paths) - 1)
   indices, similarities = gallery.nearest(features[queries], features, k + 1)
-  strips: dict[int, str] = {}
+  films: dict[int, gallery.Tile] = {}
 
-  def strip(row: int) -> str:
-    if row not in strips:
+  def film(row: int) -> gallery.Tile:
+    if row not in films:
       seen = footage.read(paths[row], model.storage)
-      strips[row] = gallery.strip(_some_frames(seen.record))
-    return strips[row]
+      films[row] = gallery.film(_some_frames(seen.record), names[row])
+    return films[row]
 
   def neighbors(query: int, found, values):
     pairs = [(i, v) for i, v in zip(found, values, strict=True) if i != query]
-    return tuple(
-      gallery.Tile(strip(i), names[i], similarity=float(v)) for i, v in pairs[:k]
-    )
+    return tuple(dataclasses.replace(film(i), similarity=float(v)) for i, v in pairs[:k])
 
   return tuple(
-    gallery.Row(gallery.Tile(strip(query), names[query]), neighbors(query, *found))
+    gallery.Row(film(query), neighbors(query, *found))
     for query, *found in zip(queries, indices, similarities, strict=True)
   )
 
 
-def _some_frames(record: bytes, count: int = 4) -> np.ndarray:
+def _some_frames(record: bytes, count: int = 8) -> np.ndarray:
   """uint8 `[n, H, W, 3]` of at most so many frames of a record, evenly spaced."""
   import tensorflow as tf
 

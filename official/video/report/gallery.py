@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from official.video.evaluation.knn import nearest
+from official.video.report import moving
 
-__all__ = ['Row', 'Tile', 'build_gallery', 'choose_queries', 'nearest', 'strip']
+__all__ = ['Row', 'Tile', 'build_gallery', 'choose_queries', 'film', 'nearest', 'strip']
 
 
 _GAP = 2
@@ -26,6 +27,7 @@ class Tile:
     name: the clip's own name, or ''.
     similarity: cosine similarity to the query; None for the query itself.
     right: whether its class is the query's; None for the query itself.
+    frames: in the image, shown in turn; 0 shows the image as it is.
   """
 
   image: str
@@ -33,6 +35,7 @@ class Tile:
   name: str = ''
   similarity: float | None = None
   right: bool | None = None
+  frames: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +78,14 @@ def strip(frames: np.ndarray, count: int = 4, height: int = 72, quality: int = 8
   buffer = io.BytesIO()
   image.save(buffer, 'JPEG', quality=quality)
   return 'data:image/jpeg;base64,' + base64.b64encode(buffer.getvalue()).decode()
+
+
+def film(clip: np.ndarray, label: str, name: str = '') -> Tile:
+  """A tile whose clip, [T, H, W, 3] uint8, moves."""
+  clip = np.asarray(clip)
+  picked = np.linspace(0, len(clip) - 1, min(moving.FRAMES, len(clip)))
+  shown = moving.sheet(list(clip[picked.round().astype(int)]))
+  return Tile(shown.image, label, name, frames=shown.count)
 
 
 def choose_queries(labels: np.ndarray, count: int) -> np.ndarray:
@@ -130,17 +141,14 @@ def build_gallery(
   indices, similarities = nearest(query_features[chosen], gallery_features, k)
 
   def neighbor(index: int, similarity: float, label: int) -> Tile:
-    return Tile(
-      strip(np.asarray(gallery_clips[index])),
-      class_names[gallery_labels[index]],
-      gallery_names[index] if gallery_names else '',
-      float(similarity),
-      bool(gallery_labels[index] == label),
-    )
+    name = gallery_names[index] if gallery_names else ''
+    tile = film(gallery_clips[index], class_names[gallery_labels[index]], name)
+    right = bool(gallery_labels[index] == label)
+    return dataclasses.replace(tile, similarity=float(similarity), right=right)
 
   return tuple(
     Row(
-      Tile(strip(np.asarray(query_clips[query])), class_names[query_labels[query]]),
+      film(query_clips[query], class_names[query_labels[query]]),
       tuple(
         neighbor(index, similarity, query_labels[query])
         for index, similarity in zip(found, values, strict=True)

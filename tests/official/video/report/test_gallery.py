@@ -72,3 +72,10 @@ def test_neighbours_are_those_of_the_query_that_is_shown():
   # The first of class 0 is the third query, whose nearest is the third clip.
   assert [row.neighbors[0].name for row in rows] == ['c', 'a']
   assert [round(decode(row.query.image).mean(), -1) for row in rows] == [170, 10]
+
+
+def test_a_film_has_evenly_spaced_frames():
+  tile = gallery.film(grey_clip(*range(0, 240, 16)), 'run')
+  levels = decode(tile.image).reshape(32, tile.frames, 48 * 3).mean((0, 2))
+  assert tile.frames == 8 and levels[0] < 8 and levels[-1] > 216
+  assert np.diff(levels).min() > 20

@@ -210,3 +210,15 @@ def test_writes_to_a_relative_path(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   report_html.write_report('report.html', report_html.Report('Test data'))
   assert pathlib.Path('report.html').exists()
+
+
+def test_clips_of_a_film_move_and_can_be_held():
+  still = Page(report_html.render(full_report()))
+  assert 'still' not in still.ids()
+  film = gallery.film(np.zeros((9, 8, 8, 3), np.uint8), 'jump')
+  page = Page(
+    report_html.render(report_html.Report('x', gallery=[gallery.Row(film, (film,))]))
+  )
+  images = [a for tag, a in page.elements if tag == 'img']
+  assert [a['style'] for a in images] == ['--n:8'] * 2
+  assert 'still' in page.ids()
