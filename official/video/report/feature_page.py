@@ -70,6 +70,12 @@ class Findings:
   found: sorting.Neighbors
   classified: sorting.Classified | None
 
+  @property
+  def collapsed(self) -> bool:
+    """Whether all features are one, so that nothing is nearer than anything."""
+    unit = knn.normalize(self.clips.feature)
+    return bool(np.ptp(unit, axis=0).max() < plots.ALIKE)
+
 
 def compute(clips: Clips) -> Findings:
   """Looks for neighbours, and what they agree in."""
@@ -116,7 +122,13 @@ def _shortcuts(findings: Findings) -> Markup:
     'Chance: a neighbour drawn at random. Numbers are cut into fifths. The interval is a '
     'bootstrap over videos.'
   )
-  says = markup.paragraph(sorting.verdict(findings.agreements, CLASS), 'says')
+  told = sorting.verdict(findings.agreements, CLASS)
+  if findings.collapsed:
+    told = (
+      'All features are the same: the net has collapsed. What neighbours are is left to '
+      'the order of the clips, here and below.'
+    )
+  says = markup.paragraph(told, 'says')
   made = [markup.card(markup.table(head, rows, range(1, 6)))] if rows else []
   return markup.section('shortcuts', 'What the features sort by', hint, says, *made)
 
@@ -124,7 +136,8 @@ def _shortcuts(findings: Findings) -> Markup:
 def _map(findings: Findings) -> Markup | None:
   """The embedding in the plane, once for each column."""
   clips = findings.clips
-  if len(clips.feature) < plots.LEAST_MAPPED or not findings.groups:
+  few = len(clips.feature) < plots.LEAST_MAPPED
+  if few or not findings.groups or findings.collapsed:
     return None
   made = plots.embedding_map(
     clips.feature, np.arange(len(clips.feature)), (), max_points=_MOST_POINTS
@@ -133,14 +146,14 @@ def _map(findings: Findings) -> Markup | None:
   cards = []
   for name, groups in findings.groups.items():
     ids, shown = groups.ids[rows], list(groups.names[: drawing.COLORS - 2])
-    few = len(groups.names) <= drawing.COLORS - 2
-    colors = ids if few else np.where(ids < len(shown), ids, -1)
+    all_shown = len(groups.names) <= drawing.COLORS - 2
+    colors = ids if all_shown else np.where(ids < len(shown), ids, -1)
     share = findings.agreements[name]
     about = (
       f'{_percent(share.share)} of nearest neighbours agree, '
       f'{_percent(share.chance)} by chance'
     )
-    names = shown if few else [*shown, f'{len(groups.names) - len(shown)} others']
+    names = shown if all_shown else [*shown, f'{len(groups.names) - len(shown)} others']
     cards.append(
       markup.card(
         markup.element('h3', markup.text(f'By {name}')),
@@ -247,6 +260,8 @@ def interpretation(findings: Findings) -> str:
   scored = findings.classified
   if scored is None:
     return 'No classes are known.'
+  if findings.collapsed:
+    return 'All features are the same, so neighbours tell nothing of classes.'
   low, high = scored.interval
   value = float(scored.right.mean())
   told = (

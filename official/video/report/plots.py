@@ -57,6 +57,8 @@ class Confusion:
 
 # Fewer samples make no map.
 LEAST_MAPPED = 5
+# Rows of unit length that differ by less are one: a net that has collapsed.
+ALIKE = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,9 +263,12 @@ def embedding_map(
     perplexity=min(30.0, (len(rows) - 1) / 3),
     random_state=seed,
   )
+  unit = knn.normalize(np.asarray(features)[rows])
   # On a busy machine its threads wait for each other, a thousand times; of so few points
   # one is as quick.
   with threadpoolctl.threadpool_limits(1):
-    points = tsne.fit_transform(knn.normalize(np.asarray(features)[rows]))
+    # Where all rows are alike, scikit-learn's code in C would end the process.
+    alike = np.ptp(unit, axis=0).max() < ALIKE
+    points = np.zeros((len(rows), 2)) if alike else tsne.fit_transform(unit)
   picked = tuple(names[row] for row in rows) if names else ()
   return EmbeddingMap(points, np.asarray(labels)[rows], class_names, picked, colored_by)

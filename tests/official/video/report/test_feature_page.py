@@ -143,6 +143,23 @@ def test_features_stand_beside_a_run(tmp_path):
   assert 'classes' not in page.ids()
 
 
+def test_a_net_that_has_collapsed_is_said_to_have(tmp_path):
+  path, _ = write(tmp_path / 'x.npy', feature=np.full((12, 4), 0.3, 'f4'))
+  output = tmp_path / 'out.html'
+  assert door.main([f'--features={path}', f'--output={output}']) == 0
+  page = Page(output.read_text())
+  assert any('the net has collapsed' in words for words in page.texts['p'])
+  assert 'map' not in page.ids()
+
+
+@pytest.mark.parametrize('rows', [2, 3, 5])
+def test_a_handful_of_clips_is_reported_too(tmp_path, rows):
+  path, _ = write(tmp_path / 'x.npy', rows=rows)
+  output = tmp_path / 'out.html'
+  assert door.main([f'--features={path}', f'--output={output}']) == 0
+  assert 'neighbors' in Page(output.read_text()).ids()
+
+
 @pytest.mark.parametrize(
   ('arguments', 'told'),
   [

@@ -88,3 +88,9 @@ def test_embedding_map_separates_clusters_and_repeats_itself():
 def test_embedding_map_needs_a_few_samples():
   with pytest.raises(ValueError, match='at least 5'):
     plots.embedding_map(np.ones((4, 2)), np.zeros(4, int), ['a'])
+
+
+def test_a_map_of_features_that_are_all_alike_is_a_point():
+  for features in (np.zeros((20, 4)), np.ones((20, 4), np.float32)):
+    made = plots.embedding_map(features, np.zeros(20, int), ['a'])
+    assert np.array_equal(made.points, np.zeros((20, 2)))
