@@ -110,7 +110,7 @@ def _shortcuts(findings: Findings) -> Markup:
       _percent(one.chance),
       f'{_percent(one.low)} to {_percent(one.high)}',
       f'{100 * one.over_chance:.0f} %',
-      str(len(findings.groups[name].names)),
+      f'{len(findings.groups[name].names):,}',
     )
     for name, one in sorted(
       findings.agreements.items(), key=lambda pair: -pair[1].over_chance

@@ -12,6 +12,7 @@ from official.video import scalars
 from official.video.report import drawing, markup, runs
 from official.video.report.markup import Markup
 from official.video.report.runs import Run
+from official.video.settings import rows as published_rows
 
 # Groups whose values are shares, told in percent.
 _SHARES = ('top1', 'accuracy', 'top_5_accuracy', 'input_wait', 'R@', 'map', 'evaluated')
@@ -199,13 +200,25 @@ def _scores(several: Sequence[Run]) -> Markup:
     'Chance is what guessing scores on these labels; a dash where the folder does not tell '
     'it. Of shares percent are told.'
   )
-  return markup.section(
-    'scores',
-    'Scores',
-    hint,
-    *(markup.paragraph(one, 'says') for one in says),
-    markup.card(made),
-  )
+  cards = [markup.card(made)]
+  if figures := _published(several):
+    title = markup.element('h3', markup.text('Published, not measured here'))
+    columns = ('method', 'trained', 'scored', 'figure', 'source')
+    cards.append(markup.card(title, markup.table(columns, figures, (3,))))
+  lines = [markup.paragraph(one, 'says') for one in says]
+  return markup.section('scores', 'Scores', hint, *lines, *cards)
+
+
+def _published(several: Sequence[Run]) -> list[tuple[str, ...]]:
+  """Figures of papers for the experiments that were run or evaluated."""
+  names = [run.experiment for run in several]
+  names += [made['experiment'] for run in several for made in run.evaluations]
+  return [
+    (row.method, row.model, row.protocol, row.published, row.source)
+    for name in dict.fromkeys(names)
+    if name
+    for row in published_rows.published(name)
+  ]
 
 
 def _panel(several: Sequence[Run], name: str, small: bool) -> Markup | None:

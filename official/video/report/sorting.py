@@ -270,6 +270,11 @@ def coarse(confusion: np.ndarray, most: int) -> tuple[np.ndarray, list[np.ndarra
   return counts / np.maximum(counts.sum(1, keepdims=True), 1), parts
 
 
+def _percent(share: float) -> str:
+  value = 100 * share
+  return f'{value:.2g} %' if 0 < value < 1 else f'{value:.0f} %'
+
+
 def verdict(found: Mapping[str, Agreement], wanted: str) -> str:
   """The shortcut check in words: what the features sort by first.
 
@@ -281,7 +286,7 @@ def verdict(found: Mapping[str, Agreement], wanted: str) -> str:
     return 'No column is known that neighbours could agree in.'
   order = sorted(found, key=lambda name: -found[name].over_chance)
   shares = ', '.join(
-    f'by {name} {100 * found[name].share:.0f} % (chance {100 * found[name].chance:.0f} %)'
+    f'by {name} {_percent(found[name].share)} (chance {_percent(found[name].chance)})'
     for name in order
   )
   says = f'Nearest neighbours agree {shares}.'

@@ -10,6 +10,7 @@ import pytest
 
 from official.video.report import __main__ as door
 from official.video.report import run_page, runs
+from official.video.settings import rows
 from tests.official.video.report.test_html import Page
 from tests.official.video.report.test_runs import made_run
 
@@ -169,3 +170,15 @@ def test_the_chance_of_a_training_batch_is_not_that_of_the_validation(tmp_path):
   page = Page(page_of(folder))
   assert '5.75' in page.texts['td'] and '7.25' not in page.texts['td']
   assert 'chance' in page.texts['text']
+
+
+def test_published_figures_stand_beside_what_was_evaluated(tmp_path):
+  folder = made_run(tmp_path / 'one')
+  entry = LEDGER | {'experiment': 'cvrl_linear_eval_kinetics400'}
+  (folder / 'ledger.jsonl').write_text(json.dumps(entry) + '\n')
+  page = Page(page_of(folder))
+  assert 'Published, not measured here' in page.texts['h3']
+  figures = [row.published for row in rows.published('cvrl_linear_eval_kinetics400')]
+  assert figures and set(figures) <= set(page.texts['td'])
+  plain = Page(page_of(made_run(tmp_path / 'two')))
+  assert 'Published, not measured here' not in plain.texts['h3']
