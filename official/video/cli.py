@@ -34,6 +34,8 @@ COMMANDS = {
     'inflates weights',
   ),
   'from_bert': ('official.video.projects.gvilm.from_bert', 'converts weights'),
+  'from_clip': ('official.video.projects.gvilm.from_clip', 'converts weights'),
+  'tfds': ('official.video.data.tfds_builder', 'videos to a set of TFDS'),
   'pictures': (
     'official.video.projects.gvilm.pictures',
     'regions and the words they are',

@@ -166,6 +166,8 @@ def main(argv: Sequence[str]) -> None:
     place = FLAGS.features_dir or (output and os.path.join(output, of_features.PARTIAL))
     if place and not FLAGS.random_weights:
       source = FLAGS.checkpoint or FLAGS.saved_model
+      if FLAGS.saved_model:
+        encoders.require_saved_model(source)
       known = of_features.identity(params, source)
       kept = of_features.Kept(place, known, bool(FLAGS.features_dir))
     with command_line.encoding_strategy(params.runtime.num_gpus).scope():

@@ -53,10 +53,15 @@ class Store:
     self._kinds: dict[str, list] = {}
     self._open: dict[str, BinaryIO] = {}
     self._count, self._kept = 0, time.monotonic()
+    self._missing: list[str] = []
 
   def __enter__(self) -> 'Store':
     """Raises `UserError` where another process has it, or it holds other rows."""
     files.check_output(self.folder, '--features_dir')
+    self._missing, parent = [], os.path.abspath(self.folder)
+    while not os.path.isdir(parent):
+      self._missing.append(parent)
+      parent = os.path.dirname(parent)
     with files.storage_errors(self.folder):
       os.makedirs(self.folder, exist_ok=True)
       taken = f'{self.folder}: another process is writing it; wait for its end'
@@ -73,6 +78,11 @@ class Store:
       file.close()
     self._open = {}
     self._lock.close()
+    if not self._count and not os.path.exists(self._path(ABOUT)):
+      with contextlib.suppress(OSError):  # What was made for nothing goes again.
+        os.remove(self._path(_LOCK))
+        for folder in self._missing:
+          os.rmdir(folder)
 
   def _path(self, name: str) -> str:
     return os.path.join(self.folder, name)

@@ -41,10 +41,16 @@ class Data:
   classes: int = 0
 
   def __str__(self) -> str:
-    parts = [f'{self.files:,} files'] if self.files is not None else []
-    parts += [f'{self.clips:,} clips'] if self.clips is not None else []
-    parts += [f'{self.classes} classes'] if self.classes else []
-    counts = ', '.join(re.sub(r'^1 (\w+?)(e?s)$', r'1 \1', part) for part in parts)
+    counted = {
+      'file files': self.files,
+      'clip clips': self.clips,
+      'class classes': self.classes or None,
+    }
+    counts = ', '.join(
+      f'{number:,} {words.split()[number != 1]}'
+      for words, number in counted.items()
+      if number is not None
+    )
     return f'{counts} ({self.path})' if counts else self.path
 
 
@@ -185,8 +191,11 @@ def tell(
     lines.append(f'data       {"; ".join(map(str, shown))}')
   if plan:
     named = [f'batch {plan["batch"]}'] if 'batch' in plan else []
-    named += [f'{plan["steps"]:,} steps'] if 'steps' in plan else []
-    named += [f'{plan["epochs"]:.3g} epochs'] if 'epochs' in plan else []
+    if 'steps' in plan:
+      named.append(f'{plan["steps"]:,} step{"s" * (plan["steps"] != 1)}')
+    if 'epochs' in plan:
+      shown = f'{plan["epochs"]:.3g}'
+      named.append(f'{shown} epoch{"s" * (shown != "1")}')
     lines.append(f'plan       {console.SEPARATOR.join(named)}')
   facts = {
     'version': __version__,

@@ -79,6 +79,12 @@ def model_encoder(
   return encoding.Encoder(encode)
 
 
+def require_saved_model(path: str) -> None:
+  """Raises `UserError` where a folder holds no SavedModel."""
+  if not tf.saved_model.contains_saved_model(files.literal(path)):
+    raise UserError(f'--saved_model {path}: holds no SavedModel; export one first')
+
+
 def saved_model_encoder(path: str, task=None, classify: bool = False) -> encoding.Encoder:
   """Encodes with the `clips` signature of an exported SavedModel.
 
@@ -91,12 +97,13 @@ def saved_model_encoder(path: str, task=None, classify: bool = False) -> encodin
   Raises:
     UserError: the folder holds none, or one without that signature, or of other classes.
   """
+  require_saved_model(path)
   notes = () if task is None else check_export(path, task, classify)
   try:
     loaded = tf.saved_model.load(files.literal(path))
   except OSError as error:
     raise UserError(
-      f'--saved_model {path}: holds no SavedModel; export one first'
+      f"--saved_model {path}: can't be read: {str(error).splitlines()[0]}"
     ) from error
   if 'clips' not in loaded.signatures:
     raise UserError(

@@ -144,3 +144,11 @@ def test_the_file_tells_how_far_it_is(tmp_path):
   fill(tmp_path, 3, finish=False)
   about = json.loads((tmp_path / 'about.json').read_text())
   assert (about['next'], about['rows'], about['done']) == (3, 3, False)
+
+
+def test_a_folder_that_was_made_for_nothing_goes_again(tmp_path):
+  there = tmp_path / 'there'
+  there.mkdir()
+  with pytest.raises(ZeroDivisionError), store.Store(str(there / 'new' / 'deep')):
+    raise ZeroDivisionError
+  assert there.is_dir() and not list(there.iterdir())

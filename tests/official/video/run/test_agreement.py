@@ -25,10 +25,19 @@ def test_what_differs_is_named():
     rows = [agreement._numbers([each[name] for name in names]) for each in (mine, other)]
     return agreement.differences(np.stack(rows), names)
 
-  assert differing(facts()) == differing(facts('runtime.task_index=1')) == []
+  assert differing(facts()) == []
   assert differing(facts('task.train_data.seed=3')) == ['task.train_data.seed']
   assert differing(facts(labels=(0, 2))) == ['the records of task.train_data']
   assert differing(facts(gin='a.b = 1')) == ['the gin bindings']
+
+
+def test_workers_may_have_numbers_of_their_own():
+  strategy = 'runtime.distribution_strategy=multi_worker_mirrored'
+  first, second = (
+    facts(f'{strategy},runtime.worker_hosts="a:1,b:1",runtime.task_index={i}')
+    for i in range(2)
+  )
+  assert first == second != facts()
 
 
 def test_replicas_of_one_worker_agree(mirrored):
