@@ -108,7 +108,7 @@ def _score_rows(run: Run) -> list[tuple[str, float, float | None, str]]:
   scored = []
   for made in run.evaluations:
     what = 'random weights' if made['source'] == 'random weights' else made['experiment']
-    parts = (f'evaluated as {what}', made.get('time', '')[:10])
+    parts = (f'evaluated as {what}', str(made.get('time', ''))[:10])
     where = ', '.join(part for part in parts if part)
     if not made['scores'].get('complete', True):
       where += '; not all of the clips'
@@ -288,7 +288,7 @@ def _facts(run: Run) -> dict[str, object]:
     'starts': len(run.starts) if len(run.starts) > 1 else None,
     'seed': start.get('seed'),
     'deterministic': start.get('deterministic'),
-    'devices': ', '.join(map(str, start.get('devices') or ())),
+    'devices': ', '.join(runs.listed(start.get('devices'))),
     'speed': f'{np.median(speed):.1f} clips/s, the median' if len(speed) else None,
     'input wait': f'{100 * np.median(wait):.0f} % of the time' if len(wait) else None,
     'revision': start.get('git_revision'),

@@ -28,6 +28,11 @@ _LEDGERS = ('ledger.jsonl', 'scores/ledger.jsonl')
 _DATA = ('task.train_data.input_path', 'task.validation_data.input_path')
 
 
+def listed(value: object) -> list[str]:
+  """What a start lists; nothing where it lists none."""
+  return [str(one) for one in value] if isinstance(value, list) else []
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
   """A run.
@@ -64,17 +69,17 @@ class Run:
   def experiment(self) -> str:
     """Name of what was run; empty where no start tells."""
     for start in reversed(self.starts):
-      for word in start.get('command') or ():
-        flag, _, value = str(word).lstrip('-').partition('=')
-        if flag == 'experiment':
-          return value
+      words = listed(start.get('command'))
+      for word, behind in zip(words, [*words[1:], ''], strict=True):
+        flag, equals, value = word.lstrip('-').partition('=')
+        if word.startswith('-') and flag == 'experiment':
+          return value if equals else behind
     return ''
 
   @property
   def command(self) -> str:
     """What was typed at the first start; empty where no start tells."""
-    typed = self.starts[0].get('command') if self.starts else None
-    words = [str(word) for word in typed or ()]
+    words = listed(self.starts[0].get('command')) if self.starts else []
     if len(words) < 2:
       return ''
     _, script, *arguments = words

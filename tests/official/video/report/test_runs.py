@@ -8,7 +8,7 @@ import tensorflow as tf
 import yaml
 
 from official.video.errors import UserError
-from official.video.report import runs
+from official.video.report import run_page, runs
 
 PARAMS = {
   'task': {'train_data': {'input_path': 'a.json'}},
@@ -125,6 +125,20 @@ def test_what_is_not_a_number_is_no_point(tmp_path):
   lines = [{'kind': 'train', 'step': n, 'x': x} for n, x in enumerate([1.0, None, True])]
   (folder / 'scores.jsonl').write_text(''.join(json.dumps(x) + '\n' for x in lines))
   assert np.array_equal(runs.read(str(folder)).curve('train', 'pretext/x')[1], [1.0])
+
+
+def test_a_start_that_tells_little_is_no_obstacle(tmp_path):
+  for odd in (5, None, 'text', []):
+    folder = made_run(tmp_path / 'one', command=odd, devices=odd, packages=odd)
+    run = runs.read(str(folder))
+    assert run.command == '' and run.experiment == ''
+    assert run_page.sections([run])
+
+
+def test_an_experiment_may_stand_behind_its_flag(tmp_path):
+  words = ['python', 'train.py', '--model_dir=x', '--experiment', 'cvrl_pretrain']
+  run = runs.read(str(made_run(tmp_path / 'one', command=words)))
+  assert run.experiment == 'cvrl_pretrain'
 
 
 def test_speeds_are_read_from_event_files(tmp_path):
