@@ -70,7 +70,7 @@ class Run:
     """Name of what was run; empty where no start tells."""
     for start in reversed(self.starts):
       words = listed(start.get('command'))
-      for word, behind in zip(words, [*words[1:], ''], strict=True):
+      for word, behind in zip(words, [*words, ''][1:], strict=True):
         flag, equals, value = word.lstrip('-').partition('=')
         if word.startswith('-') and flag == 'experiment':
           return value if equals else behind
