@@ -9,6 +9,7 @@ and L - R starts fit without wrapping.
 """
 
 import dataclasses
+import inspect
 import functools
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
@@ -392,7 +393,12 @@ def build_sampler(config: data_config.Sampler) -> FrameSampler:
   try:
     return make(**given)
   except TypeError as error:
+    # What has no constructor of its own has object's, of any arguments and none.
+    own = inspect.signature(make).parameters.values()
+    known = {p.name for p in own if p.kind == inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    if not (unknown := [name for name in given if name not in known]):
+      raise
     raise UserError(
-      f'sampler.name {config.name!r} with {given}: {error}; leave the fields that it does '
-      'not have null'
+      f'sampler.{unknown[0]} {given[unknown[0]]!r}: the sampler {config.name!r} does not '
+      f'read it; leave it null{f", or set its {sorted(known)}" if known else ""}'
     ) from error

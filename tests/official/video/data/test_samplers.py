@@ -316,7 +316,11 @@ def test_config_comes_before_gin_and_gin_before_the_default():
     ({'name': 'intervall'}, ['sampler.name', "'interval'"]),
     ({'form': 'decreasng'}, ['sampler.form', "'decreasing'"]),
     ({'power': 0.0}, ['sampler.power', 'above 0']),
-    ({'name': 'independent', 'power': 2.0}, ['independent', 'power']),
+    (
+      {'name': 'independent', 'power': 2.0},
+      ["sampler.power 2.0: the sampler 'independent'"],
+    ),
+    ({'name': 'random', 'min_gap': 2}, ["sampler.min_gap 2: the sampler 'random'"]),
   ],
 )
 def test_mistakes_are_named(config, words):
