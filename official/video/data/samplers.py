@@ -9,8 +9,8 @@ and L - R starts fit without wrapping.
 """
 
 import dataclasses
-import inspect
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 

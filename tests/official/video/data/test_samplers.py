@@ -320,7 +320,10 @@ def test_config_comes_before_gin_and_gin_before_the_default():
       {'name': 'independent', 'power': 2.0},
       ["sampler.power 2.0: the sampler 'independent'"],
     ),
-    ({'name': 'random', 'min_gap': 2}, ["sampler.min_gap 2: the sampler 'random'"]),
+    (
+      {'name': 'random', 'form': 'uniform'},
+      ["sampler.form 'uniform': the sampler 'random'"],
+    ),
   ],
 )
 def test_mistakes_are_named(config, words):
