@@ -332,6 +332,7 @@ def next_commands(params: Any, name: str, folder: str) -> dict[str, str]:
   own = [f'--experiment={name}', f'--config_file={os.path.join(folder, "params.yaml")}']
   module, checkpoint = ['python', '-m'], f'--checkpoint={folder}'
   commands = {
+    'a page of it': [*module, 'official.video.report', folder],
     'its curves and pictures': ['tensorboard', f'--logdir={folder}'],
     'what its features are good for' if '_pretrain' in name else 'its scores': [
       *(*module, 'official.video.evaluate'),

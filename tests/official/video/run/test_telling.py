@@ -122,7 +122,7 @@ def test_lines_are_of_one_form(done):
   )
   end = next(i for i, line in enumerate(lines) if line.startswith('done in '))
   assert re.search(rf'· step 4 · accuracy [\d.]+% · {done.folder}$', lines[end])
-  assert lines[end + 1] == 'next:' and len(lines) == end + 5
+  assert lines[end + 1] == 'next:' and len(lines) == end + 6
 
 
 def test_the_commands_that_come_next_are_right(done):
@@ -137,10 +137,10 @@ def test_the_commands_that_come_next_are_right(done):
     validation_data=types.SimpleNamespace(input_path=''),
   )
   commands = list(telling.next_commands(params, name, '/run').values())
-  assert '--experiment=gvilm_pretrain_x' in commands[1]  # Nothing probes it.
+  assert '--experiment=gvilm_pretrain_x' in commands[2]  # Nothing probes it.
   commands = list(telling.next_commands(params, 'cstp_pretrain', '/run').values())
-  assert '--experiment=cstp_finetune ' in commands[1]
-  assert 'train_data.input_path=/a b,task.validation_data.input_path=...' in commands[1]
+  assert '--experiment=cstp_finetune ' in commands[2]
+  assert 'train_data.input_path=/a b,task.validation_data.input_path=...' in commands[2]
 
 
 def test_files_events_and_trackers_have_the_same_names(done):
