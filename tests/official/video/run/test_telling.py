@@ -194,7 +194,7 @@ def test_a_run_that_goes_on_says_so_and_doubles_nothing(done, data, tmp_path):
   (machine,) = [row for row in rows if row['kind'] == 'machine']
   assert (machine['step'], machine['steps'], machine['batch']) == (2, 4, 4)
   assert [row['step'] for row in rows if row['kind'] == 'train'] == [4]
-  assert rows[-1]['kind'] == 'done' and len(rows[-1]['next']) == 3
+  assert rows[-1]['kind'] == 'done' and len(rows[-1]['next']) == 4
   with (folder / 'scores.csv').open() as file:
     found = [(row['kind'], row['step']) for row in csv.DictReader(file)]
   assert sorted(found) == [
