@@ -194,8 +194,8 @@ def tell(
     if 'steps' in plan:
       named.append(f'{plan["steps"]:,} step{"s" * (plan["steps"] != 1)}')
     if 'epochs' in plan:
-      shown = f'{plan["epochs"]:.3g}'
-      named.append(f'{shown} epoch{"s" * (shown != "1")}')
+      epochs = f'{plan["epochs"]:.3g}'
+      named.append(f'{epochs} epoch{"s" * (epochs != "1")}')
     lines.append(f'plan       {console.SEPARATOR.join(named)}')
   facts = {
     'version': __version__,
