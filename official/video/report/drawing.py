@@ -189,7 +189,8 @@ def curves(
     style = f's{curve.color % COLORS}{" dashed" if curve.dashed else ""}'
     over = curve.smooth and len(steps) > 20
     drawn = _path(*place(*thinned(steps, values)))
-    parts.append(f'<path class="{"raw" if over else "curve"} {style}" d="{drawn}"/>')
+    kind = 'raw' if over else 'curve dot' if len(steps) == 1 else 'curve'
+    parts.append(f'<path class="{kind} {style}" d="{drawn}"/>')
     if over:
       mean = _path(*place(*thinned(steps, smoothed(values))))
       parts.append(f'<path class="curve {style}" d="{mean}"/>')
