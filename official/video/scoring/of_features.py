@@ -1,5 +1,6 @@
 """Scores an encoder by its features of both splits, whatever it was trained for."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -69,9 +70,11 @@ class Kept:
       return extract.encode(config, table, encoder_of, description=split, kept=kept)
 
   def end(self) -> None:
-    """Removes what does not stay."""
+    """Removes what does not stay, and the folder around it if nothing else is there."""
     if self.folder and not self.stays:
       shutil.rmtree(self.folder, ignore_errors=True)
+      with contextlib.suppress(OSError):
+        os.rmdir(os.path.dirname(self.folder))
 
 
 def identity(params, source: str) -> str:
@@ -154,7 +157,11 @@ def run(
   }
   test, train = encoded['test'], encoded.get('gallery', encoded['test'])
   train_table = tables.get('gallery', task.validation_index)
-  scores = protocols.score(names, train, test, task.validation_index, train_table)
+  try:
+    scores = protocols.score(names, train, test, task.validation_index, train_table)
+  except UserError:
+    kept.end()  # They were made for nothing.
+    raise
   report(scores)
   if folder:
     save(scores, test, task.validation_index, folder)

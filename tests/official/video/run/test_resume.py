@@ -256,14 +256,14 @@ def test_a_rate_that_follows_scores_goes_on_bit_for_bit(data, tmp_path, unbroken
   # PyTorch's rule, written down once more.
   rate, best, waited = 0.05, np.inf, 0
   for line in lines:
-    better = line['cross_entropy'] < best * 0.8
-    best, waited = (line['cross_entropy'], 0) if better else (best, waited + 1)
+    better = line['loss/cross_entropy'] < best * 0.8
+    best, waited = (line['loss/cross_entropy'], 0) if better else (best, waited + 1)
     rate, waited = (rate * 0.1, 0) if waited > 1 else (rate, waited)
   assert rate < 0.05
   assert float(whole.checkpoint.schedule.rate) == pytest.approx(rate)
   assert whole.optimizer._current_learning_rate.numpy() > 0
-  lowest = min(lines, key=lambda line: line['cross_entropy'])
-  expected = {name: lowest[name] for name in ('step', 'cross_entropy')}
+  lowest = min(lines, key=lambda line: line['loss/cross_entropy'])
+  expected = {name: lowest[name] for name in ('step', 'loss/cross_entropy')}
   assert kept_best(folder) == (expected, [f'ckpt-{lowest["step"]}'])
   run(*FOLLOWS, data, tmp_path, stop_at=4)
   resumed, _ = run(*FOLLOWS, data, tmp_path)
