@@ -66,7 +66,7 @@ REFUSED = {
   'runtime.loss_scale': (8.0, 'mixed_precision_dtype is float16'),
   'runtime.mixed_precision_dtype': ('bfloat16', '3D convolution'),
   'runtime.num_gpus': (99, 'sees 0 GPUs'),
-  'runtime.distribution_strategy': ('none', 'distribution_strategy'),
+  'runtime.distribution_strategy': ('none', 'expected one of one_device'),
   'trainer.allow_tpu_summary': (True, 'distribution_strategy is tpu'),
 }
 # What acts elsewhere, and the test that sees it.

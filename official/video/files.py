@@ -206,6 +206,9 @@ def check_output(
   if os.path.lexists(place) and os.path.isdir(place) != is_folder:
     found, wanted = ('a file', 'folder') if is_folder else ('a folder', 'file')
     raise UserError(f'{flag} {path}: is {found}; name a {wanted}')
+  if not is_folder and os.path.exists(place) and not os.path.isfile(place):
+    # A file would take the place of the device.
+    raise UserError(f'{flag} {path}: is no ordinary file; name another')
   if not is_folder:
     place = os.path.dirname(place)
   while not os.path.lexists(place):
@@ -268,6 +271,8 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
       file.write(data)
     return
   path = pathlib.Path(path)
+  if path.exists() and not path.is_file():  # A device or a pipe is never replaced.
+    raise OSError(errno.EINVAL, 'is no ordinary file', str(path))
   path.parent.mkdir(parents=True, exist_ok=True)
   handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
   try:

@@ -20,6 +20,8 @@ def check_choice(field: str, value: Any, known: Iterable[Any]) -> None:
   choices = list(known)
   if value in choices:
     return
+  if not choices:
+    raise UserError(f'{field} {value!r}: none is known; name its module by --import')
   near = difflib.get_close_matches(str(value), map(str, choices), n=1, cutoff=0.5)
   hint = f'; did you mean {near[0]!r}?' if near else ''
   raise UserError(

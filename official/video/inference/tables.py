@@ -120,7 +120,10 @@ class Table(abc.ABC):
   def settings(self) -> dict[str, Any]:
     """What the rows were made with, of a file beside the table's own."""
     try:
-      return json.loads(pathlib.Path(self._beside).read_text())
+      found = json.loads(pathlib.Path(self._beside).read_text())
+      if not isinstance(found, dict):
+        raise ValueError('no object')
+      return found
     except (OSError, ValueError) as error:
       raise UserError(
         f'{self._beside}: cannot be read, so nobody knows which model the features are '

@@ -24,6 +24,15 @@ def _class_names(several: 'Sequence[report_runs.Run]') -> Sequence[str]:
   return next((run.class_names for run in several if run.class_names), ())
 
 
+def _check_no_other(path: str, generator: str) -> None:
+  """Raises `UserError` where a file is there that is no report."""
+  if not os.path.isfile(path) or not os.path.getsize(path):
+    return
+  with files.storage_errors(path), open(path, 'rb') as file:
+    if generator.encode() not in file.read(1000):
+      raise UserError(f'--output {path}: is there, and no report; name another file')
+
+
 def _write(flags: argparse.Namespace) -> str:
   """Writes the page; returns its path."""
   from official.video.report import markup, run_page, runs
@@ -37,6 +46,7 @@ def _write(flags: argparse.Namespace) -> str:
   inputs = [path for path in (flags.features, flags.labels) if path]
   several = runs.read_all(flags.runs)
   files.check_output(output, '--output', is_folder=False, inputs=inputs)
+  _check_no_other(output, markup.GENERATOR)
   sections: run_page.Sections = {}
   headlines, moves = [], False
   if several:

@@ -11,6 +11,8 @@ from typing import NewType
 Markup = NewType('Markup', str)
 
 NOTHING = Markup('')
+# Tells a report from other pages.
+GENERATOR = 'vidgarden report'
 # Nothing is loaded and nothing runs.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -162,6 +164,7 @@ def page(
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="generator" content="{GENERATOR}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <title>{text(title)}</title>

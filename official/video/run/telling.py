@@ -14,6 +14,7 @@ import orbit
 import tensorflow as tf
 
 from official.video import files, scalars
+from official.video.errors import UserError
 from official.video.evaluation import coverage
 from official.video.run import board, console, pace, trackers, watch
 from official.video.settings import experiment, leaves
@@ -87,6 +88,12 @@ class Teller:
     self._tell_machine(step)
     self._trackers.start(leaves.flat(self._params.as_dict()), files.shown(self._folder))
     if self._watch.profile:
+      first, last = self._watch.profile
+      if first <= step or last > self._last:
+        raise UserError(
+          f'--profile={first}-{last}: this start takes the steps {step + 1} to '
+          f'{self._last}; name some of them'
+        )
       self._trainer.profile = self._watch.profile
       self._trainer.profile_folder = os.path.join(self._folder, 'train')
     if self._console.format == 'bar':

@@ -32,12 +32,14 @@ class Features:
     feature: [N, D], memory-mapped.
     labels: see the module.
     label_names: by class id; empty where only ids are known.
+    identity: of the model that made them; empty where nothing tells it.
   """
 
   path: str
   feature: np.ndarray
   labels: np.ndarray
   label_names: Sequence[str] = ()
+  identity: str = ''
   skipped: int = 0
 
   @property
@@ -86,6 +88,13 @@ def run(
     raise UserError(
       f'{train_path} has {train.feature.shape[1]} features a row, {test_path} '
       f'{test.feature.shape[1]}; embed both by one model'
+    )
+  told = [features.identity for features in found]
+  # Files of embed and folders of evaluate tell it in ways of their own.
+  alike = len(set(map(os.path.isdir, pair.values()))) == 1
+  if alike and all(told) and told[0] != told[1]:
+    raise UserError(
+      f'{train_path} and {test_path} are features of two models; embed both by one'
     )
   scores = protocols.score(names, train, test, test, train)
   of_features.report(scores)
@@ -153,7 +162,9 @@ def _of_folder(flag: str, path: str) -> Features:
     raise UserError(
       f'{flag} {path}: {len(feature)} features and {len(labels)} labels; expected as many'
     )
-  return Features(path, feature, np.array(labels if kind == 'b' else labels.astype(int)))
+  identity = str(store.read_about(path)['settings'].get('encoder', '')) if is_ours else ''
+  labels = np.array(labels if kind == 'b' else labels.astype(int))
+  return Features(path, feature, labels, identity=identity)
 
 
 def _of_table(flag: str, path: str, listed: dict[str, tuple[str, ...]]) -> Features:
@@ -174,7 +185,9 @@ def _of_table(flag: str, path: str, listed: dict[str, tuple[str, ...]]) -> Featu
     arrays = kept.arrays()
   labels = np.empty(len(named), object)
   labels[:] = named
-  return Features(path, arrays.get('feature', np.zeros((0, 0), np.float32)), labels)
+  feature = arrays.get('feature', np.zeros((0, 0), np.float32))
+  identity = str(table.settings().get('identity', ''))
+  return Features(path, feature, labels, identity=identity)
 
 
 def _labels_of(

@@ -17,7 +17,7 @@ import yaml
 from official.core import config_definitions as cfg
 from official.core import exp_factory, task_factory
 from official.modeling import hyperparams
-from official.video import files
+from official.video import files, registry
 from official.video.errors import UserError
 from official.video.settings import (
   epochs,
@@ -339,8 +339,23 @@ _WITH_EFFECT_WHERE: Mapping[str, tuple[Callable[[cfg.ExperimentConfig], bool], s
 }
 
 
+# Of the runtime, values that there are, whatever the machine.
+_CHOICES = {
+  'distribution_strategy': (
+    *('one_device', 'mirrored', 'multi_worker_mirrored', 'tpu', 'off'),
+    'parameter_server',
+  ),
+  'mixed_precision_dtype': (
+    *(None, 'float32', 'float16', 'bfloat16'),
+    *('mixed_float16', 'mixed_bfloat16'),
+  ),
+}
+
+
 def check_effect(params: cfg.ExperimentConfig) -> None:
   """Refuses fields that nothing reads; a config that uses one declares it anew."""
+  for name, known in _CHOICES.items():
+    registry.check_choice(f'runtime.{name}', getattr(params.runtime, name), known)
   for part, names in _WITHOUT_EFFECT.items():
     config = getattr(params, part)
     for name in names:

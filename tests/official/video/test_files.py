@@ -1,6 +1,7 @@
 """Where results can be written, and archives of arrays that are damaged."""
 
 import io
+import os
 import random
 
 import numpy as np
@@ -78,3 +79,13 @@ def test_a_result_takes_no_inputs_place(tmp_path):
   files.check_output(
     tmp_path / 'new.mp4', '--video', is_folder=False, inputs=[str(given)]
   )
+
+
+def test_a_device_is_never_replaced(tmp_path):
+  pipe = tmp_path / 'pipe'
+  os.mkfifo(pipe)
+  with pytest.raises(UserError, match=r'--output .*pipe: is no ordinary file'):
+    files.check_output(pipe, '--output', is_folder=False)
+  with pytest.raises(OSError, match='no ordinary file'):
+    files.write_atomically(pipe, b'x')
+  assert pipe.is_fifo() and os.listdir(tmp_path) == ['pipe']

@@ -26,3 +26,10 @@ def test_a_name_is_taken_once():
   assert kinds.find('quick') is Quick
   with pytest.raises(ValueError, match=r"sort\.kind 'quick' is registered already"):
     kinds.register('quick')(int)
+
+
+def test_where_nothing_is_known_the_way_to_it_is_told():
+  with pytest.raises(
+    UserError, match="x 'y': none is known; name its module by --import"
+  ):
+    registry.check_choice('x', 'y', [])

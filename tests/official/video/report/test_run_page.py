@@ -134,6 +134,11 @@ def test_what_is_wrong_is_one_line(tmp_path, capsys):
   folder = made_run(tmp_path / 'one')
   assert door.main([str(folder), f'--output={tmp_path}']) == 2
   assert capsys.readouterr().err.startswith(f'error: --output {tmp_path}: is a folder')
+  mine = tmp_path / 'mine.html'
+  mine.write_text('my page')
+  assert door.main([str(folder), f'--output={mine}']) == 2
+  assert mine.read_text() == 'my page'
+  assert 'mine.html: is there, and no report' in capsys.readouterr().err
 
 
 def test_the_door_opens_without_tensorflow(tmp_path):

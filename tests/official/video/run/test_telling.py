@@ -36,7 +36,9 @@ class Mine(trackers.Tracker):
     Mine.seen.append(('end',))
 
 
-def run(data, folder: pathlib.Path, *flags: str, steps: int = 4) -> drivers.Result:
+def run(
+  data, folder: pathlib.Path, *flags: str, steps: int = 4, code: int = 0
+) -> drivers.Result:
   sizes = '{model_id: 10, width_multiplier: 0.125}'
   override = f"""
 task:
@@ -69,7 +71,7 @@ runtime.distribution_strategy: one_device
     f'--params_override={override}',
     *flags,
   )
-  assert result.code == 0, result.stderr[-2000:]
+  assert result.code == code, result.stderr[-2000:]
   return result
 
 
@@ -210,6 +212,11 @@ def test_a_run_that_goes_on_says_so_and_doubles_nothing(done, data, tmp_path):
   # How often it was saved is no part of a run.
   for name in (x for x in names if 'save_counter' not in x):
     np.testing.assert_array_equal(one.get_tensor(name), other.get_tensor(name), name)
+
+
+def test_a_window_that_the_run_does_not_reach_is_refused(data, tmp_path):
+  result = run(data, tmp_path / 'run', '--profile=900-910', code=2)
+  assert 'this start takes the steps 1 to ' in result.stderr
 
 
 def test_a_window_of_the_profiler_is_checked():

@@ -148,6 +148,19 @@ def test_what_cannot_be_scored_is_said_in_one_line(tmp_path, make, message):
   assert not output.exists()
 
 
+def test_features_of_two_models_are_refused(tmp_path):
+  paths = [table(tmp_path / name, TRAIN) for name in ('train.npy', 'test.npy')]
+  for path, identity in zip(paths, 'ab', strict=True):
+    tables.table(path, '').write_settings({'identity': identity})
+  done = run(*pair(*paths))
+  assert done.code == 2 and 'are features of two models; embed both' in done.stderr
+  tables.table(paths[1], '').write_settings({'identity': 'a'})
+  assert run(*pair(*paths), '--protocols=knn').code == 0
+  (tmp_path / 'test.npy.json').write_text('[1]')
+  done = run(*pair(*paths))
+  assert done.code == 2 and 'embed again' in done.stderr
+
+
 def test_a_file_without_features_is_refused(tmp_path):
   path = tmp_path / 'a.npy'
   block = tables.Block(['x'], np.zeros(1), np.ones(1), {'probability': np.ones((1, 3))})
