@@ -367,11 +367,12 @@ def test_classes_that_are_not_the_exports_are_refused(tmp_path, data):
     f'--saved_model={folder}',
   )
   for protocols, message in (
-    ('classify', 'its classes are not those'),
     ('knn', 'holds no SavedModel'),
+    ('classify', 'its classes are not those'),
   ):
     result = drivers.run(evaluate, *flags, f'--protocols={protocols}')
     assert result.code == 2 and message in result.stderr
+    (tmp_path / 'other' / 'saved_model.pb').touch()
   # The extraction of windows reads it too.
   (tmp_path / 'other' / encoders.ABOUT).write_text('{')
   result = drivers.run(windows, *flags, f'--output={tmp_path / "features.npz"}')
