@@ -10,7 +10,7 @@ from official.video.settings import experiment, rates
 
 # Of the memory; the rest is TensorFlow's, and what the estimate does not know.
 _SHARE = 0.8
-_HALF = ('float16', 'mixed_float16', 'bfloat16', 'mixed_bfloat16')
+_HALF = ('float16', 'bfloat16')
 
 
 def memory(asked: str, runtime: Any) -> float:

@@ -7,6 +7,7 @@ settings have the same bytes.
 
 import abc
 import contextlib
+import csv
 import dataclasses
 import functools
 import json
@@ -438,3 +439,23 @@ def part(block: Block, first: int, behind: int) -> Block:
     block.end[first:behind],
     {name: values[first:behind] for name, values in block.outputs.items()},
   )
+
+
+def list_rows(path: str) -> Iterator[tuple[int, list[str]]]:
+  """Numbers and cells of the lines of a list of files, but for empty ones.
+
+  Cells are separated by tabs where the first line has one, else by commas.
+
+  Raises:
+    UserError: it can't be read.
+  """
+  try:
+    with open(path, newline='', encoding='utf-8-sig', errors='surrogateescape') as file:
+      text = file.read()
+  except OSError as error:
+    raise UserError(f'--labels {path}: {error.strerror}; expected a list') from error
+  delimiter = '\t' if '\t' in text.partition('\n')[0] else ','
+  for number, row in enumerate(csv.reader(text.splitlines(), delimiter=delimiter), 1):
+    cells = [cell.strip() for cell in row]
+    if any(cells):
+      yield number, cells

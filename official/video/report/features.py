@@ -1,6 +1,5 @@
 """Features for a report, of `embed` or kept by `evaluate`, and what is known of them."""
 
-import csv
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
@@ -182,18 +181,9 @@ def read_list(path: str) -> dict[str, dict[str, str]]:
   Raises:
     UserError: it can't be read, or a line is none of that kind.
   """
-  try:
-    with open(path, newline='', encoding='utf-8-sig', errors='surrogateescape') as file:
-      text = file.read()
-  except OSError as error:
-    raise UserError(f'--labels {path}: {error.strerror}; expected a list') from error
-  delimiter = '\t' if '\t' in text.partition('\n')[0] else ','
   heading: list[str] = []
   found: dict[str, dict[str, str]] = {}
-  for number, row in enumerate(csv.reader(text.splitlines(), delimiter=delimiter), 1):
-    cells = [cell.strip() for cell in row]
-    if not any(cells):
-      continue
+  for number, cells in tables.list_rows(path):
     if not heading:
       heading = ['path', 'label']
       if 'path' in cells:

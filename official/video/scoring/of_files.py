@@ -5,9 +5,9 @@ labels.npy: [N] class ids, [N, L] several of them, below 0 where there are fewer
 bool, which classes each row has.
 """
 
-import csv
 import dataclasses
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -96,6 +96,12 @@ def run(
     raise UserError(
       f'{train_path} and {test_path} are features of two models; embed both by one'
     )
+  if files.is_same(train_path, test_path):
+    print(
+      f'note: --test_features {test_path}: are the training features, so every clip is its '
+      'own neighbour and the probe was fitted to it',
+      file=sys.stderr,
+    )
   scores = protocols.score(names, train, test, test, train)
   of_features.report(scores)
   if folder:
@@ -113,17 +119,9 @@ def read_list(path: str) -> dict[str, tuple[str, ...]]:
   Raises:
     UserError: it can't be read, or a line is none of that kind.
   """
-  try:
-    with open(path, newline='', encoding='utf-8-sig', errors='surrogateescape') as file:
-      text = file.read()
-  except OSError as error:
-    raise UserError(f'--labels {path}: {error.strerror}; expected a list') from error
-  delimiter = '\t' if '\t' in text.partition('\n')[0] else ','
   found: dict[str, tuple[str, ...]] = {}
-  rows = csv.reader(text.splitlines(), delimiter=delimiter)
-  for number, row in enumerate(rows, 1):
-    cells = [cell.strip() for cell in row]
-    if not any(cells) or (number == 1 and cells == ['path', 'label']):
+  for number, cells in tables.list_rows(path):
+    if number == 1 and cells == ['path', 'label']:
       continue
     if len(cells) != 2 or not cells[0]:
       raise UserError(f'--labels {path}: line {number}: expected a path and its label')

@@ -345,10 +345,7 @@ _CHOICES = {
     *('one_device', 'mirrored', 'multi_worker_mirrored', 'tpu', 'off'),
     'parameter_server',
   ),
-  'mixed_precision_dtype': (
-    *(None, 'float32', 'float16', 'bfloat16'),
-    *('mixed_float16', 'mixed_bfloat16'),
-  ),
+  'mixed_precision_dtype': (None, 'float32', 'float16', 'bfloat16'),
 }
 
 

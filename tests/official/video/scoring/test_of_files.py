@@ -148,6 +148,17 @@ def test_what_cannot_be_scored_is_said_in_one_line(tmp_path, make, message):
   assert not output.exists()
 
 
+def test_it_is_said_that_the_test_was_trained_on(tmp_path):
+  train = table(tmp_path / 'train.npy', TRAIN)
+  (tmp_path / 'link.npy').symlink_to(train)
+  (tmp_path / 'link.npy.json').symlink_to(f'{train}.json')
+  other = table(tmp_path / 'other.npy', TEST)
+  for test, count in ((train, 1), (tmp_path / 'link.npy', 1), (other, 0)):
+    done = run(*pair(train, test), '--protocols=knn')
+    assert done.code == 0, done.stderr
+    assert done.stderr.count('are the training features') == count
+
+
 def test_features_of_two_models_are_refused(tmp_path):
   paths = [table(tmp_path / name, TRAIN) for name in ('train.npy', 'test.npy')]
   for path, identity in zip(paths, 'ab', strict=True):
