@@ -209,6 +209,18 @@ class KeyFrameViewMaker(views.ViewMaker):
     indices = middle + stride * (tf.range(steps) - key_frame(steps))
     return tf.clip_by_value(indices, 0, tf.size(clip['frames']) - 1)
 
+  def frames_taken(self, clip: Mapping[str, tf.Tensor], key: tf.Tensor) -> tf.Tensor:
+    """See the base."""
+    del key
+    return self._indices(clip)[None]
+
+  def test_frames_taken(
+    self, clip: Mapping[str, tf.Tensor], number: tf.Tensor
+  ) -> tf.Tensor:
+    """See the base."""
+    del number
+    return self._indices(clip)
+
   def _boxes(self, clip: Mapping[str, tf.Tensor], prefix: str = '') -> tf.Tensor:
     return tf.stack([_middle_step(clip[prefix + key]) for key in _SIDES], -1)
 

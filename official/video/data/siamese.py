@@ -146,6 +146,11 @@ class SiameseViewMaker(views.ViewMaker):
     exemplars, searches = zip(*pairs, strict=True)
     return {'exemplar': tf.stack(exemplars), 'search': tf.stack(searches)}
 
+  def frames_taken(self, clip: Mapping[str, tf.Tensor], key: tf.Tensor) -> tf.Tensor:
+    """None: they are drawn among the annotated steps, and each stands alone."""
+    del clip, key
+    return tf.zeros([0, 0], tf.int32)
+
   def _steps(self, boxes: tf.Tensor, frame: tf.Tensor, cover: tf.Tensor) -> tf.Tensor:
     """The annotated steps that pairs are drawn from."""
     present = tf.reduce_all(boxes[:, 2:] > boxes[:, :2], 1)

@@ -134,6 +134,19 @@ class ViewMaker:
     stride = config.temporal_stride if takes_stride else 1
     return sampler(key, num_frames, config.feature_shape[0], stride, config.num_views)
 
+  def frames_taken(self, clip: Mapping[str, tf.Tensor], key: tf.Tensor) -> tf.Tensor:
+    """[V, T] int32: which frames of a clip `training_sample` takes, to be told.
+
+    [0, 0] where a view is not a number of frames.
+    """
+    return self.frame_indices(tf.size(clip['frames']), key)
+
+  def test_frames_taken(
+    self, clip: Mapping[str, tf.Tensor], number: tf.Tensor
+  ) -> tf.Tensor:
+    """[T] int32: likewise of `test_sample`."""
+    return self.test_indices(tf.size(clip['frames']), number)
+
   def training_sample(
     self, clip: Mapping[str, tf.Tensor], key: tf.Tensor
   ) -> dict[str, tf.Tensor]:
