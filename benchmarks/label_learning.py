@@ -161,7 +161,7 @@ def facts(sizes: benchmark.Sizes) -> dict[str, str]:
 
 def main() -> None:
   """The command line."""
-  usual = benchmark.Sizes(400, 1200, 240)
+  usual = benchmark.Sizes(1000, 1200, 240)
   run(*benchmark.begin(benchmark.flags(__doc__, usual).parse_args()))
 
 

@@ -120,7 +120,7 @@ METHODS = {
     'Few labels, intervals, augmentation',
     'learning_labels',
     'benchmarks.label_learning',
-    400,
+    1000,
     {
       'gain at 10% of the labels over scratch, points': (
         '10% of the labels, CVRL',
