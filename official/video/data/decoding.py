@@ -1,7 +1,7 @@
 """From stored frames to a cropped, resized, flipped uint8 clip.
 
-Frames are JPEG or PNG strings [T], or decoded pixels uint8 [T, H, W, 3]; all of one
-video have one size.
+Frames are JPEG or PNG strings [T], `Frames` that are read here, or decoded pixels uint8
+[T, H, W, 3]; all of one video have one size.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from official.video import registry
 from official.video.data import records
+from official.video.data.frames import Frames, read
 
 MAX_PIXELS = records.MAX_FRAME_PIXELS
 
@@ -42,8 +43,12 @@ FILTERS: registry.Registry[Filter] = registry.Registry(
 )
 
 
-def frame_size(frames: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def frame_size(frames: tf.Tensor | Frames) -> tuple[tf.Tensor, tf.Tensor]:
   """Height and width in pixels, read from the first frame's header."""
+  if isinstance(frames, Frames):
+    known = tf.debugging.Assert(frames.size[0] > 0, ['the first frame has no size'])
+    with tf.control_dependencies([known] if known is not None else []):
+      return tf.identity(frames.size[0]), tf.identity(frames.size[1])
   if frames.dtype != tf.string:
     shape = tf.shape(frames)
     return shape[1], shape[2]
@@ -154,7 +159,7 @@ def decode_crops(
   Returns:
     uint8 [C, T, *size, 3].
   """
-  count = windows.shape[0]
+  frames, count = read(frames), windows.shape[0]
   flips = tf.broadcast_to(tf.cast(flip, tf.bool), [count])
   number = tf.shape(frames)[0]
   return decode_each(
@@ -185,6 +190,7 @@ def decode_each(
   Returns:
     uint8 [C, N, *size, 3].
   """
+  frames = read(frames)
   if not windows.dtype.is_integer:
     windows = tf.cast(windows, tf.float32)
   make = _Crops(size, FILTERS.find(resize))

@@ -14,15 +14,32 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 # What the contract needs besides, under one name: noqa, as not all of it is read here.
+from official.video.data.records.frame_index import (  # noqa: F401
+  FRAME_INDEX_SUFFIX,
+  ROW_CRC,
+  ROW_GAP,
+  ROW_SHAPE,
+  ROW_SIZE,
+  FrameIndexHeader,
+  FrameIndexWriter,
+  FrameList,
+  frame_index_name,
+  index_row,
+  make_index,
+)
 from official.video.data.records.framing import (  # noqa: F401
   FRAMING_BYTES,
+  HEADER_BYTES,
   Readable,
   RecordError,
   Writable,
+  mask,
+  masked_crc,
   read_records,
   record_footer,
   record_header,
   scan_record_bytes,
+  scan_records,
   write_record,
 )
 from official.video.data.records.manifest import (  # noqa: F401

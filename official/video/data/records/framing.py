@@ -8,7 +8,8 @@ import google_crc32c
 
 _HEADER = struct.Struct('<QI')
 _FOOTER = struct.Struct('<I')
-FRAMING_BYTES = _HEADER.size + _FOOTER.size
+HEADER_BYTES = _HEADER.size
+FRAMING_BYTES = HEADER_BYTES + _FOOTER.size
 
 
 class Readable(Protocol):
@@ -29,23 +30,25 @@ class RecordError(ValueError):
   """A TFRecord file is damaged; the message names the record and what is wrong."""
 
 
-def _mask(crc: int) -> int:
+def mask(crc: int) -> int:
+  """A CRC-32C as TFRecord files hold it."""
   return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _masked_crc(data: bytes) -> int:
-  return _mask(google_crc32c.value(data))
+def masked_crc(data: bytes) -> int:
+  """The masked CRC-32C of bytes, which stands behind a record of them."""
+  return mask(google_crc32c.value(data))
 
 
 def record_header(size: int) -> bytes:
   """What stands in a file before a record of `size` bytes."""
   length = struct.pack('<Q', size)
-  return length + _FOOTER.pack(_masked_crc(length))
+  return length + _FOOTER.pack(masked_crc(length))
 
 
 def record_footer(crc: int) -> bytes:
   """What stands in a file after a record whose CRC-32C is `crc`."""
-  return _FOOTER.pack(_mask(crc))
+  return _FOOTER.pack(mask(crc))
 
 
 def write_record(file: Writable, data: bytes) -> int:
@@ -103,27 +106,41 @@ def read_records(file: Readable) -> Iterator[bytes]:
     footer = file.read(_FOOTER.size)
     if len(data) < length or len(footer) < _FOOTER.size:
       raise RecordError(f'record {index}: cut after {len(data)} of {length} bytes')
-    if _masked_crc(data) != _FOOTER.unpack(footer)[0]:
+    if masked_crc(data) != _FOOTER.unpack(footer)[0]:
       raise RecordError(f'record {index}: checksum of the data is wrong')
     yield data
     index += 1
 
 
-def scan_record_bytes(file: BinaryIO, file_size: int) -> list[int]:
-  """Framed length in bytes of each record, reading the headers only.
+def scan_records(file: BinaryIO, file_size: int) -> tuple[list[int], list[int]]:
+  """Framed length in bytes of each record, and the masked checksum that stands behind it.
+
+  Headers only are read: a checksum stands right before the next one.
 
   Raises:
     RecordError: a header is damaged or the file ends inside a record.
   """
   lengths: list[int] = []
+  checksums: list[int] = []
   position = 0
   while position < file_size:
-    file.seek(position)
-    header = file.read(_HEADER.size)
-    if len(header) < _HEADER.size or header != record_header(_HEADER.unpack(header)[0]):
+    before = _FOOTER.size if position else 0
+    file.seek(position - before)
+    header = file.read(before + HEADER_BYTES)
+    checksums += _FOOTER.unpack(header[:before]) if before else ()
+    header = header[before:]
+    if len(header) < HEADER_BYTES or header != record_header(_HEADER.unpack(header)[0]):
       raise _wrong_header(header, len(lengths))
     lengths.append(_HEADER.unpack(header)[0] + FRAMING_BYTES)
     position += lengths[-1]
   if position > file_size:
     raise RecordError(f'record {len(lengths) - 1}: cut, the file ends inside it')
-  return lengths
+  if lengths:
+    file.seek(file_size - _FOOTER.size)
+    checksums += _FOOTER.unpack(file.read(_FOOTER.size))
+  return lengths, checksums
+
+
+def scan_record_bytes(file: BinaryIO, file_size: int) -> list[int]:
+  """Framed length in bytes of each record; see `scan_records`."""
+  return scan_records(file, file_size)[0]
