@@ -70,6 +70,17 @@ class RecordFiles:
     except records.RecordError as error:
       raise UserError(f'{path}: {error}') from error
 
+  def frame_index(self) -> str:
+    """A line about the indices of frames beside the files."""
+    beside = [records.frame_index_name(path) for path, _ in self._lengths]
+    sizes = [storage.size(path) for path in beside if storage.exists(path)]
+    if not sizes:
+      return 'index of frames: none; tfrecords_tools.index makes it'
+    return (
+      f'index of frames: beside {len(sizes)} of {len(beside)} files, '
+      f'{sum(sizes) / 1e6:.1f} MB'
+    )
+
   def __len__(self) -> int:
     return sum(len(lengths) for _, lengths in self._lengths)
 
@@ -233,7 +244,7 @@ def main(arguments: Sequence[str]) -> int:
     for found in sets:
       files = RecordFiles(found)
       text = summary(files.manifest) if files.manifest else [f'{len(files)} records']
-      for line in text:
+      for line in [*text, files.frame_index()]:
         say(line)
   if len(sets) > 1:
     return EXIT_OK

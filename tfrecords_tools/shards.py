@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +9,7 @@ from typing import BinaryIO
 
 from official.video.data import records
 from official.video.errors import UserError
-from tfrecords_tools import storage
+from tfrecords_tools import frame_index, storage
 from tfrecords_tools.clips import build_record, media_id
 from tfrecords_tools.datasets.origins import origin_of
 from tfrecords_tools.datasets.source import SourceClip
@@ -34,21 +33,6 @@ class Step:
 
   clip: str
   converted: bool | None = None
-
-
-class _HashingWriter:
-  """A file that hashes what is written to it."""
-
-  def __init__(self, file: BinaryIO):
-    self._file = file
-    self._hash = hashlib.sha256()
-
-  def write(self, data: bytes) -> int:
-    self._hash.update(data)
-    return self._file.write(data)
-
-  def hexdigest(self) -> str:
-    return self._hash.hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,13 +86,14 @@ class _Made:
   """A record to be written.
 
   Attributes:
-    write: appends it to a file, framed, and returns the bytes written.
+    write: appends it to a file, framed, and its row to the index of the file's frames;
+      returns the bytes written to the file.
     label: its first class id or `records.NO_LABEL`.
     frame_rate: stored frames a second, to three digits; 0 where unknown.
     notes: what is worth knowing of its source.
   """
 
-  write: Callable[[records.Writable], int]
+  write: Callable[[records.Writable, records.FrameIndexWriter], int]
   label: int
   frame_rate: float
   notes: Sequence[records.Note]
@@ -167,8 +152,12 @@ def _kept(record: bytes, number: int, earlier: records.Shard, clip: SourceClip) 
   )
 
 
-def _write_whole(record: bytes, file: records.Writable) -> int:
-  return records.write_record(file, record)
+def _write_whole(
+  record: bytes, file: records.Writable, index: records.FrameIndexWriter
+) -> int:
+  size = records.write_record(file, record)
+  index.add(records.index_row(record), size, records.masked_crc(record))
+  return size
 
 
 def _outcomes(
@@ -195,10 +184,13 @@ def _outcomes(
 
 
 def _write_clips(
-  task: ShardTask, file: BinaryIO, tell: Callable[[Step], None]
+  task: ShardTask,
+  file: BinaryIO,
+  index: records.FrameIndexWriter,
+  tell: Callable[[Step], None],
 ) -> ShardResult:
   """Writes the records one by one, so a few frames are all that is ever in memory."""
-  writer = _HashingWriter(file)
+  writer = frame_index.HashingWriter(file)
   lengths, labels, sources, rates, skipped = [], [], [], [], []
   notes: dict[records.Note, None] = {}
   found = Summary(task.earlier.corrected if task.earlier else {})
@@ -206,7 +198,7 @@ def _write_clips(
     if isinstance(outcome, records.Skipped):
       skipped.append(outcome)
       continue
-    lengths.append(outcome.write(writer))
+    lengths.append(outcome.write(writer, index))
     labels.append(outcome.label)
     rates.append(outcome.frame_rate)
     notes.update(dict.fromkeys(outcome.notes))
@@ -229,7 +221,7 @@ def _write_clips(
 
 
 def write_shard(task: ShardTask, tell: Callable[[Step], None] = tell_nobody) -> None:
-  """Writes a shard, then its result beside it.
+  """Writes a shard, the index of its frames, then its result beside it.
 
   Equal tasks write equal bytes, so a task may run again, or twice at the same time.
 
@@ -240,8 +232,13 @@ def write_shard(task: ShardTask, tell: Callable[[Step], None] = tell_nobody) -> 
   Raises:
     UserError: the output can't be written, or the earlier shard not be read.
   """
-  with storage.whole_file(task.written_path) as file:
-    result = _write_clips(task, file, tell)
+  folder = None if storage.is_remote(task.output_dir) else task.output_dir
+  with records.FrameIndexWriter(folder) as index:
+    with storage.whole_file(task.written_path) as file:
+      result = _write_clips(task, file, index, tell)
+    digest = frame_index.write_beside(task.written_path, index, result.shard.sha256)
+  shard = dataclasses.replace(result.shard, frame_index=digest)
+  result = dataclasses.replace(result, shard=shard)
   with storage.whole_file(task.written_path + RESULT_SUFFIX) as file:
     file.write(result.to_json().encode())
 

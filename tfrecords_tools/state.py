@@ -18,7 +18,7 @@ from typing import Any
 from official.video.data import records
 from official.video.errors import UserError
 from official.video.version import __version__
-from tfrecords_tools import storage
+from tfrecords_tools import frame_index, storage
 from tfrecords_tools.plan import MENDED_SUFFIX, ShardTask, SplitPlan
 from tfrecords_tools.shards import RESULT_SUFFIX, ShardResult, read_result
 from tfrecords_tools.storage import TEMPORARY_SUFFIX
@@ -28,16 +28,17 @@ _LOCK_SUFFIX = '.conversion.lock'
 # Digits, so that the files of a split `train-extra` are not taken for those of `train`.
 _SHARD = r'-\d{5}-of-\d{5}\.tfrecord'
 _MENDED, _RESULT = re.escape(MENDED_SUFFIX), re.escape(RESULT_SUFFIX)
+_FRAMES = re.escape(records.FRAME_INDEX_SUFFIX)
 _STATE, _LOCK = re.escape(STATE_SUFFIX), re.escape(_LOCK_SUFFIX)
 # What follows the name of a split in files that a process leaves when it is killed; workers
 # once kept their progress in files.
 _TEMPORARY = (
-  rf'({_SHARD}({_MENDED})?({_RESULT})?|{_STATE}|{_LOCK}|'
+  rf'({_SHARD}({_MENDED})?({_RESULT}|{_FRAMES})?|{_STATE}|{_LOCK}|'
   rf'{re.escape(records.MANIFEST_SUFFIX)})\.\w+{re.escape(TEMPORARY_SUFFIX)}|'
   rf'{_SHARD}\.progress'
 )
 # The same of files that only an unfinished split needs.
-_UNFINISHED = rf'{_SHARD}({_MENDED})?{_RESULT}|{_SHARD}{_MENDED}|{_STATE}'
+_UNFINISHED = rf'{_SHARD}({_MENDED})?{_RESULT}|{_SHARD}{_MENDED}({_FRAMES})?|{_STATE}'
 
 
 def _path(output_dir: str, split: str, suffix: str) -> str:
@@ -245,7 +246,7 @@ def has_leftovers(output_dir: str, split: str) -> bool:
 def remove_split(output_dir: str, split: str) -> None:
   """Removes what a conversion wrote of a split, the manifest first."""
   storage.remove(os.path.join(output_dir, records.manifest_name(split)))
-  _remove_matching(output_dir, split, f'{_SHARD}|{_UNFINISHED}|{_TEMPORARY}')
+  _remove_matching(output_dir, split, f'{_SHARD}({_FRAMES})?|{_UNFINISHED}|{_TEMPORARY}')
 
 
 @contextlib.contextmanager
@@ -301,12 +302,16 @@ def finish_split(
       raise _not_written(task)
   for task in mended:
     storage.rename(task.written_path, task.path)
+    written = records.frame_index_name(task.written_path)
+    if storage.exists(written):
+      storage.rename(written, records.frame_index_name(task.path))
   names = set(storage.list_folder(output_dir))
   results = _results(plan, found.results, names)
   for task, result in zip(plan.tasks, results, strict=True):
     if result is None:
       raise _not_written(task)
   done = [result for result in results if result]
+  _mend_indices(output_dir, done)
   manifest = records.Manifest(
     split=plan.split,
     label_names=list(plan.label_names),
@@ -321,6 +326,21 @@ def finish_split(
     file.write(manifest.to_json().encode())
   clean_split(output_dir, plan.split)
   return manifest
+
+
+def _mend_indices(output_dir: str, results: Sequence[ShardResult]) -> None:
+  """Makes the indices of frames that a process did not come to write beside its shards.
+
+  It may have been killed between the two; an index follows from its shard.
+  """
+  for result in results:
+    path = os.path.join(output_dir, result.shard.file)
+    header = frame_index.header_beside(path) if result.shard.frame_index else None
+    if result.shard.frame_index and (not header or header.sha256 != result.shard.sha256):
+      try:
+        frame_index.make(path)
+      except (OSError, records.RecordError) as error:
+        raise UserError(f'{path}: {error}; replace it by --overwrite') from error
 
 
 def _not_written(task: ShardTask) -> UserError:

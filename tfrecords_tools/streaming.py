@@ -158,6 +158,8 @@ class Record:
     self._frames = frames
     self._frames_size = sum(len(_feature_head(size)) + size for size in sizes)
     empty = records.encode_record({**fields, records.IMAGE_ENCODED: []})
+    self._rest = records.SequenceExample.FromString(empty)
+    del self._rest.feature_lists.feature_list[records.IMAGE_ENCODED]
     (_, context), (_, lists) = _fields(empty)
     before, after = self._around_frames(list(_fields(lists)))
     entry = _delimited(_FIELD_1, len(_FRAMES_ENTRY)) + _FRAMES_ENTRY
@@ -182,23 +184,41 @@ class Record:
 
   def chunks(self) -> Iterator[bytes]:
     """The serialized record, in pieces of about a frame."""
-    yield self._head
-    for frame in self._frames:
-      yield _feature_head(len(frame))
-      yield frame
-    yield self._tail
+    for _, piece in self._pieces():
+      yield piece
 
-  def write(self, file: records.Writable) -> int:
+  def _pieces(self) -> Iterator[tuple[bool, bytes]]:
+    """The same, and whether each is a frame."""
+    yield False, self._head
+    for frame in self._frames:
+      yield False, _feature_head(len(frame))
+      yield True, frame
+    yield False, self._tail
+
+  def write(
+    self, file: records.Writable, index: records.FrameIndexWriter | None = None
+  ) -> int:
     """Appends the record, framed as TFRecord; returns the bytes written.
+
+    Args:
+      file: what it is appended to.
+      index: of the file's frames, to which its row is added.
 
     Raises:
       RuntimeError: the frames are not of the sizes that were stated.
     """
     file.write(records.record_header(len(self)))
     counter = _Counter(file)
-    for chunk in self.chunks():
+    frames, end = records.FrameList(), -records.HEADER_BYTES
+    for is_frame, chunk in self._pieces():
+      if index and is_frame:
+        frames.append(counter.count - end, chunk)
+        end = counter.count + len(chunk)
       counter.write(chunk)
     if counter.count != len(self):
       raise RuntimeError(f'a record of {len(self)} bytes became {counter.count}')
     file.write(records.record_footer(counter.crc))
-    return len(self) + records.FRAMING_BYTES
+    size = len(self) + records.FRAMING_BYTES
+    if index:
+      index.add(frames.row(self._rest), size, records.mask(counter.crc))
+    return size

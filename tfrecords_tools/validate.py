@@ -6,8 +6,9 @@ For example
 
 Checks of every shard that it exists, and its size, SHA-256 and number of records; of
 every record its checksums, required keys, labels, boxes, segments and the header of every
-frame. --frames decodes that many frames of each record in full, --full all. TFRecord
-files without a manifest are checked too, for what training needs of them.
+frame; of the index of frames beside a shard that it is the one which its records give.
+--frames decodes that many frames of each record in full, --full all. TFRecord files without
+a manifest are checked too, for what training needs of them.
 
 Exit codes: 0 no problem; 1 problems, one a line; 2 the request is wrong.
 """
@@ -27,7 +28,7 @@ from google.protobuf.message import DecodeError
 
 from official.video.data import records
 from official.video.errors import UserError
-from tfrecords_tools import storage
+from tfrecords_tools import frame_index, storage
 from tfrecords_tools.commands import (
   EXIT_OK,
   EXIT_PROBLEMS,
@@ -245,11 +246,52 @@ def _check_parsed(
 # --- One shard ------------------------------------------------------------------------
 
 
+class _IndexCheck:
+  """Compares the index of frames beside a file with the one that its records give."""
+
+  def __init__(self, path: str, shard: records.Shard | None):
+    self._path, self._beside = path, records.frame_index_name(path)
+    self._named = shard.frame_index if shard else ''
+    self._there = storage.exists(self._beside)
+    self._rows = records.FrameIndexWriter()
+    self._reason = ''
+
+  def __enter__(self) -> '_IndexCheck':
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    self._rows.__exit__(*exception)
+
+  def add(self, data: bytes) -> None:
+    """Takes the next record."""
+    if self._there and not self._reason:
+      try:
+        records.make_index([data], self._rows)
+      except records.RecordError as error:
+        self._reason = str(error)
+
+  def problems(self, sha256: str) -> Iterator[str]:
+    """What is wrong with the index of the file, which has this digest."""
+    fix = f'python -m tfrecords_tools.index {self._path} makes it'
+    if not self._there:
+      if self._named:
+        yield f'{self._beside}: is missing; {fix}'
+      return
+    if self._reason:
+      yield f'{self._beside}: can not be of {os.path.basename(self._path)}; remove it'
+      return
+    with storage.open_to_read(self._beside) as file:
+      found = storage.HashingReader(file, storage.size(self._beside)).hexdigest()
+    if found != frame_index.digest_of(self._rows, sha256):
+      yield f'{self._beside}: is damaged, or of another file; {fix} again'
+
+
 class SetChecker:
   """Checks the files of one set.
 
   Attributes:
     num_records: records that were read.
+    index_problems: of the indices of frames beside the files, each beginning with a path.
   """
 
   def __init__(self, record_set: RecordSet, decode: int):
@@ -260,6 +302,7 @@ class SetChecker:
     self._decode = decode
     self._media: dict[bytes, str] = {}
     self.num_records = 0
+    self.index_problems: list[str] = []
 
   def check(self, name: str) -> Iterator[str]:
     """Yields the problems of a file, each beginning with its path and the record."""
@@ -277,16 +320,19 @@ class SetChecker:
       yield f'has {size} bytes, the manifest says {shard.size}'
     reader = storage.HashingReader(file, size)
     found = 0
-    try:
-      for index, data in enumerate(records.read_records(reader)):
-        found += 1
-        for problem in self._check_entry(name, index, data):
-          yield f'record {index}: {problem}'
-    except records.RecordError as error:
-      yield f'{error}; the rest of the file was not read'
-    else:
-      if shard and found != shard.records:
-        yield f'has {found} records, the manifest says {shard.records}'
+    with _IndexCheck(os.path.join(self._set.folder, name), shard) as index_check:
+      try:
+        for index, data in enumerate(records.read_records(reader)):
+          found += 1
+          index_check.add(data)
+          for problem in self._check_entry(name, index, data):
+            yield f'record {index}: {problem}'
+      except records.RecordError as error:
+        yield f'{error}; the rest of the file was not read'
+      else:
+        if shard and found != shard.records:
+          yield f'has {found} records, the manifest says {shard.records}'
+        self.index_problems += index_check.problems(reader.hexdigest())
     self.num_records += found
     if shard and size == shard.size and reader.hexdigest() != shard.sha256:
       yield "its SHA-256 is not the manifest's"
@@ -357,6 +403,8 @@ def check_set(record_set: RecordSet, decode: int, bar: Any) -> tuple[list[str], 
   for name in record_set.files:
     before = checker.num_records
     problems += checker.check(name)
+    problems += checker.index_problems
+    checker.index_problems.clear()
     bar.update(checker.num_records - before)
   return problems, checker.num_records
 

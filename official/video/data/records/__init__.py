@@ -24,6 +24,7 @@ from official.video.data.records.frame_index import (  # noqa: F401
   FrameIndexWriter,
   FrameList,
   frame_index_name,
+  frame_shape,
   index_row,
   make_index,
 )

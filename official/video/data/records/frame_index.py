@@ -11,7 +11,7 @@ import json
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
 import google_crc32c
@@ -196,13 +196,15 @@ class FrameList:
 
   def row(self, rest: Any) -> bytes:
     """The row of a record, given as the message of all but its frames."""
-    feature = rest.context.feature
+    made = SequenceExample()
+    made.CopyFrom(rest)
+    feature = made.context.feature
     feature[ROW_GAP].int64_list.value.extend(self.gaps)
     feature[ROW_SIZE].int64_list.value.extend(self.sizes)
     packed = struct.pack(f'<{len(self.checksums)}I', *self.checksums)
     feature[ROW_CRC].bytes_list.value.append(packed)
     feature[ROW_SHAPE].int64_list.value.extend(self.shape)
-    return rest.SerializeToString(deterministic=True)
+    return made.SerializeToString(deterministic=True)
 
 
 def index_row(data: bytes) -> bytes:
@@ -317,7 +319,7 @@ class FrameIndexWriter:
     )
     write_record(file, header.to_json())
     self._rows.seek(0)
-    shutil.copyfileobj(self._rows, file)  # type: ignore[misc]
+    shutil.copyfileobj(self._rows, file)
 
   def __enter__(self) -> 'FrameIndexWriter':
     return self
@@ -326,7 +328,7 @@ class FrameIndexWriter:
     self._rows.close()
 
 
-def make_index(data: Sequence[bytes] | Iterator[bytes], writer: FrameIndexWriter) -> None:
+def make_index(data: Iterable[bytes], writer: FrameIndexWriter) -> None:
   """Adds the rows of records to a writer.
 
   Raises:

@@ -16,6 +16,7 @@ from official.video.data.records.messages import encode_text
 MANIFEST_SUFFIX = '.manifest.json'
 MANIFEST_VERSION = 1
 NO_LABEL = -1
+_LEFT_OUT_EMPTY = ('sources', 'corrected', 'frame_rates', 'notes', 'frame_index')
 # Rates that differ by more are worth a warning, with the most common ones.
 _MIXED_RATES, _SHOWN_RATES = 1.1, 6
 _SHARD_NAME = re.compile(
@@ -69,6 +70,8 @@ class Shard:
     frame_rates: stored frames a second of each record, to three digits, 0 where unknown;
       empty where none is known.
     notes: what is worth knowing of sources that gave a record.
+    frame_index: hex digest of the index of its frames; empty where the conversion wrote
+      none.
   """
 
   file: str
@@ -79,6 +82,7 @@ class Shard:
   corrected: Mapping[str, int] = dataclasses.field(default_factory=dict)
   frame_rates: Sequence[float] = ()
   notes: Sequence[Note] = ()
+  frame_index: str = ''
 
   @property
   def records(self) -> int:
@@ -187,6 +191,7 @@ def _checked_shard(value: Mapping[str, Any], num_classes: int) -> Shard:
     {k: _checked(v, int, f'corrected of {name}') for k, v in corrected.items()},
     lists('frame_rates', float, 0, 2**31),
     _checked_entries(value.get('notes', []), Note, f'notes of {name}'),
+    _checked(value.get('frame_index', ''), str, f'frame_index of {name}'),
   )
   count = shard.records
   for key, given, found in (
@@ -250,7 +255,7 @@ class Manifest:
     value = dataclasses.asdict(self)
     for shard, entry in zip(self.shards, value['shards'], strict=True):
       entry |= {'records': shard.records, 'bytes': shard.size}
-      for name in ('sources', 'corrected', 'frame_rates', 'notes'):
+      for name in _LEFT_OUT_EMPTY:
         if not entry[name]:
           del entry[name]
     value |= {'manifest_version': MANIFEST_VERSION, 'records': self.records}
