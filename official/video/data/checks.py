@@ -33,8 +33,7 @@ def check(
     )
   if config.is_training and config.num_test_clips > 1:
     raise FieldError('num_test_clips > 1 needs is_training=False')
-  if not config.tfds_name:  # Whose sets have none of the contract's keys.
-    _check_needs(maker, config, table)
+  _check_needs(maker, config, table)
 
 
 def _check_needs(

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from official.video.data import index, records
+from official.video.data import index, parsing, records, tfds
 
 # A record begins with its context, and that with texts and numbers: kilobytes.
 _CHUNK = 1 << 16
@@ -65,7 +65,13 @@ def _rows(table: index.RecordIndex) -> Iterator[tuple[int, tf.train.Features]]:
 
 
 def label_range(table: index.RecordIndex) -> tuple[int, int]:
-  """The largest number of labels that a record has, and the highest of their ids."""
+  """The largest number of labels that a record has, and the highest of their ids.
+
+  Of a set of TensorFlow Datasets that is the highest which its feature knows.
+  """
+  if table.prepared:
+    most = most_values(table, records.LABEL_INDEX)
+    return most, tfds.num_classes(table.prepared) - 1 if most else records.NO_LABEL
   most, highest = 0, records.NO_LABEL
   for context in contexts(table):
     labels = context.feature[records.LABEL_INDEX].int64_list.value
@@ -80,6 +86,8 @@ def any_has(table: index.RecordIndex, key: str) -> bool:
   It looks until it finds one. Where none of those has one, no training could go on. What
   can't be read at all is left to who reads it.
   """
+  if table.prepared:
+    return tfds.has(table.prepared, key)
   per_step = records.field_of(key).per_step
   count = _LISTS_LOOKED_AT if per_step else _LOOKED_AT
   some = table.take(np.unique(np.linspace(0, len(table) - 1, count).astype(int)))
@@ -97,6 +105,9 @@ def most_values(table: index.RecordIndex, key: str, enough: int | None = None) -
     key: of the record contract.
     enough: how many end the search; None looks at all records.
   """
+  if table.prepared:
+    told = tfds.most_values(table.prepared, key)
+    return _most_of_examples(table, key, enough) if told is None else told
   most = 0
   for row, context in _rows(table):
     counts = [
@@ -112,6 +123,19 @@ def most_values(table: index.RecordIndex, key: str, enough: int | None = None) -
     ):
       counts.append(_num_listed(table, row, key))
     most = max(most, *counts, 0)
+    if enough is not None and most >= enough:
+      break
+  return most
+
+
+def _most_of_examples(table: index.RecordIndex, key: str, enough: int | None) -> int:
+  """As `most_values`, of a set that does not tell: its examples are read whole."""
+  parse, most = tfds.parser_of(table.prepared, [key]), 0
+  for row in range(len(table)):
+    try:
+      most = max(most, int(tf.size(parse(parsing.read_row(table, row))[key])))
+    except tf.errors.OpError:
+      continue  # Named where its turn comes.
     if enough is not None and most >= enough:
       break
   return most

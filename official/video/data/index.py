@@ -9,7 +9,7 @@ import dataclasses
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +18,9 @@ from official.video import files
 from official.video.configs import data as data_config
 from official.video.data import records, tempo
 from official.video.errors import FieldError, UserError
+
+if TYPE_CHECKING:
+  from official.video.data import tfds
 
 READ_BATCH = 1 << 16
 # Arguments of a conversion that say what is stored of a frame.
@@ -40,6 +43,8 @@ class RecordIndex:
       where the files do not tell without being decoded.
     label_names: class names by class id; empty where unknown.
     skipped: sources that the conversion could not use.
+    prepared: the set of TensorFlow Datasets whose examples the records are; None where
+      they are of the contract.
   """
 
   files: Sequence[str]
@@ -51,6 +56,7 @@ class RecordIndex:
   sources: np.ndarray | None = None
   label_names: Sequence[str] = ()
   skipped: int = 0
+  prepared: 'tfds.Prepared | None' = None
 
   def __len__(self) -> int:
     return len(self.file_id)
@@ -304,17 +310,20 @@ def _manifests(input_path: str) -> list[str]:
 def _index_of_tfds(config: data_config.DataConfig) -> RecordIndex:
   from official.video.data import tfds
 
-  files, ranges = tfds.record_files(
-    config.tfds_name, config.tfds_split, config.tfds_data_dir
-  )
+  name, split, folder = config.tfds_name, config.tfds_split, config.tfds_data_dir
+  files, ranges = tfds.record_files(name, split, folder)
   whole = _scan(files)
   keep = [
     rows[start:stop]
     for file, (start, stop) in enumerate(ranges)
     for rows in [np.flatnonzero(whole.file_id == file)]
   ]
-  names = tfds.label_names(config.tfds_name, config.tfds_data_dir)
-  return dataclasses.replace(whole.take(np.concatenate(keep)), label_names=names)
+  return dataclasses.replace(
+    whole.take(np.concatenate(keep)),
+    label_names=tfds.label_names(name, folder),
+    skipped=tfds.num_skipped(name, split, folder),
+    prepared=tfds.Prepared(name, folder),
+  )
 
 
 def label_subset(index: RecordIndex, fraction: float, seed: int) -> RecordIndex:

@@ -1,13 +1,17 @@
 """A record's bytes, by its place in a file, and the tensors that they hold."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from official.video.data import records
 
+if TYPE_CHECKING:
+  from official.video.data import index
+
 Sample = dict[str, tf.Tensor]
-_DTYPES = {'bytes': tf.string, 'int64': tf.int64, 'float': tf.float32}
+DTYPES = {'bytes': tf.string, 'int64': tf.int64, 'float': tf.float32}
 
 
 def read_record(path: tf.Tensor, offset: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
@@ -29,6 +33,15 @@ def read_record(path: tf.Tensor, offset: tf.Tensor, size: tf.Tensor) -> tf.Tenso
   return tf.raw_ops.DatasetToSingleElement(dataset=first, **spec)[0]
 
 
+def read_row(table: 'index.RecordIndex', row: int) -> tf.Tensor:
+  """The bytes of a record of an index, eagerly; raises what TensorFlow does."""
+  return read_record(
+    tf.constant(str(table.files[table.file_id[row]])),
+    tf.constant(table.offset[row]),
+    tf.constant(table.size[row]),
+  )
+
+
 def parse_record(serialized: tf.Tensor, fields: Sequence[str] = ()) -> Sample:
   """Frames, label and asked-for fields of a record.
 
@@ -42,7 +55,7 @@ def parse_record(serialized: tf.Tensor, fields: Sequence[str] = ()) -> Sample:
     rows where the record lacks it. What other writers call so is taken for it.
   """
   contract = {key: records.field_of(key) for key in fields}
-  types = {key: tf.io.VarLenFeature(_DTYPES[f.dtype]) for key, f in contract.items()}
+  types = {key: tf.io.VarLenFeature(DTYPES[f.dtype]) for key, f in contract.items()}
   of_steps = {key for key, field in contract.items() if field.per_step}
   named = {key: (key, *records.SYNONYMS.get(key, ())) for key in types.keys() - of_steps}
   context, steps = tf.io.parse_single_sequence_example(

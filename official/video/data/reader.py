@@ -26,7 +26,6 @@ from official.video.data import (
   views,
 )
 from official.video.data.parsing import Sample
-from official.video.errors import UserError
 
 # Records that are tried for a place of the training stream before the input gives up.
 _ATTEMPTS = 8
@@ -75,24 +74,9 @@ class SampleMaker:
     self._offset = tf.constant(table.offset)
     self._size = tf.constant(table.size)
     self.views = views.build_view_maker(config)
-    if config.tfds_name and config.num_labels:
-      raise UserError(
-        f'tfds_name {config.tfds_name!r}: its clips have one label each; convert the data '
-        'to train on several, and set input_path'
-      )
-    if config.tfds_name and self.views.fields:
-      raise UserError(
-        f'tfds_name {config.tfds_name!r}: views {config.views!r} read '
-        f'{", ".join(self.views.fields)}, which only records have; convert the data and '
-        'set input_path'
-      )
     # Traced once for the first attempt and for all that may follow.
     self._attempt = tf.function(self._try, autograph=False)
-    self._parse = (
-      tfds.example_parser(config.tfds_name, config.tfds_data_dir)
-      if config.tfds_name
-      else functools.partial(parsing.parse_record, fields=_fields(self.views, config))
-    )
+    self._parse = tfds.parser_of(table.prepared, _fields(self.views, config))
 
   def position(self, place: tf.Tensor) -> positions.Position:
     """Which record a place takes, if it can be read."""

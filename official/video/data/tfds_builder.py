@@ -7,13 +7,16 @@ All flags but --data_dir, --name and --version are those of `tfrecords_tools.con
 listing, label ids and frames these are. The set needs no code of ours to be read:
 `tfds.load('ssv2', data_dir=...)`, or here `task.train_data.tfds_name=ssv2`. An example has
 'video' (JPEG frames), 'label' where the set has classes, 'labels' where a clip has several,
-'captions' where there are some, 'media_id' and 'frame_rate'.
+'captions' where there are some, 'media_id' and 'frame_rate'; what else the records of such
+clips would hold (boxes, tracks, segments, questions) is in features called as its key of the
+record contract is, with _ for /: 'region_bbox_ymin', a list of boxes a step.
 
 Exit codes: 0 prepared; 1 prepared, but more than --max_failed_fraction of the clips gave no
 example; 2 the request is wrong or the set can't be written.
 """
 
 import argparse
+import collections
 import functools
 import os
 import re
@@ -23,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from official.video.data import records
+from official.video.data import records, tfds
 from official.video.errors import UserError
 from tfrecords_tools import clips, convert
 from tfrecords_tools.commands import (
@@ -46,13 +49,17 @@ _NAME = re.compile(r'[a-z][a-z0-9_]*')
 _VERSION = re.compile(r'\d+\.\d+\.\d+')
 
 
-def _values(clip: SourceClip, key: str) -> Sequence[Any]:
-  value = clip.fields.get(key, ())
-  return (value,) if isinstance(value, str) else value
+# Keys that every example has a feature for.
+_ALWAYS = (records.MEDIA_ID, records.IMAGE_FRAME_RATE)
+
+
+def _count(value: Any) -> int:
+  """How many values a list of a source gives; one may stand alone."""
+  return len(value) if isinstance(value, (list, tuple)) else 1
 
 
 def example(
-  clip: SourceClip, ids: Mapping[str, int], options: FrameOptions, parts: Sequence[str]
+  clip: SourceClip, ids: Mapping[str, int], options: FrameOptions, keys: Sequence[str]
 ) -> dict[str, Any]:
   """What an example of a clip holds, by the names of its features.
 
@@ -60,46 +67,92 @@ def example(
     clip: what to decode.
     ids: class name to class id.
     options: which frames to store, and how.
-    parts: of 'label', 'labels' and 'captions', those that the set has.
+    keys: of the record contract, those that the set has beside `_ALWAYS`.
 
   Raises:
     SourceError: the clip gives none; the message is the reason.
   """
   made = clips.build_record(clip, ids, options)
   record = records.decode_record(b''.join(made.record.chunks()))
-  labels = list(record.get(records.LABEL_INDEX, ()))
-  more = {
-    'label': labels[0] if labels else records.NO_LABEL,
-    'labels': labels,
-    'captions': list(_values(clip, records.TEXT_CONTENT)),
-  }
+  labels = record.get(records.LABEL_INDEX, ())
   return {
     'video': [step[0] for step in record[records.IMAGE_ENCODED]],
-    'media_id': clip.media_id,
-    'frame_rate': made.frame_rate,
-    **{name: more[name] for name in parts},
+    **{tfds.feature_name(key): record[key][0] for key in _ALWAYS},
+    **({'label': labels[0] if labels else records.NO_LABEL} if ids else {}),
+    **{tfds.feature_name(key): list(record.get(key, ())) for key in keys},
   }
 
 
 def examples(
-  clip: SourceClip, ids: Mapping[str, int], options: FrameOptions, parts: Sequence[str]
+  clip: SourceClip, ids: Mapping[str, int], options: FrameOptions, keys: Sequence[str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
   """The example of a clip under its key; nothing of one that gives none, which is told."""
   try:
-    yield clip.media_id, example(clip, ids, options, parts)
+    yield clip.media_id, example(clip, ids, options, keys)
   except (SourceError, *FFMPEG_ERRORS) as error:
     reason = ' '.join(str(error).split()) or type(error).__name__
     say(f'skipped {clip.name}: {reason}', sys.stderr)
 
 
-def parts_of(listing: Listing, names: Sequence[str]) -> list[str]:
-  """Which features a set has beside video, name and rate."""
-  found = ['label'] if names else []
+def keys_of(listing: Listing, names: Sequence[str]) -> list[str]:
+  """Keys of the record contract that a set has features for, beside those of all.
+
+  Raises:
+    UserError: two of them would have one name.
+  """
+  given = (item for clip in listing.clips for item in clip.fields.items())
+  found: dict[str, None] = dict.fromkeys(key for key, value in given if _count(value))
   if names and any(len(clip.labels) > 1 for clip in listing.clips):
-    found.append('labels')
-  if any(_values(clip, records.TEXT_CONTENT) for clip in listing.clips):
-    found.append('captions')
-  return found
+    found[records.LABEL_INDEX] = None
+  if any(records.field_of(key).per_step for key in found):
+    found[records.IMAGE_TIMESTAMP] = None
+  named: dict[str, str] = dict.fromkeys(['video', 'label'], 'the set')
+  named |= {tfds.feature_name(key): key for key in _ALWAYS}
+  for key in found:
+    if (other := named.setdefault(tfds.feature_name(key), key)) != key:
+      raise UserError(
+        f'{key}: its feature would be called {tfds.feature_name(key)!r}, as that of {other} '
+        'is; call the column otherwise'
+      )
+  return [*found]
+
+
+def _feature(key: str) -> Any:
+  """The feature of TFDS for the values of a key."""
+  from tensorflow_datasets import features
+
+  field = records.field_of(key)
+  kinds = {'int64': np.int64, 'float': np.float32}
+  one = features.Text() if field.dtype == 'bytes' else features.Scalar(kinds[field.dtype])
+  return features.Sequence(features.Sequence(one) if field.per_step else one)
+
+
+def _features(names: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
+  """All features of a set, by name."""
+  from tensorflow_datasets import features
+
+  label = {'label': features.ClassLabel(names=names)} if names else {}
+  labels = {records.LABEL_INDEX: features.Sequence(*label.values())} if names else {}
+  return {
+    'video': features.Video((None, None, None, 3), encoding_format='jpeg'),
+    'media_id': features.Text(),
+    'frame_rate': features.Scalar(np.float32),
+    **label,
+    **{tfds.feature_name(key): labels.get(key) or _feature(key) for key in keys},
+  }
+
+
+def _told(listing: Listing, keys: Sequence[str]) -> dict[str, dict[str, int]]:
+  """Metadata of a set: what it would take reading all of it to find out."""
+  most = {
+    key: max(_count(clip.fields.get(key, ())) for clip in listing.clips)
+    for key in keys
+    if not records.field_of(key).per_step
+  }
+  if records.LABEL_INDEX in most:
+    most[records.LABEL_INDEX] = max(len(clip.labels) for clip in listing.clips)
+  listed = collections.Counter(clip.split for clip in listing.clips)
+  return {tfds.MOST_VALUES: most, tfds.LISTED: dict(listed)}
 
 
 def builder_of(
@@ -120,46 +173,32 @@ def builder_of(
     options: which frames to store, and how.
     data_dir: where sets lie.
   """
-  import tensorflow_datasets as tfds
+  from tensorflow_datasets import core
+  from tensorflow_datasets import features as kinds
 
   beam = import_beam('official.video.data.tfds_builder')
-  set_name, parts = name, parts_of(listing, names)
+  set_name, keys = name, keys_of(listing, names)
   ids = {label: number for number, label in enumerate(names)}
-  label = tfds.features.ClassLabel(names=names) if names else None
-  texts = tfds.features.Sequence(tfds.features.Text())
-  features = {
-    'video': tfds.features.Video((None, None, None, 3), encoding_format='jpeg'),
-    'media_id': tfds.features.Text(),
-    'frame_rate': tfds.features.Scalar(np.float32),
-    **{
-      part: feature
-      for part, feature in (
-        ('label', label),
-        ('labels', label and tfds.features.Sequence(label)),
-        ('captions', texts),
-      )
-      if part in parts
-    },
-  }
 
   class Listed(  # type: ignore[call-arg]
-    tfds.core.GeneratorBasedBuilder, skip_registration=True
+    core.GeneratorBasedBuilder, skip_registration=True
   ):
     """The clips of one listing."""
 
     name = set_name
-    VERSION = tfds.core.Version(version)
+    VERSION = core.Version(version)
 
     def _info(self) -> Any:
       return self.dataset_info_from_configs(
-        features=tfds.features.FeaturesDict(features),
+        features=kinds.FeaturesDict(_features(names, keys)),
+        metadata=core.MetadataDict(_told(listing, keys)),
         supervised_keys=('video', 'label') if names else None,
         description=f'Clips of {name}, prepared by vidgarden.',
       )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
       del dl_manager
-      made = functools.partial(examples, ids=ids, options=options, parts=parts)
+      made = functools.partial(examples, ids=ids, options=options, keys=keys)
       by_split: dict[str, list[SourceClip]] = {}
       for clip in listing.clips:
         by_split.setdefault(clip.split, []).append(clip)
@@ -203,9 +242,9 @@ def _flags(arguments: Sequence[str]) -> tuple[argparse.Namespace, argparse.Names
 
 def _check_new(name: str, folder: str) -> None:
   """Refuses a name that TFDS has a set of its own by, and a folder that is there."""
-  import tensorflow_datasets as tfds
+  import tensorflow_datasets
 
-  if name in tfds.list_builders(with_community_datasets=False):
+  if name in tensorflow_datasets.list_builders(with_community_datasets=False):
     raise UserError(
       f'--name={name}: TFDS has a set of that name, which it would take for this one; name '
       f'another, such as --name=my_{name}'
@@ -227,10 +266,10 @@ def prepare(builder: Any, runner: str, options: Sequence[str]) -> None:
   Raises:
     UserError: the runner refuses, or no clip gave an example.
   """
-  import tensorflow_datasets as tfds
+  import tensorflow_datasets
   from apache_beam.options.pipeline_options import PipelineOptions
 
-  config = tfds.download.DownloadConfig(
+  config = tensorflow_datasets.download.DownloadConfig(
     beam_runner=runner,
     beam_options=PipelineOptions([f'--{option}' for option in options]),
   )

@@ -86,23 +86,17 @@ class Film(NamedTuple):
 
 def read_film(table, row: int) -> Film:
   """A record of an index; raises what TensorFlow does where it can't be read."""
-  import tensorflow as tf
-
-  from official.video.data import parsing, records
+  from official.video.data import parsing, records, tfds
 
   segment = (
     records.SEGMENT_START_INDEX,
     records.SEGMENT_END_INDEX,
     records.SEGMENT_LABEL_INDEX,
   )
-  record = parsing.read_record(
-    tf.constant(str(table.files[table.file_id[row]])),
-    tf.constant(table.offset[row]),
-    tf.constant(table.size[row]),
+  parse = tfds.parser_of(
+    table.prepared, (records.MEDIA_ID, records.IMAGE_FRAME_RATE, *segment)
   )
-  clip = parsing.parse_record(
-    record, (records.MEDIA_ID, records.IMAGE_FRAME_RATE, *segment)
-  )
+  clip = parse(parsing.read_row(table, row))
   return Film(
     clip[records.MEDIA_ID][0].numpy().decode('utf-8', 'surrogateescape'),
     clip['frames'],

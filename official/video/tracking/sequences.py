@@ -1,16 +1,18 @@
 """Annotated sequences of frames, as a tracking benchmark has them."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
 
-from official.video.data import index, parsing, records
+from official.video.data import index, parsing, records, tfds
 from official.video.errors import UserError
 
 ANNOTATION = f'{records.EXTRA_PREFIX}annotation'
 WIDTH = f'{records.EXTRA_PREFIX}width'
+# Keys that a sequence is made of, beside its frames.
+FIELDS = (ANNOTATION, WIDTH, records.MEDIA_ID)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,36 +34,31 @@ class Sequence:
   annotated: int
 
 
-def read_sequence(serialized: bytes, where: str) -> Sequence:
+def sequence_of(clip: Mapping[str, tf.Tensor], where: str) -> Sequence:
   """The sequence of a record.
 
   Args:
-    serialized: the record.
+    clip: the record, parsed with `FIELDS`.
     where: what an error calls it.
 
   Raises:
     UserError: it has no annotation.
   """
-  clip = records.decode_record(serialized)
-  if ANNOTATION not in clip:
+  if not len(clip[ANNOTATION]):
     raise UserError(
       f'{where}: has no {ANNOTATION}; convert the sequences with --source=otb or got10k'
     )
-  lines = clip[ANNOTATION][0].decode().split('\n')
+  lines = clip[ANNOTATION][0].numpy().decode().split('\n')
   boxes = np.array([[float(x) for x in line.split(',')] for line in lines])
-  frames = [step[0] for step in clip[records.IMAGE_ENCODED]]
+  frames = list(clip['frames'].numpy())
   count = min(len(frames), len(boxes))
-  width = int(clip.get(WIDTH, [b'0'])[0])
-  name = clip[records.MEDIA_ID][0].decode()
+  width = int(clip[WIDTH][0].numpy()) if len(clip[WIDTH]) else 0
+  name = clip[records.MEDIA_ID][0].numpy().decode()
   return Sequence(name, frames[:count], boxes[:count], width, len(boxes))
 
 
 def read_all(table: index.RecordIndex) -> Iterator[Sequence]:
   """The sequences of a data set, one after the other."""
+  parse = tfds.parser_of(table.prepared, FIELDS)
   for row, name in enumerate(table.names()):
-    serialized = parsing.read_record(
-      tf.constant(table.files[table.file_id[row]]),
-      tf.constant(table.offset[row]),
-      tf.constant(table.size[row]),
-    )
-    yield read_sequence(serialized.numpy(), name)
+    yield sequence_of(parse(parsing.read_row(table, row)), name)

@@ -1,6 +1,7 @@
 """Frames a given time apart, whatever rate the records are stored at."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -147,6 +148,18 @@ def test_a_record_without_a_rate_costs_itself(tmp_path, capfd):
   batch = batches(config(manifest), 1)[0]
   assert batch['bad'].sum() >= 1 and 2 not in batch['record']
   assert 'skipped a damaged record' in capfd.readouterr().err
+
+
+@pytest.mark.parametrize('stored', [[0.0], [-25.0], [math.nan], [math.inf], []])
+def test_a_rate_that_is_none_is_named(mixed, stored):
+  clip = {
+    'frames': tf.fill([8], b''),
+    records.IMAGE_FRAME_RATE: tf.constant(stored, tf.float32),
+  }
+  with pytest.raises(tf.errors.InvalidArgumentError, match='has no image/frame_rate abov'):
+    tempo.paced(clip, config(mixed))
+  clip[records.IMAGE_FRAME_RATE] = tf.constant([25.0])
+  assert len(tempo.paced(clip, config(mixed))['frames']) == 3
 
 
 @pytest.mark.parametrize('seconds', [-0.1, 0.008, 61.0, float('nan')])

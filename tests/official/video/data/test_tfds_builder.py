@@ -110,11 +110,11 @@ def test_an_example_has_the_frames_of_its_span(tmp_path):
     end=1.0,
     fields={records.TEXT_CONTENT: ['one', 'two']},
   )
-  parts = ['label', 'labels', 'captions']
+  keys = [records.LABEL_INDEX, records.TEXT_CONTENT]
   options = FrameOptions(short_side=0)
-  made = tfds_builder.example(clip, {'jump': 0, 'run': 1}, options, parts)
-  assert (made['label'], made['labels'], made['captions']) == (1, [1, 0], ['one', 'two'])
-  assert (made['media_id'], made['frame_rate']) == ('a', 20)
+  made = tfds_builder.example(clip, {'jump': 0, 'run': 1}, options, keys)
+  assert (made['label'], made['labels'], made['captions']) == (1, [1, 0], [b'one', b'two'])
+  assert (made['media_id'], made['frame_rate']) == (b'a', 20)
   images = [tf.io.decode_jpeg(frame).numpy() for frame in made['video']]
   assert [frame_number(image) for image in images] == list(range(10, 20))
   assert 'captions' not in tfds_builder.example(clip, {'jump': 0, 'run': 1}, options, [])

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from official.video.augment import squares
 from official.video.configs import tasks as task_config
-from official.video.data import records
+from official.video.data import parsing, records
 from official.video.errors import UserError
 from official.video.evaluation import tracking as metric
 from official.video.tracking import sequences, tracker
@@ -77,13 +77,14 @@ def test_the_loop_follows_a_change_of_size():
 def test_records_of_another_kind_are_refused():
   data = records.encode_record(clips.clip(0, 0, 4))
   with pytest.raises(UserError, match='somewhere: has no extra/annotation'):
-    sequences.read_sequence(data, 'somewhere')
+    sequences.sequence_of(parsing.parse_record(data, sequences.FIELDS), 'somewhere')
 
 
 def test_frames_that_a_record_lacks_are_counted():
   more = {sequences.ANNOTATION: '1,2,3,4\n5,6,7,8\n9,10,11,12'}
   data = records.encode_record(clips.clip(0, 0, 2) | more)
-  sequence = sequences.read_sequence(data, 'somewhere')
+  clip = parsing.parse_record(data, sequences.FIELDS)
+  sequence = sequences.sequence_of(clip, 'somewhere')
   assert len(sequence.frames) == 2 and sequence.annotated == 3
   np.testing.assert_array_equal(sequence.boxes, [[1, 2, 3, 4], [5, 6, 7, 8]])
   assert sequence.width == 0
