@@ -47,6 +47,10 @@ class ConstClTask(pretraining.TwoViewTask):
     """Backbone under the global and the local head."""
     return model.ConstClModel(configs.model_of(self.task_config))
 
+  def boxes_of(self, inputs):
+    """The regions."""
+    return {'views': (inputs['regions'], inputs['region_valid'])}
+
   def forward(self, inputs, model, training):
     """What `ConstClModel.pair` returns of the two views, and which regions there are."""
     clips = self.normalized(pretraining.views_first(inputs['views']))

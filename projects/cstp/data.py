@@ -513,6 +513,38 @@ class PretextViewMaker(views.ViewMaker):
     return tf.reshape(tf.stack(shown), clips.shape)
 
 
+def told(
+  spatial: Sequence[int],
+  temporal: Sequence[int],
+  playback: Sequence[int],
+  rotation: Sequence[Sequence[int]],
+) -> list[dict[str, str]]:
+  """Labels of pairs in words, by what is asked: the answer, and its class of how many.
+
+  Args:
+    spatial: [B] classes of `RATES`.
+    temporal: [B] likewise.
+    playback: [B] classes of `PLAYBACK`.
+    rotation: [B, 2] quarter turns counter-clockwise.
+  """
+
+  def share(label: int) -> str:
+    return f'{100 * RATES[label]:.0f} % (class {label + 1} of {len(RATES)})'
+
+  return [
+    {
+      'overlap in space': share(space),
+      'overlap in time': share(time),
+      'speed': f'{PLAYBACK[pace]}x (class {pace + 1} of {len(PLAYBACK)})',
+      'rotation': ' and '.join(f'{90 * turn}\N{DEGREE SIGN}' for turn in turns)
+      + f' (of {QUARTER_TURNS} classes)',
+    }
+    for space, time, pace, turns in zip(
+      spatial, temporal, playback, rotation, strict=True
+    )
+  ]
+
+
 def _rotated(clip: tf.Tensor, turns: tf.Tensor) -> tf.Tensor:
   """A square clip after quarter turns counter-clockwise."""
   branches = [functools.partial(tf.image.rot90, clip, k) for k in range(QUARTER_TURNS)]

@@ -73,6 +73,12 @@ class CstpTask(pretraining.PretrainTask):
     """The weighted sum of the terms."""
     return losses.total(scalars, self.task_config.losses.weights)
 
+  def words_of(self, inputs):
+    """What the heads are asked, with the right answers."""
+    return data.told(
+      *(inputs[losses.label_name(task)].numpy() for task in losses.TASKS)
+    )
+
   def validation_outputs(self, inputs, model):
     """Every sample's terms and hits by class, and the feature of its plain view."""
     outputs = self.forward(inputs, model, False)

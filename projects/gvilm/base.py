@@ -241,6 +241,12 @@ class TextTask(base.VideoTask):
       result['noun_stands_in'] = stands_in
     return result
 
+  def read_back(self, ids: tf.Tensor) -> np.ndarray:
+    """Texts (object) of word-piece ids `[..., L]`: what is left of them to the encoder."""
+    rows = np.reshape(ids, [-1, ids.shape[-1]])
+    texts = [self.word_piece.text_of(row.tolist()) for row in rows]
+    return np.array(texts, object).reshape(ids.shape[:-1])
+
   def initialize(self, model: model.GvilmModel) -> None:
     """Reads `init_checkpoint` and the text encoder's own checkpoint, loudly.
 

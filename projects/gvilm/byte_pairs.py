@@ -170,6 +170,16 @@ class BytePairs(tf.Module):
     """Ids int32 `[..., length]` of strings `[...]`, cut and padded by 0."""
     return self.cut(texts, length)[0]
 
+  def text_of(self, ids: Sequence[int]) -> str:
+    """The text that is left of ids `[L]`: pieces put together."""
+    end = ids.index(self.end) if self.end in ids else len(ids)
+    pieces = list(_pieces(self.vocabulary, 'of the tokenizer'))
+    letters = ''.join(pieces[number] for number in ids[:end] if number != self._begin)
+    byte_of = {letter: byte for byte, letter in letters_of_bytes().items()}
+    words = letters.split(END)
+    read = (bytes(byte_of[x] for x in word).decode(errors='replace') for word in words)
+    return ' '.join(read).strip()
+
   def cut(self, texts: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Ids int32 `[..., length]` of strings `[...]`, and which of them lost pieces."""
     whole = self.pieces(tf.reshape(texts, [-1]))

@@ -290,6 +290,17 @@ class QuestionTask(base.TextTask):
       ),
     }
 
+  def words_of(self, inputs):
+    """Question as it is read, and the answer."""
+    names = self.answers()
+    pairs = zip(
+      self.read_back(inputs['question_ids']), inputs['answer'].numpy(), strict=True
+    )
+    return [
+      {'question': str(question), 'answer': names[x] if x >= 0 else 'none of the vocabulary'}
+      for question, x in pairs
+    ]
+
   def validation_outputs(self, inputs, model):
     """The answer given to each of a clip's questions."""
     seen = model.watch(self.clips_of(inputs['test_views']))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from official.core import task_factory
 
@@ -254,6 +255,30 @@ class GvilmTask(base.TextTask, pretraining.PretrainTask):
       'temporal_accuracy': result.accuracy,
       'temporal_margin': result.margin,
     }
+
+  def words_of(self, inputs):
+    """Caption and nouns as they are read, and what of a blended clip is its own."""
+    paste = self.task_config.paste
+    captions, nouns = self.read_back(inputs['caption_ids']), None
+    if self.task_config.losses.grounding_weight:
+      nouns = self.read_back(inputs['nouns_ids'])
+    on = None
+    if 'foreground' in inputs:
+      on = data.background_rows(inputs['sample_key'], paste.group_size).numpy()
+    told = []
+    for row, caption in enumerate(captions):
+      words = {'caption': str(caption)}
+      if nouns is not None:
+        present = inputs['noun_valid'][row].numpy().astype(bool)
+        words['noun phrases'] = '; '.join(nouns[row][present]) or 'none'
+      if on is not None:
+        steps = inputs['foreground'][row].numpy().repeat(self._tubelet)
+        own = (np.flatnonzero(steps) + 1).tolist()
+        what = 'grouping is told' if paste.shuffle_masks else 'shows its own video in'
+        words[what] = f'frames {own[0]} to {own[-1]} of {len(steps)}'
+        words['else that of'] = f'clip {on[row] + 1}'
+      told.append(words)
+    return told
 
   def validation_outputs(self, inputs, model):
     """Embeddings of each plain clip, its captions and nouns; how a blend is told apart."""

@@ -74,6 +74,12 @@ class WordPiece(tf.Module):
     whole = self._tokenizer.tokenize(tf.reshape(texts, [-1]))
     return byte_pairs.framed(whole, texts, length, self._begin, self._end)
 
+  def text_of(self, ids: Sequence[int]) -> str:
+    """The text that is left of ids `[L]`: word pieces put together."""
+    end = ids.index(self._end) if self._end in ids else len(ids)
+    pieces = [self.vocabulary[number] for number in ids[:end] if number != self._begin]
+    return ' '.join(pieces).replace(' ##', '')
+
 
 def _first(outputs: dict[str, tf.Tensor], mask: tf.Tensor) -> tf.Tensor:
   del mask

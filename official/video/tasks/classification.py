@@ -171,6 +171,25 @@ class ClassificationTask(labelled.LabelledTask):
       f'other_{label}': tf.gather(inputs[label], other),
     }
 
+  def words_of(self, inputs):
+    """The classes that are to be told, and of a mixture the shares."""
+    names = self.label_names()
+    key = 'labels' if self.multi_label else 'label'
+
+    def told(labels: np.ndarray) -> str:
+      return ', '.join(
+        names[x] if x < len(names) else f'class {x}' for x in np.ravel(labels) if x >= 0
+      )
+
+    labels = inputs[key].numpy()
+    if 'share' not in inputs:
+      return [{'to be told': told(label)} for label in labels]
+    rows = zip(labels, inputs[f'other_{key}'].numpy(), inputs['share'].numpy(), strict=True)
+    return [
+      {'to be told': f'{100 * share:.0f} % {told(a)}, {100 - 100 * share:.0f} % {told(b)}'}
+      for a, b, share in rows
+    ]
+
   def check_origin(self, checkpoint: str, heads: Collection[str] = ()) -> origin.Origin:
     """As every task's; a head over one label is none over several, and the other way."""
     found = super().check_origin(checkpoint, heads)

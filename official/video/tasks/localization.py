@@ -143,6 +143,23 @@ class LocalizationTask(labelled.LabelledTask):
     cut = tf.reduce_sum(gather.gather(tf.cast(inputs['boxes_cut'], tf.float32)))
     return {'loss': loss, 'boxes': count, 'boxes_cut': cut}
 
+  def boxes_of(self, inputs):
+    """The annotated boxes."""
+    name = 'views' if 'views' in inputs else 'test_views'
+    return {name: (inputs['boxes'][:, None], inputs['box_valid'][:, None])}
+
+  def words_of(self, inputs):
+    """What the people in the boxes do."""
+    names = self.label_names()
+    found = []
+    for valid, labels in zip(inputs['box_valid'], inputs['box_labels'].numpy(), strict=True):
+      told = [
+        ', '.join(names[x] if x < len(names) else f'class {x}' for x in row if x >= 0)
+        for row in labels[valid.numpy()]
+      ]
+      found.append({f'box {n + 1}': words for n, words in enumerate(told)})
+    return found
+
   def validation_outputs(self, inputs, model):
     """Probabilities in annotated and detected boxes, with all that scoring needs."""
     clips = normalization.normalize(
