@@ -3,6 +3,8 @@ r"""Writes one HTML file about a run, several runs, or features: it opens withou
 python -m official.video.report runs/cvrl
 python -m official.video.report runs/cvrl runs/longer --output=both.html
 python -m official.video.report runs/cvrl --features=features.parquet --labels=list.csv
+python -m official.video.report --what=views --experiment=cvrl_pretrain_tiny \
+    --params_override=<paths>
 """
 
 import argparse
@@ -35,8 +37,15 @@ def _check_no_other(path: str, generator: str) -> None:
 
 def _write(flags: argparse.Namespace) -> str:
   """Writes the page; returns its path."""
-  from official.video.report import markup, run_page, runs
+  from official.video.report import markup, run_page, runs, views
 
+  views.check_flags(flags)
+  if flags.what:
+    output = flags.output or views.NAME
+    files.check_output(output, '--output', is_folder=False)
+    _check_no_other(output, markup.GENERATOR)
+    views.write(flags, output)
+    return output
   if not flags.runs and not flags.features:
     raise UserError('nothing to report on: name the folder of a run, or --features')
   if flags.labels and not flags.features:
@@ -65,6 +74,9 @@ def _write(flags: argparse.Namespace) -> str:
       title, subtitle = feature_page.title(clips)
     scores = {name: sections.pop(name) for name in ('scores', 'curves') if several}
     sections = scores | made | sections
+  if len(several) == 1 and (seen := views.of_run(several[0])):
+    sections |= seen
+    moves = True
   page = markup.page(title, subtitle, headlines, sections, moves)
   files.write_atomically(output, page)
   return output
@@ -72,6 +84,8 @@ def _write(flags: argparse.Namespace) -> str:
 
 def main(arguments: Sequence[str]) -> int:
   """Writes the page that the arguments ask for; returns the exit code."""
+  from official.video.report import views
+
   parser = argparse.ArgumentParser(
     prog='python -m official.video.report',
     description=(__doc__ or '').split('\n')[0],
@@ -90,6 +104,7 @@ def main(arguments: Sequence[str]) -> int:
     '--output',
     help=f'the file; by default {NAME} in the first RUN, or beside the features',
   )
+  views.add_flags(parser)
   flags = parser.parse_args(arguments)
   try:
     output = _write(flags)

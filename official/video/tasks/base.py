@@ -124,6 +124,28 @@ class VideoTask(base_task.Task, abc.ABC):
     """What of a prepared training batch is seen: `[B, V, T, H, W, 3]` from 0 to 1 by name."""
     return {'views': inputs['views']} if 'views' in inputs else {}
 
+  def boxes_of(
+    self, inputs: Mapping[str, tf.Tensor]
+  ) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
+    """Boxes in the key frame of views, by these' name: by default none.
+
+    Args:
+      inputs: a prepared batch.
+
+    Returns:
+      float32 `[B, V, N, 4]` top, left, bottom, right as shares of the view, and bool
+      `[B, V, N]` which of them there are; under a name of `views_of`, or 'test_views'.
+    """
+    del inputs
+    return {}
+
+  def words_of(self, inputs: Mapping[str, tf.Tensor]) -> list[dict[str, str]]:
+    """What comes with each clip of a prepared training batch, for people: name and value.
+
+    By default nothing: views are all there is.
+    """
+    return [{} for _ in range(len(inputs['record']))]
+
   def confusion(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
     """Counts `[C, C]` of labels (rows) and predictions, given `score`'s outputs.
 
