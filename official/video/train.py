@@ -242,7 +242,7 @@ def _profile_input(params) -> None:
   print(profile_input.describe(stages, needed, on_device, not accelerated))
 
 
-def _with_data(params, mode: str) -> str:
+def with_data(params, mode: str) -> str:
   """The mode, without what the experiment names no data for."""
   data = {'train': params.task.train_data, 'eval': params.task.validation_data}
   return '_and_'.join(
@@ -257,7 +257,7 @@ def _fit(params, mode: str, asked: str):
   from official.video.estimate import fit
   from official.video.settings import experiment, fitting
 
-  if 'train' in _with_data(params, mode):
+  if 'train' in with_data(params, mode):
     # How many micro-batches it takes is for the memory to say.
     whole = params.replace(task={'micro_batches': 1})
     task, replicas = experiment.build_task(whole), max(1, params.runtime.num_gpus)
@@ -279,7 +279,7 @@ def _dry_run(params, model_dir: str | None, mode: str, fits: str | None) -> None
     if model_dir:
       run_folder.check(model_dir, mode)
       run_folder.check_resumed(model_dir, params)
-    there = _with_data(params, mode)
+    there = with_data(params, mode)
     if 'train' in there:
       _tell([note for note in [fitting.mode_of(params, mode)[1]] if note])
     if 'eval' in mode:

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from official.video import files
 from official.video.settings import experiment, leaves
+from official.video.tasks import seen
 
 # Clips whose views are shown, and frames of each.
 CLIPS, FRAMES = 4, 8
@@ -47,19 +48,12 @@ def film_strip(views: np.ndarray) -> np.ndarray:
 
 
 def seen_views(task: Any) -> dict[str, np.ndarray]:
-  """The views of some training clips as the model sees them, by name, [B, V, T, H, W, 3].
+  """The views of the first clips of training, by name, [B, V, T, H, W, 3].
 
-  They are those of the clips' records in the first epoch, whatever step the run is at.
+  They are what the first step gets; see `seen.first_batch`.
   """
-  data = task.task_config.train_data
-  whole = task.batch_multiple
-  size = min(-(-CLIPS // whole) * whole, data.global_batch_size)
-  config = data.replace(
-    global_batch_size=size, enable_tf_data_service=False, prefetch_buffer_size=1
-  )
-  batch = next(iter(task.build_inputs(config)))
-  shown = task.views_of(task.prepare(batch, config))
-  return {name: views[:CLIPS].numpy() for name, views in shown.items()}
+  batch = seen.first_batch(task, task.task_config.train_data, CLIPS)
+  return {name: views[:CLIPS].numpy() for name, views in task.views_of(batch).items()}
 
 
 def confusion_picture(matrix: np.ndarray, names: list[str]) -> np.ndarray:
