@@ -66,7 +66,10 @@ def _write(flags: argparse.Namespace) -> str:
     # These take a second to import, and scikit-learn.
     from official.video.report import feature_page, features
 
-    clips = features.read(flags.features, flags.labels or '', _class_names(several))
+    data = next((run.params.get(runs.VALIDATION) for run in several), '')
+    clips = features.read(
+      *(flags.features, flags.labels or '', _class_names(several), data)
+    )
     findings = feature_page.compute(clips)
     made, moves = feature_page.sections(findings)
     headlines = [*feature_page.headlines(findings), *headlines]

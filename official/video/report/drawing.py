@@ -206,13 +206,16 @@ def curves(
   return _svg(''.join(parts), f'{what}: {ends}', width, height)
 
 
-def legend(names: Sequence[str], dots: bool = False, dashed: str = '') -> Markup:
+def legend(
+  names: Sequence[str], dots: bool = False, dashed: str = '', first: int = 0
+) -> Markup:
   """What the colours mean.
 
   Args:
     names: of the colours in their order.
     dots: whether they are of points, else of curves.
     dashed: what dashed curves are, if there are some.
+    first: number of the first colour; `ORDERED` for ranges of numbers.
   """
 
   def mark(style: str) -> str:
@@ -224,37 +227,110 @@ def legend(names: Sequence[str], dots: bool = False, dashed: str = '') -> Markup
     return f'<svg viewBox="0 0 22 10" aria-hidden="true">{shape}</svg>'
 
   items = [
-    f'<li>{mark(str(n % COLORS))}{markup.text(x)}</li>' for n, x in enumerate(names)
+    f'<li>{mark(str(first + n % COLORS))}{markup.text(x)}</li>'
+    for n, x in enumerate(names)
   ]
   if dashed:
     items.append(f'<li>{mark("8 dashed")}{markup.text(dashed)}</li>')
   return Markup(f'<ul class="legend">{"".join(items)}</ul>')
 
 
-def points(what: str, places: np.ndarray, groups: np.ndarray, width: int = 360) -> Markup:
-  """Points in the plane, coloured by group, the wider way across.
+@dataclasses.dataclass(frozen=True)
+class Thumbnails:
+  """Small pictures, cells of one image, that stand on some points.
+
+  Attributes:
+    image: data URI of cells side by side, `columns` in a row.
+    size: of a cell, pixels across and down.
+    columns: of the image.
+    rows: numbers of the points that the cells stand on, in the cells' order.
+    names: what each shows.
+  """
+
+  image: str
+  size: tuple[int, int]
+  columns: int
+  rows: Sequence[int]
+  names: Sequence[str]
+
+  def defined(self) -> Markup:
+    """The image, once in a page, for the pictures that use it."""
+    wide = self.columns * self.size[0]
+    high = -(-len(self.rows) // self.columns) * self.size[1]
+    return Markup(
+      '<svg class="store" width="0" height="0" aria-hidden="true"><defs>'
+      f'<image id="{_STORE}" width="{wide}" height="{high}" href="{self.image}"/>'
+      '</defs></svg>'
+    )
+
+
+_STORE = 'thumbnails'
+
+
+def spots(places: np.ndarray, width: int) -> np.ndarray:
+  """Where points of the plane lie in a picture: the wider way across, one scale for both.
+
+  Args:
+    places: [N, 2].
+    width: of the picture; there is a margin of `MARGIN` around the points.
+  """
+  extent = np.ptp(places, axis=0)
+  if extent[1] > extent[0]:
+    places, extent = places[:, ::-1], extent[::-1]
+  scale = (width - 2 * MARGIN) / (float(extent[0]) or 1.0)
+  return MARGIN + scale * (places - places.min(0))
+
+
+MARGIN = 24
+# Colours from here on are of ranges of numbers, from low to high.
+ORDERED, RANGES = 10, 5
+
+
+def points(
+  what: str,
+  places: np.ndarray,
+  groups: np.ndarray,
+  width: int = 720,
+  ordered: bool = False,
+  thumbnails: Thumbnails | None = None,
+) -> Markup:
+  """Points in the plane, coloured by group, some of them with a picture.
 
   Args:
     what: is drawn, for who can't see it.
     places: [N, 2].
     groups: [N] numbers of colours; below 0 a point is grey.
     width: of the picture.
+    ordered: whether the groups are ranges of numbers, at most `RANGES`.
+    thumbnails: of some points.
   """
-  extent = places.max(0) - places.min(0)
-  if extent[1] > extent[0]:
-    places, extent = places[:, ::-1], extent[::-1]
-  # One scale for both axes, so that distances are what they are.
-  scale = (width - 20) / (float(extent[0]) or 1.0)
-  spots = 10 + scale * (places - places.min(0))
-  size = 7 if len(places) <= 400 else 5 if len(places) <= 1200 else 3.5
+  at = spots(places, width)
+  size = 10 if len(places) <= 400 else 8 if len(places) <= 800 else 6
   parts = []
+
+  def color(group: int) -> int:
+    return 8 if group < 0 else ORDERED + group % RANGES if ordered else group % COLORS
+
   for group in sorted(set(np.asarray(groups).tolist())):
-    rows = np.flatnonzero(groups == group)
-    # Whole tenths keep the file small.
-    dots = ''.join(f'M{x:.1f} {y:.1f}h0' for x, y in spots[rows])
-    color = 8 if group < 0 else group % COLORS
-    parts.append(f'<path class="points s{color}" stroke-width="{size}" d="{dots}"/>')
-  return _svg(''.join(parts), what, width, round(20 + scale * float(extent[1])))
+    # Whole pixels keep the file small.
+    dots = ''.join(f'M{x:.0f} {y:.0f}h0' for x, y in at[groups == group])
+    parts.append(
+      f'<path class="points s{color(group)}" stroke-width="{size}" d="{dots}"/>'
+    )
+  if thumbnails:
+    wide, high = thumbnails.size
+    for cell, row in enumerate(thumbnails.rows):
+      down, across = divmod(cell, thumbnails.columns)
+      x, y = at[row][0] - wide / 2, at[row][1] - high / 2
+      where = f'x="{x:.0f}" y="{y:.0f}" width="{wide}" height="{high}"'
+      parts.append(
+        f'<g><title>{markup.text(thumbnails.names[cell])}</title>'
+        f'<svg class="thumb" {where} '
+        f'viewBox="{across * wide} {down * high} {wide} {high}">'
+        f'<use href="#{_STORE}"/></svg>'
+        f'<rect class="frame s{color(int(groups[row]))}" {where}/></g>'
+      )
+  return _svg(''.join(parts), what, width, round(float(at[:, 1].max()) + MARGIN))
 
 
 def bars(

@@ -6,20 +6,26 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from official.video.evaluation import knn
-from official.video.report import drawing, features, markup, moving, plots, sorting
+from official.video.report import (
+  drawing,
+  features,
+  map_page,
+  markup,
+  moving,
+  plots,
+  sorting,
+)
 from official.video.report.features import CLASS, VIDEO, Clips
 from official.video.report.markup import Markup
 
 Sections = dict[str, tuple[str, Markup]]
 
-# Of a map: more points would tell no more.
-_MOST_POINTS = 1200
 _MOST_CLASSES = 20
 _MOST_CELLS = 40
 _EXTREMES = 10
 _ROWS, _NEAREST, _MISTAKES = 6, 5, 6
-# Characters of all pictures: base64 of about 300 kB.
-_BUDGET = 400_000
+# Characters of all moving pictures: base64 of about 210 kB.
+_BUDGET = 280_000
 
 
 class Film:
@@ -37,12 +43,9 @@ class Film:
 
   def sheet(self, row: int) -> moving.Sheet | None:
     """The clip of a row; None where its file can't be read, or the page is full."""
-    if not self._clips.places:
-      return None
     if row not in self._sheets:
       self._sheets[row] = None
-      path, start, end = self._clips.places[row]
-      if self._left > 0 and (frames := moving.frames_of(path, *moving.span(start, end))):
+      if self._left > 0 and (frames := self._clips.frames(row)):
         self._sheets[row] = moving.sheet(frames)
     shown = self._sheets[row]
     if shown is None or len(shown.image) > self._left:
@@ -134,36 +137,10 @@ def _shortcuts(findings: Findings) -> Markup:
 
 
 def _map(findings: Findings) -> Markup | None:
-  """The embedding in the plane, once for each column."""
-  clips = findings.clips
-  few = len(clips.feature) < plots.LEAST_MAPPED
-  if few or not findings.groups or findings.collapsed:
+  """The embedding in the plane, coloured by each column."""
+  if findings.collapsed:
     return None
-  made = plots.embedding_map(
-    clips.feature, np.arange(len(clips.feature)), (), max_points=_MOST_POINTS
-  )
-  places, rows = np.asarray(made.points), np.asarray(made.labels)
-  cards = []
-  for name, groups in findings.groups.items():
-    ids, shown = groups.ids[rows], list(groups.names[: drawing.COLORS - 2])
-    all_shown = len(groups.names) <= drawing.COLORS - 2
-    colors = ids if all_shown else np.where(ids < len(shown), ids, -1)
-    share = findings.agreements[name]
-    about = (
-      f'{_percent(share.share)} of nearest neighbours agree, '
-      f'{_percent(share.chance)} by chance'
-    )
-    names = shown if all_shown else [*shown, f'{len(groups.names) - len(shown)} others']
-    cards.append(
-      markup.card(
-        markup.element('h3', markup.text(f'By {name}')),
-        markup.paragraph(about, 'hint'),
-        drawing.legend(names, dots=True),
-        drawing.points(f'Map of the features by {name}: {about}', places, colors),
-      )
-    )
-  hint = f't-SNE of {len(rows):,} clips, the same in all of them: only colours differ.'
-  return markup.section('map', 'Map', hint, markup.grid(cards))
+  return map_page.section(findings.clips, findings.groups, findings.agreements)
 
 
 def _recalls(scored: sorting.Classified) -> Markup:
@@ -219,7 +196,7 @@ def _confused(scored: sorting.Classified) -> Markup | None:
       f'{count} of {counts[label]}',
       _percent(count / counts[label]),
     )
-    for label, taken, count in sorting.largest_confusions(scored.confusion, 15)
+    for label, taken, count in sorting.largest_confusions(scored.confusion, 10)
   ]
   if not rows:
     return None

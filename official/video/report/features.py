@@ -9,10 +9,14 @@ import numpy as np
 from official.video.errors import UserError
 from official.video.evaluation import store
 from official.video.inference import tables
+from official.video.report import moving, recorded
 
 # A page looks at no more rows: neighbours of all cost the square of their number.
 MOST = 20_000
 CLASS, VIDEO, LENGTH, BRIGHTNESS = 'class', 'source video', 'length', 'brightness'
+CLUSTER = 'cluster'
+# Of more clips, those are not opened to see how bright or long they are.
+_MOST_OPENED = 400
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +32,8 @@ class Clips:
       among them, where it is known.
     places: [N] file, start and end in seconds; empty where no videos are known.
     left_out: rows of the file that are not among these.
+    records: where the clips are records at hand, these; None where they are not.
+    numbers: [N] of the records.
   """
 
   path: str
@@ -37,15 +43,45 @@ class Clips:
   columns: Mapping[str, np.ndarray]
   places: Sequence[tables.Place] = ()
   left_out: int = 0
+  records: recorded.Recorded | None = None
+  numbers: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
+
+  def shown(self, row: int) -> bool:
+    """Whether there may be pictures of a clip."""
+    if self.records is not None:
+      return True
+    return bool(self.places) and os.path.isfile(self.places[row][0])
+
+  def frames(
+    self, row: int, count: int = moving.FRAMES, side: int = moving.SIDE
+  ) -> list[np.ndarray]:
+    """Frames [H, W, 3] uint8 around a clip's middle; none where it can't be read.
+
+    Args:
+      row: of the clip.
+      count: how many, evenly spaced; fewer where the clip has no more.
+      side: pixels that a larger short side is scaled down to.
+    """
+    if self.records is not None:
+      return self.records.frames(int(self.numbers[row]), count, side)
+    if not self.places:
+      return []
+    path, start, end = self.places[row]
+    if count == 1:
+      return moving.frames_of(path, (start + end) / 2, end, 1, side)
+    return moving.frames_of(path, *moving.span(start, end), count, side)
 
 
-def read(path: str, list_path: str = '', class_names: Sequence[str] = ()) -> Clips:
+def read(
+  path: str, list_path: str = '', class_names: Sequence[str] = (), manifest: object = ''
+) -> Clips:
   """Reads features.
 
   Args:
     path: file of `embed`, or folder of evaluate's --features_dir.
     list_path: what is known of the videos, see `read_list`; of files only.
     class_names: by class id, of a folder's labels; '' names them by their numbers.
+    manifest: of the data that a folder's features may be of, see `recorded.of_features`.
 
   Raises:
     UserError: they can't be read, or the list does not go with them.
@@ -58,10 +94,10 @@ def read(path: str, list_path: str = '', class_names: Sequence[str] = ()) -> Cli
       'of embed'
     )
   part = os.path.join(path, 'test')
-  return _of_folder(part if os.path.isdir(part) else path, class_names)
+  return _of_folder(part if os.path.isdir(part) else path, class_names, manifest)
 
 
-def _of_folder(path: str, class_names: Sequence[str]) -> Clips:
+def _of_folder(path: str, class_names: Sequence[str], manifest: object) -> Clips:
   feature, labels = (
     store.read_array(os.path.join(path, f'{name}.npy')) for name in ('feature', 'labels')
   )
@@ -80,15 +116,46 @@ def _of_folder(path: str, class_names: Sequence[str]) -> Clips:
   ids = np.asarray(labels[rows], np.int64)
   fits = len(class_names) > ids.max(initial=0)
   shown = [class_names[n] if fits else f'class {n}' for n in ids]
-  return _checked(
-    Clips(
-      path,
-      np.array(feature[rows], np.float32),
-      rows,
-      [f'clip {row}' for row in rows],
-      {CLASS: np.array(shown, object)},
-      left_out=len(feature) - len(rows),
-    )
+  clips = Clips(
+    path,
+    np.array(feature[rows], np.float32),
+    rows,
+    [f'clip {row}' for row in rows],
+    {CLASS: np.array(shown, object)},
+    left_out=len(feature) - len(rows),
+  )
+  return _checked(_with_records(clips, os.path.join(path, 'records.npy'), ids, manifest))
+
+
+def _with_records(clips: Clips, numbers_at: str, ids: np.ndarray, manifest) -> Clips:
+  """Clips, with the records that they were made of where these are at hand."""
+  if not os.path.exists(numbers_at):
+    return clips
+  numbers = store.read_array(numbers_at)
+  if (
+    numbers.ndim != 1
+    or numbers.dtype.kind not in 'iu'
+    or len(numbers) <= max(clips.video)
+  ):
+    return clips
+  numbers = np.asarray(numbers[clips.video], np.int64)
+  found = recorded.of_features(manifest, numbers, ids)
+  if found is None:
+    return clips
+  columns, video = dict(clips.columns), clips.video
+  if found.sources is not None:
+    video = np.unique(found.sources[numbers], return_inverse=True)[1].reshape(-1)
+    if len(set(video)) < len(video):
+      columns[VIDEO] = np.array([f'video {n}' for n in video], object)
+  if len(numbers) <= _MOST_OPENED:
+    columns[LENGTH] = np.array([float(found.length(n)) for n in numbers])
+  return dataclasses.replace(
+    clips,
+    video=video,
+    names=[f'record {number}' for number in numbers],
+    columns=columns,
+    records=found,
+    numbers=numbers,
   )
 
 
@@ -235,19 +302,16 @@ def _checked(clips: Clips) -> Clips:
   return clips
 
 
-def brightness(clips: Clips, most: int = 400) -> np.ndarray | None:
+def brightness(clips: Clips, most: int = _MOST_OPENED) -> np.ndarray | None:
   """Mean of the pixels, 0 to 255, of each clip's middle frame; None where it isn't known.
 
   Of more clips than `most` it would take long.
   """
-  from official.video.report import moving
-
-  if not clips.places or len(clips.places) > most:
+  if len(clips.video) > most:
     return None
   found = []
-  for path, start, end in clips.places:
-    middle = (start + end) / 2
-    frames = moving.frames_of(path, middle, end, 1, side=32)
+  for row in range(len(clips.video)):
+    frames = clips.frames(row, 1, side=32)
     if not frames:
       return None
     found.append(float(frames[0].mean()))

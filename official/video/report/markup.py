@@ -15,6 +15,8 @@ NOTHING = Markup('')
 GENERATOR = 'vidgarden report'
 # Nothing is loaded and nothing runs.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+# Of one `choice`: the style has a rule for each.
+MOST_CHOICES = 12
 
 
 def text(value: object) -> Markup:
@@ -110,6 +112,62 @@ def commands(lines: Mapping[str, str]) -> Markup:
   )
 
 
+def choice(name: str, asked: str, options: Mapping[str, Markup]) -> Markup:
+  """One of several pieces is seen, chosen by radio buttons; in print, all are.
+
+  A group of radio buttons is one stop of the Tab key; arrows move in it.
+
+  Args:
+    name: of the buttons, that no other choice of the page has.
+    asked: what is chosen.
+    options: the pieces by what their buttons say, at most `MOST_CHOICES`; one alone is
+      shown without a choice.
+  """
+  if len(options) < 2:
+    return join(options.values())
+  buttons = join(
+    join(
+      [
+        element(
+          *('input', NOTHING),
+          type='radio',
+          name=name,
+          id=f'{name}-{number}',
+          checked='' if number == 0 else None,
+        ),
+        element('label', text(said), for_=f'{name}-{number}'),
+      ]
+    )
+    for number, said in enumerate(options)
+  )
+  # No element of HTML that holds nothing is closed.
+  buttons = Markup(buttons.replace('</input>', ''))
+  shown = join(
+    element('div', join([element('h3', text(said)), piece]))
+    for said, piece in options.items()
+  )
+  return element(
+    'fieldset',
+    join(
+      [
+        element('legend', text(asked)),
+        buttons,
+        element('div', shown, class_='choices'),
+      ]
+    ),
+    class_='choice',
+  )
+
+
+def _rules_of_choices() -> str:
+  """The style by which the piece of the chosen button is seen."""
+  rules = (
+    f'.choice>input:nth-of-type({n}):checked~.choices>:nth-child({n})'
+    for n in range(1, MOST_CHOICES + 1)
+  )
+  return f'@media not print {{ {",".join(rules)}{{display:block}} }}\n'
+
+
 def section(name: str, title: str, hint: str, *parts: Markup) -> Markup:
   """A section that the navigation leads to."""
   about = paragraph(hint, 'hint') if hint else NOTHING
@@ -169,7 +227,7 @@ def page(
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <title>{text(title)}</title>
 <style>
-{style}</style>
+{style}{_rules_of_choices()}</style>
 </head>
 <body>
 <header class="top"><div>{head}</div></header>

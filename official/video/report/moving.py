@@ -11,7 +11,7 @@ from official.video.report import markup
 from official.video.report.markup import Markup
 
 FRAMES = 8
-_SIDE = 96  # Pixels of a frame's short side.
+SIDE = 84  # Pixels of a frame's short side.
 _QUALITY = 60  # Of the JPEG.
 # Seconds around a clip's middle that are shown: more frames would weigh more.
 _SPAN = 2.4
@@ -30,7 +30,7 @@ class Sheet:
   count: int
 
 
-def sheet(frames: Sequence[np.ndarray], side: int = _SIDE) -> Sheet:
+def sheet(frames: Sequence[np.ndarray], side: int = SIDE) -> Sheet:
   """Puts frames side by side in one JPEG.
 
   Args:
@@ -63,7 +63,7 @@ def span(start: float, end: float) -> tuple[float, float]:
 
 
 def frames_of(
-  path: str, start: float, end: float, count: int = FRAMES, side: int = _SIDE
+  path: str, start: float, end: float, count: int = FRAMES, side: int = SIDE
 ) -> list[np.ndarray]:
   """Frames [H, W, 3] uint8 of a video, evenly spaced in time; none where it can't be read.
 

@@ -25,7 +25,7 @@ SCORES, STARTS, PARAMS, LABELS = (
 _MARKS = (SCORES, STARTS, PARAMS)
 # Where an evaluation that is told nothing else leaves its ledger.
 _LEDGERS = ('ledger.jsonl', 'scores/ledger.jsonl')
-_DATA = ('task.train_data.input_path', 'task.validation_data.input_path')
+VALIDATION = 'task.validation_data.input_path'
 
 
 def listed(value: object) -> list[str]:
@@ -261,7 +261,7 @@ def read(path: str, name: str = '') -> Run:
     params,
     _lines(os.path.join(path, STARTS)),
     [made for file in ledgers if os.path.isfile(file) for made in ledger.read(file)],
-    _labels(params.get(_DATA[1], '')),
+    _labels(params.get(VALIDATION, '')),
     _class_names(os.path.join(path, LABELS)),
     _speeds(os.path.join(path, 'train')),
   )

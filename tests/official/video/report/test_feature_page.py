@@ -120,7 +120,8 @@ def test_videos_that_are_gone_are_named_without_pictures(tmp_path):
     door.main([f'--features={path}', f'--labels={listed}', f'--output={output}']) == 0
   )
   page = Page(output.read_text())
-  assert page.count('img') == 0 and page.count('input') == 0
+  assert page.count('img') == 0 and page.count('image') == 0
+  assert 'still' not in page.ids()
   assert page.count('figure') > 10
 
 

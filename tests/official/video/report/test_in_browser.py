@@ -46,11 +46,12 @@ function look(frame) {
   const page = frame.contentDocument, view = frame.contentWindow;
   const root = page.documentElement, width = root.clientWidth;
   const texts = [...page.body.querySelectorAll('*')].filter(node =>
+    node.getClientRects().length && node.tagName !== 'title' &&
     [...node.childNodes].some(x => x.nodeType === 3 && x.textContent.trim()));
   const faint = texts.map(node => [contrast(view, node), node.textContent.slice(0, 30)]);
   const small = texts.filter(node => node.namespaceURI.endsWith('svg')).map(node =>
     parseFloat(view.getComputedStyle(node).fontSize) * node.getScreenCTM().a);
-  const scrolled = node => node.closest('.wide, .clip');
+  const scrolled = node => node.closest('.wide, .clip, g');
   const out = [...page.body.querySelectorAll('*')].filter(node =>
     !scrolled(node) && node.getBoundingClientRect().right > width + 1);
   const image = page.querySelector('.clip img');
@@ -61,6 +62,10 @@ function look(frame) {
     motion: image && view.getComputedStyle(image).animationName,
     frames: image && image.getBoundingClientRect().width
       / image.parentElement.clientWidth,
+    maps: [...page.querySelectorAll('.choices > *')].map(x =>
+      x.getClientRects().length > 0),
+    thumbs: [...page.querySelectorAll('.thumb')].filter(x => x.getClientRects().length)
+      .map(x => x.getBoundingClientRect().width),
     focus: [...page.querySelectorAll('a, input, [tabindex]')].map(x => x.tagName),
     unnamed: [...page.querySelectorAll('img, svg[role=img], [role=region]')].filter(x =>
       !(x.getAttribute('alt') || x.getAttribute('aria-label'))).length,
@@ -142,6 +147,10 @@ def test_the_page_fits_and_can_be_read(folder):
       assert one['frames'] == pytest.approx(8, abs=0.01)
       assert one['motion'] == 'play' and not one['unnamed']
       assert one['focus'][0] == 'A' and 'INPUT' in one['focus']
+      # One colouring of the map is seen, with its pictures.
+      assert one['maps'] == [True] + [False] * (len(one['maps']) - 1)
+      assert len(one['maps']) >= 4 and len(one['thumbs']) >= 2
+      assert all(15 < width < 80 for width in one['thumbs'])
     assert not [line for line in complaints if 'favicon' not in line]
 
 
