@@ -11,6 +11,9 @@ classifier's multi-view accuracy), `task` (the experiment's own evaluation, such
 mAP or tracking, with its prediction files). The experiment names the data and the test
 views; features are files of official.video.embed, or folders with feature.npy and
 labels.npy, as --features_dir keeps them.
+
+On several hosts, which TF_CONFIG or runtime.worker_hosts names, the same command on each:
+every host encodes its share into a folder that all of them see, the first one scores.
 """
 
 import functools
@@ -100,6 +103,24 @@ def _check_files(values: flags.FlagValues) -> None:
     )
 
 
+def _check_hosts(values: flags.FlagValues) -> None:
+  """Raises `UserError` for flags that don't go with several hosts."""
+  if 'task' in values.protocols:
+    raise UserError(
+      '--protocols=task on several hosts: one host runs it; leave TF_CONFIG and '
+      'runtime.worker_hosts out, or validate on all by official.video.train --mode=eval'
+    )
+  if values.random_weights:
+    raise UserError(
+      '--random_weights on several hosts: each would draw its own; use one host'
+    )
+  if not (values.features_dir or values.output_dir):
+    raise UserError(
+      'several hosts without --output_dir: name a folder that all of them see, or '
+      '--features_dir'
+    )
+
+
 def main(argv: Sequence[str]) -> None:
   """Scores what the flags ask for."""
   del argv
@@ -141,6 +162,11 @@ def main(argv: Sequence[str]) -> None:
   if FLAGS.features_dir and (FLAGS.random_weights or 'task' in FLAGS.protocols):
     other = '--random_weights' if FLAGS.random_weights else '--protocols=task'
     raise UserError(f'--features_dir with {other}: keeps no features; leave it out')
+  from official.video.evaluation import sharing
+
+  hosts = sharing.hosts_of(params.runtime)
+  if hosts.count > 1:
+    _check_hosts(FLAGS)
   from official.video.settings import experiment
 
   task = experiment.build_task(params)
@@ -169,9 +195,11 @@ def main(argv: Sequence[str]) -> None:
       if FLAGS.saved_model:
         encoders.require_saved_model(source)
       known = of_features.identity(params, source)
-      kept = of_features.Kept(place, known, bool(FLAGS.features_dir))
+      kept = of_features.Kept(place, known, bool(FLAGS.features_dir), hosts)
     with command_line.encoding_strategy(params.runtime.num_gpus).scope():
       scores = of_features.run(params, task, FLAGS.protocols, encoder_of, output, kept)
+  if hosts.index:
+    return  # The first host scores.
   if written := FLAGS.ledger or (output and os.path.join(output, 'ledger.jsonl')):
     from official.video.scoring import ledger
 

@@ -150,7 +150,7 @@ def collect(task, model, rows: int) -> dict[str, np.ndarray]:
     if sum(len(m) for m in maps) < rows:
       maps.append(noun_maps(task, model, inputs)[valid])
       nouns.append(plain['nouns'].numpy()[valid])
-  kept = {key: np.concatenate(values) for key, values in (state or {}).items()}
+  kept = state.arrays() if state else {}
   if not kept or not len(kept['record']):
     raise UserError(
       f'{task.validation_index.files[0]} ...: none of the records can be read'

@@ -1,16 +1,28 @@
-"""Measures of collapse: how much of the space a set of embeddings fills."""
+"""Measures of collapse: how much of the space a set of embeddings fills.
+
+Embeddings may be memory-mapped: they are read in blocks, so memory does not grow with them.
+"""
+
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from official.video.evaluation import knn
+from official.video.evaluation import blocks
+
+_BLOCK = blocks.ROWS
 
 # What `collapse_measures` gives of embeddings alone.
 MEASURES = ('embedding_std', 'embedding_std_ideal', 'effective_rank', 'uniformity')
 
 
-def _matrix(embeddings: np.ndarray) -> np.ndarray:
-  embeddings = np.asarray(embeddings, np.float64)
-  if embeddings.ndim != 2 or len(embeddings) < 2 or not np.isfinite(embeddings).all():
+def _checked(embeddings: np.ndarray) -> np.ndarray:
+  embeddings = np.asanyarray(embeddings)
+  if (
+    embeddings.ndim != 2
+    or len(embeddings) < 2
+    or not all(np.isfinite(block).all() for block in _rows(embeddings))
+  ):
     raise ValueError(
       f'embeddings have shape {embeddings.shape}, expected [N, D] with N of at least 2 '
       'and all numbers finite'
@@ -18,10 +30,17 @@ def _matrix(embeddings: np.ndarray) -> np.ndarray:
   return embeddings
 
 
-def _unit(embeddings: np.ndarray) -> np.ndarray:
-  embeddings = _matrix(embeddings)
-  norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-  return embeddings / np.maximum(norms, np.finfo(np.float64).tiny)
+def _rows(embeddings: np.ndarray) -> Iterator[np.ndarray]:
+  """Blocks [n, D] float64 of embeddings, one after the other."""
+  for rows in blocks.ranges(len(embeddings), _BLOCK):
+    yield np.asarray(blocks.take(embeddings, rows), np.float64)
+
+
+def _unit(embeddings: np.ndarray) -> Iterator[np.ndarray]:
+  """The same, of unit length."""
+  for block in _rows(embeddings):
+    norms = np.linalg.norm(block, axis=1, keepdims=True)
+    yield block / np.maximum(norms, np.finfo(np.float64).tiny)
 
 
 def embedding_std(embeddings: np.ndarray) -> float:
@@ -33,7 +52,11 @@ def embedding_std(embeddings: np.ndarray) -> float:
   Args:
     embeddings: [N, D], N of at least 2.
   """
-  return float(_unit(embeddings).std(axis=0).mean())
+  embeddings = _checked(embeddings)
+  count = len(embeddings)
+  mean = sum(block.sum(axis=0) for block in _unit(embeddings)) / count
+  squares = sum(((block - mean) ** 2).sum(axis=0) for block in _unit(embeddings))
+  return float(np.sqrt(squares / count).mean())
 
 
 def effective_rank(embeddings: np.ndarray) -> float:
@@ -44,12 +67,18 @@ def effective_rank(embeddings: np.ndarray) -> float:
   Roy and Vetterli 2007; Garrido et al. 2023 (RankMe, arXiv 2210.02885).
 
   Args:
-    embeddings: [N, D], N of at least 2. Costs one SVD, O(N D min(N, D)).
+    embeddings: [N, D], N of at least 2. Costs O(N D min(N, D)).
 
   Returns:
     A number in [1, min(N, D)], or 0 where all embeddings are zero.
   """
-  singular = np.linalg.svd(_matrix(embeddings), compute_uv=False)
+  embeddings = _checked(embeddings)
+  # The triangle of a QR decomposition has the singular values of what is decomposed, and of
+  # rows below one another that of their triangles has them too.
+  triangle: Any = np.empty((0, embeddings.shape[1]))
+  for block in _rows(embeddings):
+    triangle = np.linalg.qr(np.concatenate([triangle, block]), mode='r')
+  singular = np.linalg.svd(triangle, compute_uv=False)
   if not singular[0]:
     return 0.0
   p = singular / singular.sum()
@@ -73,8 +102,9 @@ def alignment(first: np.ndarray, second: np.ndarray, alpha: float = 2.0) -> floa
   """
   if np.shape(first) != np.shape(second):
     raise ValueError(f'views have shapes {np.shape(first)} and {np.shape(second)}')
-  distances = np.linalg.norm(_unit(first) - _unit(second), axis=1)
-  return float(np.mean(distances**alpha))
+  pairs = zip(_unit(_checked(first)), _unit(_checked(second)), strict=True)
+  total = sum(float((np.linalg.norm(x - y, axis=1) ** alpha).sum()) for x, y in pairs)
+  return total / len(first)
 
 
 def uniformity(embeddings: np.ndarray, t: float = 2.0) -> float:
@@ -88,15 +118,17 @@ def uniformity(embeddings: np.ndarray, t: float = 2.0) -> float:
     embeddings: [N, D], N of at least 2. Memory is bounded, time is O(N^2 D).
     t: scale of the Gaussian kernel.
   """
-  unit = _unit(embeddings)
-  count = len(unit)
-  norms = np.sum(unit**2, axis=1)
-  total = 0.0
-  for rows in knn.chunks(count, count):
-    squared = norms[rows, None] + norms - 2 * unit[rows] @ unit.T
-    total += float(np.exp(-t * np.maximum(squared, 0)).sum())
-  # The total has every pair twice, and each row with itself, which adds exp(0).
-  return float(np.log((total - count) / (count * (count - 1))))
+  embeddings = _checked(embeddings)
+  count, total = len(embeddings), 0.0
+  for number, rows in enumerate(_unit(embeddings)):
+    norms = np.sum(rows**2, axis=1)
+    later = embeddings[number * _BLOCK :]
+    for place, others in enumerate(_unit(later)):
+      squared = norms[:, None] + np.sum(others**2, axis=1) - 2 * rows @ others.T
+      found = float(np.exp(-t * np.maximum(squared, 0)).sum())
+      total += 2 * found if place else found - len(rows)
+  # Every pair was counted twice; a row with itself, which adds exp(0), was left out.
+  return float(np.log(total / (count * (count - 1))))
 
 
 def collapse_measures(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import sys
 from collections.abc import Callable, Mapping
 
@@ -16,6 +17,8 @@ from official.video.evaluation import encoding, store
 
 # Arrays of a store beside the outputs.
 LABELS, RECORDS, CLIPS = 'labels', 'records', 'clips'
+
+Rows = store.Store | store.Temporary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +77,7 @@ def encode(
   encoder: encoding.Encoder | Callable[[], encoding.Encoder],
   keep_clips: bool = False,
   description: str = 'encoding',
-  kept: store.Store | None = None,
+  kept: Rows | None = None,
 ) -> Encoded:
   """Encodes every record of a data set, holding a batch of views a device at a time.
 
@@ -89,23 +92,15 @@ def encode(
     description: of the progress bar.
     kept: where the rows are appended, of this encoder, config and table. What is there
       already is not encoded again, and the rest in the batches of an unbroken run, so that
-      the rows are the same, bit for bit. By default a folder that vanishes.
+      the rows are the same, bit for bit. By default files that nobody sees.
 
   Raises:
     UserError: no record can be read.
   """
-  if kept is None:
-    with store.temporary() as kept:
-      return encode(config, table, encoder, keep_clips, description, kept)
-  config = test_config(config)
+  kept = kept or store.Temporary()
   if not kept.done:
-    if kept.next:
-      print(
-        f'{description}: goes on behind {kept.next} of {len(table)} clips',
-        file=sys.stderr,
-      )
-    made = encoder if isinstance(encoder, encoding.Encoder) else encoder()
-    _fill(kept, config, table, made, keep_clips, description)
+    fill(kept, config, table, encoder, range(len(table)), keep_clips, description)
+    kept.finish()
   if not kept.rows:
     raise UserError(
       f'{table.files[0]} ...: none of the {len(table)} records can be read; see python -m '
@@ -117,25 +112,59 @@ def encode(
   return Encoded(arrays, np.array(labels), np.array(records), len(table), clips)
 
 
-def _fill(
-  kept: store.Store,
+def group(config: data_config.DataConfig) -> int:
+  """Records whose views fill whole batches: where one such group ends another may begin.
+
+  Encoded by themselves, groups give what they give one after the other, bit for bit; but
+  not with `test_clip_step`, where only the records tell how many views they have, so that
+  batches are cut otherwise and outputs round otherwise.
+  """
+  config = test_config(config)
+  batch = config.global_batch_size
+  return batch // math.gcd(batch, config.num_test_clips)
+
+
+def fill(
+  kept: Rows,
   config: data_config.DataConfig,
   table: index.RecordIndex,
-  encoder: encoding.Encoder,
-  keep_clips: bool,
-  description: str,
+  encoder: encoding.Encoder | Callable[[], encoding.Encoder],
+  records: range,
+  keep_clips: bool = False,
+  description: str = 'encoding',
 ) -> None:
-  """Appends the rows of the records that a store lacks."""
-  first = kept.next
-  left = table.take(np.arange(first, len(table))) if first else table
+  """Appends the rows of some records, or those of them that are not there yet.
+
+  Args:
+    kept: see `encode`; so the others.
+    config: see there.
+    table: see there.
+    encoder: see there.
+    records: which, one after the other; the first begins a `group`.
+    keep_clips: see there.
+    description: see there.
+  """
+  config = test_config(config)
+  first = max(kept.next, records.start)
+  if first > records.start:
+    done = first - records.start
+    print(
+      f'{description}: goes on behind {done} of {len(records)} clips', file=sys.stderr
+    )
+  if first >= records.stop:
+    return
+  made = encoder if isinstance(encoder, encoding.Encoder) else encoder()
+  left = table
+  if (first, records.stop) != (0, len(table)):
+    left = table.take(np.arange(first, records.stop))
   batches = reader.each_batch(reader.build_dataset(config, left))
   steps = positions.num_places(config, len(left)) // config.global_batch_size
   shown = iter(tqdm.tqdm(batches, description, steps, file=sys.stderr, leave=False))
   open_rows = _OpenRows(kept)
-  while some := list(itertools.islice(shown, encoder.num_devices)):
+  while some := list(itertools.islice(shown, made.num_devices)):
     views = [batch['test_views'] for batch in some]
-    made = encoder.each([tf.reshape(clips, [-1, *clips.shape[2:]]) for clips in views])
-    for batch, outputs in zip(some, made, strict=True):
+    outputs = made.each([tf.reshape(clips, [-1, *clips.shape[2:]]) for clips in views])
+    for batch, found in zip(some, outputs, strict=True):
       valid = batch['valid'].numpy()
       more = {LABELS: batch['labels' if config.num_labels else 'label'].numpy()}
       if keep_clips:
@@ -143,11 +172,10 @@ def _fill(
       open_rows.add(
         first + batch['record'].numpy(),
         valid,
-        means_over_crops(outputs, len(valid)),
+        means_over_crops(found, len(valid)),
         more,
       )
   open_rows.close()
-  kept.finish()
 
 
 class _OpenRows:
@@ -156,7 +184,7 @@ class _OpenRows:
   Clips come in the order of their records, so those before a batch's first are whole.
   """
 
-  def __init__(self, kept: store.Store):
+  def __init__(self, kept: Rows):
     self._kept, self._last = kept, -1
     self._sums: dict[int, dict[str, np.ndarray]] = {}
     self._counts: dict[int, int] = {}

@@ -2,18 +2,18 @@
 
 A folder holds an .npy file an array, of as many rows each, and about.json: what they were
 made of and how far. A process that is killed leaves a folder that the next goes on with.
+What is no array, lists of what JSON has, lies in a file of lines, one a row.
 """
 
 import contextlib
 import io
 import json
 import os
-import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
@@ -21,7 +21,9 @@ from official.video import files
 from official.video.errors import UserError
 
 ABOUT = 'about.json'
-_LOCK = 'lock'
+LOCK = 'lock'
+# The kind of what is no array.
+_LINES = 'lines'
 # Seconds between looks at the disk: what a kill costs at most.
 _EVERY = 5.0
 
@@ -31,6 +33,7 @@ class Store:
 
   Attributes:
     folder: of the files.
+    settings: what rows that belong together have in common.
     next: where whoever fills it has to go on, in numbers of his own.
     rows: that are there for good.
     done: whether all are.
@@ -46,8 +49,8 @@ class Store:
       settings: what rows that belong together have in common, as JSON has it.
       renew: whether rows of other settings are replaced, not refused.
     """
-    self.folder, self._settings = folder, json.loads(json.dumps(settings or {}))
-    self._renew = renew
+    self.folder, self.settings = folder, json.loads(json.dumps(settings or {}))
+    self._renew, self._told = renew, False
     self.next = self.rows = 0
     self.done = False
     self._kinds: dict[str, list] = {}
@@ -65,9 +68,9 @@ class Store:
     with files.storage_errors(self.folder):
       os.makedirs(self.folder, exist_ok=True)
       taken = f'{self.folder}: another process is writing it; wait for its end'
-      self._lock = files.opened_alone(self._path(_LOCK), 'a+b', taken)
+      self._lock = files.opened_alone(self._path(LOCK), 'a+b', taken)
     try:
-      self._read()
+      self.look()
     except BaseException:
       self._lock.close()
       raise
@@ -80,46 +83,63 @@ class Store:
     self._lock.close()
     if not self._count and not os.path.exists(self._path(ABOUT)):
       with contextlib.suppress(OSError):  # What was made for nothing goes again.
-        os.remove(self._path(_LOCK))
+        os.remove(self._path(LOCK))
         for folder in self._missing:
           os.rmdir(folder)
 
   def _path(self, name: str) -> str:
     return os.path.join(self.folder, name)
 
-  def _read(self) -> None:
+  def look(self) -> None:
+    """Sees how far it is, whoever writes it.
+
+    Raises:
+      UserError: it is damaged, or holds rows of other settings that are not replaced.
+    """
     if not os.path.exists(self._path(ABOUT)):
       return
     about = read_about(self.folder)
     try:
-      found, following, rows = about['settings'], about['next'], about['rows']
+      others = self.differing(about['settings'])
+      following, rows = about['next'], about['rows']
       done, kinds = about['done'], about['arrays']
     except KeyError as error:
       raise _damaged(self.folder, f'has no {error}') from error
-    others = [n for n, value in self._settings.items() if found.get(n) != value]
-    if others and self._renew:
-      print(f'note: {self.folder}: begins anew, for {others[0]} differs', file=sys.stderr)
-      return
-    if others:
+    for name, found in others.items():
+      if self._renew:
+        if not self._told:
+          print(f'note: {self.folder}: begins anew, for {name} differs', file=sys.stderr)
+        self._told = True
+        return
       raise UserError(
-        f'{self.folder}: holds features made with {others[0]} '
-        f'{_short(found.get(others[0]))}, here it is {_short(self._settings[others[0]])}; '
-        'name another folder, or remove it'
+        f'{self.folder}: holds features made with {name} {found}, here it is '
+        f'{_short(self.settings[name])}; name another folder, or remove it'
       )
     self.next, self.rows, self.done, self._kinds = following, rows, done, kinds
     self._count = self.rows
     for name in self._kinds:
-      size = self._at(name, self.rows)
       if not os.path.exists(self._array(name)):
-        raise _damaged(self.folder, f'lacks {name}.npy')
-      if os.path.getsize(self._array(name)) < size:
-        raise _damaged(self.folder, f'{name}.npy is cut off')
+        raise _damaged(self.folder, f'lacks {os.path.basename(self._array(name))}')
+      if os.path.getsize(self._array(name)) < self._at(name, self.rows):
+        raise _damaged(self.folder, f'{os.path.basename(self._array(name))} is cut off')
+
+  def differing(self, found: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """What other rows were made with, those on disk by default, where it differs: by name."""
+    found = read_about(self.folder).get('settings', {}) if found is None else found
+    return {
+      name: _short(found.get(name))
+      for name, value in self.settings.items()
+      if found.get(name) != value
+    }
 
   def _array(self, name: str) -> str:
-    return self._path(f'{name}.npy')
+    is_lines = self._kinds[name][0] == _LINES
+    return self._path(f'{name}.jsonl' if is_lines else f'{name}.npy')
 
   def _header(self, name: str, rows: int) -> bytes:
     kind, shape = self._kinds[name]
+    if kind == _LINES:
+      return b''
     made = npy_header(np.dtype(kind), (rows, *shape))
     assert len(made) == len(npy_header(np.dtype(kind), (0, *shape)))
     return made
@@ -127,14 +147,17 @@ class Store:
   def _at(self, name: str, rows: int) -> int:
     """Bytes before the row of that number."""
     kind, shape = self._kinds[name]
+    if kind == _LINES:
+      return _behind_lines(self._array(name), rows)
     row = np.dtype(kind).itemsize * int(np.prod(shape, dtype=np.int64))
     return len(self._header(name, 0)) + rows * row
 
-  def append(self, arrays: Mapping[str, np.ndarray]) -> None:
+  def append(self, arrays: Mapping[str, np.ndarray | list]) -> None:
     """Adds rows: arrays [n, ...] of the same names, kinds and widths each time."""
+    kinds = {name: _kind(array) for name, array in arrays.items()}
     with files.storage_errors(self.folder):
       if not self._kinds:
-        self._kinds = {n: [a.dtype.str, list(a.shape[1:])] for n, a in arrays.items()}
+        self._kinds = kinds
         for name in arrays:
           with open(self._array(name), 'wb') as file:
             file.write(self._header(name, 0))
@@ -143,18 +166,18 @@ class Store:
           self._open[name] = open(self._array(name), 'r+b')  # noqa: SIM115
           self._open[name].seek(self._at(name, self._count))
           self._open[name].truncate()
-      if {n: [a.dtype.str, list(a.shape[1:])] for n, a in arrays.items()} != self._kinds:
+      if kinds != self._kinds:
         raise _damaged(self.folder, 'holds other outputs')
       for name, array in arrays.items():
-        self._open[name].write(np.ascontiguousarray(array).data)
+        self._open[name].write(_bytes(array))
     self._count += len(next(iter(arrays.values())))
 
-  def mark(self, following: int) -> None:
+  def mark(self, following: int, at_once: bool = False) -> None:
     """Tells that who goes on with all rows so far begins with `following`.
 
-    It is written down now and then.
+    It is written down now and then, or at once.
     """
-    if time.monotonic() - self._kept >= _EVERY:
+    if at_once or time.monotonic() - self._kept >= _EVERY:
       self._keep(following, False)
 
   def finish(self) -> None:
@@ -172,7 +195,7 @@ class Store:
         os.fsync(file.fileno())  # The rows are there before they are counted.
       self.next, self.rows, self.done = following, self._count, done
       about = {
-        'settings': self._settings,
+        'settings': self.settings,
         'next': following,
         'rows': self.rows,
         'done': done,
@@ -182,9 +205,97 @@ class Store:
       files.write_atomically(self._path(ABOUT), text.encode())
     self._kept = time.monotonic()
 
-  def arrays(self) -> dict[str, np.ndarray]:
-    """Whole arrays by name, mapped into memory; they outlive the folder."""
-    return {name: read_array(self._array(name)) for name in self._kinds}
+  def arrays(self) -> dict[str, Any]:
+    """Whole arrays by name, mapped into memory, and lists; they outlive the folder."""
+    return {
+      name: _read_lines(self._array(name), self.rows)
+      if kind == _LINES
+      else read_array(self._array(name))
+      for name, (kind, _) in self._kinds.items()
+    }
+
+
+class Temporary:
+  """Rows as of a `Store`, in files without a name: nothing is left when they are let go.
+
+  Attributes:
+    next: see there; so the others.
+    rows: see there.
+    done: see there.
+  """
+
+  def __init__(self):
+    self.next = self.rows = 0
+    self.done = False
+    self._kinds: dict[str, list] = {}
+    self._files: dict[str, IO[bytes]] = {}
+    self._lines: dict[str, list] = {}
+
+  def append(self, arrays: Mapping[str, np.ndarray | list]) -> None:
+    """See `Store`."""
+    kinds = {name: _kind(array) for name, array in arrays.items()}
+    self._kinds = self._kinds or kinds
+    if kinds != self._kinds:
+      raise ValueError(f'rows of {kinds} behind rows of {self._kinds}')
+    with files.storage_errors(tempfile.gettempdir()):
+      for name, array in arrays.items():
+        if isinstance(array, list):
+          self._lines.setdefault(name, []).extend(array)
+          continue
+        if name not in self._files:
+          self._files[name] = tempfile.TemporaryFile()  # noqa: SIM115
+        self._files[name].write(_bytes(array))
+        self._files[name].flush()
+    self.rows += len(next(iter(arrays.values())))
+
+  def mark(self, following: int) -> None:
+    """Nobody can go on."""
+
+  def finish(self) -> None:
+    """See `Store`."""
+    self.done = True
+
+  def arrays(self) -> dict[str, Any]:
+    """See `Store`; rows that come later are not in them."""
+    made: dict[str, Any] = {}
+    for name, (kind, shape) in self._kinds.items():
+      whole = (self.rows, *shape)
+      if kind == _LINES:
+        made[name] = list(self._lines[name])
+      elif 0 in whole:  # What is empty can't be mapped.
+        made[name] = np.zeros(whole, kind)
+      else:
+        made[name] = np.memmap(self._files[name], np.dtype(kind), 'r', 0, whole)
+    return made
+
+
+def _kind(array: np.ndarray | list) -> list:
+  """What rows that follow one another have in common."""
+  if isinstance(array, list):
+    return [_LINES, []]
+  return [array.dtype.str, list(array.shape[1:])]
+
+
+def _bytes(array: np.ndarray | list) -> Any:
+  if isinstance(array, list):
+    return ''.join(json.dumps(row) + '\n' for row in array).encode()
+  return np.ascontiguousarray(array).data
+
+
+def _behind_lines(path: str, count: int) -> int:
+  """Bytes of the first lines of a file; more than it has where it has fewer lines."""
+  if not count:
+    return 0
+  with open(path, 'rb') as file:
+    for number, _ in enumerate(iter(file.readline, b''), 1):
+      if number == count:
+        return file.tell()
+  return sys.maxsize
+
+
+def _read_lines(path: str, count: int) -> list:
+  with open(path, 'rb') as file:
+    return [json.loads(file.readline()) for _ in range(count)]
 
 
 def npy_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
@@ -240,14 +351,3 @@ def _damaged(folder: str, reason: str) -> UserError:
 def _short(value: Any) -> str:
   text = repr(value)
   return text if len(text) <= 60 else f'{text[:57]}...'
-
-
-@contextlib.contextmanager
-def temporary():
-  """A store that is gone in the end, but for the arrays that were mapped."""
-  folder = tempfile.mkdtemp(prefix='features_')
-  try:
-    with Store(folder) as made:
-      yield made
-  finally:
-    shutil.rmtree(folder, ignore_errors=True)

@@ -15,7 +15,14 @@ import numpy as np
 from official.video import files
 from official.video.data import contexts
 from official.video.errors import UserError
-from official.video.evaluation import coverage, encoding, extract, protocols, store
+from official.video.evaluation import (
+  coverage,
+  encoding,
+  extract,
+  protocols,
+  sharing,
+  store,
+)
 from official.video.scoring import OF_FEATURES, ledger
 from official.video.serving import encoders
 
@@ -47,16 +54,18 @@ class Kept:
     folder: one a split is made below it; empty keeps nothing.
     encoder: what tells it from others; see `identity`.
     stays: whether it is there for the next evaluation, else until this one ends.
+    hosts: that make them, each its share, in a folder that all of them see.
   """
 
   folder: str = ''
   encoder: str = ''
   stays: bool = False
+  hosts: sharing.Hosts = sharing.ALONE
 
   def encode(
     self, config, table, encoder_of, average: str, split: str
-  ) -> extract.Encoded:
-    """Encodes a data set, or what of it is not there yet."""
+  ) -> extract.Encoded | None:
+    """Encodes a data set, or what of it is not there yet; all of it on the first host."""
     if not self.folder:
       return extract.encode(config, table, encoder_of, description=split)
     settings = {
@@ -65,8 +74,17 @@ class Kept:
       'records': _fingerprint(table),
       **{n: v for n, v in config.as_dict().items() if n not in _ASIDE},
     }
-    place = os.path.join(self.folder, split)
-    with store.Store(place, settings, renew=not self.stays) as kept:
+    whole = store.Store(os.path.join(self.folder, split), settings, not self.stays)
+    if self.hosts.count > 1:
+
+      def fill(kept: store.Store, records: range) -> None:
+        name = f'{split}, share {self.hosts.index + 1} of {self.hosts.count}'
+        extract.fill(kept, config, table, encoder_of, records, description=name)
+
+      sharing.fill(whole, self.hosts, len(table), extract.group(config), fill)
+      if self.hosts.index:
+        return None
+    with whole as kept:
       return extract.encode(config, table, encoder_of, description=split, kept=kept)
 
   def end(self) -> None:
@@ -117,7 +135,7 @@ def run(
     kept: where features are; nowhere by default.
 
   Returns:
-    Scores by protocol.
+    Scores by protocol; of several hosts the first one's, others return none.
 
   Raises:
     UserError: the data does not go with the protocols.
@@ -151,10 +169,15 @@ def run(
       for config in (test_config, train_config)
     )
   configs = {'test': test_config, 'gallery': train_config}
-  encoded = {
-    split: kept.encode(configs[split], table, encoder, task.average, split)
-    for split, table in tables.items()
-  }
+  encoded: dict[str, extract.Encoded] = {}
+  for split, table in tables.items():
+    made = kept.encode(configs[split], table, encoder, task.average, split)
+    if made is not None:
+      encoded[split] = made
+  if not encoded:
+    share = f'{kept.hosts.index + 1} of {kept.hosts.count}'
+    print(f'share {share} of {" and ".join(tables)} is encoded; host 1 scores')
+    return {}
   test, train = encoded['test'], encoded.get('gallery', encoded['test'])
   train_table = tables.get('gallery', task.validation_index)
   try:

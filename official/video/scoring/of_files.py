@@ -171,16 +171,15 @@ def _of_table(flag: str, path: str, listed: dict[str, tuple[str, ...]]) -> Featu
   if not os.path.exists(path):
     raise UserError(f'{flag} {path}: no such file; make it with official.video.embed')
   named: list[tuple[str, ...]] = []
-  with store.temporary() as kept:
-    for block in table.blocks():
-      if 'feature' not in block.outputs:
-        raise UserError(
-          f'{flag} {path}: holds {", ".join(block.outputs)}; embed with --outputs=feature'
-        )
-      named += [_labels_of(flag, table, one, listed) for one in block.path]
-      kept.append({'feature': np.asarray(block.outputs['feature'], np.float32)})
-    kept.finish()
-    arrays = kept.arrays()
+  kept = store.Temporary()
+  for block in table.blocks():
+    if 'feature' not in block.outputs:
+      raise UserError(
+        f'{flag} {path}: holds {", ".join(block.outputs)}; embed with --outputs=feature'
+      )
+    named += [_labels_of(flag, table, one, listed) for one in block.path]
+    kept.append({'feature': np.asarray(block.outputs['feature'], np.float32)})
+  arrays = kept.arrays()
   labels = np.empty(len(named), object)
   labels[:] = named
   feature = arrays.get('feature', np.zeros((0, 0), np.float32))

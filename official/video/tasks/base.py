@@ -17,7 +17,7 @@ from official.video.checkpoints import names, origin, restore
 from official.video.configs import data as data_config
 from official.video.data import checks, index, reader, views
 from official.video.errors import UserError, within
-from official.video.evaluation import coverage
+from official.video.evaluation import coverage, store
 from official.video.losses import gather, regularization
 from official.video.models import encoder
 from official.video.tasks import multipliers, step
@@ -523,15 +523,18 @@ class VideoTask(base_task.Task, abc.ABC):
       UserError: none of the records can be read.
     """
     step = tf.function(lambda batch: self.validation_step(batch, model), autograph=False)
-    state: dict[str, list] = {}
+    state = store.Temporary()
     dataset = self.build_inputs(self.task_config.validation_data)
     for batch in reader.each_batch(dataset):
-      state = self.aggregate_logs(state or None, step(batch))
+      state = self.aggregate_logs(state, step(batch))
     return self.joined(state)
 
-  def joined(self, state: Mapping[str, list]) -> dict[str, np.ndarray]:
-    """All samples' outputs, of those of batches."""
-    outputs = {key: np.concatenate(value) for key, value in state.items()}
+  def joined(self, state: store.Temporary) -> dict[str, np.ndarray]:
+    """All samples' outputs, mapped into memory: what is not looked at takes none."""
+    outputs = {
+      key: np.array(rows, object) if isinstance(rows, list) else rows
+      for key, rows in state.arrays().items()
+    }
     if not outputs or not len(outputs['record']):
       raise UserError(
         f'{self.validation_index.files[0]} ...: none of the records can be read'
@@ -608,11 +611,11 @@ class VideoTask(base_task.Task, abc.ABC):
     return self.validation_outputs(inputs, model) | passed
 
   def aggregate_logs(self, state=None, step_logs=None):
-    """Collects the valid samples' outputs in host memory."""
-    state = state if state is not None else {key: [] for key in step_logs}
+    """Appends the valid samples' outputs to those on disk."""
+    state = state if state is not None else store.Temporary()
     valid = step_logs['valid'].numpy()
-    for key, value in step_logs.items():
-      state[key].append(value.numpy()[valid])
+    rows = {key: value.numpy()[valid] for key, value in step_logs.items()}
+    state.append({k: v.tolist() if v.dtype == object else v for k, v in rows.items()})
     return state
 
   def reduce_aggregated_logs(self, aggregated_logs, global_step=None):

@@ -1,9 +1,11 @@
 """Collapse measures: hand-worked numbers and the degenerate cases."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
-from official.video.evaluation import collapse, knn
+from official.video.evaluation import collapse
 
 
 def gaussian(count, dims):
@@ -61,11 +63,47 @@ def test_uniformity_by_hand():
   assert collapse.uniformity(np.ones((5, 2))) == pytest.approx(0, abs=1e-12)
 
 
-def test_uniformity_in_chunks_equals_whole(monkeypatch):
-  embeddings = gaussian(30, 4)
-  whole = collapse.uniformity(embeddings)
-  monkeypatch.setattr(knn, '_CHUNK_ELEMENTS', 4 * 30)
-  assert collapse.uniformity(embeddings) == pytest.approx(whole)
+@pytest.mark.parametrize('block', [1, 4, 7, 30])
+def test_blocks_measure_what_the_whole_does(monkeypatch, block):
+  embeddings = gaussian(30, 4) + np.array([3, 0, 0, 1])
+  unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+  pairs = [
+    np.exp(-2 * np.sum((unit[i] - unit[j]) ** 2)) for i in range(30) for j in range(i)
+  ]
+  shares = np.linalg.svd(embeddings, compute_uv=False)
+  shares /= shares.sum()
+  monkeypatch.setattr(collapse, '_BLOCK', block)
+  found = collapse.collapse_measures(embeddings, 2 * embeddings[::-1])
+  assert found == pytest.approx(
+    {
+      'embedding_std': unit.std(axis=0).mean(),
+      'embedding_std_ideal': 0.5,
+      'effective_rank': np.exp(-np.sum(shares * np.log(shares))),
+      'uniformity': np.log(np.mean(pairs)),
+      'alignment': np.mean(np.sum((unit - unit[::-1]) ** 2, axis=1)),
+    },
+    rel=1e-12,
+  )
+
+
+def test_a_rank_that_is_not_full_is_told_in_blocks(monkeypatch):
+  monkeypatch.setattr(collapse, '_BLOCK', 16)
+  assert collapse.effective_rank(np.ones((100, 64))) == pytest.approx(1, abs=1e-9)
+  few = collapse.effective_rank(gaussian(100, 3) @ gaussian(3, 64))
+  assert 2.5 < few < 3 + 1e-9
+
+
+def test_memory_does_not_grow_with_their_number(tmp_path, monkeypatch):
+  monkeypatch.setattr(collapse, '_BLOCK', 64)
+  peaks = []
+  for count in (256, 2048):
+    np.save(tmp_path / 'x.npy', gaussian(count, 32).astype(np.float32))
+    embeddings = np.load(tmp_path / 'x.npy', mmap_mode='r')
+    tracemalloc.start()
+    collapse.collapse_measures(embeddings)
+    peaks.append(tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+  assert peaks[1] < 1.1 * peaks[0]
 
 
 def test_all_measures():

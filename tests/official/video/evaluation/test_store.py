@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 
 import numpy as np
 import pytest
@@ -121,13 +122,66 @@ def test_other_arrays_are_refused(tmp_path):
     kept.append({'feature': np.ones((1, 3), np.float32)})
 
 
-def test_a_temporary_one_leaves_its_arrays_and_no_folder():
-  with store.temporary() as kept:
-    kept.append(rows(0, 4))
-    kept.finish()
-    arrays = kept.arrays()
-  assert not os.path.exists(kept.folder)
+def open_files():
+  return {os.path.realpath(entry.path) for entry in os.scandir('/proc/self/fd')}
+
+
+def test_a_temporary_one_has_no_name_and_leaves_its_arrays(tmp_path, monkeypatch):
+  monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+  kept = store.Temporary()
+  kept.append(rows(0, 3) | {'entry': [{'a': 1}, 'b', None]})
+  first = kept.arrays()
+  kept.append(rows(3, 1) | {'entry': [2]})
+  kept.finish()
+  arrays = kept.arrays()
+  assert (kept.rows, kept.done) == (4, True) and not os.listdir(tmp_path)
+  del kept
+  assert isinstance(arrays['feature'], np.memmap)
   np.testing.assert_array_equal(arrays['labels'], np.arange(4))
+  np.testing.assert_array_equal(first['feature'], rows(0, 3)['feature'])
+  assert arrays['entry'] == [{'a': 1}, 'b', None, 2] and len(first['entry']) == 3
+  del arrays, first  # What is mapped is a file as long as it is.
+  assert not [file for file in open_files() if file.startswith(str(tmp_path))]
+
+
+def test_a_temporary_one_may_be_empty():
+  assert store.Temporary().arrays() == {}
+  kept = store.Temporary()
+  kept.append({'feature': np.zeros((0, 3), np.float32), 'none': np.zeros((0, 0), bool)})
+  assert {n: a.shape for n, a in kept.arrays().items()} == {
+    'feature': (0, 3),
+    'none': (0, 0),
+  }
+  with pytest.raises(ValueError, match='behind rows of'):
+    kept.append({'feature': np.zeros((1, 3)), 'none': np.zeros((1, 0), bool)})
+
+
+def test_what_is_no_array_lies_in_lines(tmp_path, monkeypatch):
+  folder, entries = tmp_path / 'a', [{'segment': [0.4, 2.0]}, 'b\nc', None, 3]
+
+  def some(first, behind):
+    count = behind - first
+    return {'entry': entries[first:behind], 'feature': np.ones((count, 2), np.float32)}
+
+  with store.Store(str(folder)) as kept:
+    kept.append(some(0, 2))
+    kept.mark(2)
+    monkeypatch.setattr(store, '_EVERY', 1e9)
+    kept.append(some(2, 3))  # Killed before it was written down.
+    kept.mark(3)
+  assert len((folder / 'entry.jsonl').read_text().splitlines()) == 3
+  with store.Store(str(folder)) as kept:
+    assert (kept.next, kept.rows) == (2, 2)
+    kept.append(some(2, 4))
+    kept.finish()
+    assert kept.arrays()['entry'] == entries
+  assert len((folder / 'entry.jsonl').read_text().splitlines()) == 4
+  (folder / 'entry.jsonl').write_text('1\n2\n')
+  with pytest.raises(UserError, match=r'entry\.jsonl is cut off; remove the folder'):
+    store.Store(str(folder)).look()
+  (folder / 'entry.jsonl').unlink()
+  with pytest.raises(UserError, match=r'lacks entry\.jsonl'):
+    store.Store(str(folder)).look()
 
 
 def test_arrays_that_cannot_be_read_are_named(tmp_path):
