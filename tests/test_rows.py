@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from official.video.checkpoints import origin
 from official.video.settings import experiment, recipes, rows
 
 PAGE = pathlib.Path(__file__).parents[1] / 'docs' / 'rows.md'
@@ -44,6 +45,24 @@ def test_recipes_that_are_joined_resolve():
     assert params.as_dict() != alone.as_dict(), stage
     # What an ablation names is not refused.
     experiment.build_task(params)
+
+
+# Images are its frames; the net is inflated between the two.
+_INFLATED = {'R3D-50 inflated from SimCLR on frames'}
+
+
+def test_a_row_scores_the_net_that_it_pretrains():
+  several = [row for row in ROWS if len(row.stages) > 1]
+  differing = set()
+  for row in several:
+    there, here = (
+      experiment.load(rows.experiment_of(stage[0]), list(stage)).task.as_dict()
+      for stage in (row.stages[0], row.stages[-1])
+    )
+    if any(wrong for *_, wrong in origin._differences(here, there)):
+      differing.add(row.model)
+  assert len(several) > 50
+  assert differing == _INFLATED
 
 
 @pytest.mark.parametrize('name', RECIPES)
