@@ -191,6 +191,20 @@ def test_the_commands_of_a_block_parse(block):
     check_command(words)
 
 
+def without_rate(words: list[str]) -> bool:
+  """Whether a conversion does not say at how many frames a second it stores."""
+  names = {word.partition('=')[0] for word in words}
+  converts = 'tfrecords_tools.convert' in words and '--output_dir' in names
+  return converts and not names & {'--fps', '--frame_rate'}
+
+
+def test_every_conversion_names_its_frame_rate():
+  command = 'python -m tfrecords_tools.convert --source=folder --path=x --output_dir=y'
+  assert without_rate(command.split()) and not without_rate([*command.split(), '--fps=1'])
+  found = [(b.place, w) for b in BLOCKS for w in pages.shell_commands(b)]
+  assert [(place, words) for place, words in found if without_rate(words)] == []
+
+
 def test_commands_within_lines_parse(capsys):
   spans = command_spans()
   assert len(spans) > 10

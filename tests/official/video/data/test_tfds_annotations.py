@@ -232,8 +232,7 @@ def test_targets_are_followed_from_a_set(tmp_path):
   found = {sequence.name: sequence for sequence in sequences.read_all(table)}
   lines = (tmp_path / 'otb/Box/groundtruth_rect.txt').read_text().split()
   boxes = np.array([[float(x) for x in line.split(',')] for line in lines])
-  # OTB counts pixels from 1.
-  np.testing.assert_array_equal(found['Box'].boxes, boxes - [1, 1, 0, 0])
+  np.testing.assert_array_equal(found['Box'].boxes, boxes)  # As annotated, from 1.
 
 
 def data(folder, name, split, **kwargs):
