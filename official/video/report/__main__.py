@@ -77,8 +77,12 @@ def _write(flags: argparse.Namespace) -> str:
       title, subtitle = feature_page.title(clips)
     scores = {name: sections.pop(name) for name in ('scores', 'curves') if several}
     sections = scores | made | sections
-  if len(several) == 1 and (seen := views.of_run(several[0])):
-    sections |= seen
+  if len(several) == 1 and (looked := views.looked_of(several[0])):
+    if flags.look > 0:
+      from official.video.report import look_page
+
+      sections |= look_page.of_run(several[0], looked, flags.look)
+    sections |= views.of_run(looked)
     moves = True
   page = markup.page(title, subtitle, headlines, sections, moves)
   files.write_atomically(output, page)
@@ -106,6 +110,14 @@ def main(arguments: Sequence[str]) -> int:
   parser.add_argument(
     '--output',
     help=f'the file; by default {NAME} in the first RUN, or beside the features',
+  )
+  parser.add_argument(
+    '--look',
+    type=float,
+    default=60.0,
+    metavar='SECONDS',
+    help='that looking through the net of one RUN may take, where its data is at hand: what '
+    "it looks at (Grad-CAM), and the method's own pages; 0 leaves them out",
   )
   views.add_flags(parser)
   flags = parser.parse_args(arguments)

@@ -334,19 +334,33 @@ def points(
 
 
 def bars(
-  what: str, values: Mapping[str, float], spreads: Mapping[str, tuple[float, float]] = {}
+  what: str,
+  values: Mapping[str, float],
+  spreads: Mapping[str, tuple[float, float]] = {},
+  marked: Sequence[str] = (),
+  room: int = 130,
 ) -> Markup:
-  """Horizontal bars of percentages, each with its name, and an interval where it has one."""
-  row, left, width = 24, 130, 380
+  """Horizontal bars of percentages, each with its name, and an interval where it has one.
+
+  Args:
+    what: is drawn, for who can't see it.
+    values: in percent, by name; a bar ends at 0 and at 100.
+    spreads: low and high end of an interval, by name.
+    marked: names of the bars that stand out; by default all look alike.
+    room: for the names.
+  """
+  row, left, width = 24, room, 250 + room
   scale = (width - left - 52) / 100
   parts = []
   for number, (name, value) in enumerate(values.items()):
     y = number * row + 4
-    parts.append(_label(left - 8, y + 12, _cut(name), 'end'))
+    parts.append(_label(left - 8, y + 12, _cut(name, round(room / 7.2)), 'end'))
+    end = min(max(value, 0.0), 100.0)
+    plain = ' plain' if marked and name not in marked else ''
     parts.append(
-      f'<rect class="bar" x="{left}" y="{y}" height="15" width="{value * scale:.1f}"/>'
+      f'<rect class="bar{plain}" x="{left}" y="{y}" height="15" '
+      f'width="{end * scale:.1f}"/>'
     )
-    end = value
     if name in spreads:
       low, high = spreads[name]
       end = max(end, high)

@@ -100,9 +100,13 @@ def frames_of(
 
 
 def clip(shown: Sheet, what: str) -> Markup:
-  """A clip that moves; it stands still in print and for who wants no motion."""
+  """A clip that moves; it stands still in print and for who wants no motion.
+
+  A sheet of one frame is a picture.
+  """
+  kind = 'clip moving' if shown.count > 1 else 'clip'
   return Markup(
-    f'<span class="clip"><img style="--n:{shown.count}" src="{shown.image}" '
+    f'<span class="{kind}"><img style="--n:{shown.count}" src="{shown.image}" '
     f'alt="{markup.text(what)}"></span>'
   )
 

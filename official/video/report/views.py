@@ -164,21 +164,26 @@ def look(
   return views_page.Looked(task, training, tests, step)
 
 
-def of_run(run: 'Run') -> 'Sections':
-  """What a run saw first, where its data is at hand; nothing where it is not, or changed."""
+def looked_of(run: 'Run') -> 'Looked | None':
+  """What a run saw first, where its data is at hand; None where it is not, or changed."""
   config = os.path.join(run.path, 'params.yaml')
   path = run.params.get('task.train_data.input_path')
   if not (run.experiment and isinstance(path, str) and os.path.exists(path)):
-    return {}
+    return None
   from official.video.settings import command_line  # noqa: F401  (quiets TensorFlow)
-  from official.video.report import views_page  # isort: skip
 
   try:
-    looked = look(run.experiment, [config], clips=_CLIPS)
-    return views_page.sections(looked, _BUDGET)
+    return look(run.experiment, [config], clips=_CLIPS)
   except UserError as error:
     _tell(f'note: without what the model sees: {error}')
-    return {}
+    return None
+
+
+def of_run(looked: 'Looked') -> 'Sections':
+  """Sections of what a run saw."""
+  from official.video.report import views_page
+
+  return views_page.sections(looked, _BUDGET)
 
 
 def _tell(note: str) -> None:

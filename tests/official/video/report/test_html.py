@@ -77,7 +77,64 @@ def full_report(name='jump'):
 
 @pytest.fixture(scope='module')
 def page():
+  return Page(report_html.render(full_report(), interactive=True))
+
+
+@pytest.fixture(scope='module')
+def drawn():
   return Page(report_html.render(full_report()))
+
+
+def test_what_is_drawn_runs_no_script_and_is_small(drawn):
+  assert drawn.ids() >= SECTIONS
+  assert drawn.count('script') == 0 and drawn.count('svg') >= 4
+  assert len(report_html.render(full_report())) < 40_000
+
+
+def test_drawn_scores_are_bars_and_a_table(drawn):
+  cells = [text.strip() for text in drawn.texts['td']]
+  assert {'12.5', '83.3'} <= set(cells)
+  bars = [a for _, a in drawn.elements if a.get('class', '').startswith('bar')]
+  assert [a['class'] for a in bars] == ['bar plain', 'bar']
+  widths = [float(a['width']) for a in bars]
+  assert widths[1] / widths[0] == pytest.approx(250 / 3 / 12.5, rel=0.01)
+  scores = [report_html.Score('a', 120), report_html.Score('b', -3)]
+  page = Page(report_html.render(report_html.Report('x', scores=scores)))
+  widths = [a['width'] for _, a in page.elements if a.get('class') == 'bar']
+  assert float(widths[0]) > 150 and widths[1] == '0.0'
+
+
+def test_drawn_neighbours_are_marked(drawn):
+  kinds = [a.get('class') for tag, a in drawn.elements if tag == 'figure']
+  assert kinds == 2 * ['query', 'right', 'wrong'] + ['picture']
+  assert [x for x in drawn.texts['b'] if x in '✓✗'] == 2 * ['✓', '✗']
+
+
+def test_a_page_says_and_draws_its_shares():
+  made = report_html.Page('t', 'a', says='So.', shares={'x': 80.0, 'chance': 25.0})
+  page = Page(report_html.page_section('page-1', made))
+  assert page.texts['p'] == ['a', 'So.']
+  assert [x for x in page.texts['text'] if '%' in x] == ['80.0 %', '25.0 %']
+
+
+def test_a_confusion_of_many_classes_is_made_coarse():
+  matrix = 9 * np.eye(400, dtype=int)
+  matrix[3, 250] = 5
+  made = report_html.confusion_section(
+    plots.Confusion(matrix, [f'c{n}' for n in range(400)])
+  )
+  page = Page(made)
+  cells = [a for _, a in page.elements if a.get('class') == 'cell']
+  assert 40 <= len(cells) <= 60 and page.texts['td'] == ['c250', '5 of 14']
+  with pytest.raises(ValueError, match='for 2 class names'):
+    report_html.confusion_section(plots.Confusion(matrix, ['a', 'b']))
+
+
+def test_hostile_names_are_drawn_as_text():
+  text = report_html.render(full_report(HOSTILE))
+  page = Page(text)
+  assert page.count('script') == 0 and 'alert("x")' not in text
+  assert page.texts['h1'][0] == f'Test data: {HOSTILE}'
 
 
 def test_all_sections_are_there(page):
@@ -153,16 +210,17 @@ def test_neighbours_are_marked(page):
 
 def test_bars_stay_inside_their_track():
   scores = [report_html.Score('a', 120), report_html.Score('b', -3)]
-  page = Page(report_html.render(report_html.Report('Test data', scores=scores)))
+  report = report_html.Report('Test data', scores=scores)
+  page = Page(report_html.render(report, interactive=True))
   widths = [a['style'] for tag, a in page.elements if tag == 'i']
   assert widths == ['width:100.00%', 'width:0.00%']
 
 
 def test_hostile_names_are_text(page):
-  text = report_html.render(full_report(HOSTILE))
+  text = report_html.render(full_report(HOSTILE), interactive=True)
   assert 'alert("x")' not in text
   hostile = Page(text)
-  assert hostile.count('script') == 3
+  assert hostile.count('script') == 3  # Those of Plotly.
   assert hostile.texts['h1'][0] == f'Test data: {HOSTILE}'
   tags = [[tag for tag, _ in seen.elements] for seen in (page, hostile)]
   assert tags[0] == tags[1]
@@ -175,7 +233,8 @@ def test_nothing_in_the_figures_ends_their_script():
   assert not set(safe) & set('<>&')
   assert json.loads(safe) == {'name': HOSTILE}
   panel = plots.Panel('', {'a': ([1, 2], [3.0, 4.0])}, {'<b>': 1.0})
-  page = Page(report_html.render(report_html.Report('Test data', panels=[panel])))
+  report = report_html.Report('Test data', panels=[panel])
+  page = Page(report_html.render(report, interactive=True))
   figures = next(t for t in page.texts['script'] if t.startswith('{"panel-0"'))
   assert '<' not in figures and '\\u003cextra\\u003e' in figures
 
@@ -220,5 +279,5 @@ def test_clips_of_a_film_move_and_can_be_held():
     report_html.render(report_html.Report('x', gallery=[gallery.Row(film, (film,))]))
   )
   images = [a for tag, a in page.elements if tag == 'img']
-  assert [a['style'] for a in images] == ['--n:8'] * 2
+  assert [a['style'] for a in images] == ['--n:8'] * 2, images
   assert 'still' in page.ids()

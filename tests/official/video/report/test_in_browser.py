@@ -54,7 +54,7 @@ function look(frame) {
   const scrolled = node => node.closest('.wide, .clip, g');
   const out = [...page.body.querySelectorAll('*')].filter(node =>
     !scrolled(node) && node.getBoundingClientRect().right > width + 1);
-  const image = page.querySelector('.clip img');
+  const image = page.querySelector('.clip.moving img');
   return {
     width, ground: light(behind(view, page.body)), scroll: root.scrollWidth,
     out: out.map(x => x.outerHTML.slice(0, 80)),
