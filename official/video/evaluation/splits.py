@@ -1,15 +1,22 @@
-r"""Mean score of the runs on a data set's official splits.
+r"""Mean score over a data set's official splits: of runs, or of a command for each split.
 
   python -m official.video.evaluation.splits /runs/ucf_1 /runs/ucf_2 /runs/ucf_3
+  python -m official.video.evaluation.splits --splits=1,2,3 -- train \
+    --experiment=cvrl_linear_eval_ucf101 --model_dir=/runs/ucf_{split} --params_override=...
 
-Takes the last validation of each run's scores.jsonl, prints a line a run, and the mean and
-standard deviation of --metric.
+Takes the last validation of each run's scores.jsonl, or what `evaluate` left in scores.json
+(--metric=linear.top1), prints a line a run, and the mean and standard deviation of --metric.
+
+With --splits what stands behind -- is run for each, one after the other: `train` with a
+--model_dir or `evaluate` with an --output_dir, any method's; {split} in its arguments is the
+split. The same command again goes on where one was stopped.
 """
 
 import argparse
 import json
 import os
 import statistics
+import subprocess
 import sys
 from collections.abc import Sequence
 
@@ -17,14 +24,75 @@ from official.video import scalars
 from official.video.errors import UserError
 from official.video.evaluation import coverage
 
+# Commands that are run for each split, and the flag of the folder that has their scores.
+_FOLDERS = {'train': '--model_dir', 'evaluate': '--output_dir'}
+_SPLIT = '{split}'
+
+
+def folder_of(command: Sequence[str]) -> str:
+  """Where a command for each split leaves its scores, {split} in it.
+
+  Raises:
+    UserError: it is none of those that are run, or the same for all splits.
+  """
+  name = command[0] if command else ''
+  if name not in _FOLDERS:
+    raise UserError(
+      f'-- {name}: expected {" or ".join(_FOLDERS)} and its flags behind --'
+    )
+  flag = _FOLDERS[name]
+  folders = [x.partition('=')[2] for x in command if x.startswith(f'{flag}=')]
+  if not folders or _SPLIT not in folders[-1]:
+    raise UserError(f'-- {name}: takes {flag}=<folder>_{_SPLIT}, a folder a split')
+  if not any(_SPLIT in x for x in command if not x.startswith(f'{flag}=')):
+    raise UserError(
+      f'-- {name}: {_SPLIT} is in {flag} alone, so that all would be of one split; put it '
+      'into the paths of the data too'
+    )
+  return folders[-1]
+
+
+def run_each(splits: Sequence[str], command: Sequence[str]) -> int:
+  """Runs a command for each split, until one fails; returns its exit code, or 0."""
+  for split in splits:
+    name, *given = [part.replace(_SPLIT, split) for part in command]
+    print(f'split {split}', flush=True)
+    code = subprocess.run(
+      [sys.executable, '-m', f'official.video.{name}', *given]
+    ).returncode
+    if code:
+      print(f'error: split {split}: {name} ended with {code}', file=sys.stderr)
+      return code if code > 0 else 128 - code
+  return 0
+
+
+def _of_evaluate(run: str) -> dict | None:
+  """The scores that `evaluate` left in a folder, nested ones as 'linear.top1'."""
+  path = os.path.join(run, 'scores.json')
+  if not os.path.exists(path):
+    return None
+  try:
+    with open(path, encoding='utf-8') as file:
+      scores = json.load(file)
+  except (OSError, ValueError) as error:
+    raise UserError(f'{path}: {error}; evaluate again') from error
+  flat = {}
+  for key, value in scores.items() if isinstance(scores, dict) else ():
+    nested = value if isinstance(value, dict) else {None: value}
+    flat |= {f'{key}.{n}' if n else key: x for n, x in nested.items()}
+  return flat
+
 
 def last_validation(run: str) -> dict:
-  """The last validation report of a run's folder, by published names.
+  """The last scores in the folder of a run or of `evaluate`, by published names.
 
   Raises:
     UserError: it has none.
   """
   path = os.path.join(run, 'scores.jsonl')
+  evaluated = None if os.path.exists(path) else _of_evaluate(run)
+  if evaluated is not None:
+    return evaluated
   try:
     with open(path, 'rb') as file:
       lines = [_parsed(line) for line in file if line.endswith(b'\n')]
@@ -56,7 +124,7 @@ def mean_of(runs: Sequence[str], metric: str) -> tuple[list[float], float, float
   values = []
   for run in runs:
     report = last_validation(run)
-    value = report.get(scalars.published(metric))
+    value = report.get(metric, report.get(scalars.published(metric)))
     if value is None:
       known = sorted(key for key, value in report.items() if isinstance(value, float))
       raise UserError(f'--metric={metric}: {run} has {", ".join(known)}')
@@ -65,13 +133,40 @@ def mean_of(runs: Sequence[str], metric: str) -> tuple[list[float], float, float
   return values, statistics.fmean(values), spread
 
 
+def _parted(arguments: list[str]) -> tuple[list[str], list[str]]:
+  """What is before -- and what is behind it."""
+  if '--' not in arguments:
+    return arguments, []
+  at = arguments.index('--')
+  return arguments[:at], arguments[at + 1 :]
+
+
 def main(arguments: Sequence[str]) -> int:
   """Prints the mean; returns the exit code."""
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-  parser.add_argument('runs', nargs='+', help='folders of the runs, one a split')
+  parser.add_argument('runs', nargs='*', help='folders of the runs, one a split')
   parser.add_argument('--metric', default='accuracy', help='of the validation')
-  flags = parser.parse_args(arguments)
+  parser.add_argument('--splits', help='such as 1,2,3: what is behind -- is run for each')
+  own, command = _parted(list(arguments))
+  flags = parser.parse_args(own)
   try:
+    if flags.splits is not None:
+      if flags.runs:
+        raise UserError(
+          f'--splits with {flags.runs[0]}: give the folders of runs, or both '
+          '--splits and a command behind --'
+        )
+      splits = [name.strip() for name in flags.splits.split(',')]
+      if not all(splits) or len(set(splits)) < len(splits):
+        raise UserError(f'--splits={flags.splits}: expected different names, as in 1,2,3')
+      folder = folder_of(command)
+      if code := run_each(splits, command):
+        return code
+      flags.runs = [folder.replace(_SPLIT, name) for name in splits]
+    elif command or not flags.runs:
+      raise UserError(
+        'give the folders of runs, or --splits=1,2,3 and a command behind --'
+      )
     values, mean, spread = mean_of(flags.runs, flags.metric)
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)

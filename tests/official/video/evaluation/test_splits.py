@@ -1,4 +1,8 @@
 import json
+import pathlib
+import types
+
+import pytest
 
 from official.video.evaluation import splits
 
@@ -44,3 +48,59 @@ def test_a_mean_over_incomplete_runs_is_marked(tmp_path, capsys):
   assert splits.main([whole, part]) == 0
   note = capsys.readouterr().out.splitlines()[-1]
   assert note.startswith('note: the mean is of runs that leave out records, sources;')
+
+
+def command(name='evaluate', folder='scores_{split}', data='records_{split}'):
+  flag = {'evaluate': '--output_dir', 'train': '--model_dir'}.get(name, '--x')
+  return ['--splits=1,2', '--metric=linear.top1', '--', name, f'{flag}={folder}', data]
+
+
+def test_a_command_is_run_for_each_split(tmp_path, capsys, monkeypatch):
+  seen, place = [], str(tmp_path / 'scores_{split}')
+
+  def run_one(arguments):
+    seen.append(arguments[1:])
+    folder = pathlib.Path(arguments[3].partition('=')[2])
+    folder.mkdir(exist_ok=True)
+    scores = {'evaluated': 2, 'expected': 2, 'linear': {'top1': 0.25 * len(seen)}}
+    (folder / 'scores.json').write_text(json.dumps(scores))
+    return types.SimpleNamespace(returncode=0)
+
+  monkeypatch.setattr(splits.subprocess, 'run', run_one)
+  assert splits.main(command(folder=place)) == 0
+  head = ['-m', 'official.video.evaluate']
+  assert seen == [
+    [*head, f'--output_dir={tmp_path}/scores_{n}', f'records_{n}'] for n in (1, 2)
+  ]
+  told = capsys.readouterr().out
+  assert 'mean of 2  linear.top1 0.3750 +- 0.1768' in told
+  assert told.count('evaluated 2 of 2') == 2
+
+  def fail(arguments):
+    seen.append(arguments)
+    return types.SimpleNamespace(returncode=130)
+
+  monkeypatch.setattr(splits.subprocess, 'run', fail)
+  assert splits.main(command(folder=place)) == 130 and len(seen) == 3
+  assert capsys.readouterr().err == 'error: split 1: evaluate ended with 130\n'
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'said'),
+  [
+    (command('export'), '-- export: expected train or evaluate'),
+    (['--splits=1,2'], '-- : expected train or evaluate'),
+    (command(folder='scores'), 'takes --output_dir=<folder>_{split}, a folder a split'),
+    (command('train', data='records'), '{split} is in --model_dir alone'),
+    (['--splits=1,1', *command()[1:]], '--splits=1,1: expected different names'),
+    (['--splits=', *command()[1:]], '--splits=: expected different names'),
+    (['run', *command()], '--splits with run: give the folders of runs, or'),
+    (command()[2:], 'give the folders of runs, or --splits=1,2,3'),
+    ([], 'give the folders of runs, or --splits=1,2,3'),
+  ],
+)
+def test_commands_that_mean_nothing_are_one_line(arguments, said, capsys, monkeypatch):
+  monkeypatch.setattr(splits.subprocess, 'run', lambda _: pytest.fail('was run'))
+  assert splits.main(arguments) == 2
+  told = capsys.readouterr().err
+  assert said in told and told.count('\n') == 1
