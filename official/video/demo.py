@@ -3,7 +3,7 @@
   python -m official.video.demo --output_dir=demo_output
 
 With --videos=<folder> it does the same on your own videos. Of class folders it gives
-scores; without labels it shows what is like what.
+scores; without labels it shows what is like what. report.html needs no script.
 """
 
 import dataclasses
@@ -34,6 +34,11 @@ def define_flags() -> None:
   flags.DEFINE_integer('train_videos', 960, 'Synthetic training videos.', lower_bound=24)
   flags.DEFINE_integer('test_videos', 240, 'Synthetic test videos.', lower_bound=12)
   flags.DEFINE_integer('batch', 64, 'Videos a step.', lower_bound=2)
+  flags.DEFINE_bool(
+    'interactive',
+    False,
+    'Also write interactive.html, with plots to hover over: 5 MB, and takes scripts.',
+  )
 
 
 def main(argv: Sequence[str]) -> None:
@@ -43,7 +48,8 @@ def main(argv: Sequence[str]) -> None:
   if os.path.isdir(folder) and os.listdir(folder):
     raise UserError(f'--output_dir {folder}: not empty; name a new folder or remove it')
   names = [field.name for field in dataclasses.fields(common.Options)]
-  extras.require('report', 'demo')
+  if FLAGS.interactive:
+    extras.require('report', 'demo --interactive')
   options = common.Options(**{name: FLAGS[name].value for name in names})
   found = videos.look(options.videos, options.seed) if options.videos else None
   files.check_output(folder, '--output_dir')

@@ -10,8 +10,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from official.video import files
 from official.video.errors import UserError
 
@@ -28,6 +26,7 @@ class Options:
     train_videos: synthetic ones.
     test_videos: synthetic ones.
     batch: videos a step, where there are as many.
+    interactive: whether a page with plots to hover over is written too.
   """
 
   output_dir: str
@@ -37,6 +36,7 @@ class Options:
   train_videos: int
   test_videos: int
   batch: int
+  interactive: bool
 
 
 class Stages:
@@ -130,36 +130,6 @@ def facts(
   }
 
 
-def panels(folder: str, batch: int):
-  """Curves of the pretraining run in a demo's folder, on batches of so many videos."""
-  from official.video.report import curves as event_curves
-  from official.video.report import plots
-
-  parts = [os.path.join(folder, 'pretrain', part) for part in ('train', 'validation')]
-  train, validation = (
-    event_curves.read_scalars(part) if os.path.isdir(part) else {} for part in parts
-  )
-
-  def curves(tag: str):
-    both = {'training': train.get(tag), 'validation': validation.get(tag)}
-    return {name: curve for name, curve in both.items() if curve is not None}
-
-  candidates = [
-    plots.Panel(
-      'Contrastive loss',
-      curves('loss/contrastive'),
-      {'chance': 2 * np.log(2 * batch - 1)},
-    ),
-    plots.Panel(
-      'Contrastive top-1', curves('pretext/top1'), {'chance': 1 / (2 * batch - 1)}
-    ),
-    plots.Panel('Online kNN accuracy', curves('probe/knn_accuracy')),
-    plots.Panel('Effective rank of the features', curves('collapse/effective_rank')),
-    plots.Panel('Learning rate', curves('optimizer/learning_rate')),
-  ]
-  return [panel for panel in candidates if panel.curves]
-
-
 def save_scores(
   path: str, scores: Mapping[str, Any], facts: Mapping[str, Any], seconds: float
 ) -> None:
@@ -168,9 +138,16 @@ def save_scores(
   files.write_atomically(path, (text + '\n').encode())
 
 
-def tell_next(commands: Mapping[str, Sequence[str]]) -> None:
+def commands(following: Mapping[str, Sequence[str]]) -> dict[str, str]:
+  """Commands by purpose, given a module and its arguments."""
+  return {
+    purpose: shlex.join(['python', '-m', f'official.video.{module}', *arguments])
+    for purpose, (module, *arguments) in following.items()
+  }
+
+
+def tell_next(following: Mapping[str, Sequence[str]]) -> None:
   """Prints what to do with what was made: by purpose, a module and its arguments."""
   print('\nnext:')
-  for purpose, (module, *arguments) in commands.items():
-    line = shlex.join(['python', '-m', f'official.video.{module}', *arguments])
+  for purpose, line in commands(following).items():
     print(f'  {line}  # {purpose}')

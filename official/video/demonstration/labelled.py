@@ -2,14 +2,15 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from official.video import train
-from official.video.demonstration import common, videos
+from official.video.demonstration import common, conclusion, interactive, page, videos
 from official.video.errors import UserError
+from official.video.report import features, recorded
 
 if TYPE_CHECKING:
   from official.video.scoring import probes
@@ -36,8 +37,8 @@ def check_records(options: common.Options, manifests: Sequence[str]) -> int:
   return min(options.batch, train)
 
 
-def exported_accuracy(params, task, reloaded) -> float:
-  """Accuracy of an exported classifier on the test videos."""
+def exported_right(params, task, reloaded) -> np.ndarray:
+  """Bool [N], which test videos an exported classifier names right."""
   from official.video.evaluation import extract, protocols
   from official.video.serving import encoders
 
@@ -45,16 +46,7 @@ def exported_accuracy(params, task, reloaded) -> float:
   encoder = encoders.averaging(reloaded, params.task.average)
   test = extract.encode(config, task.validation_index, encoder, description='exported')
   scores = protocols.predictions(test, task.validation_index).scores
-  return float(np.mean(scores.argmax(1) == test.labels))
-
-
-def _baseline(scored: 'probes.Probed', features) -> float:
-  from official.video.evaluation import baselines
-
-  train, test = scored.train, scored.test
-  return baselines.linear_probe(
-    features(train.clips), train.labels, features(test.clips), test.labels
-  ).top1
+  return scores.argmax(1) == test.labels
 
 
 def run(options: common.Options, found: videos.Found | None) -> None:
@@ -132,17 +124,18 @@ def run(options: common.Options, found: videos.Found | None) -> None:
 
   stages.begin('report')
   path = os.path.join(folder, 'report.html')
-  write(path, options, stages, scored, task, pretrain, exported)
-  print(f'\n{path}\nready in {stages.elapsed:.0f} s; open it in a browser')
   model = f'--model={os.path.join(folder, "saved_model")}'
   clip = options.videos or os.path.join(source, 'test')
   features = os.path.join(folder, 'features.parquet')
-  common.tell_next(
-    {
-      'classes of videos': ('predict', model, clip),
-      'features of videos': ('embed', model, f'--output={features}', clip),
-    }
-  )
+  following = {
+    'classes of videos': ('predict', model, clip),
+    'features of videos': ('embed', model, f'--output={features}', clip),
+    'a page of the pretraining run': ('report', pretrain_dir),
+  }
+  known = {} if options.videos else page.known(source, 'test')
+  write(path, options, stages, scored, task, pretrain, exported, known, following)
+  print(f'\n{path}\nready in {stages.elapsed:.0f} s; open it in a browser')
+  common.tell_next(following)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,11 +144,32 @@ class Exported:
 
   Attributes:
     difference: the largest of a feature, to the checkpoint's.
-    accuracy: as a classifier, on the test videos.
+    right: bool [N], which test videos it names right as a classifier.
   """
 
   difference: float
-  accuracy: float
+  right: np.ndarray
+
+  @property
+  def accuracy(self) -> float:
+    """As a classifier, on the test videos."""
+    return float(self.right.mean())
+
+  def told(self, right: np.ndarray) -> str:
+    """What comes of it, beside what the probe names right; the table shows that.
+
+    Raises:
+      RuntimeError: it does not reach the score of the probe.
+    """
+    mine, theirs, count = int(self.right.sum()), int(right.sum()), len(right)
+    told = (
+      f'reloaded, it names {mine} of {count} test videos right, the probe of the table '
+      f'{theirs}; features differ by at most {self.difference:.1e}'
+    )
+    # Of two classes that are as likely, rounding chooses.
+    if len(self.right) != count or mine < theirs - max(1, count // 200):
+      raise RuntimeError(f'the exported classifier does not reach the score: {told}')
+    return told
 
 
 def export_and_reload(params, task, folder: str, clips, encoded) -> Exported:
@@ -176,106 +190,151 @@ def export_and_reload(params, task, folder: str, clips, encoded) -> Exported:
   export.export(params, run_folder, saved_model, 'cvrl_linear_eval_tiny')
   reloaded = encoders.saved_model_encoder(saved_model)
   difference = np.abs(reloaded(clips)['feature'] - encoded['feature']).max()
-  print(f'largest difference of a feature, reloaded against checkpoint: {difference:.2e}')
-  return Exported(float(difference), exported_accuracy(params, task, reloaded))
+  return Exported(float(difference), exported_right(params, task, reloaded))
 
 
-def scores_table(scored: 'dict[str, probes.Probed]', classes: int):
-  """The rows of the score table: the method, its comparisons, chance."""
+def named_right(
+  scored: 'dict[str, probes.Probed]', classes: int
+) -> dict[str, np.ndarray]:
+  """Which test videos each row of the table names right, bool [N]; the method's first."""
   from official.video.evaluation import baselines, knn
-  from official.video.report import html
 
   method = scored['CVRL']
-  votes = knn.knn_predict(
-    method.train.feature, method.train.labels, method.test.feature, classes, k=20
-  )
-  note = f'evaluated {len(method.test.labels)} of {method.test.expected}'
-  rows = {
-    'CVRL, linear probe': (method.probe.top1, note),
-    'CVRL, 20 nearest neighbours': (
-      float(np.mean(votes.argmax(1) == method.test.labels)),
-      '',
-    ),
-    'random weights, linear probe': (
-      scored['random weights'].probe.top1,
-      'same backbone',
-    ),
-    'supervised, linear probe': (
-      scored['supervised'].probe.top1,
-      'trained on the labels, same number of clips',
-    ),
-    'raw pixels, linear probe': (_baseline(method, baselines.raw_pixels), 'no network'),
-    'colour histogram, linear probe': (
-      _baseline(method, baselines.color_histogram),
-      'no network',
-    ),
-    'chance': (
-      float(np.bincount(method.test.labels).max() / len(method.test.labels)),
-      '',
-    ),
+  train, test = method.train, method.test
+  votes = knn.knn_predict(train.feature, train.labels, test.feature, classes, k=20)
+
+  def baseline(features) -> np.ndarray:
+    probe = baselines.linear_probe(
+      features(train.clips), train.labels, features(test.clips), test.labels
+    )
+    return probe.probabilities.argmax(1) == test.labels
+
+  def probed(name: str) -> np.ndarray:
+    one = scored[name]
+    return one.probe.probabilities.argmax(1) == one.test.labels
+
+  return {
+    conclusion.METHOD: probed('CVRL'),
+    conclusion.VOTES: votes.argmax(1) == test.labels,
+    conclusion.RANDOM: probed('random weights'),
+    conclusion.SUPERVISED: probed('supervised'),
+    conclusion.PIXELS: baseline(baselines.raw_pixels),
+    conclusion.COLORS: baseline(baselines.color_histogram),
   }
-  return [
-    html.Score(name, 100 * value, note, highlight=index == 0)
-    for index, (name, (value, note)) in enumerate(rows.items())
-  ]
+
+
+_NOTES = {
+  conclusion.RANDOM: 'same backbone, nothing learnt',
+  conclusion.SUPERVISED: 'trained on all labels, same number of clips',
+  conclusion.PIXELS: 'no network',
+  conclusion.COLORS: 'no network, no motion',
+}
+
+
+def clips_of(
+  task, encoded, manifest: str, known: Mapping[str, tuple[str, str]]
+) -> features.Clips:
+  """The test videos with their features, for the page.
+
+  Args:
+    task: whose validation data they are.
+    encoded: of it.
+    manifest: of its records.
+    known: background and colour by path, of a synthetic set.
+  """
+  from official.video.data import contexts, records
+
+  table, rows = task.validation_index, np.asarray(encoded.records)
+  paths: list[str] = []
+  for context in contexts.contexts(table):
+    value = context.feature[records.DATA_PATH].bytes_list.value
+    paths.append(value[0].decode(errors='replace') if value else '')
+  # Of a damaged record nothing is known, and it gives no feature.
+  whole = len(paths) == len(table)
+  names = [paths[row] if whole else f'record {row}' for row in rows]
+  labels = encoded.labels
+  columns = {
+    features.CLASS: np.array([table.label_names[label] for label in labels], object)
+  }
+  if known and whole:
+    for place, name in enumerate(('background', 'colour')):
+      values = [known[path][place] for path in names]
+      columns[name] = np.array(values, object)
+  return features.Clips(
+    manifest,
+    np.asarray(encoded.feature, np.float32),
+    rows if table.sources is None else table.sources[rows],
+    [os.path.basename(name) for name in names],
+    columns,
+    records=recorded.of_features(manifest, rows, labels),
+    numbers=rows,
+  )
 
 
 def write(
-  path, options: common.Options, stages, scored, task, params, exported: Exported
+  path,
+  options: common.Options,
+  stages,
+  scored,
+  task,
+  params,
+  exported: Exported,
+  known: Mapping[str, tuple[str, str]],
+  following: Mapping[str, Sequence[str]],
 ) -> None:
-  """Writes the report."""
-  from official.video.evaluation import classification
-  from official.video.report import gallery, html, plots
+  """Writes the report, and prints its table with what it says."""
+  from official.video.settings import experiment
 
   method = scored['CVRL']
   names = list(task.train_index.label_names)
-  table = scores_table(scored, len(names))
-  gain = table[0].value - table[2].value
-  confusion = classification.confusion_matrix(
-    method.test.labels, method.probe.probabilities.argmax(1), len(names)
-  )
-  reloaded = (
-    "features after reloading differ from the checkpoint's by at most "
-    f'{exported.difference:.1e}; as a classifier it names {100 * exported.accuracy:.1f} % '
-    'of the test videos right'
-  )
+  labels, records = method.test.labels, np.asarray(method.test.records)
+  sources = task.validation_index.sources
+  video = records if sources is None else sources[records]
+  right = named_right(scored, len(names))
+  chance = float(np.bincount(labels).max() / len(labels))
+  count = f'evaluated {len(labels)} of {method.test.expected}'
+  rows = conclusion.rows(right, _NOTES | {conclusion.METHOD: count}, chance, video)
+  says = conclusion.sentence(right, chance, video)
+  over, spread = conclusion.gain(right, conclusion.RANDOM, video)
+  told = exported.told(right[conclusion.METHOD])
   data = (
     f'{len(task.train_index)} training and {len(task.validation_index)} test videos, '
     f'{len(names)} classes'
   )
-  facts = common.facts(options, stages, params, data, SavedModel=reloaded)
-  enough = len(method.test.labels) >= plots.LEAST_MAPPED
-  html.write_report(
-    path,
-    html.Report(
-      title='Self-supervised video features',
-      subtitle='CVRL, pretrained without labels, against what needs no pretraining.',
-      headlines=[
-        html.Headline(f'{table[0].value:.1f} %', 'linear probe after pretraining'),
-        html.Headline(f'{gain:+.1f} points', 'over random weights'),
-      ],
-      scores=table,
-      panels=common.panels(options.output_dir, params.task.train_data.global_batch_size),
-      gallery=gallery.build_gallery(
-        method.test.clips,
-        method.test.feature,
-        method.test.labels,
-        method.train.clips,
-        method.train.feature,
-        method.train.labels,
-        names,
-      ),
-      confusion=plots.Confusion(confusion, names),
-      embedding_map=plots.embedding_map(method.test.feature, method.test.labels, names)
-      if enough
-      else None,
-      facts=facts,
+  facts = common.facts(options, stages, params, data, SavedModel=told)
+  top = rows[conclusion.METHOD]
+  low, high = map(conclusion.percent, top.interval or (0.0, 0.0))
+  headlines = [
+    (
+      conclusion.percent(top.value),
+      f'linear probe on CVRL, {low} to {high} (chance {conclusion.percent(chance)})',
     ),
-  )
-  scores = {row.name: row.value for row in table}
+    (
+      f'{100 * over:+.1f} points',
+      f'over random weights, {100 * spread[0]:+.1f} to {100 * spread[1]:+.1f}',
+    ),
+    (f'{stages.elapsed / 60:.1f} minutes', 'from videos to this page'),
+  ]
+  manifest = params.task.validation_data.input_path
+  predicted = method.probe.probabilities.argmax(1)
+  sections = {'scores': ('Scores', page.scores(rows, says))}
+  sections |= page.of_features(clips_of(task, method.test, manifest, known))
+  sections['classes'] = ('Classes', page.classes(labels, predicted, names))
+  sections |= page.of_views(experiment.build_task(params))
+  sections |= page.of_run(os.path.join(options.output_dir, 'pretrain'))
+  sections |= page.of_facts(facts, following)
+  subtitle = 'CVRL, pretrained without labels, against what needs no pretraining.'
+  page.write(path, 'Self-supervised video features', subtitle, headlines, sections)
+  if options.interactive:
+    interactive.labelled(options, params, method, rows, names, facts)
   common.save_scores(
-    os.path.join(options.output_dir, 'scores.json'), scores, facts, stages.elapsed
+    os.path.join(options.output_dir, 'scores.json'),
+    {name: 100 * row.value for name, row in rows.items()},
+    facts,
+    stages.elapsed,
   )
-  for row in table:
-    print(f'{row.name:34s} {row.value:5.1f} %  {row.note}')
+  for name, row in rows.items():
+    ends = ' to '.join(map(conclusion.percent, row.interval)) if row.interval else ''
+    print(f'{name:34s} {100 * row.value:5.1f} %  {ends:18s} {row.note}')
+  print(f'\n{says}\nexported classifier: {told}')
   print(f'seed {options.seed}, {facts["budget"]}')
