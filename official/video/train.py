@@ -8,6 +8,7 @@ Precedence of a field: the experiment's default, then each --config_file in orde
 --params_override. The same command again resumes at the last checkpoint.
 """
 
+import contextlib
 import sys
 from collections.abc import Sequence
 
@@ -266,7 +267,9 @@ def _fit(params, mode: str, asked: str):
   return fit.apply(params, asked)
 
 
-def _dry_run(params, model_dir: str | None, mode: str, fits: str | None) -> None:
+def _dry_run(
+  params, model_dir: str | None, mode: str, fits: str | None, told: Sequence[str]
+) -> None:
   """Prints what a run would be, then ends as the run would."""
   from official.video.estimate import dry_run
   from official.video.run import run_folder
@@ -274,6 +277,8 @@ def _dry_run(params, model_dir: str | None, mode: str, fits: str | None) -> None
 
   fault = None
   try:
+    for name in told:
+      trackers.TRACKERS.find(name)
     if fits is not None:
       params = _fit(params, mode, fits)
     if model_dir:
@@ -303,6 +308,12 @@ def main(argv: Sequence[str]) -> None:
     FLAGS.pictures,
     FLAGS.experiment or '',
   )
+  tells = not (FLAGS.dry_run or FLAGS.profile_input)
+  with watched.out.with_notes() if tells else contextlib.nullcontext():
+    _main(watched)
+
+
+def _main(watched: watch.Watch) -> None:
   runs = FLAGS.list is None and not (FLAGS.dry_run or FLAGS.profile_input)
   if runs and FLAGS.experiment and FLAGS.model_dir:
     watched.told = opening.tell(
@@ -323,7 +334,7 @@ def main(argv: Sequence[str]) -> None:
     params, note = fitting.unflipped(params, FLAGS.config_file, FLAGS.params_override)
     _tell([note] if note else [])
   if FLAGS.dry_run:
-    _dry_run(params, FLAGS.model_dir, FLAGS.mode, FLAGS.fit)
+    _dry_run(params, FLAGS.model_dir, FLAGS.mode, FLAGS.fit, FLAGS.tracker)
     return
   if FLAGS.fit is not None:
     params = _fit(params, FLAGS.mode, FLAGS.fit)

@@ -3,11 +3,13 @@
 Nothing here takes long to import: the first lines come before TensorFlow does.
 """
 
+import contextlib
+import io
 import json
 import math
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
 FORMATS = ('bar', 'line', 'json')
@@ -56,6 +58,51 @@ def _plain(value: Any) -> Any:
   return value if isinstance(value, (str, bool, int, float, type(None))) else str(value)
 
 
+# What lines on stderr begin with that tell of a run and do not end it.
+NOTES = ('note', 'warning')
+
+
+class _Notes(io.TextIOBase):
+  """A stream whose notes are told as lines of a run; all else it passes on."""
+
+  def __init__(self, stream: TextIO, console: 'Console'):
+    self._stream, self._console, self._line = stream, console, ''
+
+  def writable(self) -> bool:
+    """See the base."""
+    return True
+
+  def fileno(self) -> int:
+    """See the base."""
+    return self._stream.fileno()
+
+  def write(self, text: str) -> int:
+    """See the base."""
+    *whole, self._line = (self._line + text).split('\n')
+    for line in whole:
+      kind, found, words = line.partition(': ')
+      if found and kind in NOTES:
+        self._console.tell(kind, words)
+      else:
+        self._stream.write(f'{line}\n')
+    return len(text)
+
+  def flush(self) -> None:
+    """See the base; what may become a note waits for the end of its line."""
+    if not any(f'{kind}: '.startswith(self._line[: len(kind) + 2]) for kind in NOTES):
+      self._pass_on()
+    self._stream.flush()
+
+  def _pass_on(self) -> None:
+    self._stream.write(self._line)
+    self._line = ''
+
+  def end(self) -> None:
+    """Passes on a line that has no end."""
+    self._pass_on()
+    self._stream.flush()
+
+
 class Console:
   """Where a run's lines go.
 
@@ -73,6 +120,22 @@ class Console:
     self._stream = stream
     self.format = format or ('bar' if self._out.isatty() else 'line')
     self._has_bar = False
+
+  @contextlib.contextmanager
+  def with_notes(self) -> Iterator[None]:
+    """Tells what is noted on stderr meanwhile as lines of the run, where programs read these.
+
+    Elsewhere notes stay on stderr, as they are.
+    """
+    if self.format != 'json':
+      yield
+      return
+    stream = _Notes(sys.stderr, self)
+    with contextlib.redirect_stderr(stream):
+      try:
+        yield
+      finally:
+        stream.end()
 
   @property
   def _out(self) -> TextIO:

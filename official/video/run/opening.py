@@ -79,40 +79,52 @@ def fields(
 
 
 def look_at(path: str) -> Data:
-  """What manifests tell of the data that an `input_path` names."""
-  found = Data(path)
+  """What manifests tell of the data that an `input_path` names.
+
+  Of record files it is what the manifest beside them tells of these.
+  """
   if files.is_remote(path):
-    return found
-  manifests: dict[str, None] = {}
-  shards = 0
+    return Data(path)
   try:
+    # By manifest, the files of its folder that are meant: None for all that it lists.
+    wanted: dict[str, set[str] | None] = {}
+    scanned = 0
     for part in files.split_paths(path):
+      shards: dict[str, set[str]] = {}
       for name in files.matches(part):
         if os.path.isdir(name):
           inside = sorted(os.listdir(name))
-          manifests |= {
-            os.path.join(name, x): None
-            for x in inside
-            if x.endswith(records.MANIFEST_SUFFIX)
-          }
+          manifests = [x for x in inside if x.endswith(records.MANIFEST_SUFFIX)]
+          wanted |= dict.fromkeys(os.path.join(name, x) for x in manifests)
         elif name.endswith(records.MANIFEST_SUFFIX):
-          manifests[name] = None
-        else:
-          shards += 1
-    if shards or sum(map(os.path.getsize, manifests)) > _MOST_BYTES:
-      return dataclasses.replace(found, files=shards or None)
-    names: Sequence[str] = ()
-    found.files, found.clips = 0, 0
-    for name in manifests:
-      with open(name, 'rb') as file:
-        manifest = json.load(file)
-      found.files += len(manifest['shards'])
-      found.clips += sum(len(shard['record_bytes']) for shard in manifest['shards'])
-      names = names or manifest.get('label_names', ())
-    found.classes = len(names)
+          wanted[name] = None
+        elif not name.endswith(records.FRAME_INDEX_SUFFIX):
+          beside = records.manifest_beside(name) or ''
+          shards.setdefault(beside, set()).add(os.path.basename(name))
+      if len(shards) == 1 and os.path.isfile(next(iter(shards))):
+        wanted |= shards
+      else:
+        scanned += sum(map(len, shards.values()))
+    if scanned or sum(map(os.path.getsize, wanted)) > _MOST_BYTES:
+      return Data(path, scanned + sum(len(x) for x in wanted.values() if x) or None)
+    return _counted(path, wanted)
   except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
     return Data(path)
-  return found if manifests else Data(path)
+
+
+def _counted(path: str, wanted: Mapping[str, set[str] | None]) -> Data:
+  """What manifests tell, each of all its files or of some."""
+  if not wanted:
+    return Data(path)
+  found, names = Data(path, 0, 0), ()
+  for name, some in wanted.items():
+    with open(name, 'rb') as file:
+      manifest = json.load(file)
+    shards = [x for x in manifest['shards'] if some is None or x['file'] in some]
+    found.files = (found.files or 0) + len(shards)
+    found.clips = (found.clips or 0) + sum(len(x['record_bytes']) for x in shards)
+    names = names or manifest.get('label_names', ())
+  return dataclasses.replace(found, classes=len(names))
 
 
 def newest_step(folder: str) -> int | None:

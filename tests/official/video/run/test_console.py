@@ -1,7 +1,9 @@
 """Lines, bars and JSON."""
 
+import contextlib
 import io
 import json
+import sys
 
 import pytest
 
@@ -94,3 +96,29 @@ def test_an_encoding_without_the_signs_gets_others():
   lines.report({'step': 'step 1', 'loss': 'loss 2'}, {}, 0.5)
   lines.tell('note', 'caf\xe9')
   assert raw.getvalue() == b'step 1 | loss 2\ncaf\\xe9\n'
+
+
+def test_notes_become_lines_of_json():
+  out, err = io.StringIO(), io.StringIO()
+  with contextlib.redirect_stderr(err):
+    with console.Console('json', out).with_notes():
+      print('note: a: b', file=sys.stderr)
+      print('warn', end='', file=sys.stderr, flush=True)
+      print('ing: mixed rates\nnoted: by others', file=sys.stderr)
+      print('50 %', end='', file=sys.stderr, flush=True)
+      assert err.getvalue() == 'noted: by others\n50 %'
+      print('\nnot', end='', file=sys.stderr, flush=True)
+    print('note: after', file=sys.stderr)
+  lines = [json.loads(line) for line in out.getvalue().splitlines()]
+  assert lines == [
+    {'kind': 'note', 'text': 'a: b'},
+    {'kind': 'warning', 'text': 'mixed rates'},
+  ]
+  assert err.getvalue() == 'noted: by others\n50 %\nnotnote: after\n'
+
+
+def test_notes_stay_where_people_read():
+  out, err = io.StringIO(), io.StringIO()
+  with contextlib.redirect_stderr(err), console.Console('line', out).with_notes():
+    print('note: a', file=sys.stderr)
+  assert (out.getvalue(), err.getvalue()) == ('', 'note: a\n')

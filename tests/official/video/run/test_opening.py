@@ -110,6 +110,26 @@ def test_what_can_not_be_known_is_left_out(tmp_path):
   assert len(told('cvrl_pretrain_tiny', params_override=wrong)) == 1
 
 
+def test_patterns_tell_what_the_manifest_beside_them_does(data, tmp_path):
+  folder = data[0].parent
+
+  def counted(path):
+    override = f"task: {{train_data: {{input_path: '{path}'}}}}"
+    found = facts('cvrl_pretrain_tiny', params_override=override)
+    return [found['data']['train'][key] for key in ('files', 'clips', 'classes')]
+
+  assert counted(folder / 'train-*') == [2, 24, 3]
+  assert counted(folder / 'train-00001-of-00002.tfrecord') == [1, 12, 3]
+  (one, *_) = sorted(folder.glob('train-*.tfrecord'))
+  assert counted(f'{one},{folder / "test-*"}') == [3, 17, 3]
+  # As the index does: files of two manifests are scanned, and so are strangers'.
+  assert counted(folder / '*.tfrecord') == [4, None, 0]
+  other = tmp_path / 'train-00000-of-00001.tfrecord'
+  other.write_bytes(one.read_bytes())
+  assert counted(other) == [1, None, 0]
+  assert counted(f'{other},{folder / "train-*"}') == [3, None, 0]
+
+
 def test_a_run_that_goes_on_says_from_where(tmp_path):
   for step in (2, 10, 4):
     (tmp_path / f'ckpt-{step}.index').touch()

@@ -309,3 +309,29 @@ def test_parameters_may_name_files_that_are_no_text(tmp_path):
   )
   assert data.hparams['path'].string_value == 'caf\\udce9'
   assert data.hparams['rate'].number_value == 0.5
+
+
+def test_a_dry_run_looks_for_the_tracker(data, tmp_path):
+  override = f'task.train_data.input_path={data[0]}'
+  flags = ['--experiment=cvrl_finetune_tiny', f'--params_override={override}']
+  result = drivers.run(train, *flags, '--dry_run', '--tracker=nobody')
+  assert result.code == 2 and "--tracker 'nobody'" in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize('steps', [0, -2])
+def test_steps_that_can_not_be_are_told_alone(data, tmp_path, steps):
+  override = f'task.train_data.input_path={data[0]},trainer.train_steps={steps}'
+  flags = ['--experiment=cvrl_finetune_tiny', f'--params_override={override}']
+  result = drivers.run(train, *flags, f'--model_dir={tmp_path / "run"}')
+  assert result.code == 2
+  assert result.stderr.splitlines() == [
+    f'error: trainer.train_steps {steps}: expected at least 1'
+  ]
+
+
+def test_json_tells_early_notes_too(data, tmp_path):
+  result = run(data, tmp_path / 'run', '--log_format=json', '--nopictures', steps=2)
+  lines = [json.loads(line) for line in result.stdout.splitlines()]
+  notes = [line['text'] for line in lines if line['kind'] == 'note']
+  assert [text for text in notes if text.startswith('fitted to trainer.train_steps 2')]
+  assert not re.search('^(note|warning): ', result.stderr, re.M), result.stderr
