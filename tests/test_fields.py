@@ -60,6 +60,7 @@ OTHER: Mapping[str, Any] = {
   'feature_shape': (6, 48, 48, 3),
   'data.views': 'siamese',
   'augment_on': 'device',
+  'frame_index': 'always',
   'prefetch_buffer_size': 3,
   'num_threads': 1,
   'ram_budget': 10**9,

@@ -285,8 +285,8 @@ def test_the_tools_load_no_tensorflow():
     "heavy = {'tensorflow', 'tf_keras', 'keras', 'orbit'} & set(sys.modules)\n"
     'assert not heavy, heavy\n'
     "ours = {name for name in sys.modules if name.startswith('official.')}\n"
-    "parts = ['', '.records', '.records.framing', '.records.manifest', "
-    "'.records.messages']\n"
+    "parts = ['', '.records', '.records.frame_index', '.records.framing', "
+    "'.records.manifest', '.records.messages']\n"
     "expected = {f'official.video{x}' for x in ('', '.errors', '.extras', '.version')}\n"
     "expected |= {'official.video.data' + part for part in parts}\n"
     'assert ours <= expected, ours - expected\n'

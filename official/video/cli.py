@@ -13,6 +13,7 @@ COMMANDS = {
   'convert': ('tfrecords_tools.convert', 'videos to records'),
   'validate': ('tfrecords_tools.validate', 'checks records'),
   'inspect': ('tfrecords_tools.inspect', 'shows what records hold'),
+  'index': ('tfrecords_tools.index', 'lets training read frames, not whole records'),
   'synthesize': ('tfrecords_tools.synthesize', 'makes a set of videos to try things on'),
   'answers': ('tfrecords_tools.answers', 'answers by id, for question answering'),
   'train': ('official.video.train', 'trains, validates, goes on'),

@@ -9,6 +9,8 @@ from official.video.errors import FieldError
 
 # Where the photometric policy may run.
 PLACES = ('auto', 'device', 'host')
+# When an index of frames is read by.
+FRAME_INDICES = ('auto', 'always', 'never')
 
 
 @dataclasses.dataclass
@@ -138,6 +140,9 @@ class DataConfig(hyperparams.Config):
       stops. Up to it, training takes another record in a bad one's place and says so.
     enable_tf_data_service: let the workers of a tf.data service make the batches.
     tf_data_service_address: its dispatcher, such as 'grpc://host:5050'.
+    frame_index: 'auto' reads the frames alone that a sample takes where that is faster (it
+      needs an index of frames beside the records; see docs/training.md), 'always' does so
+      or says what is missing, 'never' reads whole records. Samples are the same.
     tf_data_service_job_name: what the dispatcher's logs call the job.
   """
 
@@ -171,6 +176,7 @@ class DataConfig(hyperparams.Config):
   augment_on: str = 'auto'
   clips_per_decode: int = 1
   max_bad_fraction: float = 0.01
+  frame_index: str = 'auto'
   enable_tf_data_service: bool = False
   tf_data_service_address: str = ''
   tf_data_service_job_name: str = 'video'
@@ -257,6 +263,10 @@ _RULES: dict[str, tuple[Callable[[DataConfig], bool], str]] = {
     f'in [0, 1], and {_USUAL.max_bad_fraction} in evaluation, which counts what it reads',
   ),
   'ram_budget': (lambda c: c.ram_budget is None or c.ram_budget > 0, 'positive'),
+  'frame_index': (
+    lambda c: c.frame_index in FRAME_INDICES,
+    f'one of {", ".join(FRAME_INDICES)}',
+  ),
   'enable_tf_data_service': (
     lambda c: (
       not c.enable_tf_data_service

@@ -78,8 +78,10 @@ def _read(path: bytes, table: np.ndarray) -> np.ndarray:
   return np.array(frames, object)
 
 
-def _text(path: bytes) -> str:
-  return path.decode('utf-8', 'surrogateescape')
+def _text(path: bytes | np.ndarray) -> str:
+  # Called eagerly, it is an array of no dimension.
+  encoded: bytes = np.asarray(path, object).item()
+  return encoded.decode('utf-8', 'surrogateescape')
 
 
 def read_row(

@@ -6,7 +6,9 @@ resuming, sharding and padding need no state.
 """
 
 import dataclasses
+import functools
 import os
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -43,6 +45,9 @@ class RecordIndex:
       where the files do not tell without being decoded.
     label_names: class names by class id; empty where unknown.
     skipped: sources that the conversion could not use.
+    digests: SHA-256 of each file, '' where no manifest tells; empty where none does.
+    checksums: [N] int64, what stands behind each record in its file, 0 where a manifest
+      tells of the file; None where one tells of all.
     prepared: the set of TensorFlow Datasets whose examples the records are; None where
       they are of the contract.
   """
@@ -56,6 +61,8 @@ class RecordIndex:
   sources: np.ndarray | None = None
   label_names: Sequence[str] = ()
   skipped: int = 0
+  digests: Sequence[str] = ()
+  checksums: np.ndarray | None = None
   prepared: 'tfds.Prepared | None' = None
 
   def __len__(self) -> int:
@@ -81,6 +88,7 @@ class RecordIndex:
       size=self.size[rows],
       labels=None if self.labels is None else self.labels[rows],
       sources=None if self.sources is None else self.sources[rows],
+      checksums=None if self.checksums is None else self.checksums[rows],
     )
 
 
@@ -129,6 +137,7 @@ def _index_of_manifest(path: str) -> RecordIndex:
     sources=_sources_of(manifest),
     label_names=tuple(manifest.label_names),
     skipped=len(manifest.skipped),
+    digests=tuple(shard.sha256 for shard in manifest.shards),
   )
 
 
@@ -139,14 +148,16 @@ def _sources_of(manifest: records.Manifest) -> np.ndarray | None:
 
 
 def _scan(files: Sequence[str]) -> RecordIndex:
-  sizes = []
+  sizes, checksums = [], []
   for path in files:
     with tf.io.gfile.GFile(path, 'rb') as file:
       try:
-        sizes.append(records.scan_record_bytes(file, tf.io.gfile.stat(path).length))
+        found = records.scan_records(file, tf.io.gfile.stat(path).length)
       except records.RecordError as error:
         raise UserError(f'{path}: not a readable TFRecord file: {error}') from error
-  return _index_of(files, sizes)
+    sizes.append(found[0])
+    checksums += found[1]
+  return _index_of(files, sizes, checksums=np.asarray(checksums, np.int64))
 
 
 def _check_foreign(path: str) -> None:
@@ -188,6 +199,10 @@ def _join(parts: Sequence[RecordIndex]) -> RecordIndex:
   starts = np.cumsum([0] + [len(part.files) for part in parts[:-1]])
   labels = [part.labels for part in parts if part.labels is not None]
   sources = [part.sources for part in parts if part.sources is not None]
+  checksums = [part.checksums for part in parts if part.checksums is not None]
+  told = [
+    np.zeros(len(p), np.int64) if p.checksums is None else p.checksums for p in parts
+  ]
   return RecordIndex(
     files=tuple(file for part in parts for file in part.files),
     file_id=np.concatenate(
@@ -200,6 +215,10 @@ def _join(parts: Sequence[RecordIndex]) -> RecordIndex:
     sources=np.concatenate(sources) if len(sources) == len(parts) else None,
     label_names=names,
     skipped=sum(part.skipped for part in parts),
+    digests=tuple(
+      digest for part in parts for digest in part.digests or [''] * len(part.files)
+    ),
+    checksums=np.concatenate(told) if checksums else None,
   )
 
 

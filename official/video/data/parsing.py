@@ -1,11 +1,11 @@
 """A record's bytes, by its place in a file, and the tensors that they hold."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from official.video.data import records
+from official.video.data import frames, records
 
 if TYPE_CHECKING:
   from official.video.data import index
@@ -54,6 +54,52 @@ def parse_record(serialized: tf.Tensor, fields: Sequence[str] = ()) -> Sample:
     [N] for a context key; for a per-step key a ragged tensor with a row a step, without
     rows where the record lacks it. What other writers call so is taken for it.
   """
+  frame_list = {records.IMAGE_ENCODED: tf.io.FixedLenSequenceFeature([], tf.string)}
+  made, _, steps = _parsed(serialized, fields, {}, frame_list)
+  return {'frames': steps[records.IMAGE_ENCODED], **made}
+
+
+# What a row of an index has beside its record's keys.
+_OF_ROWS = {
+  records.ROW_GAP: tf.io.VarLenFeature(tf.int64),
+  records.ROW_SIZE: tf.io.VarLenFeature(tf.int64),
+  records.ROW_CRC: tf.io.FixedLenFeature([], tf.string),
+  records.ROW_SHAPE: tf.io.FixedLenFeature([2], tf.int64),
+}
+
+
+def parse_row(
+  row: tf.Tensor, path: tf.Tensor, offset: tf.Tensor, fields: Sequence[str] = ()
+) -> Sample:
+  """As `parse_record` of the record of an index's row, whose frames are not read yet.
+
+  Args:
+    row: scalar string.
+    path: scalar string, file of the record.
+    offset: scalar int64, where the framed record starts, in bytes.
+    fields: keys of the record contract.
+
+  Returns:
+    What `parse_record` does, but 'frames' are `frames.Frames`.
+  """
+  made, context, _ = _parsed(row, fields, _OF_ROWS, {})
+  gaps, sizes = context[records.ROW_GAP].values, context[records.ROW_SIZE].values
+  checksums = tf.io.decode_raw(context[records.ROW_CRC], tf.int32)
+  begins = offset + tf.cumsum(gaps) + tf.cumsum(sizes, exclusive=True)
+  numbers = tf.range(tf.size(sizes, tf.int64))
+  checksums = tf.cast(tf.bitcast(checksums, tf.uint32), tf.int64)
+  table = tf.stack([numbers, begins, sizes, checksums], 1)
+  height, width = tf.unstack(tf.cast(context[records.ROW_SHAPE], tf.int32))
+  return {'frames': frames.Frames(path, (height, width), table), **made}
+
+
+def _parsed(
+  serialized: tf.Tensor,
+  fields: Sequence[str],
+  more_context: Mapping[str, Any],
+  more_steps: Mapping[str, Any],
+) -> tuple[Sample, Sample, Sample]:
+  """Label and asked-for fields, and the parsed features of more keys."""
   contract = {key: records.field_of(key) for key in fields}
   types = {key: tf.io.VarLenFeature(DTYPES[f.dtype]) for key, f in contract.items()}
   of_steps = {key for key, field in contract.items() if field.per_step}
@@ -62,10 +108,11 @@ def parse_record(serialized: tf.Tensor, fields: Sequence[str] = ()) -> Sample:
     serialized,
     context_features={
       records.LABEL_INDEX: tf.io.VarLenFeature(tf.int64),
+      **more_context,
       **{name: types[key] for key, names in named.items() for name in names},
     },
     sequence_features={
-      records.IMAGE_ENCODED: tf.io.FixedLenSequenceFeature([], tf.string),
+      **more_steps,
       **{key: types[key] for key in of_steps},
       **{key: types[key] for key in named.keys() & records.LISTED},
     },
@@ -82,7 +129,7 @@ def parse_record(serialized: tf.Tensor, fields: Sequence[str] = ()) -> Sample:
     key: tf.RaggedTensor.from_sparse(steps[key]) if key in of_steps else value(key)
     for key in fields
   }
-  return {'frames': steps[records.IMAGE_ENCODED], 'label': labels[0], **more}
+  return {'label': labels[0], **more}, context, steps
 
 
 def _first_filled(values: Sequence[tf.Tensor]) -> tf.Tensor:

@@ -18,11 +18,12 @@ from official.video import draws
 from official.video.configs import data as data_config
 from official.video.data import (
   checks,
+  frame_access,
+  frames,
   index,
   parsing,
   positions,
   records,
-  tfds,
   views,
 )
 from official.video.data.parsing import Sample
@@ -72,11 +73,12 @@ class SampleMaker:
     self._file_id = tf.constant(table.file_id)
     self._number = tf.constant(table.number)
     self._offset = tf.constant(table.offset)
-    self._size = tf.constant(table.size)
     self.views = views.build_view_maker(config)
+    self._read = frame_access.choose(
+      config, table, _fields(self.views, config), self._taken_by
+    )
     # Traced once for the first attempt and for all that may follow.
     self._attempt = tf.function(self._try, autograph=False)
-    self._parse = tfds.parser_of(table.prepared, _fields(self.views, config))
 
   def position(self, place: tf.Tensor) -> positions.Position:
     """Which record a place takes, if it can be read."""
@@ -90,10 +92,21 @@ class SampleMaker:
     )
 
   def clip(self, row: tf.Tensor) -> Sample:
-    """Reads and parses a record; see `parse_record` and `tempo`."""
-    path = self._files[self._file_id[row]]
-    record = parsing.read_record(path, self._offset[row], self._size[row])
-    return self.views.paced(self._parse(record))
+    """Reads and parses a record; see `parse_record`, `parse_row` and `tempo`."""
+    return self.views.paced(self._read(row))
+
+  def taken(self, row: tf.Tensor) -> tf.Tensor:
+    """Strings [N]: the encoded frames that a sample of a record takes."""
+    return self._taken_by(self._read, row)
+
+  def _taken_by(self, read: frame_access.Read, row: tf.Tensor) -> tf.Tensor:
+    clip = self.views.paced(read(row))
+    if self._config.num_views:
+      key = draws.sample_key(self._config.seed, tf.constant(0, tf.int64), row)
+      indices = self.views.frames_taken(clip, key)
+    else:
+      indices = self.views.test_frames_taken(clip, tf.constant(0, tf.int64))
+    return frames.read(tf.gather(clip['frames'], tf.reshape(indices, [-1])))
 
   def key(self, position: positions.Position) -> tf.Tensor:
     """What the draws of a sample are keyed by."""

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from official.core import config_definitions as cfg
 from official.video.configs import data as data_config
-from official.video.data import index, reader
+from official.video.data import frames, index, reader
 from official.video.run import trainer
 from official.video.tasks import base
 
@@ -62,18 +62,21 @@ def input_stages(
     position = maker.position(place)
     return maker.clip(position.row)['frames'], maker.key(position)
 
+  def taken(place):
+    stored, key = clip_and_key(place)
+    indices = maker.views.frame_indices(tf.size(stored), key)
+    return frames.read(tf.gather(stored, tf.reshape(indices, [-1])))
+
   def decoded(place):
-    frames, key = clip_and_key(place)
-    taken = tf.reshape(maker.views.frame_indices(tf.size(frames), key), [-1])
     # One number of each frame is kept: holding the frames is not part of decoding.
     return tf.map_fn(
       lambda frame: tf.reduce_max(tf.io.decode_image(frame, expand_animations=False)),
-      tf.gather(frames, taken),
+      taken(place),
       fn_output_signature=tf.uint8,
     )
 
   stages: dict[str, Callable] = {
-    'read and parse': lambda place: tf.size(clip_and_key(place)[0]),
+    'read and parse': lambda place: tf.size(taken(place)),
     'decode': decoded,
     'crop, resize, flip': lambda p: makers['device'].sample(maker.position(p)),
     'augment': lambda p: maker.sample(maker.position(p)),

@@ -281,7 +281,7 @@ def test_a_length_beyond_the_file_takes_no_memory_of_its_size():
   whole = io.BytesIO()
   records.write_record(whole, b'one')
   length = (1 << 60).to_bytes(8, 'little')
-  header = length + framing._masked_crc(length).to_bytes(4, 'little')
+  header = length + framing.masked_crc(length).to_bytes(4, 'little')
   reader = records.read_records(Recorder(whole.getvalue() + header + b'few'))
   assert next(reader) == b'one'
   with pytest.raises(records.RecordError, match='record 1: cut after 3 of'):
