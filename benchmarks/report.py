@@ -20,6 +20,7 @@ README = pathlib.Path(__file__).parent / 'README.md'
 # In the order of the README; each is a module with `benchmark(options)`.
 BENCHMARKS = (
   'input',
+  'reading',
   'scaling',
   'train_step',
   'memory',
