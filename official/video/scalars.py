@@ -27,6 +27,8 @@ GROUPS = (
 )
 # What of a line of scores.jsonl is no scalar.
 KEYS = frozenset({'kind', 'step', 'failed'})
+# File of a run that says what guessing reaches of its scalars, by kind of report and name.
+CHANCES = 'chances.json'
 _EXPECTED = '_expected'
 
 _PUBLISHED = {

@@ -99,6 +99,12 @@ class ConstClTask(pretraining.TwoViewTask):
       'reference_compatible': config.reference_compatible,
     }
 
+  def own_pages(self, model, clips):
+    """Regions with their matches, and where they look."""
+    from . import pictures
+
+    return pictures.pages(self, model, clips)
+
   def validation_outputs(self, inputs, model):
     """Embeddings, the plain view's feature, and the local terms of each sample.
 

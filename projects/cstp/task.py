@@ -42,6 +42,15 @@ class CstpTask(pretraining.PretrainTask):
     config = self.task_config
     return losses.chance(model.classes(config.model), config.losses.weights)
 
+  def chances(self, training: bool) -> dict[str, float]:
+    """Also of the pretext classes, each as likely; those that never occur do not count."""
+    kinds = ('accuracy',) if training else ('accuracy', 'balanced_accuracy')
+    return super().chances(training) | {
+      f'{task}_{kind}': 1 / count
+      for task, count in model.CLASSES.items()
+      for kind in kinds
+    }
+
   def build_model(self) -> model.CstpModel:
     """Online and target network with all heads."""
     return model.CstpModel(self.task_config.model)
@@ -75,9 +84,13 @@ class CstpTask(pretraining.PretrainTask):
 
   def words_of(self, inputs):
     """What the heads are asked, with the right answers."""
-    return data.told(
-      *(inputs[losses.label_name(task)].numpy() for task in losses.TASKS)
-    )
+    return data.told(*(inputs[losses.label_name(task)].numpy() for task in losses.TASKS))
+
+  def own_pages(self, model, clips):
+    """What the heads say of some pairs."""
+    from . import pictures
+
+    return pictures.pages(self, model, clips)
 
   def validation_outputs(self, inputs, model):
     """Every sample's terms and hits by class, and the feature of its plain view."""

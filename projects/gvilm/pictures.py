@@ -22,6 +22,8 @@ from official.video.settings import command_line
 FLAGS = flags.FLAGS
 _CELL = 14
 _SHOWN = 4
+# Clips among which a caption is looked for, in a run's report.
+_AMONG = 64
 
 
 def define_flags() -> None:
@@ -131,8 +133,15 @@ def similarity_image(features: np.ndarray, foreground: np.ndarray) -> str:
   return 'data:image/png;base64,' + base64.b64encode(buffer.getvalue()).decode()
 
 
-def collect(task, model, rows: int) -> dict[str, np.ndarray]:
-  """What the pages show, of the validation data: all embeddings, the first clips."""
+def collect(task, model, rows: int, most: int | None = None) -> dict[str, np.ndarray]:
+  """What the pages show, of the validation data: embeddings, the first clips.
+
+  Args:
+    task: a `GvilmTask`.
+    model: of it.
+    rows: clips whose attention is looked at, at least.
+    most: clips after which no further batch is read; None reads all.
+  """
   import tensorflow as tf
 
   step = tf.function(lambda inputs: task.validation_step(inputs, model), autograph=False)
@@ -142,6 +151,8 @@ def collect(task, model, rows: int) -> dict[str, np.ndarray]:
   clips: list[np.ndarray] = []
   maps: list[np.ndarray] = []
   for plain in task_strings(task):
+    if most is not None and sum(map(len, clips)) >= most:
+      break
     inputs = task.tokenized(plain)
     valid = inputs['valid'].numpy()
     state = task.aggregate_logs(state, step(inputs))
@@ -189,8 +200,9 @@ def attention_page(shown: Mapping[str, np.ndarray], rows: int):
     page.append(gallery.Row(gallery.Tile(gallery.strip(clip), _decoded(caption)), tiles))
   return html.Page(
     'Nouns on regions',
-    'A clip with its caption, and what each noun attends to: bright are the tubelets of the '
-    'groups that it is most similar to.',
+    'Four frames of a clip with its caption, in the order of time, and what each noun attends '
+    'to: bright are the tubelets of the groups that it is most similar to, the brightest at '
+    'its largest weight; the darkest, a quarter as bright, have none.',
     tuple(page),
   )
 
@@ -216,9 +228,27 @@ def similarity_page(shown: Mapping[str, np.ndarray], rows: int):
   ]
   return html.Page(
     'Blends over time',
-    'Cosine similarity of the time steps of a blended clip with each other. On the border '
-    'green stands for the own video, red for the other; two blocks mean they are told apart.',
+    'Cosine similarity of the time steps of a blended clip with each other: time runs right '
+    'and down, blue is the lowest of the clip, yellow is 1. On the border green stands for '
+    'the own video, red for the other; two blocks mean they are told apart.',
     tuple(page),
+    says=_blends_told(shown),
+  )
+
+
+def _blends_told(shown: Mapping[str, np.ndarray]) -> str:
+  """How much more alike steps of one video are than steps of both."""
+  features, mask = shown['clip_features'], shown['foreground']
+  unit = features / np.maximum(np.linalg.norm(features, axis=-1, keepdims=True), 1e-9)
+  cosine = np.einsum('btd,bsd->bts', unit, unit)
+  same = mask[:, :, None] == mask[:, None]
+  other = same & ~np.eye(mask.shape[1], dtype=bool)
+  if not other.any() or same.all():
+    return ''
+  within, across = float(cosine[other].mean()), float(cosine[~same].mean())
+  return (
+    f'Steps of one video have a cosine of {within:.3f}, of both {across:.3f}, over '
+    f'{len(mask)} blends; a net that does not tell them apart has as much of either.'
   )
 
 
@@ -228,6 +258,10 @@ def retrieval_page(shown: Mapping[str, np.ndarray], rows: int):
 
   text, videos = shown['captions_embed'][:, 0], shown['video_embed']
   count = min(_SHOWN, len(videos))
+  cosines = text @ videos.T
+  # Ties count against the own clip.
+  ranks = (cosines >= np.diagonal(cosines)[:, None]).sum(1) - 1
+  first = float((ranks == 0).mean())
   page = []
   for number in range(min(rows, len(text))):
     similarity = videos @ text[number]
@@ -248,9 +282,42 @@ def retrieval_page(shown: Mapping[str, np.ndarray], rows: int):
   return html.Page(
     'Text to video',
     f'A caption, shown with its own clip, and the {count} of {len(videos)} clips that are '
-    'most similar to it. Green: its own clip.',
+    'most similar to it, by cosine. ✓ is its own clip.',
     tuple(page),
+    says=(
+      f'Of {len(text)} captions {100 * first:.1f} % find their own clip first among '
+      f'{len(videos)}; by chance {100 / len(videos):.1f} % would.'
+    ),
+    shares={
+      'own clip first': 100 * first,
+      f'among the first {count}': 100 * float((ranks < count).mean()),
+      'first, by chance': 100 / len(videos),
+      f'among {count}, by chance': 100 * count / len(videos),
+    },
+    marked=['own clip first', f'among the first {count}'],
   )
+
+
+def pages(task, model, clips: int):
+  """The pages on the first validation clips, for the report of a run.
+
+  Args:
+    task: a `GvilmTask`.
+    model: of it.
+    clips: that each page shows, at most.
+  """
+  if not task.task_config.validation_data.input_path:
+    return []
+  return _pages(collect(task, model, clips, _AMONG), clips)
+
+
+def _pages(shown: Mapping[str, np.ndarray], rows: int):
+  made = (
+    attention_page(shown, rows),
+    similarity_page(shown, rows),
+    retrieval_page(shown, rows),
+  )
+  return [page for page in made if page]
 
 
 def report(task, model, rows: int, facts: Mapping[str, object]):
@@ -259,11 +326,6 @@ def report(task, model, rows: int, facts: Mapping[str, object]):
 
   shown = collect(task, model, rows)
   scores = task.score(shown)
-  pages = (
-    attention_page(shown, rows),
-    similarity_page(shown, rows),
-    retrieval_page(shown, rows),
-  )
   return html.Report(
     title='G-ViLM',
     subtitle='Video and language: what nouns attend to, how blends are told, what is found.',
@@ -272,7 +334,7 @@ def report(task, model, rows: int, facts: Mapping[str, object]):
       for name, value in scores.items()
       if 'R@' in name or name == 'temporal_accuracy'
     ],
-    pages=[page for page in pages if page],
+    pages=_pages(shown, rows),
     facts=facts,
     notes=[f'Retrieval: {task.protocol_of(scores)}.'],
   )

@@ -90,6 +90,16 @@ class GvilmTask(base.TextTask, pretraining.PretrainTask):
       else 0.0
     )
 
+  def chances(self, training: bool) -> dict[str, float]:
+    """Also of the own caption being the most similar, and of videos found by captions."""
+    batch = self.task_config.train_data.global_batch_size
+    if training:
+      return {'contrast_top1': 1 / batch} if batch else {}
+    count = len(self.validation_index)
+    found = {f'text_to_video_R@{k}': min(1.0, k / count) for k in (1, 5, 10)}
+    clips = min(batch or count, count)
+    return super().chances(training) | found | {'contrast_top1': 1 / clips}
+
   @property
   def later_scalars(self) -> tuple[str, ...]:  # type: ignore[override]
     """What becomes of the texts: see `terms`."""
@@ -279,6 +289,12 @@ class GvilmTask(base.TextTask, pretraining.PretrainTask):
         words['else that of'] = f'clip {on[row] + 1}'
       told.append(words)
     return told
+
+  def own_pages(self, model, clips):
+    """Nouns on regions, blends over time, captions with the clips that they find."""
+    from . import pictures
+
+    return pictures.pages(self, model, clips)
 
   def validation_outputs(self, inputs, model):
     """Embeddings of each plain clip, its captions and nouns; how a blend is told apart."""

@@ -98,6 +98,7 @@ def read(
 
 
 def _of_folder(path: str, class_names: Sequence[str], manifest: object) -> Clips:
+  store.check_folder('--features', path, ('feature', 'labels'))
   feature, labels = (
     store.read_array(os.path.join(path, f'{name}.npy')) for name in ('feature', 'labels')
   )

@@ -59,6 +59,8 @@ class Page:
     says: a sentence computed from the figures.
     shares: percentages to be drawn as bars, by name.
     marked: those of them that stand out, such as chance does not.
+    head: of a table under the pictures.
+    lines: of it.
   """
 
   title: str
@@ -68,6 +70,8 @@ class Page:
   says: str = ''
   shares: Mapping[str, float] = dataclasses.field(default_factory=dict)
   marked: Sequence[str] = ()
+  head: Sequence[str] = ()
+  lines: Sequence[Sequence[str]] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,7 +281,9 @@ def page_section(place: str, page: Page) -> Markup:
   cards += [markup.card(pictures)] if page.pictures else []
   if page.shares:
     drawn = drawing.bars(page.title, page.shares, marked=page.marked, room=210)
-    cards.append(markup.card(drawn))
+    cards.insert(0, markup.card(drawn))
+  if page.lines:
+    cards.append(markup.card(markup.table(page.head, page.lines)))
   return markup.section(place, page.title, page.about, *says, *cards)
 
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from official.video.augment import normalization
 from official.video.checkpoints import origin, restore
 from official.video.errors import UserError
-from official.video.report import drawing, grad_cam, markup, moving
+from official.video.report import drawing, grad_cam, html, markup, moving
 from official.video.report.markup import Markup
 from official.video.tasks import classification, pretraining, seen
 
@@ -24,11 +24,9 @@ Sections = dict[str, tuple[str, Markup]]
 
 # Seconds, where nobody says how many; clips and pairs that are looked at, at most.
 SECONDS = 60.0
-_CLIPS, _PAIRS, _SIDE = 6, 3, 104
+_CLIPS, _PAIRS, _PAGED, _SIDE = 6, 3, 3, 104
 # Clips among which the nearest is looked for.
 _AMONG = 12
-# Characters of the pictures of heat.
-_BUDGET = 90_000
 _ANCHORS = np.array(
   [[20, 20, 60], [90, 30, 140], [215, 70, 80], [250, 165, 50], [252, 250, 180]], float
 )
@@ -344,32 +342,53 @@ def _similarities(task, model, looked, until: float):
 
 
 def of_run(run: 'Run', looked: Any, seconds: float) -> Sections:
-  """What a run's net looks at; nothing, and a note, where that can't be told.
+  """What a run's net looks at, and the method's own pages.
+
+  What can't be told is left out, with a note on stderr.
 
   Args:
     run: with a checkpoint.
-    looked: of `views.looked`: its task and clips.
-    seconds: after which no further clip is begun.
+    looked: of `views.looked_of`: its task and clips.
+    seconds: after which nothing further is begun.
   """
   until = time.monotonic() + seconds
   task = looked.task
   try:
     model = restored(run, task)
-    if isinstance(task, classification.ClassificationTask):
-      found, about = _classes(task, model, looked, until)
-    elif isinstance(task, pretraining.PretrainTask):
-      found, about = _similarities(task, model, looked, until)
-    else:
-      _note(f'Grad-CAM is of classes and of similarities, not of {type(task).__name__}')
-      return {}
-  except (UserError, grad_cam.NoPlacesError) as error:
+  except UserError as error:
     _note(str(error))
     return {}
-  found = [(title, group) for title, group in found if group]
-  if not found:
-    return {}
   step = os.path.basename(restore.find_checkpoint(run.path))
-  return {'looks': ('Looks at', section(found, f'{about} Weights of {step}.'))}
+  made: Sections = {}
+  try:
+    found, about = _looks(task, model, looked, until)
+    found = [(title, group) for title, group in found if group]
+    if found:
+      made['looks'] = ('Looks at', section(found, f'{about} Weights of {step}.'))
+  except (UserError, grad_cam.NoPlacesError) as error:
+    _note(str(error))
+  if time.monotonic() > until:
+    _note(f'its own pages: --look={seconds:g} seconds are over')
+    return made
+  try:
+    pages = task.own_pages(model, _PAGED)
+  except UserError as error:
+    _note(f'its own pages: {error}')
+    return made
+  for number, page in enumerate(pages, 1):
+    place = f'own-{number}'
+    made[place] = (page.title, html.page_section(place, page))
+  return made
+
+
+def _looks(task, model, looked, until: float):
+  if isinstance(task, classification.ClassificationTask):
+    return _classes(task, model, looked, until)
+  if isinstance(task, pretraining.PretrainTask):
+    return _similarities(task, model, looked, until)
+  raise UserError(
+    f'Grad-CAM is of classes and of similarities, not of {type(task).__name__}'
+  )
 
 
 def _note(reason: str) -> None:

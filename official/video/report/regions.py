@@ -58,8 +58,8 @@ def _beside(images: Sequence['Image.Image']) -> str:
     whole.paste(image, (left, 0))
     left += image.width + _GAP
   buffer = io.BytesIO()
-  whole.save(buffer, 'PNG')
-  return 'data:image/png;base64,' + base64.b64encode(buffer.getvalue()).decode()
+  whole.save(buffer, 'JPEG', quality=88, optimize=True, subsampling=0)
+  return 'data:image/jpeg;base64,' + base64.b64encode(buffer.getvalue()).decode()
 
 
 def matches(

@@ -4,12 +4,12 @@ import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from official.video import scalars
-from official.video.report import drawing, markup, runs
+from official.video.report import drawing, markup, runs, sorting
 from official.video.report.markup import Markup
 from official.video.report.runs import Run
 from official.video.settings import rows as published_rows
@@ -20,6 +20,8 @@ _SHARES = ('top1', 'accuracy', 'top_5_accuracy', 'input_wait', 'R@', 'map', 'eva
 _LARGE = ('loss', 'pretext', 'probe', 'score')
 _SMALL = ('optimizer', 'speed', 'collapse')
 _CHANCE = 'loss/chance'
+# Scores that are the mean of hits and misses.
+_MEANS = ('top1', 'accuracy', 'top_5_accuracy', 'knn_accuracy')
 _MOST_DIFFERENCES = 60
 
 Sections = dict[str, tuple[str, Markup]]
@@ -55,8 +57,48 @@ def chances(labels: np.ndarray) -> dict[str, float]:
   return found
 
 
-def _chance_of(name: str, run: Run) -> float | None:
-  """Chance of a score, where the run's folder tells it."""
+class Scored(NamedTuple):
+  """A score.
+
+  Attributes:
+    name: of it.
+    value: of it.
+    chance: what guessing scores; None where the run's folder does not tell.
+    note: where it comes from.
+    videos: that it is the mean over, 0 where that is not known.
+  """
+
+  name: str
+  value: float
+  chance: float | None
+  note: str
+  videos: int = 0
+
+  @property
+  def interval(self) -> tuple[float, float] | None:
+    """95 % of the score by bootstrap over videos; None where it is no mean of hits.
+
+    A draw of as many videos, each right or wrong, has a binomial number of right ones: so
+    no more than the score and the number of videos is needed. Clips of a video count as one,
+    which makes it too wide rather than too narrow.
+    """
+    last = self.name.rpartition('/')[2].rpartition(' ')[2]
+    is_mean = last in _MEANS or last.startswith('R@') or '_R@' in last
+    if not (is_mean and self.videos and 0 <= self.value <= 1):
+      return None
+    return sorting.interval_of_share(self.value, self.videos)
+
+
+def _chance_of(name: str, run: Run, kind: str = 'validation') -> float | None:
+  """Chance of a score, where the run's folder tells it.
+
+  Args:
+    name: of the score.
+    run: of it.
+    kind: of the report that it is of.
+  """
+  if (known := run.chances.get(kind, {}).get(name)) is not None:
+    return known
   if name == 'loss/total':
     _, values = run.curve('train', _CHANCE)
     return float(values[-1]) if len(values) else None
@@ -86,8 +128,8 @@ def _natural(name: str) -> list[tuple[str, int]]:
   return [(words, int(number or 0)) for words, number in parts]
 
 
-def _score_rows(run: Run) -> list[tuple[str, float, float | None, str]]:
-  """What was scored: name, value, chance, and where it comes from."""
+def _score_rows(run: Run) -> list[Scored]:
+  """What was scored."""
   rows = []
   last = run.last('validation')
   note = f'validation at step {last["step"]:,}' if last else ''
@@ -102,7 +144,8 @@ def _score_rows(run: Run) -> list[tuple[str, float, float | None, str]]:
     if group in _LARGE and name != _CHANCE and type(value) in (int, float):
       # The chance that is reported is that of a training batch.
       known = name != 'loss/total' or last['kind'] == 'train'
-      rows.append((name, float(value), _chance_of(name, run) if known else None, note))
+      chance = _chance_of(name, run, last['kind']) if known else None
+      rows.append(Scored(name, float(value), chance, note, _videos_of(name, run, last)))
   order = {group: n for n, group in enumerate(('score', 'probe', 'pretext', 'loss'))}
   rows.sort(key=lambda row: order[row[0].partition('/')[0]])
   scored = []
@@ -121,11 +164,25 @@ def _score_rows(run: Run) -> list[tuple[str, float, float | None, str]]:
       }
     for name, value in sorted(found.items(), key=lambda pair: _natural(pair[0])):
       chance = None if name == 'loss/total' else _chance_of(name, run)
-      scored.append((name, value, chance, where))
+      counted = made['scores'].get('evaluated')
+      count = counted if type(counted) is int else 0
+      videos = min(count, run.videos) if run.videos else count
+      scored.append(Scored(name, value, chance, where, videos))
   return scored + rows
 
 
-def _best(run: Run) -> tuple[str, float, float | None, str] | None:
+def _videos_of(name: str, run: Run, last: Mapping[str, Any]) -> int:
+  """How many videos a score of a validation is the mean over; 0 where that is not known."""
+  if last['kind'] != 'validation':
+    return 0
+  counted = {'probe/knn_accuracy': 'knn_videos', 'pretext/top1': 'contrasted'}
+  count = last.get(f'coverage/{counted.get(name, "evaluated")}')
+  if not isinstance(count, (int, float)):
+    return 0
+  return min(int(count), run.videos) if run.videos else int(count)
+
+
+def _best(run: Run) -> Scored | None:
   """The score that says most: downstream before pretext, pretext before the loss."""
   shares = [row for row in _score_rows(run) if is_share(row[0])]
   judged = [r for r in shares if r[2] is not None and 'random weights' not in r[3]]
@@ -141,7 +198,7 @@ def interpretation(run: Run) -> str:
   best = _best(run)
   if best is None:
     return 'Nothing was scored yet.'
-  name, value, chance, _ = best
+  name, value, chance, _, videos = best
   if chance is None:
     steps, losses = run.curve('train', 'loss/total')
     if len(steps) < 2:
@@ -151,19 +208,24 @@ def interpretation(run: Run) -> str:
       f'The loss {way}, from {drawing.short(losses[0])} to {drawing.short(losses[-1])} over '
       f'{steps[-1]:,} steps; no score here has a known chance to be judged by.'
     )
-  shown = f'{_plain(name)} is {told(name, value)}, chance is {told(name, chance)}'
-  count = len(run.labels)
-  error = (chance * (1 - chance) / count) ** 0.5 if count else 0.0
-  if value <= chance + 2 * error:
-    within = (
-      f'within two standard errors of guessing on {count:,} clips'
-      if value >= chance
-      else 'below it'
-    )
+  interval = best.interval
+  about = f' (95 % interval {_told_range(name, interval)})' if interval else ''
+  shown = f'{_plain(name)} is {told(name, value)}{about}, chance is {told(name, chance)}'
+  if interval is None:
+    if value <= chance:
+      return f'{shown}: nothing shows yet that the run learnt what this asks for.'
+  elif interval[0] <= chance:
+    where = 'that lies within the interval' if value >= chance else 'it is below that'
     return (
-      f'{shown}: {within}, so nothing shows yet that the run learnt what this asks for.'
+      f'{shown}: {where} of {videos:,} videos, so nothing shows yet that the run learnt what '
+      'this asks for.'
     )
   return f'{shown}: {value / max(chance, 1e-9):.1f} times as often right as guessing.'
+
+
+def _told_range(name: str, interval: tuple[float, float]) -> str:
+  low, high = (told(name, value) for value in interval)
+  return f'{low} to {high}'
 
 
 def _plain(name: str) -> str:
@@ -177,12 +239,18 @@ def _scores(several: Sequence[Run]) -> Markup:
   if len(several) == 1:
     (run,) = several
     rows = [
-      (name, told(name, value), '–' if chance is None else told(name, chance), note)
-      for name, value, chance, note in _score_rows(run)
+      (
+        row.name,
+        told(row.name, row.value),
+        _told_range(row.name, row.interval) if row.interval else '–',
+        '–' if row.chance is None else told(row.name, row.chance),
+        row.note,
+      )
+      for row in _score_rows(run)
     ]
     says = [interpretation(run)]
-    head = ('score', 'value', 'chance', 'of what')
-    made = markup.table(head, rows, (1, 2))
+    head = ('score', 'value', '95 % interval', 'chance', 'of what')
+    made = markup.table(head, rows, (1, 2, 3))
   else:
     values = [{r[0]: r for r in reversed(_score_rows(run))} for run in several]
     names = dict.fromkeys(name for one in values for name in reversed(one))
@@ -198,7 +266,7 @@ def _scores(several: Sequence[Run]) -> Markup:
     made = markup.table(head, rows, range(1, len(head)))
   hint = (
     'Chance is what guessing scores on these labels; a dash where the folder does not tell '
-    'it. Of shares percent are told.'
+    'it. Of shares percent are told; the interval is a bootstrap over videos.'
   )
   cards = [markup.card(made)]
   if figures := _published(several):
@@ -236,7 +304,8 @@ def _panel(several: Sequence[Run], name: str, small: bool) -> Markup | None:
   chance = {
     f'chance of {run.name}' if len(several) > 1 else 'chance': found
     for run in several
-    if (found := _chance_of(name, run)) is not None
+    for found in (_chance_of(name, run), _chance_of(name, run, 'train'))
+    if found is not None
   }
   if len(set(chance.values())) == 1:
     chance = {'chance': next(iter(chance.values()))}
@@ -386,7 +455,7 @@ def headlines(several: Sequence[Run]) -> list[tuple[str, str]]:
     best = _best(run)
     if best is None:
       continue
-    name, value, chance, _ = best
+    name, value, chance = best[:3]
     what = _plain(name) + (
       f' (chance {told(name, chance)})' if chance is not None else ''
     )

@@ -48,6 +48,8 @@ class Run:
     class_names: that it tells apart, where they are known.
     speeds: by published name, step to value; scores.jsonl has none, since it is that of any
       equal run.
+    chances: what guessing reaches, by kind of report and published name.
+    videos: how many the validation's records were cut from; 0 where that is not known.
   """
 
   path: str
@@ -59,6 +61,8 @@ class Run:
   labels: np.ndarray
   class_names: Sequence[str] = ()
   speeds: Mapping[str, Mapping[int, float]] = dataclasses.field(default_factory=dict)
+  chances: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+  videos: int = 0
 
   @property
   def classes(self) -> int:
@@ -179,16 +183,32 @@ def _params(path: str) -> dict[str, Any]:
   return leaves.flat({str(key): item for key, item in value.items()})
 
 
-def _labels(manifest: str) -> np.ndarray:
-  """Labels of the records of a manifest; none where it tells none."""
+def _labels(manifest: object) -> tuple[np.ndarray, int]:
+  """Labels of a manifest's records, and of how many videos; none where it tells none."""
   if not isinstance(manifest, str) or not manifest.endswith('.json'):
-    return np.zeros(0, np.int64)
+    return np.zeros(0, np.int64), 0
   try:
     shards = json.loads(_bytes(manifest) or b'{}')['shards']
     labels = np.array([x for shard in shards for x in shard['labels']], np.int64)
-  except (UserError, ValueError, KeyError, TypeError, RecursionError):
-    return np.zeros(0, np.int64)  # It only tells chance; who trains on it checks it.
-  return labels[labels >= 0]
+    sources = [x for shard in shards for x in shard.get('sources', ())]
+    videos = len(set(sources)) if len(sources) == len(labels) else 0
+  except (UserError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    return np.zeros(0, np.int64), 0  # It only tells chance; who trains on it checks it.
+  return labels[labels >= 0], videos
+
+
+def _chances(path: str) -> dict[str, dict[str, float]]:
+  """What a run says that guessing reaches; nothing where it says nothing of that kind."""
+  try:
+    told = json.loads(_bytes(path) or b'{}')
+  except (ValueError, RecursionError) as error:
+    raise UserError(f'{path}: tells no chances ({error}); take it away') from error
+  kinds = told.items() if isinstance(told, dict) else ()
+  return {
+    kind: {name: float(x) for name, x in of.items() if type(x) in (int, float)}
+    for kind, of in kinds
+    if isinstance(of, dict)
+  }
 
 
 def _class_names(path: str) -> Sequence[str]:
@@ -253,6 +273,7 @@ def read(path: str, name: str = '') -> Run:
       'trainer.summary_interval'
     )
   params = _params(os.path.join(path, PARAMS))
+  labels, videos = _labels(params.get(VALIDATION, ''))
   ledgers = [os.path.join(path, *place.split('/')) for place in _LEDGERS]
   return Run(
     path,
@@ -261,9 +282,11 @@ def read(path: str, name: str = '') -> Run:
     params,
     _lines(os.path.join(path, STARTS)),
     [made for file in ledgers if os.path.isfile(file) for made in ledger.read(file)],
-    _labels(params.get(VALIDATION, '')),
+    labels,
     _class_names(os.path.join(path, LABELS)),
     _speeds(os.path.join(path, 'train')),
+    _chances(os.path.join(path, scalars.CHANCES)),
+    videos,
   )
 
 

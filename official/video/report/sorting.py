@@ -107,6 +107,19 @@ def bootstrap(
   return float(low), float(high)
 
 
+def interval_of_share(share: float, videos: int, seed: int = 0) -> tuple[float, float]:
+  """The interval of `bootstrap`, of a share of videos that are each right or wrong.
+
+  Args:
+    share: 0 to 1.
+    videos: how many.
+    seed: of the draws.
+  """
+  drawn = np.random.default_rng(seed).binomial(videos, share, 10 * _DRAWS) / videos
+  low, high = np.percentile(drawn, _TAILS)
+  return float(low), float(high)
+
+
 def chance_of(ids: np.ndarray, hidden: np.ndarray) -> float:
   """Share of pairs of one group among those of a query and a row that it may see.
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 import tf_keras
 
 from official.core import base_task
+from official.video import scalars as told_scalars
 from official.video.checkpoints import names, origin, restore
 from official.video.configs import data as data_config
 from official.video.data import checks, index, reader, views
@@ -120,6 +121,15 @@ class VideoTask(base_task.Task, abc.ABC):
     """The loss of outputs that tell nothing, without weight decay; None if not known."""
     return None
 
+  def chances(self, training: bool) -> dict[str, float]:
+    """What guessing reaches of scalars that are shares, 0 to 1, by name; by default none.
+
+    Args:
+      training: whether of a training batch, else of a validation.
+    """
+    del training
+    return {}
+
   def views_of(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """What of a prepared training batch is seen: `[B, V, T, H, W, 3]` from 0 to 1 by name."""
     return {'views': inputs['views']} if 'views' in inputs else {}
@@ -145,6 +155,16 @@ class VideoTask(base_task.Task, abc.ABC):
     By default nothing: views are all there is.
     """
     return [{} for _ in range(len(inputs['record']))]
+
+  def own_pages(self, model: encoder.VideoModel, clips: int) -> Sequence[Any]:
+    """A method's own pages of a run's report, `report.html.Page`: by default none.
+
+    Args:
+      model: of `built_model`, with a checkpoint's weights.
+      clips: that each page shows, at most.
+    """
+    del model, clips
+    return ()
 
   def confusion(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
     """Counts `[C, C]` of labels (rows) and predictions, given `score`'s outputs.
@@ -289,7 +309,16 @@ class VideoTask(base_task.Task, abc.ABC):
     known = {'frame_rate': self.frame_rate, 'conversion': index.conversion(data)}
     known = {name: value for name, value in known.items() if value}
     frames = {origin.FRAMES: json.dumps(known)} if known else {}
-    return frames | self.vocabularies()
+    return frames | self._remembered_chances() | self.vocabularies()
+
+  def _remembered_chances(self) -> dict[str, str]:
+    """The chances of both kinds of report, by published name, for who reads the run."""
+    data = self.task_config.validation_data
+    kinds = {'train': self.chances(True)}
+    if data.input_path or data.tfds_name:
+      kinds['validation'] = self.chances(False)
+    named = {kind: told_scalars.publish(known) for kind, known in kinds.items() if known}
+    return {told_scalars.CHANCES: json.dumps(named, indent=0)} if named else {}
 
   def vocabularies(self) -> dict[str, str]:
     """Those of the texts that ids mean something by, a line an id; by default none."""

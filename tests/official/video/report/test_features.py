@@ -107,6 +107,11 @@ def test_a_list_that_does_not_go_with_the_features_is_refused(tmp_path, text, to
 def test_features_that_are_none_are_refused(tmp_path):
   with pytest.raises(UserError, match='no such file'):
     features.read(str(tmp_path / 'x.npy'))
+  (tmp_path / 'videos').mkdir()
+  with pytest.raises(
+    UserError, match=r'^--features .*videos: is a folder without feature'
+  ):
+    features.read(str(tmp_path / 'videos'))
   with pytest.raises(UserError, match='expected a name that ends in'):
     features.read(str(tmp_path / 'x.txt'))
   path, _ = write(tmp_path / 'one.npy', rows=2, each=2)

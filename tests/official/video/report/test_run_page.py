@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from official.video.report import __main__ as door
-from official.video.report import run_page, runs
+from official.video.report import run_page, runs, sorting
 from official.video.settings import rows
 from tests.official.video.report.test_html import Page
 from tests.official.video.report.test_runs import made_run
@@ -75,13 +76,22 @@ def test_one_run_is_a_file_of_its_own(tmp_path):
 def test_the_interpretation_follows_the_figures(tmp_path):
   folder = with_labels(tmp_path / 'one', [0, 1] * 50)
   told = run_page.interpretation(runs.read(str(folder)))
-  assert 'within two standard errors' in told and '50.0 %' in told
-  (folder / 'ledger.jsonl').write_text(json.dumps(LEDGER) + '\n')
-  told = run_page.interpretation(runs.read(str(folder)))
-  assert (
-    told
-    == 'Linear top1 is 75.0 %, chance is 50.0 %: 1.5 times as often right as guessing.'
+  assert 'nothing shows yet that the run learnt' in told and '50.0 %' in told
+  entry = LEDGER | {'scores': LEDGER['scores'] | {'evaluated': 100}}
+  (folder / 'ledger.jsonl').write_text(json.dumps(entry) + '\n')
+  run = runs.read(str(folder))
+  told = run_page.interpretation(run)
+  low, high = sorting.bootstrap(np.arange(100) < 75, np.arange(100))
+  shown = re.search(r'95 % interval ([\d.]+) % to ([\d.]+) %', told)
+  assert [float(x) for x in shown.groups()] == pytest.approx(
+    [100 * low, 100 * high], abs=1.5
   )
+  assert told.startswith('Linear top1 is 75.0 % (95 % interval')
+  assert told.endswith('chance is 50.0 %: 1.5 times as often right as guessing.')
+  few = LEDGER | {'scores': LEDGER['scores'] | {'evaluated': 4}}
+  (folder / 'ledger.jsonl').write_text(json.dumps(few) + '\n')
+  told = run_page.interpretation(runs.read(str(folder)))
+  assert 'lies within the interval of 4 videos, so nothing shows yet' in told
   bare = made_run(tmp_path / 'two')
   (bare / 'scores.jsonl').write_text(
     ''.join(
@@ -90,6 +100,62 @@ def test_the_interpretation_follows_the_figures(tmp_path):
     )
   )
   assert 'did not fall' in run_page.interpretation(runs.read(str(bare)))
+
+
+def test_chances_are_those_that_the_run_keeps(tmp_path):
+  folder = made_run(tmp_path / 'one')
+  lines = [
+    {'kind': 'train', 'step': 1, 'pretext/top1': 0.5},
+    {
+      'kind': 'validation',
+      'step': 1,
+      'pretext/top1': 0.25,
+      'probe/knn_accuracy': 0.75,
+      'coverage/evaluated': 40,
+      'coverage/knn_videos': 20,
+      'coverage/contrasted': 32,
+    },
+  ]
+  (folder / 'scores.jsonl').write_text(''.join(json.dumps(x) + '\n' for x in lines))
+  kept = {
+    'train': {'pretext/top1': 1 / 127},
+    'validation': {'pretext/top1': 1 / 31, 'probe/knn_accuracy': 0.125},
+  }
+  (folder / 'chances.json').write_text(json.dumps(kept))
+  rows = {row.name: row for row in run_page._score_rows(runs.read(str(folder)))}
+  assert rows['pretext/top1'].chance == 1 / 31 and rows['pretext/top1'].videos == 32
+  knn = rows['probe/knn_accuracy']
+  assert knn.chance == 0.125 and knn.videos == 20
+  told = run_page.interpretation(runs.read(str(folder)))
+  assert 'chance is 12.5 %: 6.0 times as often right' in told
+  (folder / 'chances.json').write_text('[')
+  assert door.main([str(folder)]) == 2
+  (folder / 'chances.json').write_text('[1]')
+  assert runs.read(str(folder)).chances == {}
+
+
+def test_only_means_of_hits_have_an_interval():
+  kinds = {'score/accuracy': True, 'linear top1': True, 'retrieval R@5': True}
+  kinds |= {'probe/text_to_video_R@1': True, 'score/map': False, 'loss/total': False}
+  for name, has in kinds.items():
+    row = run_page.Scored(name, 0.5, None, '', 50)
+    assert (row.interval is not None) == has
+    assert row._replace(videos=0).interval is None
+
+
+def test_clips_of_a_video_count_as_one(tmp_path):
+  folder = tmp_path / 'one'
+  folder.mkdir()
+  manifest = folder / 'v.manifest.json'
+  shard = {'labels': [0, 1] * 10, 'sources': [n // 2 for n in range(20)]}
+  manifest.write_text(json.dumps({'shards': [shard]}))
+  params = {'task': {'validation_data': {'input_path': str(manifest)}}}
+  made_run(folder, params=params)
+  entry = LEDGER | {'scores': LEDGER['scores'] | {'evaluated': 20}}
+  (folder / 'ledger.jsonl').write_text(json.dumps(entry) + '\n')
+  run = runs.read(str(folder))
+  assert run.videos == 10
+  assert {row.videos for row in run_page._score_rows(run)[:3]} == {10}
 
 
 def test_random_weights_are_not_the_runs_own_score(tmp_path):
