@@ -6,13 +6,14 @@ import fcntl
 import glob
 import io
 import os
+import select
 import shutil
 import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from absl import app, flags, logging
 
@@ -283,9 +284,12 @@ def run_process(main: Callable[[Sequence[str]], None]) -> NoReturn:
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)
     code = 128 + signal.SIGINT
-  except BaseException:
-    traceback.print_exc()
-    code = 1
+  except BaseException as error:
+    if isinstance(error, BrokenPipeError) and _nobody_reads(sys.stdout):
+      code = 128 + signal.SIGPIPE  # As in `... --list | head`: it has what it wanted.
+    else:
+      traceback.print_exc()
+      code = 1
   shutil.rmtree(folder, ignore_errors=True)
   if 'TF_CONFIG' in os.environ:
     sys.exit(code)
@@ -298,6 +302,16 @@ def run_process(main: Callable[[Sequence[str]], None]) -> NoReturn:
     except (OSError, ValueError):  # Nobody listens any more.
       code = code or 1
   os._exit(code if isinstance(code, int) else int(bool(code)))
+
+
+def _nobody_reads(stream: TextIO) -> bool:
+  """Whether a stream is a pipe whose other end is closed."""
+  try:
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
+  except (OSError, ValueError):  # It is none of the system's.
+    return False
 
 
 def _own_temporary_folder() -> str:

@@ -435,6 +435,32 @@ def test_a_process_ends_though_threads_do_not(error, code, text, tmp_path):
   assert done.stderr.strip().endswith(text)
 
 
+TALKS = """
+from official.video.settings import command_line
+def main(argv):
+  for number in range(100_000):
+    print('line', number)
+command_line.run_process(main)
+"""
+
+
+def test_a_reader_that_has_enough_ends_a_driver_in_silence():
+  command = [sys.executable, '-c', TALKS]
+  with subprocess.Popen(
+    command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+  ) as process:
+    assert process.stdout.readline() == 'line 0\n'
+    process.stdout.close()
+    assert process.stderr.read() == ''
+    assert process.wait(60) == 141
+  # A pipe of something else that breaks is a fault.
+  broken = TALKS.replace("print('line', number)", "raise BrokenPipeError('of a server')")
+  done = subprocess.run(
+    [sys.executable, '-c', broken], cwd=ROOT, capture_output=True, text=True, timeout=60
+  )
+  assert done.returncode == 1 and 'of a server' in done.stderr
+
+
 def test_damaged_records_are_one_line(data, tmp_path, settings):
   broken = tmp_path / 'records'
   broken.mkdir()
