@@ -58,6 +58,13 @@ class PretrainTask(base.VideoTask):
     """See the base."""
     return (*self.headline, 'knn_accuracy', 'effective_rank')
 
+  def chances(self, training: bool) -> dict[str, float]:
+    """Of the nearest neighbours' votes: the share of the largest class."""
+    labels = None if training else self.validation_index.labels
+    if labels is None or not len(labels) or labels.min() < 0:
+      return {}
+    return {'knn_accuracy': float(np.bincount(labels).max() / len(labels))}
+
   def normalized(self, clips: tf.Tensor) -> tf.Tensor:
     """Pixels as the model takes them."""
     return normalization.normalize(clips, self.task_config.zero_centering)
@@ -181,6 +188,14 @@ class TwoViewTask(PretrainTask):
   def chance(self) -> float:
     """That of embeddings which are all as similar."""
     return info_nce.chance(self.task_config.train_data.global_batch_size)
+
+  def chances(self, training: bool) -> dict[str, float]:
+    """Also of the other view being the most similar candidate, of all but the view itself."""
+    batch = self.task_config.train_data.global_batch_size
+    clips = batch if training else min(batch, len(self.validation_index))
+    views = self.task_config.train_data.num_views
+    found = {'contrastive_top1': 1 / (2 * clips - 1)} if clips and views == 2 else {}
+    return super().chances(training) | found
 
   @property
   def temperature(self) -> float:
