@@ -2,13 +2,20 @@
 
 python -m benchmarks.probing
 
-It takes a tenth of Kinetics' clips; with --share=1 all, in about an hour a round.
+It takes a tenth of Kinetics' clips; with --share=1 all, in about an hour a round. How far a
+fit is stands in progress.log beside the features in --data_dir. Where a run was stopped, the
+same command with --resume takes the figures of the rounds that were done.
 """
 
 import argparse
+import dataclasses
 import functools
+import itertools
+import json
 import pathlib
 import sys
+import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -37,6 +44,46 @@ had imported TensorFlow, and the share of test clips classified right.
 
 STRENGTH = 1e-2
 _BLOCK = 4096
+# Seconds that a round may take.
+_LONGEST = 12 * 3600.0
+
+
+def progress(folder: str, name: str) -> Callable[[str], None]:
+  """Appends lines to progress.log: what `linear.Watch` is told, and when."""
+
+  def tell(text: str) -> None:
+    with open(pathlib.Path(folder) / 'progress.log', 'a') as file:
+      file.write(f'{time.strftime("%H:%M:%S")} {name}: {text}\n')
+
+  return tell
+
+
+def resumable(
+  contender: harness.Contender, folder: pathlib.Path, resume: bool
+) -> harness.Contender:
+  """A contender that keeps the figures of its rounds, and takes those that are kept.
+
+  Args:
+    contender: whose rounds may take hours.
+    folder: of the figures.
+    resume: whether what is there is taken; else it is of another run, and goes.
+  """
+  slug = '_'.join(contender.name.replace(',', '').split())
+  if not resume:
+    for path in folder.glob(f'figures_{slug}_*.json'):
+      path.unlink()
+  rounds = itertools.count()
+
+  def run() -> dict[str, float]:
+    path = folder / f'figures_{slug}_{next(rounds)}.json'
+    if not path.exists():
+      figures = dict(contender.run(timeout=_LONGEST))  # type: ignore[call-arg]
+      partial = path.with_suffix('.partial')
+      partial.write_text(json.dumps(figures))
+      partial.rename(path)
+    return json.loads(path.read_text())
+
+  return dataclasses.replace(contender, run=run)
 
 
 def write(folder: pathlib.Path, name: str, count: int, width: int) -> None:
@@ -121,15 +168,18 @@ def schedule(folder: str, counts: list[int]) -> harness.Run:
   """The published schedule."""
   from official.video.evaluation import linear
 
-  return _of_fit(folder, counts, lambda x, y: linear.train(x, y, CLASSES))
+  watch = progress(folder, 'published schedule')
+  return _of_fit(folder, counts, lambda x, y: linear.train(x, y, CLASSES, watch=watch))
 
 
 def convergence(folder: str, counts: list[int]) -> harness.Run:
   """The multinomial fit."""
   from official.video.evaluation import linear
 
+  watch = progress(folder, f'to convergence, {counts[0]} clips')
+
   def fit(features, labels):
-    made = linear.Path(features, labels, CLASSES).fit(STRENGTH)
+    made = linear.Path(features, labels, CLASSES).fit(STRENGTH, watch=watch)
     assert made.gradient <= linear.TOLERANCE, made.gradient
     return made
 
@@ -147,26 +197,33 @@ def _first_gradient(features, labels) -> float:
   return float(largest)
 
 
-def theirs(folder: str, counts: list[int]) -> harness.Run:
-  """scikit-learn's, on arrays in memory."""
+def rival_model(tolerance: float):
+  """scikit-learn's probe, which ends where no component of the gradient is larger."""
   from sklearn import linear_model, pipeline, preprocessing
 
+  return pipeline.make_pipeline(
+    preprocessing.StandardScaler(),
+    linear_model.LogisticRegression(C=STRENGTH, max_iter=2000, tol=tolerance),
+  )
+
+
+def theirs(folder: str, counts: list[int]) -> harness.Run:
+  """scikit-learn's, on arrays in memory."""
   data, base = _Data(folder, (counts[0], counts[1])), _base()
   (features, labels), (shown, wanted) = data.sets
   first = _first_gradient(features, labels)
 
   def accuracy() -> float:
-    model = pipeline.make_pipeline(
-      preprocessing.StandardScaler(),
-      linear_model.LogisticRegression(C=STRENGTH, max_iter=2000, tol=1e-4 * first),
-    )
+    model = rival_model(1e-4 * first)
     model.fit(np.asarray(features, np.float64), labels)
     return float(model.score(np.asarray(shown, np.float64), wanted))
 
   return lambda: _measured(accuracy, base)
 
 
-def benchmark(options: harness.Options, share: float = SHARE) -> harness.Benchmark:
+def benchmark(
+  options: harness.Options, share: float = SHARE, resume: bool = False
+) -> harness.Benchmark:
   """Ours on all, ours and scikit-learn on the subset."""
   few = (600, 200) if options.quick else SUBSET
   sizes = (1_200, 400) if options.quick else SIZES
@@ -177,7 +234,7 @@ def benchmark(options: harness.Options, share: float = SHARE) -> harness.Benchma
     write(folder, name, count, width)
 
   def contender(name: str, function: str, counts, rival: str) -> harness.Contender:
-    return harness.in_worker(
+    made = harness.in_worker(
       name,
       f'benchmarks.probing:{function}',
       options,
@@ -186,6 +243,7 @@ def benchmark(options: harness.Options, share: float = SHARE) -> harness.Benchma
       folder=str(folder),
       counts=list(counts),
     )
+    return resumable(made, folder, resume)
 
   subset, rival = 'probe, to convergence, subset', 'scikit-learn, subset'
   return harness.Benchmark(
@@ -231,8 +289,13 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   harness.add_flags(parser)
   parser.add_argument('--share', type=float, default=SHARE, help='of the clips')
+  parser.add_argument(
+    '--resume', action='store_true', help='take the rounds that a stopped run did'
+  )
   arguments = parser.parse_args()
-  make = functools.partial(benchmark, share=arguments.share)
+  if arguments.resume and not arguments.data_dir:
+    parser.error('--resume takes --data_dir, where the stopped run kept its figures')
+  make = functools.partial(benchmark, share=arguments.share, resume=arguments.resume)
   sys.exit(1 if harness.failures(harness.run(make, arguments)) else 0)
 
 

@@ -6,9 +6,10 @@
 #
 # HOSTS names every worker as host:port, in the same order everywhere; INDEX is this one's
 # place in it, from 0. The data and --model_dir are paths that all hosts see.
+# MODULE=official.video.evaluate scores in train's stead.
 set -euo pipefail
 : "${HOSTS:?name every worker: host:port,host:port}" "${INDEX:?the place of this host in HOSTS}"
 export TF_CONFIG="{\"cluster\": {\"worker\": [\"${HOSTS//,/\",\"}\"]},
   \"task\": {\"type\": \"worker\", \"index\": $INDEX}}"
-exec "${PYTHON:-python}" -m official.video.train \
+exec "${PYTHON:-python}" -m "${MODULE:-official.video.train}" \
   --config_file="$(dirname "$0")/hosts.yaml" "$@"

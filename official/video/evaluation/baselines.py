@@ -130,6 +130,7 @@ def linear_probe(
   grid: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
   held_out: float = 0.2,
   seed: int = 0,
+  watch: linear.Watch | None = None,
 ) -> LinearProbe:
   """Multinomial logistic regression on standardised features.
 
@@ -147,6 +148,7 @@ def linear_probe(
     grid: inverse strengths of the L2 penalty (scikit-learn's C).
     held_out: share of each class held out; of several labels by the first of them.
     seed: of the choice of the samples held out.
+    watch: see `linear.Watch`.
 
   Raises:
     ValueError: if the training set has one class only or one sample of each, or the
@@ -172,12 +174,12 @@ def linear_probe(
   path = linear.Path(train_features, train_labels, num_classes, ~mask)
   best, chosen, start = -1.0, 0.0, path.weights
   for strength in sorted(grid):
-    fit = path.fit(strength)
+    fit = path.fit(strength, watch=watch)
     score = _score(fit, train_features, train_labels, mask)
     if score > best:
       best, chosen, start = score, strength, path.weights
   path = linear.Path(train_features, train_labels, num_classes, start=start)
-  fit = path.fit(chosen)
+  fit = path.fit(chosen, watch=watch)
   probabilities = fit.probabilities(test_features)
   return LinearProbe(
     float(_hits(test_labels, probabilities).mean()),

@@ -10,7 +10,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -24,6 +24,8 @@ _KEPT_ELEMENTS = 1 << 24
 _FEW_ELEMENTS = 1 << 22
 # Of `fit`: largest component of the gradient over that of a classifier that knows nothing.
 TOLERANCE = 1e-4
+# Is told how far a fit is, in words, after every step of `fit` and epoch of `train`.
+Watch = Callable[[str], None]
 # The logit of a class that the training set lacks.
 _NEVER = -1e4
 
@@ -276,6 +278,7 @@ class Path:
     inverse_regularization: float,
     tolerance: float = TOLERANCE,
     max_iterations: int = 2000,
+    watch: Watch | None = None,
   ) -> Fit:
     """The minimum of inverse_regularization * (summed loss) + |kernel|^2 / 2.
 
@@ -285,15 +288,22 @@ class Path:
       inverse_regularization: scikit-learn's C.
       tolerance: see `TOLERANCE`.
       max_iterations: of L-BFGS.
+      watch: see `Watch`.
     """
     import threadpoolctl
 
     loss, before = self._loss, self._loss.passes
+
+    def tell(norm: float) -> None:
+      if watch:
+        left = f'{norm / self._nothing:.1e} of the gradient is left'
+        watch(f'{loss.passes - before} passes, {left}')
+
     loss.set_penalty(1 / inverse_regularization)
     wanted = tolerance * max(self._nothing, np.finfo(np.float64).tiny)
     threads = 1 if loss.elements < _FEW_ELEMENTS else None
     with threadpoolctl.threadpool_limits(threads, 'blas'):
-      self.weights, norm = _minimum(loss, self.weights, wanted, max_iterations)
+      self.weights, norm = _minimum(loss, self.weights, wanted, max_iterations, tell)
     gradient = norm / self._nothing if self._nothing else 0.0
     kernel, bias = loss.folded(self.weights, self._num_classes)
     passes = loss.passes - before
@@ -305,7 +315,11 @@ _MEMORY, _LOOKS = 10, 20
 
 
 def _minimum(
-  loss: _Loss, weights: np.ndarray, wanted: float, max_iterations: int
+  loss: _Loss,
+  weights: np.ndarray,
+  wanted: float,
+  max_iterations: int,
+  tell: Callable[[float], None],
 ) -> tuple[np.ndarray, float]:
   """L-BFGS on a convex loss, by its gradients.
 
@@ -318,6 +332,7 @@ def _minimum(
     weights: where to begin.
     wanted: largest component of the gradient to end at.
     max_iterations: directions to look along.
+    tell: is told the largest component of the gradient along the way.
 
   Returns:
     The weights, and the largest component of the gradient there.
@@ -354,6 +369,7 @@ def _minimum(
       break  # No step is any better: the end of what rounding leaves.
     steps.append((there - weights, new_gradient - gradient))
     weights, value, gradient = there, new_value, new_gradient
+    tell(float(np.abs(gradient).max()))
   return weights, float(np.abs(gradient).max())
 
 
@@ -412,6 +428,7 @@ def train(
   num_classes: int,
   schedule: Schedule | None = None,
   seed: int = 0,
+  watch: Watch | None = None,
 ) -> Fit:
   """Trains a dense layer on features of unit length, from zeros.
 
@@ -423,16 +440,18 @@ def train(
     num_classes: C.
     schedule: by default as published.
     seed: of the permutations.
+    watch: see `Watch`.
 
   Raises:
     ValueError: a row is not finite.
   """
   schedule = schedule or Schedule()
   batch = min(schedule.batch, len(features))
+  per_epoch = len(features) // batch
   layer = _Layer(features.shape[1], num_classes, schedule.momentum)
 
   def rows(step: int) -> np.ndarray:
-    epoch, place = divmod(step, len(features) // batch)
+    epoch, place = divmod(step, per_epoch)
     if epoch not in orders:
       orders.clear()
       draw = np.random.default_rng((seed, epoch))
@@ -453,6 +472,8 @@ def train(
       if step + 1 < len(rates):
         ahead = pool.submit(taken, step + 1)
       layer.step(x, targets, rate)
+      if watch and not (step + 1) % per_epoch:
+        watch(f'{(step + 1) // per_epoch} of {len(rates) / per_epoch:.0f} epochs')
   kernel, bias = layer.values()
   passes = math.ceil(len(rates) * batch / len(features))
   return Fit(kernel, bias, True, labels.ndim == 2, passes=passes)
