@@ -43,6 +43,7 @@ setuptools.setup(
   },
   package_data={
     'official.video': [
+      'report/*.css',
       'report/*.html',
       'checkpoints/zoo.yaml',
       'settings/defaults.json',
@@ -67,6 +68,7 @@ setuptools.setup(
     'pyarrow',
     'pyyaml',
     'scikit-learn',
+    'setuptools<82',  # tensorboard imports its pkg_resources, which later ones lack.
     'simplejpeg',
     'tensorboard',
     'tensorflow==2.20.*',

@@ -4,6 +4,7 @@ import ast
 import importlib.metadata
 import pathlib
 import re
+import subprocess
 import sys
 
 import pytest
@@ -52,6 +53,26 @@ def test_the_setup_has_the_same_extras():
   assert not [
     name for names in named.values() for name in names if f"'{name}" in required
   ]
+
+
+def test_the_setup_packs_every_file_that_is_read():
+  text = (ROOT / 'setup.py').read_text()
+  packed = text[text.index("'official.video': [") : text.index('entry_points')]
+  patterns = re.findall(r"'([\w./*]+)'", packed.partition(']')[0])
+  house = ROOT / 'official' / 'video'
+  found = {path for pattern in patterns for path in house.glob(pattern)}
+  files = {path for path in house.rglob('*') if path.is_file() and path.suffix != '.py'}
+  assert {path for path in files if '__pycache__' not in path.parts} == found
+
+
+def test_tensorboard_starts():
+  # Its own imports have outlived what they import before.
+  done = subprocess.run(
+    [sys.executable, '-m', 'tensorboard.main', '--version_tb'],
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize('extra', extras.EXTRAS)
