@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageDraw
 
-from official.video import files
+from official.video import files, scalars
 from official.video.settings import experiment, leaves
 from official.video.tasks import seen
 
@@ -84,6 +84,49 @@ def confusion_picture(matrix: np.ndarray, names: list[str]) -> np.ndarray:
   return np.asarray(picture)
 
 
+# What runs are compared by: fields that begin so come first, the first of them foremost.
+_FOREMOST = (
+  *('task.train_data.global_batch_size', 'trainer.train_steps'),
+  *('trainer.optimizer_config.learning_rate.', 'task.losses.'),
+  *('task.train_data.augmentation.', 'task.train_data.sampler.', 'task.model.'),
+  *('task.train_data.', 'task.', 'trainer.', ''),
+)
+
+
+def compared(values: Mapping[str, Any]) -> list[str]:
+  """Names of the parameters that TensorBoard compares runs by, the foremost first.
+
+  Left out are those of families that are not the chosen one, those that are not set, and
+  where the data lies.
+
+  Args:
+    values: by dotted name; 'x.type' chooses among the groups below 'x'.
+  """
+  others = {
+    f'{place}.{group}.'
+    for name, kind in values.items()
+    if name.endswith('.type') and any(k.startswith(f'{name[:-4]}{kind}.') for k in values)
+    for place in [name[:-5]]
+    for group in {
+      k[len(place) + 1 :].partition('.')[0]
+      for k in values
+      if k.startswith(f'{place}.') and k.count('.') > name.count('.')
+    }
+    if group != kind
+  }
+  kept = [
+    name
+    for name, value in values.items()
+    if value not in (None, '', 'None')
+    and not name.endswith('input_path')
+    and not any(name.startswith(other) for other in others)
+  ]
+  first = {
+    name: next(n for n, x in enumerate(_FOREMOST) if name.startswith(x)) for name in kept
+  }
+  return sorted(kept, key=lambda name: first[name])
+
+
 def _text(value: str) -> str:
   """A text as protocol buffers hold it; names of files need not be UTF-8."""
   return value.encode('utf-8', 'backslashreplace').decode()
@@ -110,10 +153,18 @@ class Board:
       name: value if isinstance(value, (bool, int, float)) else _text(str(value))
       for name, value in leaves.flat(params.as_dict()).items()
     }
-    name = _text(os.path.basename(os.path.normpath(files.shown(self._folder))))
+    trial = _text(os.path.basename(os.path.normpath(files.shown(self._folder))))
     text = experiment.to_yaml(params).replace('\n', '\n    ')
     with tf.summary.create_file_writer(self._folder).as_default():
-      api.hparams(plain, trial_id=name)
+      names = compared(leaves.flat(params.as_dict()))
+      # Of the scores in the folder of validation, which lies in the run's.
+      group = os.path.basename(os.path.normpath(self._validation))
+      scores = dict.fromkeys(map(scalars.published, self._task.score_headline))
+      api.hparams_config(
+        [api.HParam(name) for name in names],
+        [api.Metric(tag, group=group, display_name=tag) for tag in scores],
+      )
+      api.hparams({name: plain[name] for name in names}, trial_id=trial)
       tf.summary.text('params', f'    {text}', 0)
 
   def views(self, writer: tf.summary.SummaryWriter) -> None:
@@ -157,14 +208,20 @@ class Board:
       metadata.append('\t'.join(' '.join(cell.split()) for cell in cells))
     text = io.StringIO()
     np.savetxt(text, features[rows], '%.4g', '\t')
-    config = (
-      'embeddings {\n  tensor_name: "validation features"\n'
-      f'  tensor_path: "{FEATURES}"\n  metadata_path: "{METADATA}"\n}}\n'
-    )
     for name, content in (
       (FEATURES, text.getvalue()),
       (METADATA, '\n'.join(metadata) + '\n'),
-      (PROJECTOR, config),
     ):
       path = os.path.join(self._validation, name)
       files.write_atomically(path, content.encode('utf-8', 'backslashreplace'))
+    # TensorBoard shows weights of the checkpoint for folders that say nothing else. No path
+    # leads upwards in a bucket.
+    others = (self._folder, os.path.join(self._folder, 'train'))
+    for folder in (self._validation, *(() if files.is_remote(self._folder) else others)):
+      way = os.path.relpath(self._validation, folder)
+      paths = [os.path.normpath(os.path.join(way, name)) for name in (FEATURES, METADATA)]
+      config = (
+        'embeddings {\n  tensor_name: "validation features"\n'
+        f'  tensor_path: "{paths[0]}"\n  metadata_path: "{paths[1]}"\n}}\n'
+      )
+      files.write_atomically(os.path.join(folder, PROJECTOR), config.encode())

@@ -183,6 +183,22 @@ def test_tensorboard_gets_pictures_parameters_and_a_profile(done):
   assert 'confusion' in {value.tag for value in events(done.folder / 'validation')}
   root = {value.metadata.plugin_data.plugin_name for value in events(done.folder)}
   assert root == {hparams_metadata.PLUGIN_NAME, 'text'}
+  contents = [
+    hparams_metadata.parse_experiment_plugin_data(value.metadata.plugin_data.content)
+    for value in events(done.folder)
+    if value.tag == hparams_metadata.EXPERIMENT_TAG
+  ]
+  (told,) = contents
+  names = [info.name for info in told.hparam_infos]
+  assert names[:2] == ['task.train_data.global_batch_size', 'trainer.train_steps']
+  # Of the rates the one that is chosen, and no file's name.
+  rates = [n for n in names if n.startswith('trainer.optimizer_config.learning_rate.')]
+  assert {name.split('.')[3] for name in rates} == {'type', 'cosine'}
+  assert not [name for name in names if name.endswith('input_path')]
+  scores = {(info.name.group, info.name.tag) for info in told.metric_infos}
+  known = {value.tag for value in events(done.folder / 'validation')}
+  assert ('validation', 'score/accuracy') in scores
+  assert {tag for _, tag in scores} <= known
   assert list(done.folder.glob('train/plugins/profile/*/*.xplane.pb'))
 
 
@@ -262,15 +278,18 @@ def test_the_map_of_features_is_what_the_projector_reads(tmp_path):
     'record': np.array([0, 1, 2, 3]),
     'label': np.array([1, 0, -1, 0]),
   }
-  with tf.summary.create_noop_writer().as_default():
-    writer = tf.summary.create_noop_writer()
-    board.Board(str(tmp_path), str(tmp_path), task).validated(writer, outputs, 3)
+  run, tmp_path = tmp_path, tmp_path / 'validation'
+  writer = tf.summary.create_noop_writer()
+  board.Board(str(run), str(tmp_path), task).validated(writer, outputs, 3)
   from google.protobuf import text_format
   from tensorboard.plugins.projector import projector_config_pb2, projector_plugin
 
-  config = projector_config_pb2.ProjectorConfig()
-  text_format.Parse((tmp_path / 'projector_config.pbtxt').read_text(), config)
-  (embedding,) = config.embeddings
+  for folder in (run, run / 'train', tmp_path):
+    config = projector_config_pb2.ProjectorConfig()
+    text_format.Parse((folder / 'projector_config.pbtxt').read_text(), config)
+    (embedding,) = config.embeddings
+    for path in (embedding.tensor_path, embedding.metadata_path):
+      assert (folder / path).resolve().parent == tmp_path
   read = projector_plugin._read_tensor_tsv_file(str(tmp_path / embedding.tensor_path))
   np.testing.assert_allclose(read, features, rtol=1e-3)
   lines = (tmp_path / embedding.metadata_path).read_text().splitlines()
@@ -298,12 +317,39 @@ def test_a_run_goes_on_without_pictures_that_can_not_be_made(capsys, monkeypatch
   assert capsys.readouterr().err == line
 
 
+def test_runs_are_compared_by_what_is_chosen():
+  values = {
+    'runtime.num_gpus': 0,
+    'task.model.backbone.type': 'b',
+    'task.model.backbone.a.depth': 1,
+    'task.model.backbone.b.depth': 2,
+    'task.model.kind.type': 'none of the groups',
+    'task.model.kind.c.x': 3,
+    'task.model.dropout': None,
+    'task.losses.temperature': 0.1,
+    'trainer.train_steps': 4,
+    'task.train_data.input_path': '/a',
+  }
+  assert board.compared(values) == [
+    'trainer.train_steps',
+    'task.losses.temperature',
+    'task.model.backbone.type',
+    'task.model.backbone.b.depth',
+    'task.model.kind.type',
+    'task.model.kind.c.x',
+    'runtime.num_gpus',
+  ]
+
+
 def test_parameters_may_name_files_that_are_no_text(tmp_path):
   params = types.SimpleNamespace(as_dict=lambda: {'path': 'caf\udce9', 'rate': 0.5})
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(board.experiment, 'to_yaml', lambda params: 'path: x\n')
-    board.Board(str(tmp_path), str(tmp_path), None).begin(params)
-  (start,) = [v for v in events(tmp_path) if v.metadata.plugin_data.plugin_name != 'text']
+    task = types.SimpleNamespace(score_headline=())
+    board.Board(str(tmp_path), str(tmp_path), task).begin(params)
+  (start,) = [
+    v for v in events(tmp_path) if v.tag == hparams_metadata.SESSION_START_INFO_TAG
+  ]
   data = hparams_metadata.parse_session_start_info_plugin_data(
     start.metadata.plugin_data.content
   )
