@@ -94,7 +94,7 @@ def sentence(right: Mapping[str, np.ndarray], chance: float, video: np.ndarray) 
   )
   if low <= chance:
     return (
-      f'{told}: these figures do not tell it from guessing; give it more videos or --steps.'
+      f'{told}: these figures do not tell it from guessing; more videos or --steps may.'
     )
   over, spread = gain(right, RANDOM, video)
   told += f', {_points(over, spread)} over random weights'

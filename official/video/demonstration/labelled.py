@@ -11,6 +11,7 @@ from official.video import train
 from official.video.demonstration import common, conclusion, interactive, page, videos
 from official.video.errors import UserError
 from official.video.report import features, recorded
+from official.video.run import watch
 
 if TYPE_CHECKING:
   from official.video.scoring import probes
@@ -83,7 +84,7 @@ def run(options: common.Options, found: videos.Found | None) -> None:
     **common.schedule(options.steps),
   )
   pretrain_dir = os.path.join(folder, 'pretrain')
-  train.run(pretrain, pretrain_dir)
+  train.run(pretrain, pretrain_dir, watched=watch.Watch(pictures=True))
 
   stages.begin('a supervised run of the same number of clips, for comparison')
   # A pretraining step takes two clips a video, a supervised one takes one.

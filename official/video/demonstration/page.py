@@ -30,9 +30,12 @@ _MOST_CLASSES = 24
 
 def scores(rows: Mapping[str, conclusion.Row], says: str) -> Markup:
   """The table with its intervals, as bars too, under the sentence on it."""
-  values = {name.partition(', linear')[0]: 100 * row.value for name, row in rows.items()}
+  short = {
+    name: name.removesuffix(', linear probe').removesuffix(' neighbours') for name in rows
+  }
+  values = {short[name]: 100 * row.value for name, row in rows.items()}
   spreads = {
-    name.partition(', linear')[0]: (100 * row.interval[0], 100 * row.interval[1])
+    short[name]: (100 * row.interval[0], 100 * row.interval[1])
     for name, row in rows.items()
     if row.interval
   }

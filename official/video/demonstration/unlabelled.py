@@ -10,6 +10,7 @@ from official.video import train
 from official.video.demonstration import common, interactive, page, videos
 from official.video.errors import UserError
 from official.video.report import features, markup
+from official.video.run import watch
 
 LEFT_OUT = (
   'Left out, for they need labels: linear probe, nearest-neighbour score, supervised '
@@ -46,7 +47,7 @@ def run(options: common.Options, found: videos.Found) -> None:
     **common.schedule(options.steps),
   )
   run_folder = os.path.join(folder, 'pretrain')
-  train.run(params, run_folder, 'train')
+  train.run(params, run_folder, 'train', watched=watch.Watch(pictures=True))
 
   stages.begin('features of every video')
   model = official.video.load(run_folder)
