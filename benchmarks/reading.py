@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks import data, harness, input, slow_files
 
 BANDWIDTH, LATENCY = 50e6, 0.02
+_entered: list[Any] = []
 ABOUT = """Pairs of two clips of a video as in the input benchmark, host part (decoded,
 cropped, resized, flipped; {shape}, stride 2, batches of {batch}), off records read whole
 (`frame_index: never`) and read by the index of frames beside them (`always`). Data:
@@ -89,8 +90,9 @@ def pairs(
     drop = _dropper(manifest)
   if storage == 'slow':
     path = pathlib.Path(manifest)
-    context = slow_files.mounted(path.parent, BANDWIDTH, LATENCY)
-    mounted = context.__enter__()  # It ends with this process, whose pipe it reads.
+    # Entered for as long as this process lives, whose pipe the file system reads.
+    _entered.append(slow_files.mounted(path.parent, BANDWIDTH, LATENCY))
+    mounted = _entered[-1].__enter__()
     manifest = str(mounted.path / path.name)
     counted = lambda: mounted.counted()[0]  # noqa: E731
   config = data_config.DataConfig(

@@ -182,6 +182,11 @@ def main() -> None:
   print('serves', flush=True)
   sys.stdin.read()
   _libc().umount2(target, _DETACH)
+  # Whoever made them may be gone without.
+  with contextlib.suppress(OSError):
+    flags.counts.unlink()
+    flags.mount.rmdir()
+    flags.mount.parent.rmdir()
   os._exit(0)
 
 
@@ -214,7 +219,9 @@ def mounted(source: pathlib.Path, bandwidth: float, latency: float) -> Iterator[
   """
   if reason := available():
     raise RuntimeError(f'no FUSE: {reason}')
-  with tempfile.TemporaryDirectory(prefix='slow_files_') as folder:
+  with tempfile.TemporaryDirectory(
+    prefix='slow_files_', ignore_cleanup_errors=True
+  ) as folder:
     mount, counts = pathlib.Path(folder, 'mount'), pathlib.Path(folder, 'counts')
     mount.mkdir()
     counts.write_bytes(bytes(_COUNTS.size))

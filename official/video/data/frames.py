@@ -8,10 +8,12 @@ not know how its frames are kept.
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.util import dispatch
 
 from official.video.data import ranges, records
 
 
+@dispatch.register_dispatchable_type  # Else `tf.gather` would take it as a tensor.
 class Frames:
   """Frames [F] of a record, by their places in its file.
 
