@@ -1,14 +1,54 @@
 """The demo exports the classifier whose score it shows."""
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.video.demonstration import common, labelled
+from official.video.demonstration import common, conclusion, labelled, page
 from official.video.scoring import probes
 from official.video.serving import encoders
 from official.video.settings import experiment
 from tests import clips
+
+
+def test_an_export_that_does_not_reach_the_score_is_refused():
+  right = np.arange(100) < 80
+  assert 'names 80 of 100 test videos right, the probe of the table 80' in (
+    labelled.Exported(1e-6, right).told(right)
+  )
+  labelled.Exported(0.0, np.arange(100) < 79).told(right)  # A tie may fall otherwise.
+  with pytest.raises(
+    RuntimeError, match='does not reach the score: reloaded, it names 78'
+  ):
+    labelled.Exported(0.0, np.arange(100) < 78).told(right)
+  with pytest.raises(
+    RuntimeError, match='does not reach the score: reloaded, it names 79'
+  ):
+    labelled.Exported(0.0, np.arange(99) < 79).told(right)
+
+
+def test_backgrounds_of_the_synthetic_set_are_known(tmp_path):
+  row = {
+    'path': 'test/a/b.mp4',
+    'text/noun_phrases': ['an orange disc', 'a navy curtain'],
+  }
+  (tmp_path / 'test.jsonl').write_text(json.dumps(row) + '\n')
+  assert page.known(str(tmp_path), 'test') == {'test/a/b.mp4': ('navy curtain', 'orange')}
+
+
+def test_the_table_and_the_classes_are_drawn():
+  rows = {
+    'CVRL, linear probe': conclusion.Row(0.5, (0.4, 0.6), 'evaluated 4 of 4'),
+    'chance': conclusion.Row(0.25, note='the largest class'),
+  }
+  made = page.scores(rows, 'So it is.')
+  assert '40.0 % to 60.0 %' in made and 'CVRL 50.0 %, chance 25.0 %' in made
+  assert '<p class="says">So it is.</p>' in made
+  made = page.classes(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]), ['a', 'b', 'c'])
+  # Of the third class there is no clip.
+  assert 'named right: a 50.0 %, b 100.0 %"' in made
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """A folder of mixed videos without labels goes the whole way."""
 
 import json
+import re
 import shlex
 
 import numpy as np
@@ -25,8 +26,13 @@ def test_nine_videos_show_what_is_like_what(tmp_path):
   rows = tables.joined(list(tables.table(str(output / 'features.parquet'), '').blocks()))
   assert len(rows.path) == 9 and np.isfinite(rows.outputs['feature']).all()
   page = (output / 'report.html').read_text()
-  assert 'Left out, for they need labels' in page and 'v3.avi' in page
-  assert 'Red, ✗' not in page and 'coloured by folder' in page
+  assert 'Left out, for they need labels' in page and 'deep/er/v3.avi' in page
+  assert '<script' not in page and len(page) < 600_000
+  assert '✗' not in page and 'id="neighbors"' in page and 'id="views"' in page
+  assert (
+    re.search('<th scope="row">folder</th>', page)
+    and not (output / 'interactive.html').exists()
+  )
   assert json.loads((output / 'scores.json').read_text())['scores']['videos'] == 9
   # What it says to do next can be done.
   (line,) = [line for line in result.stdout.splitlines() if '.search' in line]

@@ -198,7 +198,8 @@ def test_tensorboard_gets_pictures_parameters_and_a_profile(done):
   scores = {(info.name.group, info.name.tag) for info in told.metric_infos}
   known = {value.tag for value in events(done.folder / 'validation')}
   assert ('validation', 'score/accuracy') in scores
-  assert {tag for _, tag in scores} <= known
+  # Of three classes no five are told.
+  assert {tag for _, tag in scores} - {'score/top_5_accuracy'} <= known
   assert list(done.folder.glob('train/plugins/profile/*/*.xplane.pb'))
 
 
@@ -370,9 +371,8 @@ def test_steps_that_can_not_be_are_told_alone(data, tmp_path, steps):
   flags = ['--experiment=cvrl_finetune_tiny', f'--params_override={override}']
   result = drivers.run(train, *flags, f'--model_dir={tmp_path / "run"}')
   assert result.code == 2
-  assert result.stderr.splitlines() == [
-    f'error: trainer.train_steps {steps}: expected at least 1'
-  ]
+  (line,) = result.stderr.splitlines()
+  assert line.startswith(f'error: trainer.train_steps {steps}: expected at least 1;')
 
 
 def test_json_tells_early_notes_too(data, tmp_path):
