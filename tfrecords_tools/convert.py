@@ -10,10 +10,11 @@ r"""Converts videos to sharded TFRecords that training reads.
 
 Add --check to see what is listed, corrected and missing, or --limit=20 for a first look.
 
-Writes <split>-00000-of-0000N.tfrecord files and, last, <split>.manifest.json with their
-sizes, checksums and class names, and with every source that gave no record and why. A
-conversion that was stopped goes on where it was when the same command is run again, and
-gives the same bytes. One that is complete tries the sources again that gave no record; if
+Writes <split>-00000-of-0000N.tfrecord files, an index of the frames beside each
+(tfrecords_tools.index) and, last, <split>.manifest.json with their sizes, checksums and
+class names, and with every source that gave no record and why. A conversion that was
+stopped goes on where it was when the same command is run again, and gives the same bytes.
+One that is complete tries the sources again that gave no record; if
 one does now, it is added to its shard, to the bytes that a new conversion would give.
 Check the result by python -m tfrecords_tools.validate.
 
@@ -70,7 +71,7 @@ _SOURCE_FLAGS = (
 # Recorded where they are given only, as they came later than the first manifests.
 _LATER_FLAGS = frozenset({'frame_prefix', 'limit'})
 _REPORTED_FAILURES = 20
-# Training reads a record whole for each clip of a second or two that it draws.
+# Where the index of frames can't be used, each clip of a second or two costs a record.
 _LARGE_RECORD_BYTES = 100_000_000
 
 
@@ -431,8 +432,9 @@ def _large_records(manifest: records.Manifest) -> str | None:
   return (
     f'{manifest.split}: {large} of {len(sizes)} records hold over '
     f'{_LARGE_RECORD_BYTES / 1e6:.0f} MB, the largest {max(sizes) / 1e6:.0f} MB, which '
-    'training reads for each clip that it draws; list spans of such films by start and '
-    'end (--source=csv), skip them by --max_seconds, or lower --fps or --short_side'
+    'a tf.data service and other programs read for each clip that they draw; for those '
+    'list spans of such films by start and end (--source=csv), skip them by '
+    '--max_seconds, or lower --fps or --short_side'
   )
 
 

@@ -140,8 +140,10 @@ def test_records_and_manifest(converted, folder):
 
 
 def test_nothing_else_stays_in_the_folder(converted):
-  names = [f'train-{k:05d}-of-00003.tfrecord' for k in range(3)] + ['train.manifest.json']
-  assert sorted(path.name for path in converted.iterdir()) == names
+  shards = [f'train-{k:05d}-of-00003.tfrecord' for k in range(3)]
+  names = [name for shard in shards for name in (shard, f'{shard}.frames')]
+  found = sorted(path.name for path in converted.iterdir())
+  assert found == [*names, 'train.manifest.json']
 
 
 def test_complete_output_is_left_alone(converted, folder, capsys):
