@@ -73,40 +73,41 @@ def _png_sizes(frames: tf.Tensor) -> tf.Tensor:
   return tf.ensure_shape(words, [*frames.shape, 2])[..., ::-1]
 
 
-def _jpeg_sizes(frames: tf.Tensor) -> tf.Tensor:
-  def size_of(frame: tf.Tensor) -> list[tf.Tensor]:
-    return [tf.image.extract_jpeg_shape(frame)[:2]]
+def _bearable(form: str, size: tf.Tensor) -> tf.Tensor:
+  """The size of the first frame, checked to say that it is not too large.
 
-  return _for_each(size_of, frames, [tf.TensorSpec([2], tf.int32)])[0]
-
-
-def _checked(frames: tf.Tensor, form: str, sizes: tf.Tensor) -> tf.Tensor:
-  """The frames, checked to say that they have one size, and not too large a one.
-
-  A few bytes can stand for gigabytes of pixels, so this has to precede decoding. Reading
-  a header takes less than a hundredth of the time of decoding.
+  A few bytes can stand for gigabytes of pixels, so this has to precede decoding.
   """
-  first = sizes[0]
-  bearable = tf.reduce_all(first > 0) & (
-    tf.reduce_prod(tf.cast(first, tf.int64)) <= MAX_PIXELS
-  )
+  fits = tf.reduce_all(size > 0) & (tf.reduce_prod(tf.cast(size, tf.int64)) <= MAX_PIXELS)
   too_large = tf.strings.format(
     f'{form} frame of {{}} pixels (height, width); expected at most {MAX_PIXELS} in all',
-    first,
+    size,
   )
-  differs = tf.reduce_any(sizes != first, 1)
-  other = tf.argmax(differs)
-  mixed = tf.strings.format(
-    f'{form} frame {{}} has {{}} pixels (height, width), the first {{}}; expected one size',
-    (other, sizes[other], first),
-  )
-  checks = [
-    tf.debugging.Assert(bearable, [too_large]),
-    tf.debugging.Assert(~differs[other], [mixed]),
-  ]
+  return _after([tf.debugging.Assert(fits, [too_large])], size)
+
+
+def _of_size(
+  form: str, frame: tf.Tensor, number: tf.Tensor, size: tf.Tensor, first: tf.Tensor
+) -> tf.Tensor:
+  """A frame, checked to have the size of the first one."""
+
+  def refuse() -> tf.Tensor:
+    mixed = tf.strings.format(
+      f'{form} frame {{}} has {{}} pixels (height, width), the first {{}}; expected one '
+      'size',
+      (number, size, first),
+    )
+    return _after([tf.debugging.Assert(False, [mixed])], tf.constant(False))
+
+  # As a condition, so that nothing is formatted for frames that are as they should be.
+  same = tf.cond(tf.reduce_all(size == first), lambda: tf.constant(True), refuse)
+  return _after([same], frame)
+
+
+def _after(checks: list, value: tf.Tensor) -> tf.Tensor:
   # Eager assertions return None.
   with tf.control_dependencies([check for check in checks if check is not None]):
-    return tf.identity(frames)
+    return tf.identity(value)
 
 
 def decode_clip(
@@ -208,33 +209,40 @@ def decode_each(
 def _crops_of_pngs(
   frames: tf.Tensor, windows: tf.Tensor, flips: tf.Tensor, make: '_Crops'
 ) -> list[tf.Tensor]:
-  def decode(encoded: tf.Tensor) -> tf.Tensor:
-    return tf.io.decode_png(encoded, channels=3)
+  sizes = _png_sizes(frames)
+  first = _bearable('PNG', sizes[0])
 
-  return make((_checked(frames, 'PNG', _png_sizes(frames)),), decode, windows, flips)
+  def decode(encoded: tf.Tensor, number: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    checked = _of_size('PNG', encoded, number, size, first)
+    return tf.io.decode_png(checked, channels=3)
+
+  return make((frames, tf.range(tf.shape(frames)[0]), sizes), decode, windows, flips)
 
 
 def _crops_of_jpegs(
   frames: tf.Tensor, windows: tf.Tensor, flips: tf.Tensor, make: '_Crops'
 ) -> list[tf.Tensor]:
   """See `_Crops`; decodes the part of a frame that its windows need."""
-  sizes = _jpeg_sizes(frames)
+  first = _bearable('JPEG', tf.image.extract_jpeg_shape(frames[0])[:2])
   begin, end = make.needed(windows)
   # Decoding a part alone gets the chroma of its outermost columns wrong, so one more
   # column is decoded on either side.
-  begin = tf.clip_by_value(begin - tf.constant([0, 1]), 0, sizes[0] - 1)
-  end = tf.clip_by_value(end + tf.constant([0, 1]), begin + 1, sizes[0])
+  begin = tf.clip_by_value(begin - tf.constant([0, 1]), 0, first - 1)
+  end = tf.clip_by_value(end + tf.constant([0, 1]), begin + 1, first)
   parts = tf.concat([begin, end - begin], 1)
   windows -= tf.cast(tf.pad(begin, [[0, 0], [0, 2]])[:, None], windows.dtype)
 
-  def decode(encoded: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
+  def decode(encoded: tf.Tensor, number: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
+    size = tf.image.extract_jpeg_shape(encoded)[:2]
     # INTEGER_FAST gives the same pixels as the default, sooner.
     return tf.image.decode_and_crop_jpeg(
-      encoded, part, channels=3, dct_method='INTEGER_FAST'
+      _of_size('JPEG', encoded, number, size, first),
+      part,
+      channels=3,
+      dct_method='INTEGER_FAST',
     )
 
-  frames = _checked(frames, 'JPEG', sizes)
-  return make((frames, parts), decode, windows, flips)
+  return make((frames, tf.range(tf.shape(frames)[0]), parts), decode, windows, flips)
 
 
 class _Crops:
@@ -282,7 +290,14 @@ class _Crops:
       ]
 
     specs = [tf.TensorSpec([*self._size, 3], tf.uint8)] * count
-    return _for_each(crops_of, (frames, places, flips), specs)
+    # One frame after the other: samples are made in parallel, and threads that are woken
+    # for a frame each cost more than they save.
+    return tf.map_fn(
+      crops_of,
+      (frames, places, flips),
+      fn_output_signature=specs,
+      parallel_iterations=1,
+    )
 
   def _places(self, windows: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """What is computed of the windows before there are pixels, for each window of each.
@@ -326,15 +341,6 @@ class _Crops:
     )
     # Cubic kernels overshoot.
     return tf.cast(tf.clip_by_value(resized[0], 0.0, 255.0) + 0.5, tf.uint8)
-
-
-def _for_each(
-  function: Callable[..., list[tf.Tensor]],
-  frames: tf.Tensor | tuple[tf.Tensor, ...],
-  specs: list[tf.TensorSpec],
-) -> list[tf.Tensor]:
-  """Stacks what a function makes of each frame."""
-  return tf.map_fn(function, frames, fn_output_signature=specs, parallel_iterations=16)
 
 
 def _mirrored_if(flip: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
