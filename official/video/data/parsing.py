@@ -1,14 +1,11 @@
 """A record's bytes, by its place in a file, and the tensors that they hold."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tensorflow as tf
 
 from official.video.data import frames, records
-
-if TYPE_CHECKING:
-  from official.video.data import index
 
 Sample = dict[str, tf.Tensor]
 DTYPES = {'bytes': tf.string, 'int64': tf.int64, 'float': tf.float32}
@@ -33,8 +30,8 @@ def read_record(path: tf.Tensor, offset: tf.Tensor, size: tf.Tensor) -> tf.Tenso
   return tf.raw_ops.DatasetToSingleElement(dataset=first, **spec)[0]
 
 
-def read_row(table: 'index.RecordIndex', row: int) -> tf.Tensor:
-  """The bytes of a record of an index, eagerly; raises what TensorFlow does."""
+def read_row(table: Any, row: int) -> tf.Tensor:
+  """The bytes of a record of a `RecordIndex`, eagerly; raises what TensorFlow does."""
   return read_record(
     tf.constant(str(table.files[table.file_id[row]])),
     tf.constant(table.offset[row]),
