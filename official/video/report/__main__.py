@@ -57,6 +57,7 @@ def _write(flags: argparse.Namespace) -> str:
   files.check_output(output, '--output', is_folder=False, inputs=inputs)
   _check_no_other(output, markup.GENERATOR)
   sections: run_page.Sections = {}
+  inner: run_page.Sections = {}  # What stands between scores and commands.
   headlines, moves = [], False
   if several:
     title, subtitle = run_page.title(several)
@@ -71,19 +72,19 @@ def _write(flags: argparse.Namespace) -> str:
       *(flags.features, flags.labels or '', _class_names(several), data)
     )
     findings = feature_page.compute(clips)
-    made, moves = feature_page.sections(findings)
+    inner, moves = feature_page.sections(findings)
     headlines = [*feature_page.headlines(findings), *headlines]
     if not several:
       title, subtitle = feature_page.title(clips)
-    scores = {name: sections.pop(name) for name in ('scores', 'curves') if several}
-    sections = scores | made | sections
   if len(several) == 1 and (looked := views.looked_of(several[0])):
     if flags.look > 0:
       from official.video.report import look_page
 
-      sections |= look_page.of_run(several[0], looked, flags.look)
-    sections |= views.of_run(looked)
+      inner |= look_page.of_run(several[0], looked, flags.look)
+    inner |= views.of_run(looked)
     moves = True
+  scores = {name: sections.pop(name) for name in ('scores', 'curves') if several}
+  sections = scores | inner | sections
   page = markup.page(title, subtitle, headlines, sections, moves)
   files.write_atomically(output, page)
   return output

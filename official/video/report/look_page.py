@@ -40,6 +40,7 @@ class Heated:
     view: uint8 `[T, H, W, 3]` as the net was shown it.
     heat: `[T, H, W]`.
     caption: of it.
+    cells: of the map that the heat was made of, in time, down and across.
     small: a second line.
     inside: bool `[H, W]` of the boxes in its key frame; None where there are none.
     right: whether what was predicted is right; None where nothing was.
@@ -48,6 +49,7 @@ class Heated:
   view: np.ndarray
   heat: np.ndarray
   caption: str
+  cells: tuple[int, ...]
   small: str = ''
   inside: np.ndarray | None = None
   right: bool | None = None
@@ -70,7 +72,7 @@ def overlaid(view: np.ndarray, heat: np.ndarray) -> np.ndarray:
   """
   level = heat / max(float(heat.max()), 1e-12)
   grey = view.astype(float).mean(-1, keepdims=True)
-  part = (0.25 + 0.45 * level)[..., None]
+  part = (0.2 + 0.45 * level)[..., None]
   return ((1 - part) * grey + part * colors(level)).round().astype(np.uint8)
 
 
@@ -136,12 +138,13 @@ def classified(task: Any, model: Any, clips: Sequence[seen.Clip]) -> Iterator[He
     pixels, shape = _pixels(view), view.shape[:3]
     heat = grad_cam.enlarged(maps[0], shape)
     caption = f'for {name(best)}, {100 * sure:.0f} %'
-    yield Heated(pixels, heat, caption, clip.label or clip.name, inside, right)
+    cells = maps.shape[1:]
+    yield Heated(pixels, heat, caption, cells, clip.label or clip.name, inside, right)
     if right is False and clip.label in names:
       own = names.index(clip.label)
       maps, _ = grad_cam.of_classes(model, shown, [own])
       heat = grad_cam.enlarged(maps[0], shape)
-      yield Heated(pixels, heat, f'for {clip.label}', 'its own class', inside)
+      yield Heated(pixels, heat, f'for {clip.label}', cells, 'its own class', inside)
 
 
 def pairs(
@@ -186,7 +189,8 @@ def _pair(task, model, views, what: str, name: str, embeds: bool, boxes):
   made = []
   for view, heat, inside in zip(views, maps, boxes, strict=True):
     large = grad_cam.enlarged(heat[0], view.shape[:3])
-    made.append(Heated(_pixels(view), large, name, f'cosine {cosine[0]:.3f}', inside))
+    said = f'cosine {cosine[0]:.3f}'
+    made.append(Heated(_pixels(view), large, name, heat.shape[1:], said, inside))
   yield what, made[0], made[1]
 
 
@@ -300,6 +304,8 @@ def _card(title: str, looked: Sequence[Heated]) -> Markup:
 def section(found: Sequence[tuple[str, Sequence[Heated]]], about: str) -> Markup:
   """The section of what was looked at, by title."""
   everything = [one for _, group in found for one in group]
+  cells = ' x '.join(map(str, everything[0].cells))
+  about += f' The map has {cells} cells, in time, down and across.'
   return markup.section(
     'looks',
     'What the net looks at',
@@ -311,7 +317,8 @@ def section(found: Sequence[tuple[str, Sequence[Heated]]], about: str) -> Markup
 
 
 def _classes(task, model, looked, until: float):
-  clips = [row[len(row) // 2] for row in looked.tests][:_CLIPS]
+  tests = seen.test_clips(task, _CLIPS) if looked.tests else []
+  clips = [row[len(row) // 2] for row in tests]
   made = []
   for one in classified(task, model, clips):
     made.append(one)

@@ -7,7 +7,7 @@ from official.video.report import look_page
 
 def heated(heat, inside=None):
   view = np.full((*heat.shape, 3), 100, np.uint8)
-  return look_page.Heated(view, heat, 'x', inside=inside)
+  return look_page.Heated(view, heat, 'x', (2, 4, 4), inside=inside)
 
 
 def test_words_say_where_the_heat_is():
@@ -46,7 +46,7 @@ def test_colours_go_from_dark_to_light():
     look_page.overlaid(np.full((1, 1, 1, 3), 100, np.uint8), np.zeros((1, 1, 1)))[
       0, 0, 0
     ],
-    np.round(0.75 * 100 + 0.25 * look_page.colors(np.zeros(()))),
+    np.round(0.8 * 100 + 0.2 * look_page.colors(np.zeros(()))),
   )
 
 
@@ -60,4 +60,4 @@ def test_a_section_shows_each_clip_with_its_heat_over_time():
   clips = [heated(rng.uniform(size=(6, 24, 32))) for _ in range(3)]
   made = look_page.section([('two views', clips)], 'About.')
   assert made.count('class="clip moving"') == 3 and made.count('Share of the heat') == 3
-  assert 'two views' in made and 'class="scale"' in made
+  assert '2 x 4 x 4 cells' in made and 'two views' in made and 'class="scale"' in made
