@@ -69,3 +69,33 @@ def note_rates(
     f'different tempi; {name}.stride_seconds='
     f'{config.temporal_stride / next(iter(rates)):.4g} gives all the most common one'
   )
+
+
+# From so many of the clips on it is worth a word that they show frames again.
+_MANY_WRAPPED = 0.1
+
+
+def note_short(config: data_config.DataConfig, share: float) -> str:
+  """What to say where many clips are longer than their videos.
+
+  Args:
+    config: of the data.
+    share: of the clips, that begin anew; see `samplers.begin_anew`.
+
+  Returns:
+    A line, or '' where few are.
+  """
+  if share < _MANY_WRAPPED:
+    return ''
+  part = 'train_data' if config.is_training else 'validation_data'
+  frames, stride = config.feature_shape[0], config.temporal_stride
+  long = f'{frames} frames of temporal_stride {stride}'
+  if config.stride_seconds:
+    long += (
+      f' and stride_seconds {config.stride_seconds:g}, '
+      f'{(frames - 1) * config.stride_seconds:.3g} s'
+    )
+  return (
+    f'note: task.{part}: {100 * share:.0f} % of the clips show frames again, as their '
+    f'videos are shorter than {long}; a smaller stride fits them'
+  )

@@ -246,7 +246,40 @@ def input_files(path: str) -> list[str]:
     raise FieldError(f'input_path {path!r}: no file matches; check the path or pattern')
   if len(found) == 1 and tf.io.gfile.isdir(found[0]):
     return [_manifest_in(found[0], path)]
-  return found
+  # A pattern of records takes in the indices of their frames, which are beside them.
+  beside = {records.frame_index_name(name) for name in found}
+  return [name for name in found if name not in beside]
+
+
+def _check_splits(path: str, is_training: bool) -> None:
+  """Tells of a pattern that takes several splits; refuses it for evaluation."""
+  found = input_files(path)
+  manifests = [
+    name if name.endswith(records.MANIFEST_SUFFIX) else records.manifest_beside(name)
+    for name in found
+  ]
+  splits = sorted(
+    {
+      os.path.basename(name).removesuffix(records.MANIFEST_SUFFIX): None
+      for name in manifests
+      if name
+    }
+  )
+  if len(splits) < 2:
+    return
+  line = f'input_path {path!r}: takes the splits {", ".join(splits)} together'
+  if not is_training:
+    raise FieldError(
+      f'{line}, so that their score would be one; name one, such as '
+      f'{os.path.join(os.path.dirname(path), records.manifest_name(splits[0]))}, or '
+      'several with commas between them'
+    )
+  _say_once(f'note: {line}')
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+  print(line, file=sys.stderr)
 
 
 def _index_of_path(path: str) -> list[RecordIndex]:
@@ -385,6 +418,8 @@ def load_index(config: data_config.DataConfig) -> RecordIndex:
     paths = files.split_paths(config.input_path)
     if not paths:
       raise FieldError(f'input_path {config.input_path!r}: names no path')
+    for path in paths:
+      _check_splits(path, config.is_training)
     index = _join([part for path in paths for part in _index_of_path(path)])
   if not len(index):
     raise UserError(f'{config.input_path or config.tfds_name}: holds no records')

@@ -135,6 +135,13 @@ def _empty(field: records.Field) -> tf.Tensor | tf.RaggedTensor:
   return tf.RaggedTensor.from_row_splits(values, zero) if field.per_step else values
 
 
+def _kind(dtype: tf.DType) -> str:
+  """What the contract calls it."""
+  if dtype == tf.string:
+    return 'bytes'
+  return 'int64' if dtype.is_integer else 'float' if dtype.is_floating else dtype.name
+
+
 def _read_as(where: str, value: Any, field: records.Field) -> tf.Tensor | tf.RaggedTensor:
   """The values of a feature as `parsing.parse_record` gives those of a key.
 
@@ -144,9 +151,7 @@ def _read_as(where: str, value: Any, field: records.Field) -> tf.Tensor | tf.Rag
   steps = 'a list of lists of' if field.per_step else 'a list of'
   dtype = parsing.DTYPES[field.dtype]
   tensor = isinstance(value, (tf.Tensor, tf.RaggedTensor))
-  alike = tensor and (
-    value.dtype == dtype or (value.dtype.is_integer and dtype.is_integer)
-  )
+  alike = tensor and _kind(value.dtype) == field.dtype
   ranks = (2,) if field.per_step else (0, 1)
   if not alike or value.shape.rank not in ranks:
     found = f'{value.dtype.name} {value.shape}' if tensor else type(value).__name__

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tqdm
 
 from official.video.configs import data as data_config
-from official.video.data import index, positions, reader
+from official.video.data import checks, index, positions, reader
 from official.video.errors import UserError
 from official.video.evaluation import encoding, store
 
@@ -160,12 +160,14 @@ def fill(
   batches = reader.each_batch(reader.build_dataset(config, left))
   steps = positions.num_places(config, len(left)) // config.global_batch_size
   shown = iter(tqdm.tqdm(batches, description, steps, file=sys.stderr, leave=False))
-  open_rows = _OpenRows(kept)
+  open_rows, wrapped = _OpenRows(kept), np.zeros(2, np.int64)
   while some := list(itertools.islice(shown, made.num_devices)):
     views = [batch['test_views'] for batch in some]
     outputs = made.each([tf.reshape(clips, [-1, *clips.shape[2:]]) for clips in views])
     for batch, found in zip(some, outputs, strict=True):
       valid = batch['valid'].numpy()
+      if 'wrapped' in batch:  # Not all views tell.
+        wrapped += [np.sum(valid & batch['wrapped'].numpy()), valid.sum()]
       more = {LABELS: batch['labels' if config.num_labels else 'label'].numpy()}
       if keep_clips:
         more[CLIPS] = batch['test_views'].numpy()[:, 0]
@@ -176,6 +178,8 @@ def fill(
         more,
       )
   open_rows.close()
+  if note := checks.note_short(config, wrapped[0] / max(1, wrapped[1])):
+    print(note, file=sys.stderr)
 
 
 class _OpenRows:

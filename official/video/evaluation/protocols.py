@@ -1,5 +1,6 @@
 """The protocols on features: nearest neighbours, retrieval, linear probes, classifier."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from official.video.errors import UserError
 from official.video.evaluation import (
   baselines,
+  blocks,
   classification,
   coverage,
   knn,
@@ -22,6 +24,8 @@ NOT_SCORED = 'not_scored'
 GRADIENT = 'gradient'
 # Of a classifier: whether a label is among so many of the highest scores.
 _TOP = (1, 5)
+# Rows of unit length that differ by less are one.
+_ALIKE = 1e-6
 
 
 def score(protocols: Sequence[str], train, test, table, train_table) -> dict[str, Any]:
@@ -50,6 +54,9 @@ def score(protocols: Sequence[str], train, test, table, train_table) -> dict[str
   scores = _covered(test, table) | {'gallery': _covered(train, train_table)}
   classes = max(len(table.label_names), *(_classes(e.labels) for e in (train, test)))
   targets = _targets(train.labels, classes), _targets(test.labels, classes)
+  for name, encoded in (('training', train), ('test', test)):
+    if told := told_nothing(encoded.feature):
+      print(f'note: {name} features: {told}', file=sys.stderr)
   if targets[1].ndim == 2:
     scores |= {'classes': int(targets[1].any(0).sum()), 'classes_expected': classes}
   scores |= _of_neighbors(protocols, train, test, *targets, classes)
@@ -65,6 +72,28 @@ def score(protocols: Sequence[str], train, test, table, train_table) -> dict[str
       'mean_class_accuracy': result.mean_class_accuracy,
     }
   return scores
+
+
+def told_nothing(features: np.ndarray) -> str:
+  """What is to be said of features that tell no clip from another; '' where they do.
+
+  Args:
+    features: [N, D], in memory or memory-mapped.
+  """
+  zeros, alike, first = 0, len(features) > 1, None
+  for rows in blocks.ranges(len(features)):
+    block = blocks.unit(features, rows)
+    zeros += int(np.count_nonzero(~block.any(axis=1)))
+    first = block[:1] if first is None else first
+    alike = alike and float(np.abs(block - first).max()) < _ALIKE
+  if alike:
+    what = 'all are zero' if zeros else 'all rows are one'
+    return (
+      f'{what}, so neighbours are in the order of the rows and no score means a thing'
+    )
+  return (
+    f'{zeros} of {len(features)} rows are zero, and alike to nothing' if zeros else ''
+  )
 
 
 def _classes(labels: np.ndarray) -> int:
@@ -104,13 +133,15 @@ def _of_neighbors(
   classes: int,
 ) -> dict[str, Any]:
   """The scores of 'knn' and 'retrieval', for which neighbours are found once."""
-  most = {'knn': knn.NEIGHBORS, 'retrieval': max(retrieval.KS)}
+  # Where all of the gallery are looked at, every clip finds one of its class.
+  ks = [k for k in retrieval.KS if k == 1 or k < len(train.labels)]
+  most = {'knn': knn.NEIGHBORS, 'retrieval': max(ks)}
   if not (wanted := [most[name] for name in protocols if name in most]):
     return {}
   several = test_targets.ndim == 2
   ranks = np.zeros(len(test.labels), np.int64)
   votes = np.zeros((len(test.labels) if several else 0, classes), np.float32)
-  recalled = np.zeros((len(test.labels), len(retrieval.KS)), bool)
+  recalled = np.zeros((len(test.labels), len(ks)), bool)
   for some, rows, near in knn.neighbors(test.feature, train.feature, max(wanted)):
     if 'knn' in protocols:
       voters = slice(knn.NEIGHBORS)
@@ -121,7 +152,7 @@ def _of_neighbors(
         ranks[some] = classification.label_ranks(scored, test_targets[some])
     if 'retrieval' in protocols:
       hits = retrieval.hits(test_targets[some], train_targets, rows, near)
-      for column, k in enumerate(retrieval.KS):
+      for column, k in enumerate(ks):
         recalled[some, column] = hits[:, :k].any(axis=1)
   scores: dict[str, Any] = {}
   if 'knn' in protocols:
@@ -129,7 +160,7 @@ def _of_neighbors(
       _of_scores(test_targets, votes) if several else _of_ranks(ranks, classes)
     )
   if 'retrieval' in protocols:
-    shares = zip(retrieval.KS, recalled.mean(axis=0), strict=True)
+    shares = zip(ks, recalled.mean(axis=0), strict=True)
     scores['retrieval'] = {f'R@{k}': float(share) for k, share in shares}
   return scores
 

@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from official.video import scalars
 from official.video.errors import UserError
@@ -76,7 +77,7 @@ def _of_evaluate(run: str) -> dict | None:
       scores = json.load(file)
   except (OSError, ValueError) as error:
     raise UserError(f'{path}: {error}; evaluate again') from error
-  flat = {}
+  flat: dict[str, Any] = {}
   for key, value in scores.items() if isinstance(scores, dict) else ():
     nested = value if isinstance(value, dict) else {None: value}
     flat |= {f'{key}.{n}' if n else key: x for n, x in nested.items()}

@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import IO, Any, BinaryIO
 
 import numpy as np
@@ -308,6 +308,16 @@ def npy_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
   }
   np.lib.format.write_array_header_1_0(buffer, described)
   return buffer.getvalue()
+
+
+def check_folder(flag: str, folder: str, names: Sequence[str]) -> None:
+  """Raises `UserError` where a folder that a flag names lacks arrays of these names."""
+  for name in names:
+    if not os.path.exists(os.path.join(folder, f'{name}.npy')):
+      raise UserError(
+        f'{flag} {folder}: is a folder without {name}.npy; give a file that embed wrote, '
+        'or a folder of features that evaluate --features_dir kept'
+      )
 
 
 def read_array(path: str) -> np.ndarray:

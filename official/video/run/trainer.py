@@ -21,7 +21,7 @@ from official.core import base_trainer, config_definitions, train_lib, train_uti
 from official.modeling import optimization
 from official.video import files
 from official.video.checkpoints import origin, restore, saved
-from official.video.data import positions, reader, views
+from official.video.data import checks, positions, reader, views
 from official.video.errors import UserError
 from official.video.losses import gather
 from official.video.run import (
@@ -115,6 +115,7 @@ class VideoTrainer(base_trainer.Trainer):
       self._bad_records = tf_keras.metrics.Sum('bad_records', tf.float32)
       # Share of the clips that show frames again, their videos being too short.
       self._wrapped = tf_keras.metrics.Mean('clips_wrapped', tf.float32)
+      self._told_short = False
       # In a checkpoint a report is known by its place: what came later stands behind.
       later = [m for m in self.train_metrics if m.name in task.later_scalars]
       self._restored_metrics = tf.Module()
@@ -347,7 +348,11 @@ class VideoTrainer(base_trainer.Trainer):
     logs = super().train_loop_end() | {'bad_records': self._bad_records.result()}
     # Not all views tell.
     if self._wrapped.count.numpy() > 0:
-      logs[self._wrapped.name] = self._wrapped.result()
+      logs[self._wrapped.name] = share = self._wrapped.result()
+      note = checks.note_short(self.config.task.train_data, float(share))
+      if note and not self._told_short:
+        print(note, file=sys.stderr)
+      self._told_short = True  # Once a run, by its first loop.
       self._wrapped.reset_states()
     return logs
 

@@ -138,10 +138,9 @@ def read_list(path: str) -> dict[str, tuple[str, ...]]:
 
 
 def _of_folder(flag: str, path: str) -> Features:
-  feature, labels = (
-    store.read_array(os.path.join(path, f'{name}.npy'))
-    for name in ('feature', extract.LABELS)
-  )
+  names = ('feature', extract.LABELS)
+  store.check_folder(flag, path, names)
+  feature, labels = (store.read_array(os.path.join(path, f'{x}.npy')) for x in names)
   is_ours = os.path.exists(os.path.join(path, store.ABOUT))
   if is_ours and not store.read_about(path).get('done'):
     raise UserError(f'{flag} {path}: is not complete; run its evaluation to the end')

@@ -6,7 +6,7 @@ import pytest
 
 from official.video.configs import data as data_config
 from official.video.data import index, records
-from official.video.errors import UserError
+from official.video.errors import FieldError, UserError
 from tests import clips
 
 
@@ -151,3 +151,30 @@ def test_what_is_named_twice_is_refused(manifest, tmp_path):
   for again in (manifest, shard, tmp_path / 'link' / manifest.name):
     with pytest.raises(UserError, match='is named 2 times'):
       load(f'{manifest},{again}')
+
+
+@pytest.mark.parametrize('pattern', ['*.manifest.json', '*.tfrecord', 't*'])
+def test_a_pattern_over_splits_is_told_and_no_test(pattern, tmp_path, capsys):
+  for split in ('test', 'train'):
+    clips.write_split(tmp_path, split, [0, 1])
+  path = f'{tmp_path}/{pattern}'
+  index._say_once.cache_clear()
+  train = data_config.DataConfig(input_path=path)
+  if pattern != 't*':  # Which takes manifests and what they name.
+    assert len(index.load_index(train)) == len(index.load_index(train)) == 4
+    told = capsys.readouterr().err
+    assert told == f'note: input_path {path!r}: takes the splits test, train together\n'
+  test = data_config.DataConfig(input_path=path, is_training=False)
+  with pytest.raises(FieldError, match='takes the splits test, train together, so that'):
+    index.load_index(test)
+  both = ','.join(f'{tmp_path}/{split}.manifest.json' for split in ('test', 'train'))
+  meant = data_config.DataConfig(input_path=both, is_training=False)
+  assert len(index.load_index(meant)) == 4 and not capsys.readouterr().err
+
+
+def test_one_split_of_several_folders_is_one(tmp_path, capsys):
+  for part in ('a', 'b'):
+    clips.write_split(tmp_path / part, 'test', [0, 1])
+  path = f'{tmp_path}/*/test.manifest.json'
+  test = data_config.DataConfig(input_path=path, is_training=False)
+  assert len(index.load_index(test)) == 4 and not capsys.readouterr().err

@@ -156,7 +156,9 @@ def test_a_rate_that_is_none_is_named(mixed, stored):
     'frames': tf.fill([8], b''),
     records.IMAGE_FRAME_RATE: tf.constant(stored, tf.float32),
   }
-  with pytest.raises(tf.errors.InvalidArgumentError, match='has no image/frame_rate abov'):
+  with pytest.raises(
+    tf.errors.InvalidArgumentError, match='has no image/frame_rate abov'
+  ):
     tempo.paced(clip, config(mixed))
   clip[records.IMAGE_FRAME_RATE] = tf.constant([25.0])
   assert len(tempo.paced(clip, config(mixed))['frames']) == 3
@@ -178,6 +180,16 @@ def test_mixed_rates_are_told_with_their_counts(mixed):
   assert not checks.note_rates('x', config(mixed), {25.0: 90, 50.0: 7})
   assert not checks.note_rates('x', plain, {25.0: 90, 24.0: 7})
   assert not checks.note_rates('x', plain, {})
+
+
+def test_clips_longer_than_their_videos_are_told(mixed):
+  many = config(mixed, stride_seconds=30.0)
+  assert checks.note_short(many, 0.75) == (
+    'note: task.train_data: 75 % of the clips show frames again, as their videos are '
+    'shorter than 3 frames of temporal_stride 2 and stride_seconds 30, 60 s; a smaller '
+    'stride fits them'
+  )
+  assert checks.note_short(many, 0.05) == ''
 
 
 def test_the_rate_of_a_run_is_the_one_that_its_clips_are_taken_at(mixed):

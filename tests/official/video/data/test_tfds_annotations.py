@@ -140,6 +140,29 @@ def test_features_of_another_kind_are_one_line(clip, monkeypatch):
       parser(monkeypatch, kinds, [key])(example)
 
 
+def test_numbers_of_any_size_are_read(clip, monkeypatch):
+  from tensorflow_datasets import features
+
+  lean = clip_of(pathlib.Path(clip.file), fields={})
+  fields = [records.SEGMENT_START_INDEX, records.DETECTED_SCORE, records.REGION_TIMESTAMP]
+  kinds, made = serialized(
+    lean,
+    more={
+      'segment_start_index': features.Scalar(np.int32),
+      'detected_region_score': features.Tensor(shape=(2, 1), dtype=np.float64),
+      'region_timestamp': features.Sequence(features.Sequence(np.int32)),
+    },
+  )
+  made |= {'segment_start_index': 3, 'region_timestamp': [[5], []]}
+  made['detected_region_score'] = np.array([[0.5], [0.25]])
+  example = tf.constant(kinds.serialize_example(kinds.encode_example(made)))
+  found = parser(monkeypatch, kinds, fields)(example)
+  starts, scores, times = (found[key] for key in fields)
+  assert (starts.dtype, starts.numpy().tolist()) == (tf.int64, [3])
+  assert (scores.dtype, scores.to_list()) == (tf.float32, [[0.5], [0.25]])
+  assert (times.dtype, times.to_list()) == (tf.int64, [[5], []])
+
+
 def test_one_class_stands_for_a_list_of_them(clip, monkeypatch):
   lean = clip_of(pathlib.Path(clip.file), fields={}, labels=('run',))
   kinds, made = serialized(lean)

@@ -56,6 +56,17 @@ def test_features_are_means_over_clips_and_crops(manifest, batch):
   np.testing.assert_allclose(blue, 127.5, atol=3)
 
 
+def test_clips_longer_than_their_videos_are_told(manifest, capsys):
+  # Videos have 40 frames: a clip of stride 13 has its last at 39, one of 14 has none there.
+  encode(manifest, temporal_stride=13, num_test_clips=1)
+  assert 'note' not in capsys.readouterr().err
+  encode(manifest, temporal_stride=14, num_test_clips=1)
+  assert (
+    'note: task.validation_data: 100 % of the clips show frames again, as their videos are '
+    'shorter than 4 frames of temporal_stride 14;'
+  ) in capsys.readouterr().err
+
+
 def test_one_view_differs_from_the_mean(manifest):
   first = encode(manifest, num_test_clips=1, num_test_crops=1)
   # The clip in the middle of 40 frames: 17, 19, 21, 23 or one frame beside.

@@ -1,3 +1,4 @@
+import functools
 import json
 import types
 
@@ -5,9 +6,10 @@ import numpy as np
 import pytest
 
 from official.video.errors import UserError
-from official.video.evaluation import coverage, protocols
+from official.video.evaluation import blocks, coverage, protocols
 from official.video.scoring import of_features
 
+RANGES = blocks.ranges
 CLASSIFIERS = ['knn', 'retrieval', 'linear']
 
 
@@ -58,6 +60,46 @@ def test_scores_are_of_test_against_training():
   assert scores['retrieval']['R@1'] == scores['linear']['top1'] == 0.5
   # All twelve vote, the three of the same feature by far the most.
   assert scores['knn']['top1'] == 0.5
+
+
+def test_a_recall_over_the_whole_gallery_is_none(capsys):
+  assert list(score([0, 1] * 6, [0, 1])['retrieval']) == ['R@1', 'R@5', 'R@10']
+  assert list(score([0, 1] * 5, [0, 1])['retrieval']) == ['R@1', 'R@5']
+  assert list(score([0, 1] * 30, [0])['retrieval']) == [
+    f'R@{k}' for k in (1, 5, 10, 20, 50)
+  ]
+  assert list(score([0], [0])['retrieval']) == ['R@1']
+  assert 'note' not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ('rows', 'said'),
+  [
+    (np.zeros([5, 3]), 'all are zero, so neighbours are in the order of the rows'),
+    (np.outer([1, 2, 3, 4, 5], [3.0, -1, 2]), 'all rows are one, so neighbours'),
+    (np.eye(5)[:, :3], '2 of 5 rows are zero, and alike to nothing'),
+    (np.eye(3), ''),
+    (np.ones([1, 3]), ''),
+    (np.zeros([1, 3]), '1 of 1 rows are zero'),
+  ],
+)
+def test_features_that_tell_nothing_are_told(rows, said, monkeypatch):
+  for block in (1, 2, 2048):
+    monkeypatch.setattr(protocols.blocks, 'ranges', functools.partial(RANGES, rows=block))
+    told = protocols.told_nothing(rows.astype(np.float32))
+    assert told.startswith(said) and bool(told) == bool(said)
+
+
+def test_scores_of_constant_features_come_with_a_note(capsys):
+  split = types.SimpleNamespace(
+    feature=np.ones([6, 4], np.float32), labels=np.arange(6) % 2, expected=6
+  )
+  table = types.SimpleNamespace(label_names=(), files=('x',), skipped=0)
+  protocols.score(['knn'], encoded([0, 1]), split, table, table)
+  told = capsys.readouterr().err
+  assert told.count('\n') == 1 and told.startswith(
+    'note: test features: all rows are one'
+  )
 
 
 def test_probabilities_are_of_either_form():

@@ -135,7 +135,7 @@ def test_half_precision_and_few_classes_at_top_5(tmp_path):
     (lambda t: table(t / 'b.npy', TEST), 'one has class ids, the other names'),
     (lambda t: t / 'none.npy', 'none.npy: no such file'),
     (lambda t: t / 'none.txt', 'expected a name that ends in .parquet'),
-    (lambda t: t, 'feature.npy: no such file'),
+    (lambda t: t, '_features .*: is a folder without feature.npy; give a file'),
   ],
 )
 def test_what_cannot_be_scored_is_said_in_one_line(tmp_path, make, message):

@@ -90,7 +90,7 @@ def test_linear_evaluation_trains_the_classifier_only(data):
   assert not np.array_equal(model.head.trainable_variables[0].numpy(), kernel)
 
 
-def test_scores_and_reports_say_how_many_clips_began_anew(data, tmp_path):
+def test_scores_and_reports_say_how_many_clips_began_anew(data, tmp_path, capfd):
   # Four frames of stride 2 take 7; a third of the test and a half of the training is shorter.
   def short(rows):
     def fields(row):
@@ -114,6 +114,8 @@ def test_scores_and_reports_say_how_many_clips_began_anew(data, tmp_path):
     experiment.apply_overrides(params, text, 'test')
   runner, scores = train.run(params, str(tmp_path / 'run'))
   assert scores['clips_wrapped'] == pytest.approx(1 / 3)
+  told = capfd.readouterr().err
+  assert told.count('task.train_data: 50 % of the clips show frames again, as') == 1
   lines = [
     json.loads(line) for line in (tmp_path / 'run/scores.jsonl').read_text().splitlines()
   ]
