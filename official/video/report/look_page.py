@@ -288,7 +288,8 @@ def _picked(frames: np.ndarray) -> list[np.ndarray]:
 def _tile(one: Heated) -> Markup:
   sheet = moving.sheet(_picked(overlaid(one.view, one.heat)), _SIDE)
   kind = '' if one.right is None else 'right' if one.right else 'wrong'
-  return moving.tile(sheet, one.caption, one.small, kind)
+  small = one.small if one.heat.max() > 0 else f'{one.small}; no heat'
+  return moving.tile(sheet, one.caption, small, kind)
 
 
 def _card(title: str, looked: Sequence[Heated]) -> Markup:

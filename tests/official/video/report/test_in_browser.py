@@ -64,7 +64,7 @@ function look(frame) {
       / image.parentElement.clientWidth,
     maps: [...page.querySelectorAll('.choices > *')].map(x =>
       x.getClientRects().length > 0),
-    thumbs: [...page.querySelectorAll('.thumb')].filter(x => x.getClientRects().length)
+    thumbs: [...page.querySelectorAll('.frame')].filter(x => x.getClientRects().length)
       .map(x => x.getBoundingClientRect().width),
     focus: [...page.querySelectorAll('a, input, [tabindex]')].map(x => x.tagName),
     unnamed: [...page.querySelectorAll('img, svg[role=img], [role=region]')].filter(x =>
