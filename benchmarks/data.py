@@ -162,3 +162,12 @@ def make(data_dir: pathlib.Path, videos: Videos) -> Made:
     str(frames),
     total / (videos.count * videos.frames),
   )
+
+
+def indexed(manifest: str) -> None:
+  """Makes the indices of frames of a manifest's files, unless they are there."""
+  from tfrecords_tools import frame_index
+
+  for path in sorted(pathlib.Path(manifest).parent.glob('*.tfrecord')):
+    if not frame_index.is_current(str(path)):
+      frame_index.make(str(path))

@@ -30,15 +30,6 @@ behind FUSE what the file system handed out.
 - **auto** is what a user gets without asking: it measures at the start, then takes one."""
 
 
-def indexed(manifest: str) -> None:
-  """Makes the indices of frames of a manifest's files, unless they are there."""
-  from tfrecords_tools import frame_index
-
-  for path in sorted(pathlib.Path(manifest).parent.glob('*.tfrecord')):
-    if not frame_index.is_current(str(path)):
-      frame_index.make(str(path))
-
-
 def _asked() -> int:
   """Bytes that this process read so far, of files and whatever else."""
   with open('/proc/self/io') as file:
@@ -139,7 +130,7 @@ def benchmark(options: harness.Options) -> harness.Benchmark:
   """Whole records against their frames, off three kinds of storage."""
   sizes = input.settings(options)
   made = data.make(options.data_dir, sizes['videos'])
-  indexed(made.manifest)
+  data.indexed(made.manifest)
   arguments: dict[str, Any] = {
     'manifest': made.manifest,
     'shape': sizes['shape'],
