@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from official.video import files
+from official.video import extras, files
 from official.video.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,6 +56,13 @@ def _write(flags: argparse.Namespace) -> str:
   several = runs.read_all(flags.runs)
   files.check_output(output, '--output', is_folder=False, inputs=inputs)
   _check_no_other(output, markup.GENERATOR)
+  if flags.interactive:
+    from official.video.report import interactive
+
+    extras.require('report', 'report --interactive')
+    files.check_output(interactive.beside(output), '--interactive', is_folder=False)
+    _check_no_other(interactive.beside(output), markup.GENERATOR)
+  findings = None
   sections: run_page.Sections = {}
   inner: run_page.Sections = {}  # What stands between scores and commands.
   headlines, moves = [], False
@@ -87,6 +94,8 @@ def _write(flags: argparse.Namespace) -> str:
   sections = scores | inner | sections
   page = markup.page(title, subtitle, headlines, sections, moves)
   files.write_atomically(output, page)
+  if flags.interactive:
+    interactive.write(interactive.beside(output), title, subtitle, several, findings)
   return output
 
 
@@ -119,6 +128,12 @@ def main(arguments: Sequence[str]) -> int:
     metavar='SECONDS',
     help='that looking through the net of one RUN may take, where its data is at hand: what '
     "it looks at (Grad-CAM), and the method's own pages; 0 leaves them out",
+  )
+  parser.add_argument(
+    '--interactive',
+    action='store_true',
+    help='also write <output>.interactive.html, with plots to hover over and to zoom: 5 MB, '
+    'and takes scripts',
   )
   views.add_flags(parser)
   flags = parser.parse_args(arguments)

@@ -17,9 +17,9 @@ from official.video.settings import rows as published_rows
 # Groups whose values are shares, told in percent.
 _SHARES = ('top1', 'accuracy', 'top_5_accuracy', 'input_wait', 'R@', 'map', 'evaluated')
 # What is drawn large, by group; the rest of these groups is drawn small.
-_LARGE = ('loss', 'pretext', 'probe', 'score')
+LARGE = ('loss', 'pretext', 'probe', 'score')
 _SMALL = ('optimizer', 'speed', 'collapse')
-_CHANCE = 'loss/chance'
+CHANCE = 'loss/chance'
 # Scores that are the mean of hits and misses.
 _MEANS = ('top1', 'accuracy', 'top_5_accuracy', 'knn_accuracy')
 _MOST_DIFFERENCES = 60
@@ -100,7 +100,7 @@ def _chance_of(name: str, run: Run, kind: str = 'validation') -> float | None:
   if (known := run.chances.get(kind, {}).get(name)) is not None:
     return known
   if name == 'loss/total':
-    _, values = run.curve('train', _CHANCE)
+    _, values = run.curve('train', CHANCE)
     return float(values[-1]) if len(values) else None
   last = name.rpartition('/')[2].rpartition(' ')[2]
   if name in ('score/top_5_accuracy', 'score/mean_class_accuracy') and run.classes:
@@ -141,7 +141,7 @@ def _score_rows(run: Run) -> list[Scored]:
     note = f'training at step {last["step"]:,}; there is no validation' if last else ''
   for name, value in last.items():
     group = name.partition('/')[0]
-    if group in _LARGE and name != _CHANCE and type(value) in (int, float):
+    if group in LARGE and name != CHANCE and type(value) in (int, float):
       # The chance that is reported is that of a training batch.
       known = name != 'loss/total' or last['kind'] == 'train'
       chance = _chance_of(name, run, last['kind']) if known else None
@@ -160,7 +160,7 @@ def _score_rows(run: Run) -> list[Scored]:
       found = {
         name: value
         for name, value in scalars.publish(found).items()
-        if name.partition('/')[0] in _LARGE
+        if name.partition('/')[0] in LARGE
       }
     for name, value in sorted(found.items(), key=lambda pair: _natural(pair[0])):
       chance = None if name == 'loss/total' else _chance_of(name, run)
@@ -289,6 +289,17 @@ def _published(several: Sequence[Run]) -> list[tuple[str, ...]]:
   ]
 
 
+def chances_of(name: str, several: Sequence[Run]) -> dict[str, float]:
+  """The chance of a scalar, by what its line is called; one where it is that of all runs."""
+  found: dict[str, float] = {}
+  for run in several:
+    for kind in ('train', 'validation'):
+      if (chance := _chance_of(name, run, kind)) is not None:
+        found[f'chance of {run.name}' if len(several) > 1 else 'chance'] = chance
+  values = list(found.values())
+  return {'chance': values[0]} if len(set(values)) == 1 else found
+
+
 def _panel(several: Sequence[Run], name: str, small: bool) -> Markup | None:
   lines = []
   for color, run in enumerate(several):
@@ -301,14 +312,7 @@ def _panel(several: Sequence[Run], name: str, small: bool) -> Markup | None:
         )
   if not lines:
     return None
-  chance = {
-    f'chance of {run.name}' if len(several) > 1 else 'chance': found
-    for run in several
-    for found in (_chance_of(name, run), _chance_of(name, run, 'train'))
-    if found is not None
-  }
-  if len(set(chance.values())) == 1:
-    chance = {'chance': next(iter(chance.values()))}
+  chance = chances_of(name, several)
   title = markup.element('h3', markup.text(_plain(name)))
   return markup.card(
     title, drawing.curves(name, lines, chance, is_share(name), small=small)
@@ -318,11 +322,11 @@ def _panel(several: Sequence[Run], name: str, small: bool) -> Markup | None:
 def _curves(several: Sequence[Run]) -> Markup:
   names = list(dict.fromkeys(name for run in several for name in run.names()))
   blocks = []
-  for groups, small in ((_LARGE, False), (_SMALL, True)):
+  for groups, small in ((LARGE, False), (_SMALL, True)):
     panels = [
       panel
       for name in names
-      if name.partition('/')[0] in groups and name != _CHANCE
+      if name.partition('/')[0] in groups and name != CHANCE
       if (panel := _panel(several, name, small)) is not None
     ]
     if panels:

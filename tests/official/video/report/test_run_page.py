@@ -253,3 +253,15 @@ def test_published_figures_stand_beside_what_was_evaluated(tmp_path):
   assert figures and set(figures) <= set(page.texts['td'])
   plain = Page(page_of(made_run(tmp_path / 'two')))
   assert 'Published, not measured here' not in plain.texts['h3']
+
+
+def test_plots_to_hover_over_are_a_file_of_their_own(tmp_path):
+  one = made_run(tmp_path / 'one')
+  two = made_run(tmp_path / 'two', (5.0, 4.0))
+  output = tmp_path / 'both.html'
+  assert door.main([str(one), str(two), f'--output={output}', '--interactive']) == 0
+  assert Page(output.read_text()).count('script') == 0
+  made = Page((tmp_path / 'both.interactive.html').read_text())
+  assert made.count('script') == 3 and 'curves' in made.ids()
+  drawn = made.figures()['panel-0']['data']
+  assert [curve['name'] for curve in drawn] == ['one, train', 'two, train']
