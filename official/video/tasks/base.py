@@ -313,9 +313,9 @@ class VideoTask(base_task.Task, abc.ABC):
 
   def _remembered_chances(self) -> dict[str, str]:
     """The chances of both kinds of report, by published name, for who reads the run."""
-    data = self.task_config.validation_data
     kinds = {'train': self.chances(True)}
-    if data.input_path or data.tfds_name:
+    # A run that only trains does not look for other data.
+    if 'validation_index' in vars(self):
       kinds['validation'] = self.chances(False)
     named = {kind: told_scalars.publish(known) for kind, known in kinds.items() if known}
     return {told_scalars.CHANCES: json.dumps(named, indent=0)} if named else {}

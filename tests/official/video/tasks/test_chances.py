@@ -35,8 +35,11 @@ def test_embeddings_at_random_find_the_other_view_by_the_chance_told(manifest):
 
 def test_a_run_keeps_the_chances_of_both_kinds_of_report(manifest):
   task = experiment.build_task(tiny.load('cvrl_pretrain_tiny', manifest, manifest))
+  alone = json.loads(task.remembered()[scalars.CHANCES])
+  assert alone == {'train': {'pretext/top1': 1 / 7}}  # Nothing was validated.
+  task.check_data(True)
   kept = json.loads(task.remembered()[scalars.CHANCES])
-  assert kept['train'] == {'pretext/top1': 1 / 7}
+  assert kept['train'] == alone['train']
   assert kept['validation'] == {'pretext/top1': 1 / 7, 'probe/knn_accuracy': 0.5}
 
 
