@@ -297,7 +297,10 @@ class QuestionTask(base.TextTask):
       self.read_back(inputs['question_ids']), inputs['answer'].numpy(), strict=True
     )
     return [
-      {'question': str(question), 'answer': names[x] if x >= 0 else 'none of the vocabulary'}
+      {
+        'question': str(question),
+        'answer': names[x] if x >= 0 else 'none of the vocabulary',
+      }
       for question, x in pairs
     ]
 
