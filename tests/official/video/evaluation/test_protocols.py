@@ -92,7 +92,7 @@ def test_features_that_tell_nothing_are_told(rows, said, monkeypatch):
 
 def test_scores_of_constant_features_come_with_a_note(capsys):
   split = types.SimpleNamespace(
-    feature=np.ones([6, 4], np.float32), labels=np.arange(6) % 2, expected=6
+    feature=np.ones([6, 8], np.float32), labels=np.arange(6) % 2, expected=6
   )
   table = types.SimpleNamespace(label_names=(), files=('x',), skipped=0)
   protocols.score(['knn'], encoded([0, 1]), split, table, table)
