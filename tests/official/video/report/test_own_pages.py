@@ -14,6 +14,7 @@ from official.video.tasks import seen
 from tests import every
 from tests.official.video.report.test_html import Page
 
+FINE = 'task.model.backbone.resnet_3d: {spatial_strides: [1, 2, 1, 1]}'
 OWN = {
   'cvrl_pretrain_tiny': [],
   'const_cl_pretrain_tiny': ['Regions', 'Attention of regions'],
@@ -31,7 +32,10 @@ def records(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize('name', OWN)
 def test_a_net_of_each_method_is_looked_through(name, records, tmp_path, capsys):
-  task = experiment.build_task(every.load(name, records))
+  params = every.load(name, records)
+  if name.startswith('cvrl'):  # Whose last map would be of one place.
+    experiment.apply_overrides(params, FINE, 'test')
+  task = experiment.build_task(params)
   model = task.built_model()
   tf.train.Checkpoint(model=model, **model.checkpoint_items).save(str(tmp_path / 'ckpt'))
   (tmp_path / 'scores.jsonl').write_text(
