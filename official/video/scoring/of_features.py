@@ -71,21 +71,20 @@ class Kept:
     settings = {
       'encoder': self.encoder,
       'average': average,
-      'records': _fingerprint(table),
-      **{n: v for n, v in config.as_dict().items() if n not in _ASIDE},
+      **shown(config, table),
     }
     whole = store.Store(os.path.join(self.folder, split), settings, not self.stays)
-    if self.hosts.count > 1:
+    several = f', share {self.hosts.index + 1} of {self.hosts.count}'
+    name = split + (several if self.hosts.count > 1 else '')
 
-      def fill(kept: store.Store, records: range) -> None:
-        name = f'{split}, share {self.hosts.index + 1} of {self.hosts.count}'
-        extract.fill(kept, config, table, encoder_of, records, description=name)
+    def fill(kept: store.Store, records: range) -> None:
+      extract.fill(kept, config, table, encoder_of, records, description=name)
 
-      sharing.fill(whole, self.hosts, len(table), extract.group(config), fill)
-      if self.hosts.index:
-        return None
+    sharing.fill(whole, self.hosts, len(table), extract.group(config), fill)
+    if self.hosts.index:
+      return None
     with whole as kept:
-      return extract.encode(config, table, encoder_of, description=split, kept=kept)
+      return extract.encode(config, table, encoder_of, kept=kept)
 
   def end(self) -> None:
     """Removes what does not stay, and the folder around it if nothing else is there."""
@@ -107,12 +106,18 @@ def identity(params, source: str) -> str:
   return hashlib.sha256('\0'.join(told).encode()).hexdigest()
 
 
-def _fingerprint(table) -> str:
-  """What tells the records of an index from others: where they lie and how long they are."""
+def shown(config, table) -> dict[str, Any]:
+  """What tells what an encoder is shown from other views and records.
+
+  Args:
+    config: of the views.
+    table: the records, told by where they lie and how long they are.
+  """
   digest = hashlib.sha256('\0'.join(map(os.path.basename, table.files)).encode())
   for array in (table.file_id, table.offset, table.size):
     digest.update(np.ascontiguousarray(array).data)
-  return digest.hexdigest()
+  views = {n: v for n, v in config.as_dict().items() if n not in _ASIDE}
+  return {'records': digest.hexdigest(), **views}
 
 
 def run(

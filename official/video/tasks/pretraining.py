@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from official.video.augment import normalization
 from official.video.backbones import factory
-from official.video.evaluation import collapse, knn
+from official.video.evaluation import blocks, collapse, knn
 from official.video.heads import projection
 from official.video.losses import info_nce
 from official.video.models import encoder
@@ -146,7 +146,10 @@ class PretrainTask(base.VideoTask):
     count, batch = len(outputs['record']), self._contrast_batch(outputs)
     rows = [
       self.contrast(
-        {name: tf.constant(x[first : first + batch]) for name, x in outputs.items()}
+        {
+          name: tf.constant(blocks.take(x, slice(first, first + batch)))
+          for name, x in outputs.items()
+        }
       )
       for first in range(0, count - batch + 1, batch)
     ]

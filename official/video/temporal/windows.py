@@ -7,14 +7,17 @@ r"""Extracts features of sliding windows from whole videos, by any backbone.
 A window has the experiment's test frames, `--window_step` stored frames after the one
 before. What the backbone makes of the windows is interpolated to `--length` steps over the
 video. The .npz holds features [V, length, D], names [V], durations [V] in seconds; records
-with segments also give <output>.json, their annotations in ActivityNet's format.
+with segments also give <output>.json, their annotations in ActivityNet's format. Until then
+what is done waits in <output>.partial: where a command was stopped, the same one goes on. On
+several hosts (see official.video.evaluate) each looks at its share of the videos.
 """
 
 import dataclasses
 import json
 import os
+import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,6 +25,7 @@ from absl import flags
 
 from official.video import files
 from official.video.errors import UserError
+from official.video.evaluation import sharing, store
 from official.video.settings import command_line
 from official.video.temporal import features
 
@@ -170,9 +174,10 @@ class WindowEncoder:
 
     steps, stride = self._config.feature_shape[0], self._config.temporal_stride
     indices = [frame_indices(s, steps, stride, len(film.frames)) for s in starts]
-    # Windows overlap, so a frame is decoded for each anew: a film's frames would not fit in
-    # memory, a window's do.
-    return tf.stack([self._decoded(tf.gather(film.frames, rows)) for rows in indices])
+    # Windows overlap: each frame of theirs is decoded once. A film's would not fit in memory.
+    rows, places = np.unique(indices, return_inverse=True)
+    shown = self._decoded(tf.gather(film.frames, rows))
+    return tf.gather(shown, places.reshape(len(starts), steps))
 
   def _decode(self, frames: Any) -> Any:
     """The middle test crop of encoded frames."""
@@ -189,6 +194,8 @@ def extract(
   length: int,
   subset: str,
   output: str,
+  told: Mapping[str, Any] | None = None,
+  hosts: sharing.Hosts = sharing.ALONE,
 ) -> None:
   """Writes features, and annotations where there are any, of all records of an index.
 
@@ -200,30 +207,69 @@ def extract(
     length: steps of the features.
     subset: of the annotations.
     output: the .npz; annotations go to a .json beside it.
+    told: what else tells the features from those of another encoder or other records.
+    hosts: that do it together; the first one writes.
 
   Raises:
     UserError: a video is there twice, or none can be read.
   """
-  found: dict[str, np.ndarray] = {}
-  database: dict[str, dict] = {}
+  settings = {**(told or {}), 'window_step': step, 'length': length}
+  whole = store.Store(f'{output}.partial', settings, renew=True)
   encode = WindowEncoder(config, encoder, step, length)
-  for record, film, values in _encoded(table, encode):
-    if film.name in found:
-      raise UserError(
-        f'{record}: {film.name} is there twice; convert whole videos, one record each'
-      )
-    found[film.name] = values
-    database[film.name] = database_entry(film, table.label_names, subset)
-  if not found:
+  sharing.fill(
+    whole, hosts, len(table), 1, lambda kept, rows: _fill(kept, table, encode, rows)
+  )
+  if hosts.index:
+    print(f'share {hosts.index + 1} of {hosts.count} is done; host 1 writes')
+    return
+  whole.look()
+  _write(whole.arrays(), table, subset, output)
+  shutil.rmtree(whole.folder)
+
+
+def _fill(
+  kept: store.Store, table, encode: Callable[[Any], np.ndarray], records: range
+) -> None:
+  """Appends features and annotations of some records, those that are not there yet."""
+  first = max(kept.next, records.start)
+  if first > records.start:
+    done = first - records.start
+    print(f'windows: goes on behind {done} of {len(records)} videos', file=sys.stderr)
+  seen: set[str] = set()
+  for row, film, values in _encoded(table, encode, range(first, records.stop)):
+    _check_new(seen, film.name, table, row)
+    entry = {'name': film.name, **database_entry(film, table.label_names, '')}
+    kept.append({'features': values[None], 'records': np.array([row]), 'entry': [entry]})
+    kept.mark(row + 1)
+
+
+def _check_new(seen: set[str], name: str, table, row: int) -> None:
+  if name in seen:
+    raise UserError(
+      f'{table.names()[row]}: {name} is there twice; convert whole videos, one record each'
+    )
+  seen.add(name)
+
+
+def _write(arrays: Mapping[str, Any], table, subset: str, output: str) -> None:
+  """Writes what all records gave."""
+  if not arrays:
     raise UserError(f'{table.files[0]} ...: none of the {len(table)} records can be read')
+  seen: set[str] = set()
+  database = {}
+  for row, entry in zip(arrays['records'], arrays['entry'], strict=True):
+    name = entry.pop('name')
+    _check_new(seen, name, table, int(row))
+    database[name] = entry | {'subset': subset}
   durations = np.array([entry['duration'] for entry in database.values()])
-  stored = features.VideoFeatures(np.stack([*found.values()]), [*found], durations)
-  features.save(stored, output)
+  features.save(
+    features.VideoFeatures(arrays['features'], [*database], durations), output
+  )
   if any(entry['annotations'] for entry in database.values()):
     content = json.dumps({'version': 'VERSION 1.3', 'database': database}) + '\n'
     files.write_atomically(os.path.splitext(output)[0] + '.json', content.encode())
-  print(f'features of {len(found)} of {len(table)} videos: {output}')
-  unread = len(table) - len(found)
+  print(f'features of {len(database)} of {len(table)} videos: {output}')
+  unread = len(table) - len(database)
   if unread or table.skipped:
     print(
       f'note: {unread} videos could not be read, {table.skipped} sources gave no record at '
@@ -233,14 +279,14 @@ def extract(
 
 
 def _encoded(
-  table, encode: Callable[[Any], np.ndarray]
-) -> Iterator[tuple[str, Any, np.ndarray]]:
-  """Name, film and features of every record that can be read; names the others."""
+  table, encode: Callable[[Any], np.ndarray], records: range
+) -> Iterator[tuple[int, Any, np.ndarray]]:
+  """Row, film and features of those of some records that can be read; names the others."""
   import tensorflow as tf
   import tqdm
 
   names = table.names()
-  for row in tqdm.tqdm(range(len(table)), 'windows', file=sys.stderr, leave=False):
+  for row in tqdm.tqdm(records, 'windows', file=sys.stderr, leave=False):
     try:
       film = read_film(table, row)
       values = encode(film)
@@ -248,7 +294,7 @@ def _encoded(
       # Decoding is lazy: damage may show only where the windows are made.
       print(f'skipped {names[row]}: {str(error).splitlines()[0]}', file=sys.stderr)
       continue
-    yield names[row], film, values
+    yield row, film, values
 
 
 def main(argv: Sequence[str]) -> None:
@@ -264,6 +310,8 @@ def main(argv: Sequence[str]) -> None:
   if bool(FLAGS.checkpoint) == bool(FLAGS.saved_model):
     raise UserError('give one of --checkpoint and --saved_model')
   files.check_output(FLAGS.output, '--output', is_folder=False)
+  hosts = sharing.hosts_of(params.runtime)
+  from official.video.scoring import of_features
   from official.video.serving import encoders
   from official.video.settings import experiment
 
@@ -278,6 +326,11 @@ def main(argv: Sequence[str]) -> None:
     FLAGS.length,
     FLAGS.subset,
     FLAGS.output,
+    {
+      'encoder': of_features.identity(params, FLAGS.checkpoint or FLAGS.saved_model),
+      **of_features.shown(params.task.validation_data, task.validation_index),
+    },
+    hosts,
   )
 
 

@@ -1,3 +1,5 @@
+import collections
+import functools
 import json
 
 import numpy as np
@@ -84,6 +86,28 @@ def test_the_encoder_sees_every_view_and_no_more_at_once_than_a_batch(manifest):
   # 7 records x 3 clips in batches of 4 places, 3 crops each.
   assert sum(seen) == 24 * 3
   assert set(seen) == {4 * 3}
+
+
+@pytest.mark.parametrize('crops', [1, 3])
+def test_a_frame_is_decoded_once_for_all_crops(manifest, monkeypatch, crops):
+  decoded = collections.Counter()
+
+  def counted(decode, frame, *given, **named):
+    def count(content):
+      decoded[content] += 1
+      return content
+
+    passed = tf.numpy_function(count, [frame], tf.string)
+    passed.set_shape([])
+    return decode(passed, *given, **named)
+
+  for place in (tf.image, tf.io):
+    for name in ('decode_jpeg', 'decode_and_crop_jpeg'):
+      decode = getattr(place, name)
+      monkeypatch.setattr(place, name, functools.partial(counted, decode))
+  encode(manifest, global_batch_size=7, num_test_clips=2, num_test_crops=crops)
+  # 7 records, 2 clips of 4 frames that have none in common; and no more than that.
+  assert sum(decoded.values()) == 7 * 2 * 4 == len(decoded)
 
 
 def test_several_outputs_and_clips_are_kept(manifest):

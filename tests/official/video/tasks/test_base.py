@@ -161,6 +161,18 @@ def test_a_validation_keeps_valid_samples_and_does_not_train():
   assert task.seen == [(2, False), (2, False)]
 
 
+def test_a_validation_keeps_texts_too():
+  logs = {
+    'record': tf.range(3, dtype=tf.int64),
+    'text': tf.constant([['a', 'bc'], ['d', ''], ['e', 'f']]),
+    'valid': tf.constant([True, False, True]),
+  }
+  task = Line()
+  found = task.joined(task.aggregate_logs(task.aggregate_logs(None, logs), logs))
+  assert found['record'].tolist() == [0, 2, 0, 2]
+  assert found['text'].tolist() == [[b'a', b'bc'], [b'e', b'f']] * 2
+
+
 @pytest.mark.parametrize(
   ('method', 'made', 'message'),
   [

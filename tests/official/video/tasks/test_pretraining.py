@@ -1,6 +1,7 @@
 """What pretraining makes of a model's outputs, told by models that only calculate."""
 
 import dataclasses
+import tracemalloc
 import types
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from official.video.errors import UserError
-from official.video.evaluation import coverage
+from official.video.evaluation import collapse, coverage, knn
 from official.video.losses import info_nce
 from official.video.settings import experiment
 from official.video.tasks import pretraining
@@ -95,6 +96,53 @@ def test_online_knn_takes_its_k_and_temperature(task):
   assert accuracy(3, 0.01) == 0.5
   assert accuracy(3, 10.0) == 0.75  # All vote alike: two of three are of class 0.
   assert accuracy(1, 10.0) == 0.5  # But one of them alone is heard.
+
+
+def validated(task, count, batch=64):
+  """Scores of clips whose class is a direction, and the outputs that they are of."""
+  rng = np.random.default_rng(count)
+  labels = rng.integers(0, 5, count)
+  feature = rng.normal(size=(count, 64)) + 3 * np.eye(5, 64)[labels]
+  whole = {
+    'embedding': rng.normal(size=(count, 2, 16)).astype(np.float32),
+    'feature': feature.astype(np.float32),
+    'label': labels,
+    'record': np.arange(count),
+    'valid': np.ones(count, bool),
+  }
+  state = None
+  for first in range(0, count, batch):
+    part = {name: x[first : first + batch] for name, x in whole.items()}
+    padded = {name: tf.constant(np.concatenate([x, x[:1]])) for name, x in part.items()}
+    padded['valid'] = tf.constant([True] * len(part['valid']) + [False])
+    state = task.aggregate_logs(state, padded)
+  del part, padded, feature
+  return lambda: task.reduce_aggregated_logs(state), whole
+
+
+def test_a_validation_of_many_clips_takes_no_more_memory(task, monkeypatch):
+  task.task_config.online_knn.k = 20
+  task.task_config.train_data.global_batch_size = 64
+  for module, name in ((knn, '_QUERIES'), (knn, '_GALLERY'), (collapse, '_BLOCK')):
+    monkeypatch.setattr(module, name, 128)
+  validated(task, 256)[0]()  # What is made once is there.
+  peaks = []
+  for count in (512, 8192):
+    score, whole = validated(task, count)
+    del whole
+    tracemalloc.start()
+    found = score()
+    peaks.append(tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+    assert found['knn_accuracy'] > 0.8 and found['evaluated'] == count
+  # Labels and numbers of records, not the 3 MB of features and embeddings.
+  assert peaks[1] - peaks[0] < 1e6
+
+
+def test_a_validation_scores_what_its_outputs_in_memory_do(task, monkeypatch):
+  monkeypatch.setattr(knn, '_GALLERY', 64)
+  score, whole = validated(task, 200)
+  assert score() == task.scores(whole)
 
 
 def test_clips_of_one_video_do_not_vote_for_each_other(task, capsys):

@@ -1,12 +1,16 @@
+import json
+import tracemalloc
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from official.video.configs import data as data_config
-from official.video.data import index
+from official.video.data import index, records, views
 from official.video.errors import UserError
-from official.video.evaluation import encoding
+from official.video.evaluation import encoding, sharing, store
 from official.video.temporal import windows
+from tests import clips
 
 
 @pytest.mark.parametrize(
@@ -72,6 +76,26 @@ def test_windows_of_a_film_are_taken_at_the_pace_of_the_data(film):
     )
 
 
+def test_each_frame_of_a_batch_is_decoded_once(film, monkeypatch):
+  decoded, crops = [], views.test_crops
+
+  def counted(frames, config):
+    decoded.append(int(tf.shape(frames)[0]))
+    return crops(frames, config)
+
+  monkeypatch.setattr(views, 'test_crops', counted)
+  tf.config.run_functions_eagerly(True)
+  try:
+    config = data_config.DataConfig(feature_shape=(32, 8, 8, 3), global_batch_size=3)
+    zeros = encoding.Encoder(lambda clips: {'feature': tf.zeros([len(clips), 2])})
+    windows.WindowEncoder(config, zeros, 8, 10)(film)
+  finally:
+    tf.config.run_functions_eagerly(False)
+  # Windows of 63 frames, every other of which is seen, at 0, 8 and 16, and at 24, 32 and 37:
+  # those of the last are others.
+  assert decoded == [32 + 4 + 4, 32 + 4 + 32]
+
+
 def test_windows_of_a_film_show_their_frames(film):
   config = data_config.DataConfig(feature_shape=(32, 8, 8, 3), global_batch_size=3)
   seen = []
@@ -110,8 +134,8 @@ def test_videos_without_features_are_said(
   film, tmp_path, capsys, monkeypatch, read, skipped
 ):
   values = np.zeros((10, 2), np.float32)
-  films = [('r', film._replace(name=f'film{i}'), values) for i in range(read)]
-  monkeypatch.setattr(windows, '_encoded', lambda table, encode: films)
+  films = [(i, film._replace(name=f'film{i}'), values) for i in range(read)]
+  monkeypatch.setattr(windows, '_encoded', lambda table, encode, rows: films)
   none = np.zeros(2, np.int64)
   table = index.RecordIndex(['x'], none, none, none, none, skipped=skipped)
   config = data_config.DataConfig(feature_shape=(32, 8, 8, 3), global_batch_size=3)
@@ -124,3 +148,115 @@ def test_videos_without_features_are_said(
   else:
     left_out = f'{2 - read} videos could not be read, {skipped} sources gave no record'
     assert lines[1].startswith(f'note: {left_out}')
+
+
+class Killed(Exception):
+  """What ends an extraction in the middle."""
+
+
+@pytest.fixture(scope='module')
+def films(tmp_path_factory):
+  """Five records of two segments each, and the third is damaged."""
+  return clips.write_split(
+    tmp_path_factory.mktemp('records'),
+    'train',
+    [0, 1, 2, 0, 1],
+    truncate_frames_of=2,
+    fields=lambda row: {
+      records.SEGMENT_START_INDEX: [row, 10],
+      records.SEGMENT_END_INDEX: [row + 5, 20],
+      records.SEGMENT_LABEL_INDEX: [0, 2],
+    },
+  )
+
+
+def config_of(films):
+  return data_config.DataConfig(
+    input_path=str(films), feature_shape=(4, 24, 24, 3), global_batch_size=4
+  )
+
+
+def extracted(films, output, hosts=sharing.ALONE, killed_at=None, encoder='x'):
+  """Extracts; which records were seen, by their pixels."""
+  seen = []
+
+  def encode(views):
+    red = tf.reduce_mean(tf.cast(views, tf.float32), [1, 2, 3])
+    seen.append(round(float(red[0, 0]) / 8))
+    if seen[-1] == killed_at:
+      raise Killed
+    return {'feature': red}
+
+  config, made = config_of(films), encoding.Encoder(encode)
+  table, told = index.load_index(config), {'encoder': encoder}
+  windows.extract(config, table, made, 16, 6, 'training', str(output), told, hosts)
+  return sorted(set(seen))
+
+
+def same_files(one, other):
+  for a, b in ((one, other), (one.with_suffix('.json'), other.with_suffix('.json'))):
+    assert a.read_bytes() == b.read_bytes()
+
+
+def test_a_killed_extraction_goes_on(films, tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(store, '_EVERY', 0)
+  whole, part = tmp_path / 'whole.npz', tmp_path / 'part.npz'
+  assert extracted(films, whole) == [0, 1, 3, 4]
+  with np.load(whole) as made:
+    assert made['features'].shape == (4, 6, 3) and made['names'][2] == 'clip_3'
+    np.testing.assert_allclose(made['features'][2, :, 0], 8 * 3, atol=1.5)
+  database = json.loads(whole.with_suffix('.json').read_text())['database']
+  assert database['clip_3'] == {
+    'subset': 'training',
+    'duration': 1.6,
+    'annotations': [
+      {'label': 'a', 'segment': [3 / 25, 9 / 25]},
+      {'label': 'c', 'segment': [10 / 25, 21 / 25]},
+    ],
+  }
+  with pytest.raises(Killed):
+    extracted(films, part, killed_at=3)
+  assert not part.exists()
+  assert extracted(films, part) == [3, 4]
+  assert 'windows: goes on behind 2 of 5 videos' in capsys.readouterr().err
+  same_files(whole, part)
+  left = {path.name for path in tmp_path.iterdir()}
+  assert left == {'part.json', 'part.npz', 'whole.json', 'whole.npz'}
+  # Of another encoder it begins anew.
+  with pytest.raises(Killed):
+    extracted(films, part, killed_at=3)
+  assert extracted(films, part, encoder='y') == [0, 1, 3, 4]
+
+
+def test_hosts_extract_what_one_does(films, tmp_path, capsys):
+  one, two = tmp_path / 'one.npz', tmp_path / 'two.npz'
+  extracted(films, one)
+  assert extracted(films, two, sharing.Hosts(1, 2)) == [3, 4]
+  assert 'share 2 of 2 is done; host 1 writes' in capsys.readouterr().out
+  assert extracted(films, two, sharing.Hosts(0, 2)) == [0, 1]
+  same_files(one, two)
+
+
+def test_a_video_that_is_there_twice_is_told(tmp_path):
+  films = clips.write_split(
+    tmp_path / 'records', 'train', [0, 1], fields=lambda row: {records.MEDIA_ID: 'same'}
+  )
+  extracted(films, tmp_path / 'x.npz', sharing.Hosts(1, 2))
+  for output, hosts in (('x', sharing.Hosts(0, 2)), ('y', sharing.ALONE)):
+    with pytest.raises(UserError, match='same is there twice; convert whole videos'):
+      extracted(films, tmp_path / f'{output}.npz', hosts)
+
+
+def test_features_are_written_without_being_held(tmp_path, films, film, monkeypatch):
+  config, peaks = config_of(films), []
+  table, none = index.load_index(config), encoding.Encoder(lambda clips: {})
+  for length in (100, 3000):
+    wide = np.ones((length, 512), np.float32)
+    made = [(row, film._replace(name=str(row)), wide) for row in range(5)]
+    monkeypatch.setattr(windows, '_encoded', lambda table, encode, rows, made=made: made)
+    tracemalloc.start()
+    windows.extract(config, table, none, 16, length, '', str(tmp_path / 'x.npz'))
+    peaks.append(tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+  # Of 31 MB what NumPy writes at a time, 16 MiB.
+  assert peaks[1] - peaks[0] < 2**24 + 1e6
