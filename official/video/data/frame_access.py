@@ -9,6 +9,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -32,7 +33,9 @@ _COMMAND = 'python -m tfrecords_tools.index'
 
 # Parses the record of a row.
 Read = Callable[[tf.Tensor], Sample]
-# What was measured, by files and views: a run builds its validation input many times.
+# What was found and measured, by records and config: a run builds its validation input many
+# times, and thousands of headers take a while to come from a store.
+_found: dict[tuple, 'Rows'] = {}
 _chosen: dict[tuple, tuple[bool, str]] = {}
 
 
@@ -153,7 +156,22 @@ def find_rows(table: index.RecordIndex) -> Rows:
     raise UserError(str(error)) from None
 
 
+def _identity(table: index.RecordIndex) -> tuple:
+  """What tells the records of two tables apart, those of a rewritten file too."""
+  digest = hashlib.sha256()
+  for column in (table.file_id, table.number, table.size, table.checksums):
+    digest.update(b'' if column is None else column.tobytes())
+  return table.files, table.digests, digest.hexdigest()
+
+
 def _find_rows(table: index.RecordIndex) -> Rows:
+  key = _identity(table)
+  if key not in _found:
+    _found[key] = _read_headers(table)
+  return _found[key]
+
+
+def _read_headers(table: index.RecordIndex) -> Rows:
   rows = Rows(*np.zeros([2, len(table)], np.int64))
   numbers = np.unique(table.file_id).tolist()
   with concurrent.futures.ThreadPoolExecutor(_OPENED_AT_ONCE) as pool:
@@ -208,7 +226,7 @@ def choose(
   indexed = indexed_records(table, rows, fields)
   if always:
     return indexed
-  key = (table.files, config.input_path, repr(dataclasses.asdict(config)))
+  key = (*_identity(table), repr(dataclasses.asdict(config)))
   if key not in _chosen:
     _chosen[key] = _measured(
       table, mean, *(functools.partial(taken, read) for read in (whole, indexed))
