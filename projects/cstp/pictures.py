@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from official.video.report import gallery, html
+from official.video.report import gallery, html, sorting
 from official.video.tasks import seen
 
 from . import data, losses
@@ -94,10 +94,15 @@ def pages(task, model, clips: int) -> list[html.Page]:
   for name in losses.TASKS:
     shares[_ASKED[name]] = 100 * float(np.mean(hits[f'{name}_hit']))
     shares[f'{_ASKED[name]}, chance'] = 100 / len(answers(name))
-  over = [name for name in _ASKED.values() if shares[name] > shares[f'{name}, chance']]
+  over = [
+    name
+    for name in _ASKED.values()
+    if sorting.interval_of_share(shares[name] / 100, len(views))[0]
+    > shares[f'{name}, chance'] / 100
+  ]
   says = (
     f'On {len(views)} pairs, {" and ".join(over) or "nothing"} {_is(over)} told oftener '
-    'than by chance; '
+    'than by chance, surely (95 % interval over pairs); '
     + ', '.join(f'{x} {shares[x]:.0f} % (chance {shares[f"{x}, chance"]:.0f} %)'
                 for x in _ASKED.values()) + '.'
   )  # fmt: skip

@@ -84,7 +84,8 @@ class Scored(NamedTuple):
     """
     last = self.name.rpartition('/')[2].rpartition(' ')[2]
     is_mean = last in _MEANS or last.startswith('R@') or '_R@' in last
-    if not (is_mean and self.videos and 0 <= self.value <= 1):
+    # Where all draws are alike, they tell nothing of how sure that is.
+    if not (is_mean and self.videos and 0 < self.value < 1):
       return None
     return sorting.interval_of_share(self.value, self.videos)
 
@@ -215,10 +216,10 @@ def interpretation(run: Run) -> str:
     if value <= chance:
       return f'{shown}: nothing shows yet that the run learnt what this asks for.'
   elif interval[0] <= chance:
-    where = 'that lies within the interval' if value >= chance else 'it is below that'
+    where = 'within' if interval[1] >= chance else 'above'
     return (
-      f'{shown}: {where} of {videos:,} videos, so nothing shows yet that the run learnt what '
-      'this asks for.'
+      f'{shown}: that lies {where} the interval of {videos:,} videos, so nothing shows yet '
+      'that the run learnt what this asks for.'
     )
   return f'{shown}: {value / max(chance, 1e-9):.1f} times as often right as guessing.'
 

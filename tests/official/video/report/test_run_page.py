@@ -141,6 +141,7 @@ def test_only_means_of_hits_have_an_interval():
     row = run_page.Scored(name, 0.5, None, '', 50)
     assert (row.interval is not None) == has
     assert row._replace(videos=0).interval is None
+    assert row._replace(value=1.0).interval is None
 
 
 def test_clips_of_a_video_count_as_one(tmp_path):
