@@ -279,6 +279,7 @@ def _dry_run(
   try:
     for name in told:
       trackers.TRACKERS.find(name)
+    command_line.check_precision(params.runtime)
     if fits is not None:
       params = _fit(params, mode, fits)
     if model_dir:

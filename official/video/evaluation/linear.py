@@ -473,7 +473,7 @@ def train(
         ahead = pool.submit(taken, step + 1)
       layer.step(x, targets, rate)
       if watch and not (step + 1) % per_epoch:
-        watch(f'{(step + 1) // per_epoch} of {len(rates) / per_epoch:.0f} epochs')
+        watch(f'{step + 1} of {len(rates)} steps')
   kernel, bias = layer.values()
   passes = math.ceil(len(rates) * batch / len(features))
   return Fit(kernel, bias, True, labels.ndim == 2, passes=passes)

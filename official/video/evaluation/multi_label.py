@@ -9,7 +9,7 @@ import numpy as np
 
 from official.video import files
 from official.video.errors import UserError
-from official.video.evaluation import classification
+from official.video.evaluation import classification, knn
 
 
 def multi_hot(labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -111,19 +111,32 @@ def evaluate(targets: np.ndarray, scores: np.ndarray) -> dict[str, float | int]:
   Raises:
     UserError: no clip has a label.
   """
-  labelled = targets.any(1)
-  if not labelled.any():
+  if not targets.any():
     raise UserError('none of the scored clips has a label; convert the data with labels')
   precisions = [average_precision(s, t) for s, t in zip(scores.T, targets.T, strict=True)]
-  hits = np.take_along_axis(targets, scores.argmax(1)[:, None], 1)[:, 0]
   right = np.where(targets, scores, 1 - scores)
   return {
     'map': float(np.nanmean(precisions)),
     'classes': int(np.isfinite(precisions).sum()),
     'classes_expected': targets.shape[1],
-    'accuracy': float(hits[labelled].mean()),
+    'accuracy': hits(targets, scores, 1),
     'cross_entropy': float(-np.log(np.maximum(right, 1e-12)).mean()),
   }
+
+
+def hits(targets: np.ndarray, scores: np.ndarray, k: int) -> float:
+  """Share of the labelled clips that have one of their k likeliest classes (hit at k).
+
+  Args:
+    targets: [N, C] bool, some of them true.
+    scores: [N, C]; of equal ones the lower class counts as likelier.
+    k: 1 to C.
+  """
+  found = [
+    np.take_along_axis(targets[some], knn.largest(scores[some], k), 1).any(1)
+    for some in knn.chunks(len(scores), scores.shape[1])
+  ]
+  return float(np.concatenate(found)[targets.any(1)].mean())
 
 
 def named(

@@ -1,6 +1,7 @@
 """The protocols on features: nearest neighbours, retrieval, linear probes, classifier."""
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ NOT_SCORED = 'not_scored'
 GRADIENT = 'gradient'
 # Of a classifier: whether a label is among so many of the highest scores.
 _TOP = (1, 5)
+# Seconds between lines about a fit that takes long.
+_TELL_EVERY = 60.0
 # Rows of unit length that differ by less are one.
 _ALIKE = 1e-6
 
@@ -33,7 +36,7 @@ def score(protocols: Sequence[str], train, test, table, train_table) -> dict[str
 
   Where clips have several labels each, kNN and linear probes score each class by itself,
   a neighbour is a hit if it shares a label, and scores are mean average precision and the
-  share of clips whose likeliest class is one of theirs.
+  shares of clips that have their likeliest class, or one of the five likeliest.
 
   Args:
     protocols: names of them, see `scoring`.
@@ -63,7 +66,7 @@ def score(protocols: Sequence[str], train, test, table, train_table) -> dict[str
   if 'linear' in protocols:
     scores['linear'] = _linear(train, test, *targets)
   if 'linear_sgd' in protocols:
-    fit = linear.train(train.feature, targets[0], classes)
+    fit = linear.train(train.feature, targets[0], classes, watch=_telling('linear_sgd'))
     scores['linear_sgd'] = _of_scores(targets[1], fit.probabilities(test.feature))
   if 'classify' in protocols:
     result = classification.evaluate(predictions(test, table), table.names())
@@ -114,14 +117,32 @@ def _of_scores(targets: np.ndarray, scores: np.ndarray) -> dict[str, float]:
   """What scores [Q, C] of classes are worth."""
   if targets.ndim == 2:
     found = multi_label.evaluate(targets, scores)
-    return {'map': float(found['map']), 'accuracy': float(found['accuracy'])}
+    tops = {f'top{k}': multi_label.hits(targets, scores, k) for k in _tops(len(scores.T))}
+    return {'map': float(found['map']), 'accuracy': tops.pop('top1'), **tops}
   return _of_ranks(classification.label_ranks(scores, targets), scores.shape[1])
 
 
 def _of_ranks(ranks: np.ndarray, classes: int) -> dict[str, float]:
   """Shares of the labels [Q] whose place among the classes is among the first."""
-  tops = [k for k in _TOP if k == 1 or k < classes]
-  return {f'top{k}': float(np.mean(ranks < k)) for k in tops}
+  return {f'top{k}': float(np.mean(ranks < k)) for k in _tops(classes)}
+
+
+def _tops(classes: int) -> list[int]:
+  """Those of `_TOP` that not every clip reaches."""
+  return [k for k in _TOP if k == 1 or k < classes]
+
+
+def _telling(protocol: str) -> linear.Watch:
+  """Tells how far a fit is, now and then."""
+  last = time.monotonic()
+
+  def tell(text: str) -> None:
+    nonlocal last
+    if time.monotonic() - last >= _TELL_EVERY:
+      last = time.monotonic()
+      print(f'{protocol}: {text}', file=sys.stderr)
+
+  return tell
 
 
 def _of_neighbors(
@@ -182,7 +203,10 @@ def _linear(
     return {NOT_SCORED: '1 class'}
   if sizes.max() < 2:
     return {NOT_SCORED: 'no class has 2 training clips'}
-  probe = baselines.linear_probe(train.feature, train_targets, test.feature, test_targets)
+  probe = baselines.linear_probe(
+    *(train.feature, train_targets, test.feature, test_targets),
+    watch=_telling('linear'),
+  )
   found: dict[str, Any] = _of_scores(test_targets, probe.probabilities)
   return found if probe.converged else found | {GRADIENT: probe.gradient}
 

@@ -110,6 +110,7 @@ def load_experiment(values: flags.FlagValues):
     }
     params.override({'task': {'train_data': service}})
   use_gpus(params.runtime)
+  _tell_runtime(params.runtime, 'mode' in values)
   # Of the drivers that only read a model, each looks at the data that it takes.
   if 'mode' in values or 'protocols' in values:
     ranges.check(params, values.mode if 'mode' in values else 'eval')
@@ -149,19 +150,66 @@ _NO_CUDA = (
 )
 
 
+def _check_gpus(num_gpus: int) -> None:
+  """Raises `UserError` for more GPUs than TensorFlow sees."""
+  import tensorflow as tf
+
+  gpus = tf.config.list_physical_devices('GPU')
+  if num_gpus > len(gpus):
+    reason = f'; {_NO_CUDA}' if glob.glob('/dev/nvidia[0-9]*') and not gpus else ''
+    raise UserError(
+      f'runtime.num_gpus {num_gpus}: TensorFlow sees {len(gpus)} GPUs here; use at '
+      f'most that{reason}'
+    )
+
+
+def _reduced(runtime: Any) -> bool:
+  return runtime.mixed_precision_dtype not in (None, 'float32')
+
+
+def _on_cpu(runtime: Any) -> bool:
+  return runtime.distribution_strategy != 'tpu' and runtime.num_gpus == 0
+
+
+def check_precision(runtime: Any) -> None:
+  """Raises `UserError` for training in 16 bit where a CPU would do it."""
+  if _reduced(runtime) and _on_cpu(runtime):
+    raise UserError(
+      f'runtime.mixed_precision_dtype {runtime.mixed_precision_dtype}: 3D convolution '
+      'gradients are wrong in reduced precision on CPUs; use float32 or an accelerator'
+    )
+
+
+def _tell_runtime(runtime: Any, trains: bool) -> None:
+  """Says which of the fields that speed up training change nothing here."""
+  if runtime.enable_xla and (not trains or _on_cpu(runtime)):
+    print(
+      "note: runtime.enable_xla true: only a GPU's training steps are compiled; nothing is "
+      'here',
+      file=sys.stderr,
+    )
+  if _reduced(runtime) and not trains:
+    print(
+      f'note: runtime.mixed_precision_dtype {runtime.mixed_precision_dtype}: of training; '
+      'all is computed in float32 here',
+      file=sys.stderr,
+    )
+
+
 def encoding_strategy(num_gpus: int | None = None):
   """The strategy in whose scope an encoder is for the GPUs of this machine.
 
   Args:
-    num_gpus: how many; by default all that there are.
+    num_gpus: how many at most, as where a run was trained there may be more; by default all
+      that there are.
   """
   import tensorflow as tf
 
-  if num_gpus is None:
-    num_gpus = len(tf.config.list_physical_devices('GPU'))
-  if num_gpus < 2:
+  gpus = len(tf.config.list_physical_devices('GPU'))
+  gpus = gpus if num_gpus is None else min(num_gpus, gpus)
+  if gpus < 2:
     return tf.distribute.get_strategy()
-  return tf.distribute.MirroredStrategy([f'/gpu:{i}' for i in range(num_gpus)])
+  return tf.distribute.MirroredStrategy([f'/gpu:{i}' for i in range(gpus)])
 
 
 # Of the absl that TensorFlow 2.20 is built with; other builds keep their one line of it.
@@ -184,27 +232,14 @@ def strategy_of(params):
   Raises:
     UserError: what is asked for is unknown or not on this machine.
   """
-  import tensorflow as tf
-
   from official.common import distribute_utils
   from official.modeling import performance
 
   _quiet()
   runtime = params.runtime
-  gpus = tf.config.list_physical_devices('GPU')
-  if runtime.num_gpus > len(gpus):
-    reason = f'; {_NO_CUDA}' if glob.glob('/dev/nvidia[0-9]*') and not gpus else ''
-    raise UserError(
-      f'runtime.num_gpus {runtime.num_gpus}: TensorFlow sees {len(gpus)} GPUs here; use at '
-      f'most that{reason}'
-    )
-  on_cpu = runtime.distribution_strategy != 'tpu' and runtime.num_gpus == 0
-  if runtime.mixed_precision_dtype not in (None, 'float32'):
-    if on_cpu:
-      raise UserError(
-        f'runtime.mixed_precision_dtype {runtime.mixed_precision_dtype}: 3D convolution '
-        'gradients are wrong in reduced precision on CPUs; use float32 or an accelerator'
-      )
+  _check_gpus(runtime.num_gpus)
+  check_precision(runtime)
+  if _reduced(runtime):
     performance.set_mixed_precision_policy(runtime.mixed_precision_dtype)
   try:
     distribute_utils.configure_cluster(runtime.worker_hosts, runtime.task_index)

@@ -1,5 +1,6 @@
 import functools
 import json
+import re
 import types
 
 import numpy as np
@@ -141,3 +142,44 @@ def test_skipped_sources_of_both_splits_are_counted(tmp_path):
     of_features.save(found, encoding, test, str(tmp_path))
     saved = json.loads((tmp_path / 'scores.json').read_text())
     assert saved == found | {'complete': complete}
+
+
+@pytest.mark.parametrize('several', [False, True])
+def test_every_protocol_tells_of_the_five_likeliest(several, tmp_path):
+  """Features in files, and classes that lie beside one another on a circle."""
+  rng, classes = np.random.default_rng(0), 12
+  sets = []
+  for name, count in (('train', 600), ('test', 200)):
+    labels = rng.integers(0, classes, count)
+    angles = 2 * np.pi * (labels + rng.normal(0, 0.8, count)) / classes
+    features = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
+    np.save(tmp_path / f'{name}.npy', features)
+    if several:
+      labels = np.stack([labels, (labels + 1) % classes], 1)
+    mapped = np.load(tmp_path / f'{name}.npy', mmap_mode='r')
+    sets.append(types.SimpleNamespace(feature=mapped, labels=labels, expected=count))
+  table = types.SimpleNamespace(label_names=range(classes), files=('x',), skipped=0)
+  names = ['knn', 'linear', 'linear_sgd']
+  scores = protocols.score(names, *sets, table, table)
+  for name in names:
+    found = dict(scores[name])
+    first = found.pop('accuracy' if several else 'top1')
+    assert found.pop('map', 1) > 0.3, name
+    # A class is often taken for one beside it, hardly for one further away.
+    assert found.keys() == {'top5'} and first < 0.9 and found['top5'] > 0.95, scores
+
+
+def test_fits_that_take_long_tell_how_far_they_are(monkeypatch, capsys):
+  sets = [encoded(np.arange(60) % 3), encoded(np.arange(30) % 3)]
+  table = types.SimpleNamespace(label_names=(), files=('x',), skipped=0)
+  protocols.score(['linear', 'linear_sgd'], *sets, table, table)
+  assert capsys.readouterr().err == ''
+  monkeypatch.setattr(protocols, '_TELL_EVERY', 0)
+  protocols.score(['linear', 'linear_sgd'], *sets, table, table)
+  lines = capsys.readouterr().err.splitlines()
+  assert re.fullmatch(
+    r'linear: \d+ passes, \d\.\de[+-]\d+ of the gradient is left', lines[0]
+  )
+  assert [line for line in lines if 'sgd' in line] == [
+    f'linear_sgd: {step} of 100 steps' for step in range(1, 101)
+  ]

@@ -12,7 +12,7 @@ from official.video import evaluate, export, train
 from official.video.errors import UserError
 from official.video.estimate import dry_run
 from official.video.settings import command_line, experiment
-from tests import clips, drivers, tiny
+from tests import clips, drivers, runs, tiny
 
 ROOT = pathlib.Path(__file__).parents[4]
 DRIVERS = {'train': train, 'evaluate': evaluate, 'export': export}
@@ -652,6 +652,42 @@ def test_reduced_precision_needs_an_accelerator(data):
   params.runtime.mixed_precision_dtype = 'float16'
   with pytest.raises(UserError, match='mixed_precision_dtype float16'):
     command_line.strategy_of(params)
+
+
+def test_a_dry_run_tells_of_precision_too(settings):
+  config = f'--config_file={settings("cvrl_pretrain_tiny")}'
+  reduced = '--params_override=runtime.mixed_precision_dtype=bfloat16'
+  done = drivers.run(
+    train, '--experiment=cvrl_pretrain_tiny', config, reduced, '--dry_run'
+  )
+  assert done.code == 2 and 'parameters' in done.stdout
+  assert done.stderr.splitlines()[-1].startswith(
+    'error: runtime.mixed_precision_dtype bfloat16: 3D convolution gradients are wrong'
+  )
+
+
+def test_who_does_not_train_says_what_that_leaves_out(data, tmp_path):
+  params = tiny.load('cvrl_linear_eval_tiny', *data)
+  runs.save_run(params, tmp_path / 'run')
+  (tmp_path / 'run.yaml').write_text(experiment.to_yaml(params))
+  fast = {'mixed_precision_dtype': 'bfloat16', 'enable_xla': True, 'num_gpus': 8}
+  made = []
+  for name, override in (('plain', {}), ('fast', fast)):
+    told = ','.join(f'runtime.{k}={str(v).lower()}' for k, v in override.items())
+    flags = [f'--params_override={told}'] if told else []
+    experiment_flags = ('--experiment=cvrl_linear_eval_tiny', *flags)
+    config = f'--config_file={tmp_path / "run.yaml"}', f'--checkpoint={tmp_path / "run"}'
+    kept = f'--features_dir={tmp_path / name}', '--protocols=classify'
+    made.append(drivers.run(evaluate, *experiment_flags, *config, *kept))
+    target = f'--export_dir={tmp_path / name}_export'
+    made.append(drivers.run(export, *experiment_flags, *config, target))
+  assert [done.code for done in made] == [0] * 4, made[2].stderr + made[3].stderr
+  for number, done in enumerate(made):
+    told = ('all is computed in float32 here' in done.stderr, 'enable_xla' in done.stderr)
+    assert told == ((number > 1,) * 2), done.stderr
+  for path in (tmp_path / 'plain').rglob('*.npy'):
+    other = tmp_path / 'fast' / path.relative_to(tmp_path / 'plain')
+    assert path.read_bytes() == other.read_bytes()
 
 
 def test_off_is_a_word_and_true_is_not():

@@ -50,6 +50,16 @@ def task(manifest):
 # --- Numbers --------------------------------------------------------------------------
 
 
+def test_hits_among_the_likeliest():
+  scores = np.array([[0.9, 0.5, 0.5, 0.1], [0.2, 0.3, 0.4, 0.5], [0.1, 0.1, 0.1, 0.1]])
+  targets = np.zeros((4, 4), bool)
+  targets[0, 2] = targets[1, [0, 1]] = targets[2, 1] = True  # The last has no label.
+  scores = np.concatenate([scores, scores[:1]])
+  # Of equal scores the lower class comes first.
+  shares = [multi_label.hits(targets, scores, k) for k in (1, 2, 3, 4)]
+  assert shares == pytest.approx([0, 1 / 3, 1, 1])
+
+
 def test_average_precision_by_hand():
   scores = np.array([0.9, 0.8, 0.7, 0.6])
   positive = np.array([True, False, True, False])
