@@ -504,7 +504,7 @@ class PretextViewMaker(views.ViewMaker):
     # The second window may stick out of the frame, which a decoder refuses: what is inside
     # is decoded and put where it belongs. Here clips are mirrored after they are rotated.
     inside = _inside(windows, *decoding.frame_size(frames))
-    clips = self.decoded(frames, indices, inside, tf.zeros_like(flips))
+    clips = self.decoded(frames, indices, inside, tf.zeros_like(flips), exactly=True)
     shown = []
     for i, v in places:
       clip = _placed(clips[i, v], inside[v, i], windows[v, i])

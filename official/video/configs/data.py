@@ -51,6 +51,10 @@ class Augmentation(hyperparams.Config):
     flip_probability: of the horizontal flip.
     consistent: one crop, flip and colour for all frames of a view; False draws them anew
       for each frame, CVRL's ablation.
+    scaled_decoding: in training, decode JPEG frames at a half, a quarter or an eighth of
+      their size where the crop is at least so many times the view each way: sooner, with
+      crops within half a pixel of the view. False decodes all at full size, as evaluation
+      always does.
   """
 
   policy: str = 'cvrl'
@@ -59,6 +63,7 @@ class Augmentation(hyperparams.Config):
   short_side_range: tuple[int, ...] = ()
   flip_probability: float = 0.5
   consistent: bool = True
+  scaled_decoding: bool = True
 
 
 @dataclasses.dataclass

@@ -4,6 +4,7 @@ Frames are JPEG or PNG strings [T], `Frames` that are read here, or decoded pixe
 [T, H, W, 3]; all of one video have one size.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ from official.video.data import records
 from official.video.data.frames import Frames, read
 
 MAX_PIXELS = records.MAX_FRAME_PIXELS
+# By how much a JPEG frame may be made smaller while it is decoded.
+RATIOS = (1, 2, 4, 8)
 
 _PNG_SIGNATURE = b'\x89PNG'
 
@@ -178,8 +181,16 @@ def decode_each(
   size: tuple[int, int],
   flips: tf.Tensor,
   resize: str = 'bilinear',
+  scaled: bool = False,
 ) -> tf.Tensor:
   """Decodes several crops of each frame, all of one video; see `decode_clip`.
+
+  Scaled decoding makes a half, a quarter or an eighth of a JPEG frame, where each of its
+  windows is at least so many times `size`: the decoder computes the means of so many
+  pixels each way instead of the pixels. Without antialiasing, windows are rounded to whole
+  pixels of the smaller frame, by at most half a pixel of the result, and pixels are nearer
+  to what an area-averaged frame would show. With it, windows stay as they are. Windows of
+  floats, PNG and pixels are not concerned.
 
   Args:
     frames: [N] JPEG or PNG strings, or uint8 [N, H, W, 3].
@@ -187,6 +198,7 @@ def decode_each(
     size: height and width of the result.
     flips: bool [N, C], mirror left and right.
     resize: name in `FILTERS`.
+    scaled: whether to make JPEG frames smaller as they are decoded.
 
   Returns:
     uint8 [C, N, *size, 3].
@@ -195,11 +207,12 @@ def decode_each(
   if not windows.dtype.is_integer:
     windows = tf.cast(windows, tf.float32)
   make = _Crops(size, FILTERS.find(resize))
+  scaled = scaled and windows.dtype.is_integer
   if frames.dtype == tf.string:
     crops = tf.cond(
       _is_png(frames[0]),
       lambda: _crops_of_pngs(frames, windows, flips, make),
-      lambda: _crops_of_jpegs(frames, windows, flips, make),
+      lambda: _crops_of_jpegs(frames, windows, flips, make, scaled),
     )
   else:
     crops = make((frames,), lambda frame: frame, windows, flips)
@@ -220,29 +233,52 @@ def _crops_of_pngs(
 
 
 def _crops_of_jpegs(
-  frames: tf.Tensor, windows: tf.Tensor, flips: tf.Tensor, make: '_Crops'
+  frames: tf.Tensor,
+  windows: tf.Tensor,
+  flips: tf.Tensor,
+  make: '_Crops',
+  scaled: bool,
 ) -> list[tf.Tensor]:
   """See `_Crops`; decodes the part of a frame that its windows need."""
   first = _bearable('JPEG', tf.image.extract_jpeg_shape(frames[0])[:2])
+  whole, choice, exact = first, [], None
+  if scaled:
+    choice = [make.choice(windows)]
+    ratios = tf.gather(RATIOS, choice[0])[:, None]
+    # Halves, quarters and eighths are exact in floats.
+    exact = tf.cast(windows, tf.float32) / tf.cast(ratios[:, None], tf.float32)
+    windows = make.of_whole_pixels(exact)
+    whole = (first + ratios - 1) // ratios
   begin, end = make.needed(windows)
   # Decoding a part alone gets the chroma of its outermost columns wrong, so one more
   # column is decoded on either side.
-  begin = tf.clip_by_value(begin - tf.constant([0, 1]), 0, first - 1)
-  end = tf.clip_by_value(end + tf.constant([0, 1]), begin + 1, first)
+  begin = tf.clip_by_value(begin - tf.constant([0, 1]), 0, whole - 1)
+  end = tf.clip_by_value(end + tf.constant([0, 1]), begin + 1, whole)
   parts = tf.concat([begin, end - begin], 1)
   windows -= tf.cast(tf.pad(begin, [[0, 0], [0, 2]])[:, None], windows.dtype)
 
-  def decode(encoded: tf.Tensor, number: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
+  def decode(
+    encoded: tf.Tensor, number: tf.Tensor, part: tf.Tensor, *choice: tf.Tensor
+  ) -> tf.Tensor:
     size = tf.image.extract_jpeg_shape(encoded)[:2]
-    # INTEGER_FAST gives the same pixels as the default, sooner.
-    return tf.image.decode_and_crop_jpeg(
-      _of_size('JPEG', encoded, number, size, first),
-      part,
-      channels=3,
-      dct_method='INTEGER_FAST',
-    )
+    encoded = _of_size('JPEG', encoded, number, size, first)
+    # INTEGER_FAST gives the same pixels as the default, sooner. The ratio has to be known
+    # as the graph is made.
+    ways = [
+      functools.partial(
+        tf.io.decode_and_crop_jpeg,
+        encoded,
+        part,
+        channels=3,
+        ratio=ratio,
+        dct_method='INTEGER_FAST',
+      )
+      for ratio in RATIOS
+    ]
+    return tf.switch_case(choice[0], ways) if choice else ways[0]()
 
-  return make((frames, tf.range(tf.shape(frames)[0]), parts), decode, windows, flips)
+  numbers = tf.range(tf.shape(frames)[0])
+  return make((frames, numbers, parts, *choice), decode, windows, flips, exact)
 
 
 class _Crops:
@@ -266,19 +302,27 @@ class _Crops:
     begin, end = tf.reduce_min(begin, 1), tf.reduce_max(end, 1)
     return tf.cast(begin, tf.int32), tf.cast(end, tf.int32)
 
+  def choice(self, windows: tf.Tensor) -> tf.Tensor:
+    """Which of `RATIOS` all windows [N, C, 4] of a frame bear, int32 [N]."""
+    times = tf.reduce_min(windows[..., 2:] // tf.constant(self._size), [1, 2])
+    bears = times[:, None] >= tf.constant(RATIOS[1:])
+    return tf.math.count_nonzero(bears, 1, dtype=tf.int32)
+
   def __call__(
     self,
     frames: tuple[tf.Tensor, ...],
     decode: Callable[..., tf.Tensor],
     windows: tf.Tensor,
     flips: tf.Tensor,
+    exact: tf.Tensor | None = None,
   ) -> list[tf.Tensor]:
     """For each window of a frame, its crop in all frames, uint8 [N, *size, 3].
 
     `decode` makes pixels of an element of `frames`; windows are relative to these pixels.
+    What of windows of whole pixels is resized, `exact` tells of their frames.
     """
     count = windows.shape[1]
-    places = self._places(windows)
+    places = self._places(windows, exact)
     resized = self._cut_and_resized if windows.dtype.is_integer else self._translated
 
     def crops_of(elements: tuple) -> list[tf.Tensor]:
@@ -299,27 +343,45 @@ class _Crops:
       parallel_iterations=1,
     )
 
-  def _places(self, windows: tf.Tensor) -> tuple[tf.Tensor, ...]:
+  def of_whole_pixels(self, windows: tf.Tensor) -> tf.Tensor:
+    """The windows of whole pixels, int32, that are cut out for windows of floats.
+
+    A filter that antialiases can read any part of them, so they hold all of the window;
+    for others they are the nearest.
+    """
+    begin, end = windows[..., :2], windows[..., :2] + windows[..., 2:]
+    if self._filter.antialias:
+      begin, end = tf.floor(begin), tf.math.ceil(end)
+    else:
+      begin, end = tf.floor(begin + 0.5), tf.floor(end + 0.5)
+    return tf.cast(tf.concat([begin, end - begin], -1), tf.int32)
+
+  def _places(self, windows: tf.Tensor, exact: tf.Tensor | None) -> tuple[tf.Tensor, ...]:
     """What is computed of the windows before there are pixels, for each window of each.
 
     All at once: so small an operation costs more to start than to run.
     """
     begin, extent = windows[..., :2], windows[..., 2:]
+    cut: tuple[tf.Tensor, ...] = ()
     if windows.dtype.is_integer:
-      return (
+      cut = (
         tf.pad(begin, [[0, 0], [0, 0], [0, 1]]),
         tf.pad(extent, [[0, 0], [0, 0], [0, 1]], constant_values=3),
       )
+      if not self._filter.antialias:
+        return cut
+      begin, extent = tf.zeros_like(begin, tf.float32), tf.cast(extent, tf.float32)
+      if exact is not None:
+        begin, extent = exact[..., :2] - tf.floor(exact[..., :2]), exact[..., 2:]
     scale = tf.constant(self._size, tf.float32) / extent
-    return scale, -begin * scale
+    return *cut, scale, -begin * scale
 
   def _cut_and_resized(
-    self, pixels: tf.Tensor, begin: tf.Tensor, extent: tf.Tensor
+    self, pixels: tf.Tensor, begin: tf.Tensor, extent: tf.Tensor, *place: tf.Tensor
   ) -> tf.Tensor:
     crop = tf.slice(pixels, begin, extent)
     if self._filter.antialias:
-      scale = tf.constant(self._size, tf.float32) / tf.cast(extent[:2], tf.float32)
-      return self._translated(crop, scale, tf.zeros([2]))
+      return self._translated(crop, *place)
     # The float kernel takes half the time of the uint8 one, with the same result; and a
     # third of what `_translated` takes, for which no tap has a fixed place.
     resized = tf.raw_ops.ResizeBilinear(

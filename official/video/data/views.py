@@ -280,7 +280,12 @@ class ViewMaker:
     )
 
   def decoded(
-    self, frames: tf.Tensor, indices: tf.Tensor, windows: tf.Tensor, flips: tf.Tensor
+    self,
+    frames: tf.Tensor,
+    indices: tf.Tensor,
+    windows: tf.Tensor,
+    flips: tf.Tensor,
+    exactly: bool = False,
   ) -> tf.Tensor:
     """Decodes given frames and crops for each view and repeat.
 
@@ -290,11 +295,13 @@ class ViewMaker:
       windows: int32 [V, R, 4], see `decoding.decode_clip`; or [V, R, T, 4], one of each
         frame.
       flips: bool [V, R] or [V, R, T].
+      exactly: decode whole pixels, whatever `augmentation.scaled_decoding` says.
 
     Returns:
       uint8 [R, V, T, H, W, 3].
     """
     num_views, num_steps = indices.shape
+    scaled = not exactly and self._config.is_training
     height, width = self._config.feature_shape[1:3]
     clips = decoding.decode_each(
       tf.gather(frames, tf.reshape(indices, [-1])),
@@ -302,6 +309,7 @@ class ViewMaker:
       (height, width),
       _of_frames(flips, 3, num_steps),
       self._config.resize,
+      scaled and self._config.augmentation.scaled_decoding,
     )
     return tf.reshape(clips, [windows.shape[1], num_views, num_steps, height, width, 3])
 

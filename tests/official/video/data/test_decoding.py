@@ -266,16 +266,210 @@ def test_every_filter_in_tf_data(name):
 @pytest.mark.parametrize('crops', [1, 3])
 @pytest.mark.parametrize('resize', ['bilinear', 'bicubic_antialias'])
 def test_test_views_decode_each_frame_once_for_all_crops(monkeypatch, crops, resize):
-  decoded, decode = [], tf.image.decode_and_crop_jpeg
+  decoded, decode = [], tf.io.decode_and_crop_jpeg
 
   def counted(*arguments, **options):
     decoded.append(1)
     return decode(*arguments, **options)
 
-  monkeypatch.setattr(tf.image, 'decode_and_crop_jpeg', counted)
+  monkeypatch.setattr(tf.io, 'decode_and_crop_jpeg', counted)
   frame = tf.io.encode_jpeg(np.zeros((40, 60, 3), np.uint8))
   config = data_config.DataConfig(
     feature_shape=(5, 16, 16, 3), num_test_crops=crops, resize=resize
   )
   made = views.test_crops(tf.repeat(frame, 5), config)  # Eagerly, frame by frame.
   assert made.shape == (crops, 5, 16, 16, 3) and len(decoded) == 5
+
+
+# --- Scaled decoding ------------------------------------------------------------------
+
+SMALL = (12, 16)
+# By how much a frame may be made smaller for each: the smaller side's ratio decides.
+SCALED_WINDOWS = [
+  ((3, 7, 25, 33), 2),
+  ((5, 2, 47, 66), 2),
+  ((1, 6, 49, 65), 4),
+  ((4, 2, 97, 129), 8),
+  ((0, 0, 101, 141), 8),
+]
+
+
+def large_jpegs(count=2):
+  """Frames of 101 x 141, no multiple of any ratio, smooth but for some noise."""
+  rng = np.random.default_rng(5)
+  smooth = tf.image.resize(rng.random((count, 9, 12, 3)), (101, 141)).numpy()
+  noisy = np.clip(255 * smooth + rng.normal(0, 12, smooth.shape), 0, 255)
+  return encode(noisy.astype(np.uint8), 'JPEG')
+
+
+def scaled_clip(frames, window, flip=False, scaled=True, resize='bilinear'):
+  """[T, *SMALL, 3] of one window."""
+  count = len(frames)
+  windows = tf.constant([[window]] * count)
+  flips = tf.fill([count, 1], flip)
+  return decoding.decode_each(frames, windows, SMALL, flips, resize, scaled)[0].numpy()
+
+
+def by_pil_decoder(frames):
+  images = [PIL.Image.open(io.BytesIO(frame.numpy())) for frame in frames]
+  return np.stack([np.asarray(image) for image in images]).astype(float)
+
+
+def area_averaged(frames, window, ratio):
+  """Means of blocks of the whole frame, cut out and resized, in numpy."""
+  pixels = by_pil_decoder(frames)
+  missing = [(0, -side % ratio) for side in pixels.shape[1:3]]
+  pixels = np.pad(pixels, [(0, 0), *missing, (0, 0)], 'edge')
+  count, height, width, _ = pixels.shape
+  blocks = pixels.reshape(count, height // ratio, ratio, width // ratio, ratio, 3)
+  means = blocks.mean((2, 4))
+  sides = []
+  for begin, extent, size in zip(window[:2], window[2:], SMALL, strict=True):
+    first = np.floor(begin / ratio + 0.5)
+    length = np.floor((begin + extent) / ratio + 0.5) - first
+    at = (np.arange(size) + 0.5) * length / size - 0.5
+    low = np.floor(at)
+    near = [np.clip(low + i, 0, length - 1).astype(int) + int(first) for i in (0, 1)]
+    sides.append((*near, at - low))
+  top, bottom, down = sides[0]
+  left, right, across = sides[1]
+  rows = (
+    means[:, top] * (1 - down)[:, None, None] + means[:, bottom] * down[:, None, None]
+  )
+  return rows[:, :, left] * (1 - across)[:, None] + rows[:, :, right] * across[:, None]
+
+
+@pytest.mark.parametrize(('window', 'ratio'), SCALED_WINDOWS)
+def test_scaled_decoding_is_near_an_area_averaged_whole_frame(window, ratio):
+  """Within 2 grey levels in the mean and 18 anywhere, nearer than whole decoding."""
+  frames = large_jpegs()
+  expected = area_averaged(frames, window, ratio)
+  found, whole = (scaled_clip(frames, window, scaled=s) for s in (True, False))
+  error, of_whole = (np.abs(clip - expected) for clip in (found, whole))
+  assert error.mean() < 2 and error.max() < 18, (error.mean(), error.max())
+  assert error.mean() < of_whole.mean()
+
+
+@pytest.mark.parametrize(('window', 'ratio'), SCALED_WINDOWS)
+@pytest.mark.parametrize('flip', [False, True])
+def test_a_scaled_crop_is_cut_out_of_the_whole_frame_as_it_is_scaled(window, ratio, flip):
+  frames = large_jpegs()
+  pixels = tf.stack([tf.io.decode_jpeg(frame, 3, ratio) for frame in frames])
+  top, left, bottom, right = (
+    int(np.floor(edge / ratio + 0.5))
+    for edge in (*window[:2], window[0] + window[2], window[1] + window[3])
+  )
+  expected = tf.image.resize(pixels[:, top:bottom, left:right], SMALL).numpy() + 0.5
+  expected = expected.astype(np.uint8)
+  if flip:
+    expected = expected[:, :, ::-1]
+  np.testing.assert_array_equal(scaled_clip(frames, window, flip), expected)
+
+
+@pytest.mark.parametrize('name', decoding.FILTERS)
+@pytest.mark.parametrize('window', [window for window, _ in SCALED_WINDOWS])
+def test_a_scaled_crop_shows_things_in_their_places(window, name):
+  """To half a pixel of the view, mirrored or not; to less with antialiasing."""
+  top, left, height, width = window
+  rows, columns = np.mgrid[:101, :141]
+  centre = top + 0.4 * height, left + 0.3 * width
+  spread = height / 8, width / 8
+  exponent = ((rows - centre[0]) / spread[0]) ** 2 + (
+    (columns - centre[1]) / spread[1]
+  ) ** 2
+  blob = np.repeat((255 * np.exp(-0.5 * exponent))[..., None], 3, -1).astype(np.uint8)
+  frames = encode(blob[None], 'JPEG')
+  for flip in (False, True):
+    places = []
+    for scaled in (True, False):
+      light = scaled_clip(frames, window, flip, scaled, name)[0, ..., 0].astype(float)
+      light *= light > 40  # JPEG's rings far away would weigh too much.
+      axes = np.mgrid[: SMALL[0], : SMALL[1]]
+      places.append([(light * axis).sum() / light.sum() for axis in axes])
+    assert np.abs(np.subtract(*places)).max() <= (0.5 if name == 'bilinear' else 0.2)
+    assert (places[0][1] > SMALL[1] / 2) == flip
+
+
+def ratios_used(monkeypatch, windows, **options):
+  """By which ratio each of some frames is decoded, in their order."""
+  used, decode = [], tf.io.decode_and_crop_jpeg
+
+  def noted(*arguments, **chosen):
+    used.append(chosen['ratio'])
+    return decode(*arguments, **chosen)
+
+  monkeypatch.setattr(tf.io, 'decode_and_crop_jpeg', noted)
+  windows = tf.constant(windows)
+  flips = tf.zeros(windows.shape[:2], tf.bool)
+  frames = large_jpegs(len(windows))
+  decoding.decode_each(frames, windows, SMALL, flips, **options)  # Eagerly.
+  return used
+
+
+def test_the_smallest_side_of_all_crops_of_a_frame_says_how_small_it_may_be(monkeypatch):
+  (h, w), corner = SMALL, (1, 2)
+  alone = [(2 * h, 2 * w), (2 * h - 1, 8 * w), (6 * h, 2 * w - 1), (4 * h, 7 * w)]
+  windows = [[(*corner, *side)] for side in [*alone, (8 * h, 8 * w), (h, w), (3, 3)]]
+  found = ratios_used(monkeypatch, windows, scaled=True)
+  assert found == [2, 1, 1, 4, 8, 1, 1]
+  two = [[(*corner, 8 * h, 8 * w), (*corner, 3 * h, 3 * w)]]
+  assert ratios_used(monkeypatch, two, scaled=True) == [2]
+
+
+def test_nothing_is_scaled_unasked_nor_for_windows_of_floats(monkeypatch):
+  window = [[(0, 0, 96, 128)]]
+  assert ratios_used(monkeypatch, window) == [1]
+  assert ratios_used(monkeypatch, np.float32(window), scaled=True) == [1]
+
+
+@pytest.mark.parametrize('form', ['PNG', None])
+def test_scaled_decoding_is_of_jpegs(form):
+  frames = pictures() if form is None else encode(pictures(), form)
+  frames, window = tf.convert_to_tensor(frames), (0, 0, HEIGHT, WIDTH)
+  np.testing.assert_array_equal(
+    scaled_clip(frames, window), scaled_clip(frames, window, scaled=False)
+  )
+
+
+@pytest.mark.parametrize('name', decoding.FILTERS)
+def test_scaled_decoding_in_tf_data(name):
+  def decode(frames, windows):
+    flips = tf.constant([[True], [False]])
+    return decoding.decode_each(frames, windows, SMALL, flips, name, True)
+
+  windows = tf.constant([[SCALED_WINDOWS[0][0]], [SCALED_WINDOWS[3][0]]])
+  modes.assert_same(decode, large_jpegs(), windows, jit=False)
+
+
+@pytest.mark.parametrize('name', PIL_FILTERS)
+@pytest.mark.parametrize(('window', 'ratio'), SCALED_WINDOWS)
+def test_antialiased_crops_stay_near_pils_when_scaled(name, window, ratio):
+  """Of noisy pictures, within 2.5 grey levels in the mean; 6.5 at an eighth."""
+  frames = large_jpegs()
+  expected = np.stack(
+    [by_pil(np.uint8(f), window, SMALL, name) for f in by_pil_decoder(frames)]
+  )
+  error = np.abs(scaled_clip(frames, window, resize=name) - expected)
+  assert error.mean() < (6.5 if ratio == 8 else 2.5), error.mean()
+
+
+def test_only_training_views_are_scaled():
+  windows, flips = tf.constant([[[1, 6, 49, 65]]]), tf.constant([[False]])
+  frames, indices = large_jpegs(1), tf.constant([[0]])
+
+  def decoded(training=True, exactly=False, **crop):
+    config = data_config.DataConfig(
+      feature_shape=(1, *SMALL, 3),
+      num_views=1,
+      is_training=training,
+      augmentation=data_config.Augmentation(**crop),
+    )
+    maker = views.build_view_maker(config)
+    return maker.decoded(frames, indices, windows, flips, exactly).numpy()[0, 0]
+
+  whole, smaller = (scaled_clip(frames, (1, 6, 49, 65), scaled=s) for s in (False, True))
+  assert not np.array_equal(whole, smaller)
+  np.testing.assert_array_equal(decoded(), smaller)
+  np.testing.assert_array_equal(decoded(scaled_decoding=False), whole)
+  np.testing.assert_array_equal(decoded(training=False), whole)
+  np.testing.assert_array_equal(decoded(exactly=True), whole)

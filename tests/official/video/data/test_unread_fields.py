@@ -37,6 +37,7 @@ OTHER = {
   'augmentation.short_side_range': (70, 90),
   'augmentation.flip_probability': 0.25,
   'augmentation.consistent': False,
+  'augmentation.scaled_decoding': False,
   'regions.generator': 'grid',
   'regions.count': 5,
   'regions.detected_iou': 0.75,
