@@ -305,4 +305,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(run_command(main))
+  # TFDS and Beam's workers look for what is defined here by the module's own name.
+  from official.video.data import tfds_builder
+
+  sys.exit(run_command(tfds_builder.main))
