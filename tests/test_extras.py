@@ -100,7 +100,7 @@ def test_what_is_half_installed_is_named(monkeypatch, tmp_path):
 def test_those_who_need_one_say_so_before_they_work(monkeypatch, tmp_path):
   for module in MODULES:
     monkeypatch.setitem(sys.modules, module, None)
-  result = drivers.run(demo, f'--output_dir={tmp_path / "demo"}')
+  result = drivers.run(demo, f'--output_dir={tmp_path / "demo"}', '--interactive')
   assert result.code == 2 and 'vidgarden[report]' in result.stderr
   assert not list(tmp_path.iterdir())
   with pytest.raises(UserError, match=r'superpixels: takes .*vidgarden\[regions\]'):
