@@ -184,9 +184,13 @@ class ClassificationTask(labelled.LabelledTask):
     labels = inputs[key].numpy()
     if 'share' not in inputs:
       return [{'to be told': told(label)} for label in labels]
-    rows = zip(labels, inputs[f'other_{key}'].numpy(), inputs['share'].numpy(), strict=True)
+    rows = zip(
+      labels, inputs[f'other_{key}'].numpy(), inputs['share'].numpy(), strict=True
+    )
     return [
-      {'to be told': f'{100 * share:.0f} % {told(a)}, {100 - 100 * share:.0f} % {told(b)}'}
+      {
+        'to be told': f'{100 * share:.0f} % {told(a)}, {100 - 100 * share:.0f} % {told(b)}'
+      }
       for a, b, share in rows
     ]
 

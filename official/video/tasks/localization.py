@@ -152,7 +152,9 @@ class LocalizationTask(labelled.LabelledTask):
     """What the people in the boxes do."""
     names = self.label_names()
     found = []
-    for valid, labels in zip(inputs['box_valid'], inputs['box_labels'].numpy(), strict=True):
+    for valid, labels in zip(
+      inputs['box_valid'], inputs['box_labels'].numpy(), strict=True
+    ):
       told = [
         ', '.join(names[x] if x < len(names) else f'class {x}' for x in row if x >= 0)
         for row in labels[valid.numpy()]

@@ -1,6 +1,10 @@
 """Sets of TensorFlow Datasets of the conversion's listings, by Beam's own runner."""
 
 import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -95,6 +99,33 @@ def test_captions_and_clips_that_give_nothing(tmp_path, capfd):
   assert all(len(example['captions']) == 1 for example in found)
 
 
+@pytest.mark.slow
+def test_the_command_prepares_a_set(tmp_path):
+  write_video(tmp_path / 'a.mp4', 40, 20)
+  (tmp_path / 'list.jsonl').write_text('{"path": "a.mp4", "caption": "one runs"}\n')
+  command = [sys.executable, '-m', 'official.video.data.tfds_builder', '--data_dir=sets']
+  flags = ('--source=jsonl', '--path=list.jsonl', '--name=mine', '--short_side=32')
+  done = subprocess.run(
+    [*command, *flags],
+    cwd=tmp_path,
+    env=os.environ | {'PYTHONPATH': str(pathlib.Path(__file__).parents[4])},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr[-2000:]
+  assert 'sets/mine/1.0.0: 1 of 1 clips' in done.stdout
+  assert (
+    len(
+      index.load_index(
+        data_config.DataConfig(
+          tfds_name='mine', tfds_split='train', tfds_data_dir=f'{tmp_path}/sets'
+        )
+      )
+    )
+    == 1
+  )
+
+
 def test_an_example_has_the_frames_of_its_span(tmp_path):
   from tfrecords_tools.datasets.source import SourceClip
   from tfrecords_tools.frames import FrameOptions
@@ -113,7 +144,11 @@ def test_an_example_has_the_frames_of_its_span(tmp_path):
   keys = [records.LABEL_INDEX, records.TEXT_CONTENT]
   options = FrameOptions(short_side=0)
   made = tfds_builder.example(clip, {'jump': 0, 'run': 1}, options, keys)
-  assert (made['label'], made['labels'], made['captions']) == (1, [1, 0], [b'one', b'two'])
+  assert (made['label'], made['labels'], made['captions']) == (
+    1,
+    [1, 0],
+    [b'one', b'two'],
+  )
   assert (made['media_id'], made['frame_rate']) == (b'a', 20)
   images = [tf.io.decode_jpeg(frame).numpy() for frame in made['video']]
   assert [frame_number(image) for image in images] == list(range(10, 20))
