@@ -152,16 +152,6 @@ def test_labels_that_do_not_fit_are_refused(tmp_path, labels, message):
     task.check_data(True)
 
 
-def test_tfds_has_one_label_a_clip():
-  config = data_config.DataConfig(
-    tfds_name='x', num_labels=2, num_views=1, global_batch_size=1
-  )
-  empty = np.zeros(1, np.int64)
-  table = index.RecordIndex(('x',), empty, empty, empty, empty)
-  with pytest.raises(UserError, match='its clips have one label each'):
-    reader.SampleMaker(config, table)
-
-
 def test_a_head_of_the_other_kind_is_refused(task, manifest, tmp_path):
   other = load(manifest, **{'task.multi_label': False})
   (tmp_path / origin.PARAMS).write_text(experiment.to_yaml(other))
