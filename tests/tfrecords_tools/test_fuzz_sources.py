@@ -340,7 +340,7 @@ def absurd_length(data, draw):
   field = length.to_bytes(8, 'little')
   crc = data[start + 8 : start + 12]
   if draw.random() < 0.7:
-    crc = framing._masked_crc(field).to_bytes(4, 'little')
+    crc = framing.masked_crc(field).to_bytes(4, 'little')
   return data[:start] + field + crc + data[start + 12 :]
 
 
