@@ -4,8 +4,8 @@ import dataclasses
 import hashlib
 import json
 import os
-import re
 import pathlib
+import re
 import shutil
 
 import numpy as np
