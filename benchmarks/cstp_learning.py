@@ -111,7 +111,6 @@ def parted(batch: dict) -> dict:
 
 def control(task: Any, model: Any) -> float:
   """Balanced accuracy of the spatial task on pairs of two videos, in percent."""
-  import numpy as np
   import tensorflow as tf
 
   from official.video.projects.cstp import losses
@@ -123,7 +122,8 @@ def control(task: Any, model: Any) -> float:
   state = None
   for batch in task.build_inputs(task.task_config.validation_data):
     state = task.aggregate_logs(state, step(batch))
-  hits, classes = (np.concatenate(state[f'spatial_{x}']) for x in ('hit', 'true_class'))
+  found = task.joined(state)
+  hits, classes = (found[f'spatial_{x}'] for x in ('hit', 'true_class'))
   return 100 * losses.balanced_accuracy(hits, classes)
 
 

@@ -180,11 +180,12 @@ def test_every_view_and_clip_counts_in_the_protocol(data, tmp_path):
   state = None
   for batch in dataset:
     state = task.aggregate_logs(state, task.validation_step(batch, model))
+  found = task.joined(state)
   # 40 frames and clips that span 14: starts 0, 9, 18 and 25.
-  records, counts = np.unique(np.concatenate(state['record']), return_counts=True)
+  records, counts = np.unique(found['record'], return_counts=True)
   assert records.tolist() == list(range(6)) and set(counts) == {4}
-  logs = np.log(np.concatenate(state['probability']))
-  rows = np.concatenate(state['record'])
+  logs = np.log(found['probability'])
+  rows = found['record']
   expected = np.stack([logs[rows == r].mean(0) for r in records])
   path = tf.train.Checkpoint(model=model, **model.checkpoint_items).save(
     str(tmp_path / 'ckpt')
@@ -197,7 +198,7 @@ def test_every_view_and_clip_counts_in_the_protocol(data, tmp_path):
   )
   made = protocols.predictions(encoded, task.validation_index)
   np.testing.assert_allclose(made.scores, classification.softmax(expected), rtol=1e-3)
-  scores = task.score({key: np.concatenate(value) for key, value in state.items()})
+  scores = task.score(found)
   assert scores['accuracy'] == classification.evaluate(made).top1
   export.export(params, path, str(tmp_path / 'model'))
   serve = tf.saved_model.load(str(tmp_path / 'model')).signatures['records']

@@ -114,7 +114,7 @@ def test_a_file_gives_what_its_record_gives(name, data, tmp_path):
 
 def rows_of(paths: list[str], manifest: pathlib.Path) -> list[int]:
   """The record of each file."""
-  shards = sorted(manifest.parent.glob('*.tfrecord*'))
+  shards = sorted(manifest.parent.glob('*.tfrecord'))
   names = []
   for shard in shards:
     with open(shard, 'rb') as file:
