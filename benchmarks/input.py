@@ -5,7 +5,7 @@ python -m benchmarks.input
 
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks import data, harness, model_garden
@@ -83,6 +83,20 @@ def round_of(start: Callable[[], Iterator[int]], seconds: float) -> harness.Run:
   return run
 
 
+def pairs_of(manifest: str, shape: Sequence[int], batch: int, **fields: Any) -> Any:
+  """The data config of pairs of two views [T, H, W, 3] of a video."""
+  from official.video.configs import data as data_config
+
+  return data_config.DataConfig(
+    input_path=manifest,
+    global_batch_size=batch,
+    feature_shape=(shape[0], shape[1], shape[2], shape[3]),
+    temporal_stride=2,
+    num_views=2,
+    **fields,
+  )
+
+
 def ours(
   manifest: str,
   shape: list[int],
@@ -92,18 +106,9 @@ def ours(
   threads: int | None = None,
 ) -> harness.Run:
   """Our reader."""
-  from official.video.configs import data as data_config
   from official.video.data import index, reader
 
-  config = data_config.DataConfig(
-    input_path=manifest,
-    global_batch_size=batch,
-    feature_shape=(shape[0], shape[1], shape[2], shape[3]),
-    temporal_stride=2,
-    num_views=2,
-    augment_on=augment_on,
-    num_threads=threads,
-  )
+  config = pairs_of(manifest, shape, batch, augment_on=augment_on, num_threads=threads)
   dataset = reader.build_dataset(config, index.load_index(config))
   return round_of(lambda: (len(b['label']) for b in dataset), seconds)
 

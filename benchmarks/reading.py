@@ -72,7 +72,6 @@ def pairs(
   """
   import tensorflow as tf
 
-  from official.video.configs import data as data_config
   from official.video.data import index, reader
 
   counted, drop = _asked, lambda: None
@@ -86,14 +85,8 @@ def pairs(
     mounted = _entered[-1].__enter__()
     manifest = str(mounted.path / path.name)
     counted = lambda: mounted.counted()[0]  # noqa: E731
-  config = data_config.DataConfig(
-    input_path=manifest,
-    global_batch_size=batch,
-    feature_shape=(shape[0], shape[1], shape[2], shape[3]),
-    temporal_stride=2,
-    num_views=2,
-    augment_on='device',
-    frame_index=frame_index,
+  config = input.pairs_of(
+    manifest, shape, batch, augment_on='device', frame_index=frame_index
   )
   table = index.load_index(config)
   if decodes:

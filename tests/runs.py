@@ -33,6 +33,18 @@ def save_run(params, folder: pathlib.Path):
   return task, model
 
 
+def flags_of(name: str, params, folder: pathlib.Path) -> tuple[str, ...]:
+  """What names an experiment and a checkpoint of random weights, which it writes."""
+  save_run(params, folder / 'run')
+  settings = folder / 'settings.yaml'
+  settings.write_text(experiment.to_yaml(params))
+  return (
+    f'--experiment={name}',
+    f'--config_file={settings}',
+    f'--checkpoint={folder / "run"}',
+  )
+
+
 @functools.cache
 def mean_model(identity: str = 'means', **options) -> Model:
   """A model whose features are the mean pixels of the quarters of a clip, times 100.

@@ -286,7 +286,7 @@ def test_the_tools_load_no_tensorflow():
     'assert not heavy, heavy\n'
     "ours = {name for name in sys.modules if name.startswith('official.')}\n"
     "parts = ['', '.records', '.records.frame_index', '.records.framing', "
-    "'.records.manifest', '.records.messages']\n"
+    "'.records.manifest', '.records.messages', '.records.wire']\n"
     "expected = {f'official.video{x}' for x in ('', '.errors', '.extras', '.version')}\n"
     "expected |= {'official.video.data' + part for part in parts}\n"
     'assert ours <= expected, ours - expected\n'

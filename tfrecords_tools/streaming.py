@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import google_crc32c
 
 from official.video.data import records
+from official.video.data.records import wire
 
 # What waits in memory, at most; most clips never touch the disk.
 _SPOOLED_BYTES = 32 << 20
@@ -85,39 +86,15 @@ class NoFrames:
 # --- Protocol buffers by hand ---------------------------------------------------------
 
 
-def _varint(value: int) -> bytes:
-  parts = bytearray()
-  while value > 0x7F:
-    parts.append(value & 0x7F | 0x80)
-    value >>= 7
-  return bytes([*parts, value])
-
-
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
-  """The number at `position`, and where it ends."""
-  value = shift = 0
-  while True:
-    byte = data[position]
-    position += 1
-    value |= (byte & 0x7F) << shift
-    shift += 7
-    if byte < 0x80:
-      return value, position
-
-
 def _delimited(tag: bytes, size: int) -> bytes:
   """What stands before `size` bytes of a field."""
-  return tag + _varint(size)
+  return tag + wire.varint(size)
 
 
 def _fields(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-  """Tag and content of each length-delimited field of a message."""
-  position = 0
-  while position < len(data):
-    tag = data[position : position + 1]
-    size, start = _read_varint(data, position + 1)
-    position = start + size
-    yield tag, data[start:position]
+  """Tag and content of each field of a message, all of which are length-delimited."""
+  for _, begin, content, end in wire.fields(data, 0, len(data)):
+    yield data[begin : begin + 1], data[content:end]
 
 
 def _feature_head(size: int) -> bytes:

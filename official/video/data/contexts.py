@@ -7,37 +7,24 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from official.video.data import index, parsing, records, tfds
+from official.video.data.records import wire
 
 # A record begins with its context, and that with texts and numbers: kilobytes.
 _CHUNK = 1 << 16
-# Length and its checksum, before a record; one more checksum after it.
-_HEADER_BYTES, _FRAMING_BYTES = 12, 16
 # Records that are looked at for what all should have, in the context and in each step.
 _LOOKED_AT, _LISTS_LOOKED_AT = 256, 16
 _CONTEXT = b'\x0a'  # Field 1 of a SequenceExample, length-delimited.
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-  """A number and where it ends."""
-  value = shift = 0
-  while True:
-    byte = data[at]
-    at += 1
-    value |= (byte & 0x7F) << shift
-    if byte < 0x80:
-      return value, at
-    shift += 7
-
-
 def _context(file, offset: int, size: int) -> tf.train.Features:
   """The context of a record, of which no more than needed is read."""
-  file.seek(offset + _HEADER_BYTES)
-  size -= _FRAMING_BYTES
+  file.seek(offset + records.HEADER_BYTES)
+  size -= records.FRAMING_BYTES
   data = file.read(min(size, _CHUNK))
   if data[:1] != _CONTEXT:  # Written by somebody else, in another order.
     data += file.read(size - len(data))
     return tf.train.SequenceExample.FromString(data).context
-  length, begin = _varint(data, 1)
+  length, begin = wire.read_varint(data, 1, len(data))
   missing = begin + length - len(data)
   data += file.read(missing) if missing > 0 else b''
   return tf.train.Features.FromString(data[begin : begin + length])
@@ -57,7 +44,7 @@ def _rows(table: index.RecordIndex) -> Iterator[tuple[int, tf.train.Features]]:
       file = tf.io.gfile.GFile(table.files[number], 'rb')
     try:
       yield row, _context(file, int(table.offset[row]), int(table.size[row]))
-    except (tf.errors.OpError, IndexError, ValueError):
+    except (tf.errors.OpError, ValueError):
       continue  # Named where its turn comes.
     except Exception as error:
       if type(error).__name__ != 'DecodeError':
@@ -149,8 +136,8 @@ def _num_values(feature: tf.train.Feature) -> int:
 def _num_listed(table: index.RecordIndex, row: int, key: str) -> int:
   """How many values the feature list of a record has, which is read whole."""
   with tf.io.gfile.GFile(table.files[table.file_id[row]], 'rb') as file:
-    file.seek(int(table.offset[row]) + _HEADER_BYTES)
-    data = file.read(int(table.size[row]) - _FRAMING_BYTES)
+    file.seek(int(table.offset[row]) + records.HEADER_BYTES)
+    data = file.read(int(table.size[row]) - records.FRAMING_BYTES)
   try:
     lists = tf.train.SequenceExample.FromString(data).feature_lists.feature_list
   except DecodeError:  # Named where its turn comes.

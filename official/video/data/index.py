@@ -6,9 +6,7 @@ resuming, sharding and padding need no state.
 """
 
 import dataclasses
-import functools
 import os
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,7 +16,7 @@ import tensorflow as tf
 
 from official.video import files
 from official.video.configs import data as data_config
-from official.video.data import records, tempo
+from official.video.data import ranges, records, tempo
 from official.video.errors import FieldError, UserError
 
 if TYPE_CHECKING:
@@ -274,12 +272,7 @@ def _check_splits(path: str, is_training: bool) -> None:
       f'{os.path.join(os.path.dirname(path), records.manifest_name(splits[0]))}, or '
       'several with commas between them'
     )
-  _say_once(f'note: {line}')
-
-
-@functools.cache
-def _say_once(line: str) -> None:
-  print(line, file=sys.stderr)
+  ranges.tell_once(f'note: {line}')
 
 
 def _index_of_path(path: str) -> list[RecordIndex]:
@@ -363,11 +356,11 @@ def _index_of_tfds(config: data_config.DataConfig) -> RecordIndex:
   from official.video.data import tfds
 
   name, split, folder = config.tfds_name, config.tfds_split, config.tfds_data_dir
-  files, ranges = tfds.record_files(name, split, folder)
+  files, spans = tfds.record_files(name, split, folder)
   whole = _scan(files)
   keep = [
     rows[start:stop]
-    for file, (start, stop) in enumerate(ranges)
+    for file, (start, stop) in enumerate(spans)
     for rows in [np.flatnonzero(whole.file_id == file)]
   ]
   return dataclasses.replace(

@@ -12,6 +12,7 @@ import threading
 
 import google_crc32c
 import numpy as np
+import tensorflow as tf
 from tensorflow.python.lib.io import _pywrap_file_io
 
 from official.video import files
@@ -122,7 +123,7 @@ def read_row(
   """
   try:
     return _framed(file, begin, size)
-  except (records.RecordError, OSError) as error:
+  except (records.RecordError, OSError, tf.errors.OpError) as error:
     tell_once(
       f'note: {file}: a row of {record_file} at byte {offset} {error}; read whole'
     )

@@ -11,13 +11,13 @@ import dataclasses
 import json
 import os
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from official.video.errors import UserError
 from official.video.evaluation import blocks, store
+from tfrecords_tools import storage
 
 # Below the folder of a store.
 SHARES = 'shares'
@@ -144,24 +144,15 @@ class _Share(store.Store):
       return None
 
 
-@contextlib.contextmanager
-def _signs_of_life(share: store.Store) -> Iterator[None]:
-  ended = threading.Event()
+def _signs_of_life(share: store.Store) -> contextlib.AbstractContextManager[None]:
+  """A context in which others see that this host is alive."""
 
-  def beat() -> None:
-    while True:
-      with contextlib.suppress(OSError):
-        os.utime(os.path.join(share.folder, store.LOCK))
-      if ended.wait(_BEAT):
-        return
+  def beat() -> float:
+    with contextlib.suppress(OSError):
+      os.utime(os.path.join(share.folder, store.LOCK))
+    return _BEAT
 
-  thread = threading.Thread(target=beat, daemon=True)
-  thread.start()
-  try:
-    yield
-  finally:
-    ended.set()
-    thread.join()
+  return storage.repeatedly(beat, 0)
 
 
 def _wait(share: _Share) -> None:

@@ -125,14 +125,16 @@ def _path(x: np.ndarray, y: np.ndarray) -> str:
   return ''.join(parts) + ('h.01' if len(parts) == 1 else '')
 
 
-def _svg(inner: str, what: str, width: float = _WIDTH, height: float = _HEIGHT) -> Markup:
+def svg(inner: str, what: str, width: float = _WIDTH, height: float = _HEIGHT) -> Markup:
+  """A picture of the parts within, and what it shows in words."""
   return Markup(
     f'<svg viewBox="0 0 {width:g} {height:g}" role="img" '
     f'aria-label="{markup.text(what)}">{inner}</svg>'
   )
 
 
-def _label(x: float, y: float, words: str, anchor: str) -> str:
+def text_at(x: float, y: float, words: str, anchor: str) -> str:
+  """Words, of which the start, middle or end is at a place."""
   return (
     f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{markup.text(words)}</text>'
   )
@@ -180,11 +182,11 @@ def curves(
   for tick, label in zip(marks, labels(marks, ' %' if percent else ''), strict=True):
     _, y = place(x_low, tick)
     parts.append(f'<path class="axis" d="M{_LEFT} {y:.1f}H{width - _RIGHT}"/>')
-    parts.append(_label(_LEFT - 5, y + 4, label, 'end'))
+    parts.append(text_at(_LEFT - 5, y + 4, label, 'end'))
   for tick in ticks(x_low, x_high, 3 if small else 4):
     x, _ = place(tick, y_low)
-    parts.append(_label(float(x), height - _BOTTOM + 15, short(tick), 'middle'))
-  parts.append(_label(width - _RIGHT, height - 3, x_name, 'end'))
+    parts.append(text_at(float(x), height - _BOTTOM + 15, short(tick), 'middle'))
+  parts.append(text_at(width - _RIGHT, height - 3, x_name, 'end'))
   for curve, (steps, values) in zip(lines, points, strict=True):
     style = f's{curve.color % COLORS}{" dashed" if curve.dashed else ""}'
     over = curve.smooth and len(steps) > 20
@@ -197,13 +199,13 @@ def curves(
   for name, level in zip(references, levels, strict=True):
     _, y = place(x_low, level)
     parts.append(f'<path class="chance" d="M{_LEFT} {y:.1f}H{width - _RIGHT}"/>')
-    parts.append(_label(width - _RIGHT, y - 4, name, 'end'))
+    parts.append(text_at(width - _RIGHT, y - 4, name, 'end'))
   ends = '; '.join(
     f'{curve.name} ends at {short(float(values[-1]))}'
     for curve, (_, values) in zip(lines, points, strict=True)
     if len(values)
   )
-  return _svg(''.join(parts), f'{what}: {ends}', width, height)
+  return svg(''.join(parts), f'{what}: {ends}', width, height)
 
 
 def legend(
@@ -330,7 +332,7 @@ def points(
         f'<use href="#{_STORE}"/></svg>'
         f'<rect class="frame s{color(int(groups[row]))}" {where}/></g>'
       )
-  return _svg(''.join(parts), what, width, round(float(at[:, 1].max()) + MARGIN))
+  return svg(''.join(parts), what, width, round(float(at[:, 1].max()) + MARGIN))
 
 
 def bars(
@@ -354,7 +356,7 @@ def bars(
   parts = []
   for number, (name, value) in enumerate(values.items()):
     y = number * row + 4
-    parts.append(_label(left - 8, y + 12, _cut(name, round(room / 7.2)), 'end'))
+    parts.append(text_at(left - 8, y + 12, _cut(name, round(room / 7.2)), 'end'))
     end = min(max(value, 0.0), 100.0)
     plain = ' plain' if marked and name not in marked else ''
     parts.append(
@@ -368,9 +370,9 @@ def bars(
         f'<path class="spread" d="M{left + low * scale:.1f} {y + 7.5}'
         f'H{left + high * scale:.1f}"/>'
       )
-    parts.append(_label(left + end * scale + 6, y + 12, f'{value:.1f} %', 'start'))
+    parts.append(text_at(left + end * scale + 6, y + 12, f'{value:.1f} %', 'start'))
   told = ', '.join(f'{name} {value:.1f} %' for name, value in values.items())
-  return _svg(''.join(parts), f'{what}: {told}', width, row * len(values) + 6)
+  return svg(''.join(parts), f'{what}: {told}', width, row * len(values) + 6)
 
 
 def cells(
@@ -400,15 +402,15 @@ def cells(
   ]
   parts.append(f'<path class="axis" d="M{edge} 0V{side - edge}H{side}"/>')
   for row, name in enumerate(names):
-    parts.append(_label(edge - 6, (row + 0.5) * size + 4, _cut(name), 'end'))
+    parts.append(text_at(edge - 6, (row + 0.5) * size + 4, _cut(name), 'end'))
   if not names:
     parts.append(
       f'<text transform="translate(12 {(side - edge) / 2}) rotate(-90)" '
       f'text-anchor="middle">{markup.text(row_name)}</text>'
     )
   bottom = side - edge + 16
-  parts.append(_label((side + edge) / 2, bottom, column_name, 'middle'))
-  return _svg(''.join(parts), what, side, bottom + 4)
+  parts.append(text_at((side + edge) / 2, bottom, column_name, 'middle'))
+  return svg(''.join(parts), what, side, bottom + 4)
 
 
 def _cut(name: str, most: int = 18) -> str:

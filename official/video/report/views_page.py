@@ -116,11 +116,11 @@ def timeline(times: seen.Times) -> Markup:
   for tick in drawing.ticks(0, length, 5):
     parts.append(f'<path class="axis" d="M{x(tick):.1f} 2V{bottom}"/>')
     label = drawing.short(round(tick, 6))
-    parts.append(_text(x(tick), bottom + 14, label, 'middle'))
+    parts.append(drawing.text_at(x(tick), bottom + 14, label, 'middle'))
   for row, seconds in enumerate(of_views):
     y = row * _ROW + 16
     name = f'view {row + 1}' if len(of_views) > 1 else 'view'
-    parts.append(_text(_LEFT - 10, y + 4, name, 'end'))
+    parts.append(drawing.text_at(_LEFT - 10, y + 4, name, 'end'))
     # A video that is too short begins anew: the line does not go back.
     cuts = np.flatnonzero(np.diff(seconds) < 0) + 1
     line = ''.join(
@@ -131,22 +131,13 @@ def timeline(times: seen.Times) -> Markup:
     parts.append(f'<path class="curve {color}" d="{line}"/>')
     parts.append(f'<path class="points {color}" stroke-width="6" d="{dots}"/>')
   unit = 'seconds of the clip' if times.known else 'frame of the clip'
-  parts.append(_text(_WIDTH - _RIGHT, bottom + 29, unit, 'end'))
+  parts.append(drawing.text_at(_WIDTH - _RIGHT, bottom + 29, unit, 'end'))
   told = '; '.join(
     f'view {n + 1} from {one.min():.2f} to {one.max():.2f}'
     for n, one in enumerate(of_views)
   )
   what = f'{told}, of {times.length:.2f} {unit}'
-  return Markup(
-    f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{markup.text(what)}">'
-    f'{"".join(parts)}</svg>'
-  )
-
-
-def _text(x: float, y: float, words: str, anchor: str) -> str:
-  return (
-    f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{markup.text(words)}</text>'
-  )
+  return drawing.svg(''.join(parts), what, _WIDTH, height)
 
 
 def _card(

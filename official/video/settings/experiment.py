@@ -276,9 +276,8 @@ def load(
   if trains:
     epochs.of_data(params, chosen)
   changed = schedule.follow(params, usual_steps, chosen)
-  if (
-    changed and params.trainer.train_steps > 0
-  ):  # Else it is refused, or does not matter.
+  # What has no steps is refused, or does not matter.
+  if changed and params.trainer.train_steps > 0:
     print(schedule.told(changed, params.trainer.train_steps), file=sys.stderr)
   parse_gin(gin_files, gin_params)
   params.validate()

@@ -17,6 +17,7 @@ from typing import IO, Any
 import google_crc32c
 from google.protobuf.message import DecodeError
 
+from official.video.data.records import wire
 from official.video.data.records.framing import (
   FRAMING_BYTES,
   HEADER_BYTES,
@@ -39,7 +40,6 @@ ROW_CRC = 'vidgarden/frames/crc32c'
 ROW_SHAPE = 'vidgarden/frames/shape'
 _FRAMES_KEY = b'image/encoded'
 _SPOOLED_BYTES = 32 << 20
-_NO_EXAMPLE = 'is not a SequenceExample'
 
 
 def frame_index_name(file: str) -> str:
@@ -50,53 +50,15 @@ def frame_index_name(file: str) -> str:
 # --- Where a record holds its frames --------------------------------------------------
 
 
-def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-  """The number at `at`, and where it ends; raises `RecordError` beyond `end`."""
-  value = shift = 0
-  while at < end and shift < 64:
-    byte = data[at]
-    at += 1
-    value |= (byte & 0x7F) << shift
-    shift += 7
-    if byte < 0x80:
-      return value, at
-  raise RecordError(_NO_EXAMPLE)
-
-
-def _fields(data: bytes, begin: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-  """Number, begin, begin of its content and end of each field of a message.
-
-  The content of a field that is not length-delimited is empty, and its number 0.
-  """
-  while begin < end:
-    tag, at = _varint(data, begin, end)
-    number, kind = tag >> 3, tag & 7
-    if kind == 2:
-      size, at = _varint(data, at, end)
-      stop = at + size
-    else:
-      if kind == 0:
-        at = _varint(data, at, end)[1]
-      elif kind in (1, 5):
-        at += 8 if kind == 1 else 4
-      else:
-        raise RecordError(_NO_EXAMPLE)
-      number, stop = 0, at
-    if stop > end:
-      raise RecordError(_NO_EXAMPLE)
-    yield number, begin, at, stop
-    begin = stop
-
-
 def _only(data: bytes, begin: int, end: int, number: int) -> tuple[int, int] | None:
   """Content of the one field of a number; None where there is none, or several."""
-  found = [(at, stop) for n, _, at, stop in _fields(data, begin, end) if n == number]
+  found = [(at, stop) for n, _, at, stop in wire.fields(data, begin, end) if n == number]
   return found[0] if len(found) == 1 else None
 
 
 def _frame_places(data: bytes, begin: int, end: int) -> Iterator[tuple[int, int]]:
   """Begin and size of each frame of a feature list."""
-  steps = [(at, stop) for n, _, at, stop in _fields(data, begin, end) if n == 1]
+  steps = [(at, stop) for n, _, at, stop in wire.fields(data, begin, end) if n == 1]
   for number, place in enumerate(steps):
     found: tuple[int, int] | None = place
     for _ in range(2):  # A list of bytes in the feature, and the one value in that.
@@ -116,12 +78,12 @@ def _without_frames(data: bytes) -> tuple[Any, list[tuple[int, int]]]:
   """
   rest = SequenceExample()
   places: list[tuple[int, int]] | None = None
-  for number, _, begin, end in _fields(data, 0, len(data)):
+  for number, _, begin, end in wire.fields(data, 0, len(data)):
     if number == 1:
       rest.context.MergeFromString(data[begin:end])
     elif number == 2:
       kept = begin
-      for entry, at, inner, stop in _fields(data, begin, end):
+      for entry, at, inner, stop in wire.fields(data, begin, end):
         key = _only(data, inner, stop, 1)
         if entry != 1 or key is None or data[slice(*key)] != _FRAMES_KEY:
           continue
@@ -216,7 +178,7 @@ def index_row(data: bytes) -> bytes:
   try:
     rest, places = _without_frames(data)
   except DecodeError:
-    raise RecordError(_NO_EXAMPLE) from None
+    raise RecordError(wire.NO_EXAMPLE) from None
   if any(key in rest.context.feature for key in (ROW_GAP, ROW_SIZE, ROW_CRC, ROW_SHAPE)):
     raise RecordError('is a row of an index of frames itself')
   frames, end = FrameList(), -HEADER_BYTES

@@ -351,6 +351,16 @@ def test_a_damaged_row_is_made_of_its_record(own, capfd):
   assert f'note: {first}: a row of' in error and 'skipped' not in error
 
 
+@pytest.mark.parametrize('remote', [False, True], ids=['local', 'remote'])
+def test_a_row_whose_index_went_since_is_made_of_its_record(manifest, remote, capfd):
+  path = sorted(manifest.parent.glob('*.tfrecord'))[0]
+  record = next(records.read_records(path.open('rb')))
+  row, size = records.index_row(record), len(record) + records.FRAMING_BYTES
+  gone = 'ram://went_since/x.frames' if remote else str(manifest.parent / 'none.frames')
+  assert ranges.read_row(gone, 9, 99, str(path), 0, size) == row
+  assert f'note: {gone}: a row of {path} at byte 0' in capfd.readouterr().err
+
+
 # --- What is beside the records -------------------------------------------------------
 
 

@@ -158,7 +158,6 @@ def test_a_pattern_over_splits_is_told_and_no_test(pattern, tmp_path, capsys):
   for split in ('test', 'train'):
     clips.write_split(tmp_path, split, [0, 1])
   path = f'{tmp_path}/{pattern}'
-  index._say_once.cache_clear()
   train = data_config.DataConfig(input_path=path)
   if pattern != 't*':  # Which takes manifests and what they name.
     assert len(index.load_index(train)) == len(index.load_index(train)) == 4

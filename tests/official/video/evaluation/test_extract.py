@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.video.configs import data as data_config
 from official.video.data import index, records
 from official.video.errors import UserError
 from official.video.evaluation import encoding, extract, protocols, store
 from tests import clips
+from tests.encoders import Killed, by_place, colours, config, killed_after
 
 LABELS = [0, 1, 2, 0, 1, 2, 0]
 
@@ -18,24 +18,6 @@ LABELS = [0, 1, 2, 0, 1, 2, 0]
 @pytest.fixture(scope='module')
 def manifest(tmp_path_factory):
   return clips.write_split(tmp_path_factory.mktemp('records'), 'test', LABELS)
-
-
-def config(manifest, **fields):
-  defaults = {
-    'input_path': str(manifest),
-    'global_batch_size': 4,
-    'is_training': False,
-    'feature_shape': (4, 24, 24, 3),
-    'temporal_stride': 2,
-    'num_test_clips': 3,
-    'num_test_crops': 3,
-  }
-  return data_config.DataConfig(**(defaults | fields))
-
-
-def colours(views):
-  """Mean red, green and blue: the record, the frames and the place of the crop."""
-  return {'feature': tf.reduce_mean(tf.cast(views, tf.float32), [1, 2, 3])}
 
 
 def encode(manifest, encoder=colours, keep_clips=False, **fields):
@@ -135,29 +117,6 @@ def test_an_unreadable_record_shifts_no_other(tmp_path):
   assert encoded.labels.tolist() == [LABELS[row] for row in encoded.records]
   np.testing.assert_allclose(encoded.feature[:, 0], 8 * encoded.records, atol=1.5)
   assert encoded.expected == 7
-
-
-def by_place(views):
-  """Outputs that round by the place in a batch, as nets do."""
-  means = tf.reduce_mean(tf.cast(views, tf.float32), [1, 2, 3])
-  places = tf.range(tf.shape(views)[0])[:, None]
-  return {'feature': means * (1 + 1e-6 * tf.cast(places, tf.float32))}
-
-
-class Killed(Exception):
-  """What ends an encoding in the middle."""
-
-
-def killed_after(batches):
-  left = [batches]
-
-  def encoder(views):
-    if not left[0]:
-      raise Killed
-    left[0] -= 1
-    return by_place(views)
-
-  return encoder
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,12 @@ import types
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from official.video.configs import data as data_config
 from official.video.data import index
 from official.video.errors import UserError
 from official.video.evaluation import encoding, extract, sharing, store
-from tests import clips
+from tests import clips, encoders
+from tests.encoders import Killed, by_place, killed_after
 
 SETTINGS = {'encoder': 'x'}
 
@@ -97,26 +96,8 @@ def manifest(tmp_path_factory):
   )
 
 
-def by_place(views):
-  """Outputs that round by the place in a batch, as nets do."""
-  means = tf.reduce_mean(tf.cast(views, tf.float32), [1, 2, 3])
-  places = tf.range(tf.shape(views)[0])[:, None]
-  return {'feature': means * (1 + 1e-6 * tf.cast(places, tf.float32))}
-
-
 def config_of(manifest, **fields):
-  return data_config.DataConfig(
-    **{
-      'input_path': str(manifest),
-      'global_batch_size': 4,
-      'is_training': False,
-      'feature_shape': (4, 24, 24, 3),
-      'temporal_stride': 2,
-      'num_test_clips': 2,
-      'num_test_crops': 3,
-    }
-    | fields
-  )
+  return encoders.config(manifest, **({'num_test_clips': 2} | fields))
 
 
 def encode_on(folder, config, hosts, encoder=by_place):
@@ -167,22 +148,6 @@ def test_groups_are_what_fills_whole_batches(manifest):
   for batch, clips_, expected in sizes:
     config = config_of(manifest, global_batch_size=batch, num_test_clips=clips_)
     assert extract.group(config) == expected
-
-
-class Killed(Exception):
-  """What ends an encoding in the middle."""
-
-
-def killed_after(batches):
-  left = [batches]
-
-  def encoder(views):
-    if not left[0]:
-      raise Killed
-    left[0] -= 1
-    return by_place(views)
-
-  return encoder
 
 
 def test_a_killed_share_and_a_killed_end_go_on(manifest, tmp_path, monkeypatch):

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from official.video import evaluate
-from official.video.settings import experiment
 from tests import clips, drivers, processes, runs, tiny
 
 LABELS = [0, 1, 2] * 3
@@ -37,14 +36,7 @@ def made(tmp_path_factory):
   data = [clips.write_split(folder / name, name, LABELS) for name in ('train', 'test')]
   params = tiny.load('cvrl_linear_eval_tiny', *data)
   params.task.validation_data.global_batch_size = 2
-  runs.save_run(params, folder / 'run')
-  settings = folder / 'settings.yaml'
-  settings.write_text(experiment.to_yaml(params))
-  return (
-    '--experiment=cvrl_linear_eval_tiny',
-    f'--config_file={settings}',
-    f'--checkpoint={folder / "run"}',
-  )
+  return runs.flags_of('cvrl_linear_eval_tiny', params, folder)
 
 
 @pytest.mark.parametrize(

@@ -25,14 +25,7 @@ def made(tmp_path_factory):
   folder = tmp_path_factory.mktemp('made')
   data = [clips.write_split(folder / name, name, LABELS) for name in ('train', 'test')]
   params = tiny.load('cvrl_linear_eval_tiny', *data)
-  runs.save_run(params, folder / 'run')
-  settings = folder / 'settings.yaml'
-  settings.write_text(experiment.to_yaml(params))
-  return (
-    '--experiment=cvrl_linear_eval_tiny',
-    f'--config_file={settings}',
-    f'--checkpoint={folder / "run"}',
-  )
+  return runs.flags_of('cvrl_linear_eval_tiny', params, folder)
 
 
 def run(*flags):
