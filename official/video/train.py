@@ -118,6 +118,7 @@ def run(
   """
   import tf_keras
 
+  from official.video.estimate import fit
   from official.video.run import run_folder, trainer
   from official.video.settings import fitting, ranges, schedule
 
@@ -133,8 +134,6 @@ def run(
   if 'train' in mode:
     files.check_output(model_dir, '--model_dir')
     run_folder.check_resumed(model_dir, params)
-  # Before anything runs: weights begin the same, also where no checkpoint was reached.
-  tf_keras.utils.set_random_seed(params.task.train_data.seed)
   if deterministic:
     import tensorflow as tf
 
@@ -145,6 +144,10 @@ def run(
     rate = schedule.check(params.trainer).describe()
     watched.out.tell('schedule', f'rate       {rate}')
   params, task = checked(params, mode, strategy.num_replicas_in_sync, model_dir)
+  if 'train' in mode and (note := fit.warning(params)):
+    _tell([note])
+  # Before anything runs: weights begin the same, also where no checkpoint was reached.
+  tf_keras.utils.set_random_seed(params.task.train_data.seed)
   runner = trainer.ExperimentRunner(
     distribution_strategy=strategy,
     task=task,

@@ -142,7 +142,7 @@ def _fitting_starts(
   shift = shifts[temporal]
   first = draws.integer(key, 'start', tf.maximum(starts - shift, 1))
   pair = tf.stack([first, first + shift])
-  pair = tf.where(draws.bernoulli(key, 'order', 0.5), pair[::-1], pair)
+  pair = tf.where(draws.bernoulli(key, 'order', 0.5), tf.reverse(pair, [0]), pair)
   return pair, temporal
 
 

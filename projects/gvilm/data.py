@@ -18,7 +18,7 @@ from . import configs
 # One is drawn for each noun phrase in training; evaluation takes the first.
 PROMPTS: Sequence[str] = (
   'a video of {}.',
-  'a video of the {}.',
+  'a video with {}.',
   'a clip showing {}.',
   'footage of {}.',
   'there is {} in the video.',

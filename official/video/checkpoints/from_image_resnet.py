@@ -439,6 +439,7 @@ def load(
   if family == 'r2plus1d':
     _check_split(backbone, len(net['conv1.weight']), source)
     inflate = split
+  pytorch_mapping.check_finite(net, source)
   assignments, unmatched = pytorch_mapping.convert(inflate(net, mapping, how), mapping)
   if unmatched:
     raise UserError(

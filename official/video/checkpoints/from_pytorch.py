@@ -315,6 +315,7 @@ def read(
       f'{pytorch_mapping.some(list(state_dict))}; name what the keys of the backbone '
       'begin with by --prefix'
     )
+  pytorch_mapping.check_finite(own, pytorch_file)
   assignments, unmatched = pytorch_mapping.convert(own, target.layers)
   unmatched = pytorch_mapping.Unmatched(
     unmatched.missing, [*unmatched.unexpected, *unknown], unmatched.unfit

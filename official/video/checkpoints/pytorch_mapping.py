@@ -8,6 +8,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from official.video.errors import UserError
+
 # PyTorch module name to the layer that has its weights, or to a mapping of the modules
 # inside it, whose names follow after a dot; or a parameter's name to a variable.
 Mapped = Mapping[str, Any]
@@ -164,6 +166,13 @@ def _counters(mapping: Mapped) -> list[str]:
   return [f'{name}.{_COUNTER}' for name in modules]
 
 
+def check_finite(state_dict: Mapping[str, np.ndarray], path: str) -> None:
+  """Raises `UserError` where a tensor of a file has numbers that are not finite."""
+  for key, tensor in state_dict.items():
+    if np.issubdtype(tensor.dtype, np.floating) and not np.isfinite(tensor).all():
+      raise UserError(f'{path}: {key} has numbers that are not finite; copy it again')
+
+
 def convert(
   state_dict: Mapping[str, np.ndarray], mapping: Mapped
 ) -> tuple[list[Assignment], Unmatched]:
@@ -206,8 +215,6 @@ def _misfit(weight: Weight, tensor: np.ndarray) -> str:
     return f'is {list(tensor.shape)} there and {list(weight.shape)} here'
   if not np.issubdtype(tensor.dtype, np.floating):
     return f'is of {tensor.dtype} there, expected a float'
-  if not np.isfinite(tensor).all():
-    return 'has numbers that are not finite'
   return ''
 
 

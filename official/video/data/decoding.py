@@ -73,7 +73,7 @@ def _png_sizes(frames: tf.Tensor) -> tf.Tensor:
   words = tf.io.decode_raw(
     tf.strings.substr(frames, 16, 8), tf.int32, little_endian=False
   )
-  return tf.ensure_shape(words, [*frames.shape, 2])[..., ::-1]
+  return tf.reverse(tf.ensure_shape(words, [*frames.shape, 2]), [-1])
 
 
 def _bearable(form: str, size: tf.Tensor) -> tf.Tensor:

@@ -1,5 +1,6 @@
 """What makes a training step fit into a device's memory: `--fit`."""
 
+import math
 import subprocess
 from collections.abc import Iterator, MutableMapping
 from typing import Any
@@ -8,6 +9,8 @@ from official.video.errors import UserError
 from official.video.estimate import cost, dry_run
 from official.video.settings import experiment, rates
 
+# Activations of a net for each number of a clip, of the published ones: more than that.
+_LEAST_ACTIVATIONS = 10
 # Of the memory; the rest is TensorFlow's, and what the estimate does not know.
 _SHARE = 0.8
 _HALF = ('float16', 'bfloat16')
@@ -139,6 +142,30 @@ def _picked(params, remat: str, parts: int, size: int, found: float, bytes_: flo
       # Who resolves it later finds rates that have shrunk already.
       made.trainer.rate_batch = max(1, round(made.trainer.rate_batch * size / batch))
   return made, text
+
+
+def warning(params: Any) -> str:
+  """A note where a step on a CPU takes more memory than the machine has free, else ''.
+
+  There the system ends the process without a word. Only what may be too much is estimated,
+  which takes seconds.
+  """
+  runtime, data = params.runtime, params.task.train_data
+  if runtime.num_gpus or runtime.distribution_strategy == 'tpu':
+    return ''
+  free = memory('', runtime)
+  samples = -(-data.global_batch_size // params.task.micro_batches)
+  clips = 4 * samples * max(1, data.num_views) * math.prod(data.feature_shape)
+  if _LEAST_ACTIVATIONS * clips < free:
+    return ''
+  estimate, weights = _estimate(params)
+  needed = estimate.training_bytes(samples, weights)
+  if needed < free:
+    return ''
+  return (
+    f'note: a step of {samples} clips at once takes about {dry_run.gigabytes(needed)} GB, '
+    f'and this machine has {dry_run.gigabytes(free)} GB free; --fit picks what fits'
+  )
 
 
 def apply(params: Any, asked: str) -> Any:

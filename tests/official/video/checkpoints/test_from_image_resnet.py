@@ -220,6 +220,11 @@ def test_other_nets_are_refused(tmp_path):
   with refused(match=r'does not match the resnet_3d .*unfit.*width_multiplier='):
     net = built('resnet_3d', model_id=10, width_multiplier=0.125)
     from_image_resnet.load(net, 'resnet_3d', path)
+  bad = published(False)
+  bad['layer1.0.conv1.weight'] = bad['layer1.0.conv1.weight'] * np.inf
+  pytorch_file.write(path, {'state_dict': bad})
+  with refused(match=r'image\.pth: layer1\.0\.conv1\.weight has numbers .* copy it again'):
+    from_image_resnet.load(built('resnet_3d', model_id=10), 'resnet_3d', path)
 
 
 def test_the_command_writes_what_a_task_starts_from(tmp_path):

@@ -88,6 +88,42 @@ def test_gpus_tell_theirs(monkeypatch, tmp_path):
   assert fit.memory('', runtime) == 16384 * 2**20
 
 
+def test_a_step_that_the_machine_has_no_memory_for_is_told(monkeypatch, needed):
+  params = experiment.load('cvrl_pretrain_tiny')
+  whole = needed('none', 64)
+
+  def told(free, **task):
+    monkeypatch.setattr(fit, 'memory', lambda asked, runtime: float(free))
+    return fit.warning(params.replace(task=task))
+
+  assert not told(whole + 1) and not told(1.2 * needed('none', 8), micro_batches=8)
+  assert told(whole).startswith('note: a step of 64 clips at once takes about')
+  assert 'of 8 clips' in told(0.8 * needed('none', 8), micro_batches=8)
+  # What is far from it is not estimated.
+  monkeypatch.setattr(fit, '_estimate', None)
+  assert not told(100 * whole)
+  params.runtime.num_gpus = 1
+  assert not told(1)
+
+
+def test_a_run_tells_it_before_it_begins(tmp_path, monkeypatch):
+  manifest = clips.write_split(tmp_path, 'train', [0, 1, 2, 0])
+  settings = tmp_path / 'settings.yaml'
+  params = tiny.load('cvrl_pretrain_tiny', manifest, manifest)
+  settings.write_text(experiment.to_yaml(params))
+  monkeypatch.setattr(fit, 'memory', lambda asked, runtime: 1.0)
+  result = drivers.run(
+    train,
+    '--experiment=cvrl_pretrain_tiny',
+    f'--config_file={settings}',
+    '--params_override=trainer.train_steps=2',
+    '--mode=train',
+    f'--model_dir={tmp_path / "run"}',
+  )
+  assert result.code == 0, result.stderr
+  assert result.stderr.count('clips at once takes about') == 1
+
+
 def test_a_run_takes_what_was_picked(tmp_path, needed):
   manifest = clips.write_split(tmp_path, 'train', [0, 1, 2, 0])
   settings = tmp_path / 'settings.yaml'
