@@ -139,14 +139,15 @@ def trainer_of(
 ) -> cfg.TrainerConfig:
   """Trainer that reports every so many steps and validates ten times.
 
-  Checkpoints are at least 200 steps apart: an epoch of a small set is a few steps.
+  Checkpoints are at least 200 steps apart, or the whole run: an epoch of a small set is a
+  few steps.
   """
   between = max(1, steps // (10 * report_every)) * report_every
   return cfg.TrainerConfig(
     train_steps=steps,
     steps_per_loop=report_every,
     summary_interval=report_every,
-    checkpoint_interval=-(-200 // report_every) * report_every,
+    checkpoint_interval=min(steps, -(-200 // report_every) * report_every),
     validation_interval=between,
     optimizer_config=optimizer,
   )

@@ -272,8 +272,9 @@ NAMES = experiment.experiment_names()
   'name',
   [n if 'tiny' in n else pytest.param(n, marks=pytest.mark.slow) for n in NAMES],
 )
-def test_every_experiment_has_a_schedule(name):
+def test_every_experiment_has_a_schedule(name, capsys):
   params = experiment.load(name)
+  assert 'fitted' not in capsys.readouterr().err  # Its own fields agree.
   ranges.check(params)
   schedule.check_intervals(params.trainer)
   found = schedule.check(params.trainer)
