@@ -13,7 +13,7 @@ from official.video.projects.cstp import configs as cstp_configs
 from official.video.projects.cstp import losses as cstp
 from official.video.projects.cstp import model as cstp_model
 from official.video.projects.gvilm import losses as gvilm
-from official.video.run import telling
+from official.video.run import console
 from official.video.settings import experiment
 from tests import tiny
 
@@ -74,7 +74,7 @@ def test_captions_and_blends():
 def test_a_task_tells_shares_and_its_chance(name, expected, tmp_path):
   task = experiment.build_task(tiny.load(name, tmp_path, tmp_path))
   assert set(task.headline) <= set(task.scalar_names)
-  told = [telling.told(scalars.published(one), 0.5) for one in task.headline]
+  told = [console.scalar(scalars.published(one), 0.5) for one in task.headline]
   assert all(text.endswith(' 50.0%') for text in told)
   chance = task.chance()
   assert 0 < chance < np.inf

@@ -18,6 +18,7 @@ also reads what earlier versions wrote, which had the plain names.
 | speed | clips and steps a second, the share of time spent waiting for input, memory |
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -64,7 +65,7 @@ _PUBLISHED = {
     for name in (
       *('accuracy', 'top_5_accuracy', 'mean_class_accuracy', 'map'),
       *('frame_map_ground_truth', 'frame_map_detected', 'answers_in_vocabulary'),
-      'commonest_answer',
+      *('commonest_answer', 'success', 'precision', 'success_rate'),
     )
   },
   **{
@@ -86,6 +87,16 @@ _PUBLISHED = {
   'learning_rate': 'optimizer/learning_rate',
   'steps_per_second': 'speed/steps_per_second',
 }
+# Names of shares, 0 to 1, and of cosines, which are told in percent too.
+_SHARE = re.compile(
+  r'(.*[/ ])?(\w*(accuracy|top\d+|similarity|_answer|_in_vocabulary|R@\d+)|map'
+  r'|frame_map_\w+|success|success_rate|precision|input_wait)'
+)
+
+
+def is_share(name: str) -> bool:
+  """Whether a scalar is told in percent, by its plain or published name or a protocol's."""
+  return _SHARE.fullmatch(name) is not None
 
 
 def published(name: str) -> str:

@@ -1,8 +1,9 @@
-r"""Writes one HTML file about a run, several runs, or features: it opens without a network.
+r"""Writes one HTML file about runs, evaluations or features: it opens without a network.
 
 python -m official.video.report runs/cvrl
 python -m official.video.report runs/cvrl runs/longer --output=both.html
 python -m official.video.report runs/cvrl --features=features.parquet --labels=list.csv
+python -m official.video.report scores --features=scores/features
 python -m official.video.report --what=views --experiment=cvrl_pretrain_tiny \
     --params_override=<paths>
 """
@@ -74,7 +75,7 @@ def _write(flags: argparse.Namespace) -> str:
     # These take a second to import, and scikit-learn.
     from official.video.report import feature_page, features
 
-    data = next((run.params.get(runs.VALIDATION) for run in several), '')
+    data = next((run.data for run in several), '')
     clips = features.read(
       *(flags.features, flags.labels or '', _class_names(several), data)
     )
@@ -90,7 +91,7 @@ def _write(flags: argparse.Namespace) -> str:
       inner |= look_page.of_run(several[0], looked, flags.look)
     inner |= views.of_run(looked)
     moves = True
-  scores = {name: sections.pop(name) for name in ('scores', 'curves') if several}
+  scores = {x: sections.pop(x) for x in ('scores', 'curves') if x in sections}
   sections = scores | inner | sections
   page = markup.page(title, subtitle, headlines, sections, moves)
   files.write_atomically(output, page)
@@ -107,7 +108,12 @@ def main(arguments: Sequence[str]) -> int:
     prog='python -m official.video.report',
     description=(__doc__ or '').split('\n')[0],
   )
-  parser.add_argument('runs', nargs='*', metavar='RUN', help="train's --model_dir")
+  parser.add_argument(
+    'runs',
+    nargs='*',
+    metavar='RUN',
+    help="train's --model_dir, or evaluate's --output_dir",
+  )
   parser.add_argument(
     '--features', help="file of embed, or folder of evaluate's --features_dir"
   )

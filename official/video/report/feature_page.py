@@ -1,7 +1,7 @@
 """What a page says of features: what they sort by, classes, neighbours, mistakes."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -24,35 +24,41 @@ _MOST_CLASSES = 20
 _MOST_CELLS = 40
 _EXTREMES = 10
 _ROWS, _NEAREST, _MISTAKES = 6, 5, 6
-# Characters of all moving pictures: base64 of about 210 kB.
+# Characters of all moving pictures: base64 of about 210 kB; and sides that are tried until
+# they have room, in pixels.
 _BUDGET = 280_000
+_SIDES = (moving.SIDE, 64, 48, 36, 24)
 
 
 class Film:
-  """Clips of the page, decoded once each, as long as the page may grow."""
+  """Clips of the page, decoded once each, of the largest size that it has room for."""
 
-  def __init__(self, clips: Clips):
-    self._clips = clips
-    self._sheets: dict[int, moving.Sheet | None] = {}
-    self._left = _BUDGET
+  def __init__(self, clips: Clips, rows: Sequence[int]):
+    """Makes their pictures.
+
+    Args:
+      clips: whose they are.
+      rows: all that are shown, as often as they are: a picture stands in the page so often.
+    """
+    frames = {row: found for row in dict.fromkeys(rows) if (found := clips.frames(row))}
+    for side in _SIDES:
+      self._sheets = {row: moving.sheet(made, side) for row, made in frames.items()}
+      sizes = [len(self._sheets[row].image) for row in rows if row in frames]
+      if sum(sizes) <= _BUDGET:
+        break
+    while sum(len(self._sheets[row].image) for row in rows if row in self._sheets) > (
+      _BUDGET
+    ):
+      self._sheets.popitem()  # Clips of strange shapes.
 
   @property
   def moves(self) -> bool:
     """Whether a clip was found."""
-    return any(self._sheets.values())
+    return bool(self._sheets)
 
   def sheet(self, row: int) -> moving.Sheet | None:
-    """The clip of a row; None where its file can't be read, or the page is full."""
-    if row not in self._sheets:
-      self._sheets[row] = None
-      if self._left > 0 and (frames := self._clips.frames(row)):
-        self._sheets[row] = moving.sheet(frames)
-    shown = self._sheets[row]
-    if shown is None or len(shown.image) > self._left:
-      return None
-    # A picture stands in the page as often as it is shown.
-    self._left -= len(shown.image)
-    return shown
+    """The clip of a row; None where its file can't be read."""
+    return self._sheets.get(row)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +70,8 @@ class Findings:
     groups: by column, those that can be cut into groups.
     agreements: by column.
     found: neighbours of other videos.
-    classified: by the votes of neighbours; None where no classes are known.
+    classified: by the net's own classifier, else by the votes of neighbours; None where no
+      classes are known.
   """
 
   clips: Clips
@@ -97,7 +104,13 @@ def compute(clips: Clips) -> Findings:
       nearest = sorting.neighbors(clips.feature, hidden, 1).rows[:, 0]
     agreements[name] = sorting.agreement(one.ids, nearest, hidden, clips.video)
   classes = groups.get(CLASS)
-  classified = sorting.classify(classes, found, clips.video) if classes else None
+  classified = None
+  if classes and clips.probability is not None:
+    classified = sorting.of_classifier(
+      *(classes, clips.labels, clips.class_names, clips.probability), found, clips.video
+    )
+  elif classes:
+    classified = sorting.classify(classes, found, clips.video)
   return Findings(clips, groups, agreements, found, classified)
 
 
@@ -122,8 +135,8 @@ def _shortcuts(findings: Findings) -> Markup:
   head = ('column', 'agree', 'chance', '95 % interval', 'of the way to always', 'groups')
   hint = (
     "How often a clip's nearest neighbour, of another video, shares a property with it. "
-    'Chance: a neighbour drawn at random. Numbers are cut into fifths. The interval is a '
-    'bootstrap over videos.'
+    'Chance: a neighbour drawn at random. Numbers are cut where they fall apart, else '
+    'into fifths. The interval is a bootstrap over videos.'
   )
   told = sorting.verdict(findings.agreements, CLASS)
   if findings.collapsed:
@@ -215,11 +228,15 @@ def _ranks(findings: Findings, scored: sorting.Classified) -> Markup:
 
 
 def _classes(findings: Findings, scored: sorting.Classified) -> Markup:
-  hint = (
-    f'Each clip is classified by the {scored.votes} nearest clips of other videos, as many '
-    "as a class has in the middle, weighted as evaluate's knn does (which takes "
-    f'{knn.NEIGHBORS}). The interval is a bootstrap over videos.'
-  )
+  if scored.own:
+    hint = "As the net's own classifier says."
+  else:
+    hint = (
+      f'Each clip is classified by the {scored.votes} nearest clips of other videos, as '
+      "many as a class has in the middle, weighted as evaluate's knn does (which takes "
+      f'{knn.NEIGHBORS}).'
+    )
+  hint += ' The interval is a bootstrap over videos.'
   parts = [_recalls(scored), _confusion(scored)]
   rest = [_ranks(findings, scored), _confused(scored)]
   return markup.section(
@@ -241,41 +258,57 @@ def interpretation(findings: Findings) -> str:
     return 'All features are the same, so neighbours tell nothing of classes.'
   low, high = scored.interval
   value = float(scored.right.mean())
+  who, what = 'Nearest neighbours name', 'the features know'
+  if scored.own:
+    who, what = 'The classifier names', 'it knows'
   told = (
-    f'Nearest neighbours name the class of {_percent(value)} of '
+    f'{who} the class of {_percent(value)} of '
     f'{len(scored.labels):,} clips (95 % interval {_percent(low)} to {_percent(high)}); '
     f'always naming the largest class would be right for {_percent(scored.chance)}'
   )
   if low > scored.chance:
     worst = int(np.argmin(scored.recall))
     return (
-      f'{told}: the features know classes, {scored.names[worst]} least of all '
+      f'{told}: {what} classes, {scored.names[worst]} least of all '
       f'({_percent(float(scored.recall[worst]))}).'
     )
-  return f'{told}: these clips do not show that the features know classes.'
+  return f'{told}: these clips do not show that {what} classes.'
 
 
-def _neighbors(findings: Findings, film: Film) -> Markup:
-  """Some clips and those nearest to them."""
+def _nearest(findings: Findings) -> dict[int, list[tuple[int, float]]]:
+  """Rows of some clips, and of each the rows of those nearest with their cosines."""
   clips, found, classes = findings.clips, findings.found, findings.groups.get(CLASS)
   spaced = np.linspace(0, len(clips.video) - 1, _ROWS).round().astype(int)
   queries = np.unique(spaced)
   if classes is not None:  # The first of each class: chosen by the label, not the result.
     first = np.unique(classes.ids, return_index=True)[1]
     queries = first[np.linspace(0, len(first) - 1, min(_ROWS, len(first))).astype(int)]
+  return {
+    int(query): [
+      (int(row), float(cosine))
+      for row, cosine in zip(
+        found.rows[query, :_NEAREST], found.similarities[query, :_NEAREST], strict=True
+      )
+      if np.isfinite(cosine)
+    ]
+    for query in queries
+  }
+
+
+def _neighbors(findings: Findings, film: Film) -> Markup:
+  """Some clips and those nearest to them."""
+  clips, classes = findings.clips, findings.groups.get(CLASS)
   rows = []
-  for query in queries:
+  for query, nearest in _nearest(findings).items():
     tiles: list[Markup] = []
-    for near, cosine in zip(found.rows[query], found.similarities[query], strict=True):
-      if len(tiles) == _NEAREST or not np.isfinite(cosine):
-        break
+    for rank, (near, cosine) in enumerate(nearest, 1):
       kind = ''
       if classes is not None:
         kind = 'right' if classes.ids[near] == classes.ids[query] else 'wrong'
-      caption, small = _named(findings, near), f'rank {len(tiles) + 1}, {cosine:.3f}'
-      tiles.append(moving.tile(film.sheet(int(near)), caption, small, kind))
+      caption, small = _named(findings, near), f'rank {rank}, {cosine:.3f}'
+      tiles.append(moving.tile(film.sheet(near), caption, small, kind))
     asked = moving.tile(
-      film.sheet(int(query)), _named(findings, query), clips.names[query], 'query'
+      film.sheet(query), _named(findings, query), clips.names[query], 'query'
     )
     rows.append(
       markup.element(
@@ -295,27 +328,35 @@ def _named(findings: Findings, row: int) -> str:
   return groups.names[groups.ids[row]] if groups else findings.clips.names[row]
 
 
+def _mistaken(scored: sorting.Classified | None) -> list[int]:
+  """Rows of clips that are taken for another class, the surest first."""
+  if scored is None:
+    return []
+  wrong = np.flatnonzero(~scored.right)
+  order = wrong[np.argsort(-scored.confidence[wrong], kind='stable')]
+  return order[:_MISTAKES].tolist()
+
+
 def _mistakes(
   findings: Findings, scored: sorting.Classified, film: Film
 ) -> Markup | None:
   """The clips that are most surely taken for another class."""
-  wrong = np.flatnonzero(~scored.right)
-  if not len(wrong):
+  order = _mistaken(scored)
+  if not order:
     return None
-  order = wrong[np.argsort(-scored.confidence[wrong], kind='stable')][:_MISTAKES]
+  sure = 'sure' if scored.own else 'of the votes'
   tiles = [
     moving.tile(
-      film.sheet(int(row)),
+      film.sheet(row),
       f'{scored.names[scored.labels[row]]}, taken for {scored.names[scored.predicted[row]]}',
-      f'{_percent(scored.confidence[row])} of the votes; {findings.clips.names[row]}',
+      f'{_percent(scored.confidence[row])} {sure}; {findings.clips.names[row]}',
       'wrong',
     )
     for row in order
   ]
-  hint = (
-    f'Of {len(wrong):,} clips that are classified wrongly, those whose neighbours were '
-    'most of one mind.'
-  )
+  count = int(np.sum(~scored.right))
+  surest = 'of which it was surest' if scored.own else 'whose neighbours agreed most'
+  hint = f'Of {count:,} clips that are classified wrongly, those {surest}.'
   inner = markup.element('div', markup.join(tiles), class_='tiles')
   return markup.section('mistakes', 'Most confident mistakes', hint, markup.card(inner))
 
@@ -347,7 +388,9 @@ def _parts(findings: Findings, film: Film) -> Iterator[tuple[str, str, Markup | 
 
 def sections(findings: Findings) -> tuple[Sections, bool]:
   """The sections of a page of features, by id; and whether clips on it move."""
-  film = Film(findings.clips)
+  nearest = _nearest(findings)
+  rows = [*nearest, *(row for found in nearest.values() for row, _ in found)]
+  film = Film(findings.clips, rows + _mistaken(findings.classified))
   made = {
     place: (name, section)
     for place, name, section in _parts(findings, film)
@@ -362,9 +405,9 @@ def headlines(findings: Findings) -> list[tuple[str, str]]:
   if scored is None:
     return []
   low, high = scored.interval
+  whose = "classifier's accuracy" if scored.own else 'kNN accuracy'
   about = (
-    f'kNN accuracy, {_percent(low)} to {_percent(high)} '
-    f'(chance {_percent(scored.chance)})'
+    f'{whose}, {_percent(low)} to {_percent(high)} (chance {_percent(scored.chance)})'
   )
   return [(_percent(float(scored.right.mean())), about)]
 

@@ -13,7 +13,8 @@ from official.video.report import moving, recorded
 
 # A page looks at no more rows: neighbours of all cost the square of their number.
 MOST = 20_000
-CLASS, VIDEO, LENGTH, BRIGHTNESS = 'class', 'source video', 'length', 'brightness'
+CLASS, VIDEO, BRIGHTNESS = 'class', 'source video', 'brightness'
+LENGTH = recorded.LENGTH
 CLUSTER = 'cluster'
 # Of more clips, those are not opened to see how bright or long they are.
 _MOST_OPENED = 400
@@ -34,6 +35,9 @@ class Clips:
     left_out: rows of the file that are not among these.
     records: where the clips are records at hand, these; None where they are not.
     numbers: [N] of the records.
+    labels: [N] class ids, where a classifier's outputs are there.
+    class_names: by class id, likewise.
+    probability: [N, C] outputs of the net's own classifier; None without one.
   """
 
   path: str
@@ -45,6 +49,9 @@ class Clips:
   left_out: int = 0
   records: recorded.Recorded | None = None
   numbers: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
+  labels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
+  class_names: Sequence[str] = ()
+  probability: np.ndarray | None = None
 
   def shown(self, row: int) -> bool:
     """Whether there may be pictures of a clip."""
@@ -115,17 +122,37 @@ def _of_folder(path: str, class_names: Sequence[str], manifest: object) -> Clips
     )
   rows = _kept(len(feature))
   ids = np.asarray(labels[rows], np.int64)
-  fits = len(class_names) > ids.max(initial=0)
-  shown = [class_names[n] if fits else f'class {n}' for n in ids]
+  own = _probability(path, len(feature), rows, ids)
+  count = max(ids.max(initial=0) + 1, own.shape[1] if own is not None else 0)
+  if not class_names and (known := recorded.manifest_of(manifest)) is not None:
+    class_names = known.label_names
+  if len(class_names) < count:
+    class_names = [f'class {number}' for number in range(count)]
   clips = Clips(
     path,
     np.array(feature[rows], np.float32),
     rows,
     [f'clip {row}' for row in rows],
-    {CLASS: np.array(shown, object)},
+    {CLASS: np.array([class_names[n] for n in ids], object)},
     left_out=len(feature) - len(rows),
+    labels=ids,
+    class_names=class_names,
+    probability=own,
   )
   return _checked(_with_records(clips, os.path.join(path, 'records.npy'), ids, manifest))
+
+
+def _probability(
+  path: str, count: int, rows: np.ndarray, ids: np.ndarray
+) -> np.ndarray | None:
+  """[N, C] what the net's own classifier says of rows; None without one for these labels."""
+  name = os.path.join(path, 'probability.npy')
+  if not os.path.exists(name) or ids.min(initial=0) < 0:
+    return None
+  found = store.read_array(name)
+  if found.ndim != 2 or len(found) != count or found.shape[1] <= ids.max(initial=0):
+    return None  # Of other classes than the data's.
+  return np.asarray(found[rows], np.float32)
 
 
 def _with_records(clips: Clips, numbers_at: str, ids: np.ndarray, manifest) -> Clips:
@@ -148,16 +175,28 @@ def _with_records(clips: Clips, numbers_at: str, ids: np.ndarray, manifest) -> C
     video = np.unique(found.sources[numbers], return_inverse=True)[1].reshape(-1)
     if len(set(video)) < len(video):
       columns[VIDEO] = np.array([f'video {n}' for n in video], object)
-  if len(numbers) <= _MOST_OPENED:
-    columns[LENGTH] = np.array([float(found.length(n)) for n in numbers])
   return dataclasses.replace(
     clips,
     video=video,
-    names=[f'record {number}' for number in numbers],
-    columns=columns,
+    names=found.names(numbers) if len(numbers) <= _MOST_OPENED else clips.names,
+    columns=columns | _told(found, numbers),
     records=found,
     numbers=numbers,
   )
+
+
+def _told(found: recorded.Recorded, numbers: np.ndarray) -> dict[str, np.ndarray]:
+  """What records tell of themselves, by column; of too many they are not opened."""
+  if len(numbers) > _MOST_OPENED:
+    return {}
+  rows = [found.facts(int(number)) for number in numbers]
+  named = dict.fromkeys(name for row in rows for name in row)
+  columns: dict[str, np.ndarray] = {}
+  for name in named:
+    cells = [row.get(name) for row in rows]
+    if None not in cells:
+      columns[name] = _values([str(cell) for cell in cells])
+  return columns
 
 
 def _kept(count: int) -> np.ndarray:

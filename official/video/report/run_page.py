@@ -14,44 +14,44 @@ from official.video.report.markup import Markup
 from official.video.report.runs import Run
 from official.video.settings import rows as published_rows
 
-# Groups whose values are shares, told in percent.
-_SHARES = ('top1', 'accuracy', 'top_5_accuracy', 'input_wait', 'R@', 'map', 'evaluated')
 # What is drawn large, by group; the rest of these groups is drawn small.
 LARGE = ('loss', 'pretext', 'probe', 'score')
 _SMALL = ('optimizer', 'speed', 'collapse')
 CHANCE = 'loss/chance'
 # Scores that are the mean of hits and misses.
-_MEANS = ('top1', 'accuracy', 'top_5_accuracy', 'knn_accuracy')
+_MEANS = ('top1', 'top5', 'accuracy', 'top_5_accuracy', 'knn_accuracy')
+# Those that say most, first: what the run was trained to tell, then what is fitted to it.
+_JUDGED_BY = (
+  *('classify top1', 'linear top1', 'linear_sgd top1', 'score/accuracy', 'knn top1'),
+  'probe/knn_accuracy',
+)
+_RANDOM = 'random weights'
 _MOST_DIFFERENCES = 60
 
 Sections = dict[str, tuple[str, Markup]]
 
 
-def is_share(name: str) -> bool:
-  """Whether a scalar lies between 0 and 1 and is told in percent."""
-  last = name.rpartition('/')[2]
-  return (
-    any(last.endswith(x) or x in last for x in _SHARES if x != 'map') or last == 'map'
-  )
-
-
 def told(name: str, value: float) -> str:
   """A scalar's value for a table."""
-  return f'{100 * value:.1f} %' if is_share(name) else drawing.short(value)
+  return f'{100 * value:.1f} %' if scalars.is_share(name) else drawing.short(value)
 
 
 def chances(labels: np.ndarray) -> dict[str, float]:
   """What guessing scores on labels: by accuracy, and by retrieval of one or of k.
 
   A classifier that always names the largest class is right as often as there are clips of
-  it; a clip drawn at random is of the query's class with the chance sum(p^2), and one of k
-  such with 1 - sum(p (1 - p)^k), p being each class's share.
+  it, and one of k that it names where those are the k largest; a clip drawn at random is of
+  the query's class with the chance sum(p^2), and one of k such with 1 - sum(p (1 - p)^k),
+  p being each class's share.
 
   Args:
     labels: [N] class ids, at least one.
   """
   shares = np.unique(labels, return_counts=True)[1] / len(labels)
-  found = {'accuracy': float(shares.max())}
+  largest = np.sort(shares)[::-1]
+  found = {'accuracy': float(largest[0]), 'mean_class_accuracy': 1 / len(shares)}
+  for k in (1, 5):
+    found |= dict.fromkeys((f'top{k}', f'top_{k}_accuracy'), float(largest[:k].sum()))
   for k in (1, 5, 10, 20, 50):
     found[f'R@{k}'] = float(1 - (shares * (1 - shares) ** k).sum())
   return found
@@ -66,6 +66,8 @@ class Scored(NamedTuple):
     chance: what guessing scores; None where the run's folder does not tell.
     note: where it comes from.
     videos: that it is the mean over, 0 where that is not known.
+    step: of the weights; None where that is not known.
+    random: whether these are random weights, and so no score of the run.
   """
 
   name: str
@@ -73,6 +75,13 @@ class Scored(NamedTuple):
   chance: float | None
   note: str
   videos: int = 0
+  step: int | None = None
+  random: bool = False
+
+  @property
+  def row(self) -> str:
+    """What it is called among scores of several runs."""
+    return f'{self.name}, {_RANDOM}' if self.random else self.name
 
   @property
   def interval(self) -> tuple[float, float] | None:
@@ -103,13 +112,13 @@ def _chance_of(name: str, run: Run, kind: str = 'validation') -> float | None:
   if name == 'loss/total':
     _, values = run.curve('train', CHANCE)
     return float(values[-1]) if len(values) else None
-  last = name.rpartition('/')[2].rpartition(' ')[2]
-  if name in ('score/top_5_accuracy', 'score/mean_class_accuracy') and run.classes:
-    return min(1.0, (5 if 'top_5' in last else 1) / run.classes)
-  is_accuracy = name in ('score/accuracy', 'probe/knn_accuracy') or last == 'top1'
+  last = name.rpartition('/')[2].rpartition(' ')[2].removeprefix('knn_')
   if len(run.labels) and not name.startswith(('pretext/', 'probe/text', 'probe/video')):
-    return chances(run.labels).get('accuracy' if is_accuracy else last)
-  return 1 / run.classes if name == 'score/accuracy' and run.classes else None
+    return chances(run.labels).get(last)
+  named = {'accuracy': 1, 'mean_class_accuracy': 1, 'top_5_accuracy': 5}.get(last)
+  if named and name.startswith('score/') and run.classes:
+    return min(1.0, named / run.classes)
+  return None
 
 
 def _floats(scores: Mapping[str, Any], prefix: str = '') -> dict[str, float]:
@@ -130,30 +139,30 @@ def _natural(name: str) -> list[tuple[str, int]]:
 
 
 def _score_rows(run: Run) -> list[Scored]:
-  """What was scored."""
+  """What was scored; of what was evaluated several times alike, the newest."""
   rows = []
   last = run.last('validation')
-  note = f'validation at step {last["step"]:,}' if last else ''
-  covered = [last.get(f'coverage/{x}') for x in ('evaluated', 'expected')]
-  if None not in covered and last:
-    note += f', {covered[0]:g} of {covered[1]:g} clips'
+  told_as = f'validation at step {last["step"]:,}' if last else ''
   if not last:
     last = run.last('train')
-    note = f'training at step {last["step"]:,}; there is no validation' if last else ''
+    told_as = f'training at step {last["step"]:,}; there is no validation' if last else ''
   for name, value in last.items():
     group = name.partition('/')[0]
     if group in LARGE and name != CHANCE and type(value) in (int, float):
       # The chance that is reported is that of a training batch.
       known = name != 'loss/total' or last['kind'] == 'train'
       chance = _chance_of(name, run, last['kind']) if known else None
-      rows.append(Scored(name, float(value), chance, note, _videos_of(name, run, last)))
+      note, videos = told_as + _covered(name, last), _videos_of(name, run, last)
+      rows.append(Scored(name, float(value), chance, note, videos, last['step']))
   order = {group: n for n, group in enumerate(('score', 'probe', 'pretext', 'loss'))}
-  rows.sort(key=lambda row: order[row[0].partition('/')[0]])
-  scored = []
+  rows.sort(key=lambda row: order[row.name.partition('/')[0]])
+  scored: dict[tuple[Any, ...], Scored] = {}
   for made in run.evaluations:
-    what = 'random weights' if made['source'] == 'random weights' else made['experiment']
-    parts = (f'evaluated as {what}', str(made.get('time', ''))[:10])
-    where = ', '.join(part for part in parts if part)
+    random, step = made['source'] == _RANDOM, made.get('step')
+    parts = [f'evaluated as {_RANDOM if random else made["experiment"]}']
+    parts += [f'weights of step {step:,}'] if isinstance(step, int) else []
+    parts += [str(made['time'])[:10]] if 'time' in made else []
+    where = ', '.join(parts)
     if not made['scores'].get('complete', True):
       where += '; not all of the clips'
     found = _floats(made['scores'])
@@ -168,8 +177,18 @@ def _score_rows(run: Run) -> list[Scored]:
       counted = made['scores'].get('evaluated')
       count = counted if type(counted) is int else 0
       videos = min(count, run.videos) if run.videos else count
-      scored.append(Scored(name, value, chance, where, videos))
-  return scored + rows
+      row = Scored(name, value, chance, where, videos, step, random)
+      scored.setdefault((name, made['experiment'], random, step), row)
+  return [*scored.values(), *rows]
+
+
+def _covered(name: str, last: Mapping[str, Any]) -> str:
+  """How many of the clips of a report a scalar is of, where it says so."""
+  kind = 'contrasted' if name.startswith(('pretext/', 'loss/contrast')) else 'evaluated'
+  if f'coverage/{kind}' not in last:
+    kind = 'evaluated'
+  covered = [last.get(f'coverage/{x}') for x in (kind, 'expected')]
+  return f', {covered[0]:g} of {covered[1]:g} clips' if None not in covered else ''
 
 
 def _videos_of(name: str, run: Run, last: Mapping[str, Any]) -> int:
@@ -184,22 +203,33 @@ def _videos_of(name: str, run: Run, last: Mapping[str, Any]) -> int:
 
 
 def _best(run: Run) -> Scored | None:
-  """The score that says most: downstream before pretext, pretext before the loss."""
-  shares = [row for row in _score_rows(run) if is_share(row[0])]
-  judged = [r for r in shares if r[2] is not None and 'random weights' not in r[3]]
-  for wanted in ('linear top1', 'knn top1', 'score/accuracy', 'probe/knn_accuracy'):
-    for row in judged:
-      if row[0] == wanted:
-        return row
-  return next(iter([*judged, *shares, *_score_rows(run)]), None)
+  """The score that says most: downstream before pretext, pretext before the loss.
+
+  Of several of one name, that of the latest weights.
+  """
+  rows = [row for row in _score_rows(run) if not row.random]
+  shares = [row for row in rows if scalars.is_share(row.name)]
+  judged = [row for row in shares if row.chance is not None]
+  for wanted in _JUDGED_BY:
+    if named := [row for row in judged if row.name == wanted]:
+      return max(named, key=lambda row: run.steps if row.step is None else row.step)
+  return next(iter([*judged, *shares, *rows]), None)
+
+
+def _untrained(run: Run, best: Scored) -> Scored | None:
+  """The same score of random weights."""
+  alike = (row for row in _score_rows(run) if row.random and row.name == best.name)
+  return next(alike, None)
 
 
 def interpretation(run: Run) -> str:
   """One sentence that its scores bear out, and no more."""
   best = _best(run)
   if best is None:
+    if run.evaluations:
+      return 'What was scored is of random weights: no run to be judged.'
     return 'Nothing was scored yet.'
-  name, value, chance, _, videos = best
+  name, value, chance = best[:3]
   if chance is None:
     steps, losses = run.curve('train', 'loss/total')
     if len(steps) < 2:
@@ -212,16 +242,21 @@ def interpretation(run: Run) -> str:
   interval = best.interval
   about = f' (95 % interval {_told_range(name, interval)})' if interval else ''
   shown = f'{_plain(name)} is {told(name, value)}{about}, chance is {told(name, chance)}'
+  least, others = chance, 'guessing'
+  if untrained := _untrained(run, best):
+    shown += f', {_RANDOM} reach {told(name, untrained.value)}'
+    if untrained.value > chance:
+      least, others = untrained.value, _RANDOM
   if interval is None:
-    if value <= chance:
+    if value <= least:
       return f'{shown}: nothing shows yet that the run learnt what this asks for.'
-  elif interval[0] <= chance:
-    where = 'within' if interval[1] >= chance else 'above'
+  elif interval[0] <= least:
+    lies = 'within' if interval[0] <= least <= interval[1] else 'above'
     return (
-      f'{shown}: that lies {where} the interval of {videos:,} videos, so nothing shows yet '
-      'that the run learnt what this asks for.'
+      f'{shown}: the best without training lies {lies} the interval of '
+      f'{best.videos:,} videos, so nothing shows yet that the run learnt what this asks for.'
     )
-  return f'{shown}: {value / max(chance, 1e-9):.1f} times as often right as guessing.'
+  return f'{shown}: {value / max(least, 1e-9):.1f} times as often right as {others}.'
 
 
 def _told_range(name: str, interval: tuple[float, float]) -> str:
@@ -253,12 +288,12 @@ def _scores(several: Sequence[Run]) -> Markup:
     head = ('score', 'value', '95 % interval', 'chance', 'of what')
     made = markup.table(head, rows, (1, 2, 3))
   else:
-    values = [{r[0]: r for r in reversed(_score_rows(run))} for run in several]
-    names = dict.fromkeys(name for one in values for name in reversed(one))
+    values = [_newest(run) for run in several]
+    names = dict.fromkeys(name for one in values for name in one)
     rows = []
     for name in names:
-      found = [one[name][1] if name in one else None for one in values]
-      known = [one[name][2] for one in values if name in one]
+      found = [one[name].value if name in one else None for one in values]
+      known = [one[name].chance for one in values if name in one]
       chance = next((x for x in known if x is not None), None)
       cells = ['–' if x is None else told(name, x) for x in found]
       rows.append((name, *cells, '–' if chance is None else told(name, chance)))
@@ -276,6 +311,16 @@ def _scores(several: Sequence[Run]) -> Markup:
     cards.append(markup.card(title, markup.table(columns, figures, (3,))))
   lines = [markup.paragraph(one, 'says') for one in says]
   return markup.section('scores', 'Scores', hint, *lines, *cards)
+
+
+def _newest(run: Run) -> dict[str, Scored]:
+  """The scores of the latest weights, by what each is called among those of other runs."""
+  found: dict[str, Scored] = {}
+  for row in _score_rows(run):
+    before = found.setdefault(row.row, row)
+    if (row.step or 0) > (before.step or 0):
+      found[row.row] = row
+  return found
 
 
 def _published(several: Sequence[Run]) -> list[tuple[str, ...]]:
@@ -316,7 +361,7 @@ def _panel(several: Sequence[Run], name: str, small: bool) -> Markup | None:
   chance = chances_of(name, several)
   title = markup.element('h3', markup.text(_plain(name)))
   return markup.card(
-    title, drawing.curves(name, lines, chance, is_share(name), small=small)
+    title, drawing.curves(name, lines, chance, scalars.is_share(name), small=small)
   )
 
 
@@ -344,20 +389,23 @@ def _facts(run: Run) -> dict[str, object]:
   start = run.starts[-1] if run.starts else {}
   get = run.params.get
   shape = get('task.train_data.feature_shape')
-  steps = max(int(line['step']) for line in run.lines)
+  steps = run.steps
   planned = get('trainer.train_steps')
   packages = start.get('packages')
   packages = packages if isinstance(packages, Mapping) else {}
   speed = run.curve('train', 'speed/clips_per_second')[1]
   wait = run.curve('train', 'speed/input_wait')[1]
+  newest = run.evaluations[0] if run.evaluations and not run.lines else {}
   found: dict[str, object] = {
     'experiment': run.experiment,
-    'steps': f'{steps:,} of {planned:,}' if isinstance(planned, int) else f'{steps:,}',
+    'weights': newest.get('source'),
+    'evaluated': newest.get('time'),
+    'steps': f'{steps:,} of {planned:,}' if isinstance(planned, int) else steps or None,
     'backbone': get('task.model.backbone.type'),
     'clips': ' x '.join(map(str, shape)) if isinstance(shape, list) else None,
     'batch': get('task.train_data.global_batch_size'),
     'training data': get('task.train_data.input_path'),
-    'validation data': get('task.validation_data.input_path'),
+    'validation data': run.data,
     'started': start.get('time'),
     'starts': len(run.starts) if len(run.starts) > 1 else None,
     'seed': start.get('seed'),
@@ -392,6 +440,15 @@ def _command(module: str, run: Run, *arguments: str) -> str:
 
 def _next(run: Run) -> dict[str, str]:
   """Three things to do with a run."""
+  if not run.lines:
+    features = os.path.join(run.path, 'features')
+    page = shlex.join(
+      ['python', '-m', 'official.video.report', run.path, f'--features={features}']
+    )
+    return {
+      'what its features sort by, once evaluate has kept them by '
+      f'--features_dir={features}': page
+    }
   path, checkpoint = run.path, f'--checkpoint={run.path}'
   scores = f'--output_dir={os.path.join(path, "scores")}'
   features = os.path.join(path, 'features.parquet')
@@ -425,7 +482,8 @@ def _differences(several: Sequence[Run], found: Mapping[str, Sequence[str]]) -> 
 def sections(several: Sequence[Run]) -> Sections:
   """The sections of a page of runs, by id."""
   made: Sections = {'scores': ('Scores', _scores(several))}
-  made['curves'] = ('Training', _curves(several))
+  if any(run.lines for run in several):
+    made['curves'] = ('Training', _curves(several))
   if len(several) > 1 and (found := runs.differences(several)):
     made['differences'] = ('What differs', _differences(several, found))
   blocks, orders = [], []
@@ -434,7 +492,8 @@ def sections(several: Sequence[Run]) -> Sections:
     blocks.append(markup.card(title, markup.facts(_facts(run))))
     if orders_of := _again(run):
       orders.append(markup.card(title, markup.commands(orders_of)))
-  made['run'] = ('What was run', markup.section('run', 'What was run', '', *blocks))
+  what = 'What was run' if any(run.lines for run in several) else 'What was evaluated'
+  made['run'] = (what, markup.section('run', what, '', *blocks))
   if orders:
     again = markup.section('again', 'Run it again', '', *orders)
     made['again'] = ('Run it again', again)
@@ -448,7 +507,7 @@ def _to_go_on(several: Sequence[Run]) -> Run:
   """The run whose best score is highest; the first where they can't be compared."""
   best = [row for run in several if (row := _best(run)) is not None]
   names = {row[0] for row in best}
-  if len(best) < len(several) or len(names) > 1 or not is_share(best[0][0]):
+  if len(best) < len(several) or len(names) > 1 or not scalars.is_share(best[0].name):
     return several[0]
   return several[max(range(len(best)), key=lambda n: best[n][1])]
 
@@ -464,10 +523,11 @@ def headlines(several: Sequence[Run]) -> list[tuple[str, str]]:
     what = _plain(name) + (
       f' (chance {told(name, chance)})' if chance is not None else ''
     )
+    if run.lines and best.step not in (None, run.steps):
+      what += f', weights of step {best.step:,}'
     made.append((told(name, value), f'{run.name}: {what}' if len(several) > 1 else what))
-  if len(several) == 1:
-    steps = max(int(line['step']) for line in several[0].lines)
-    made.append((f'{steps:,}', 'steps'))
+  if len(several) == 1 and several[0].lines:
+    made.append((f'{several[0].steps:,}', 'steps'))
   return made
 
 
@@ -475,6 +535,7 @@ def title(several: Sequence[Run]) -> tuple[str, str]:
   """Title and subtitle."""
   kinds = ', '.join(dict.fromkeys(x.experiment for x in several if x.experiment))
   if len(several) == 1:
-    return several[0].name, f'A run of {kinds}.' if kinds else 'A run.'
+    what = 'A run' if several[0].lines else 'An evaluation'
+    return several[0].name, f'{what} of {kinds}.' if kinds else f'{what}.'
   what = f'Runs of {kinds}' if kinds else 'Runs'
   return f'{len(several)} runs', f'{what}: {", ".join(run.name for run in several)}.'

@@ -1,4 +1,4 @@
-"""A run's folder, read without TensorFlow: what it was, reported and scored."""
+"""The folder of a run or an evaluation, read without TensorFlow: what it was, its scores."""
 
 import contextlib
 import dataclasses
@@ -6,7 +6,7 @@ import glob
 import json
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,9 @@ SCORES, STARTS, PARAMS, LABELS = (
   *('params.yaml', 'labels.json'),
 )
 _MARKS = (SCORES, STARTS, PARAMS)
-# Where an evaluation that is told nothing else leaves its ledger.
-_LEDGERS = ('ledger.jsonl', 'scores/ledger.jsonl')
+_LEDGER = 'ledger.jsonl'
+# Folders of evaluations lie so deep in a run's at most.
+_DEPTH = 3
 VALIDATION = 'task.validation_data.input_path'
 
 
@@ -35,15 +36,16 @@ def listed(value: object) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """A run.
+  """A run, or an evaluation that stands alone.
 
   Attributes:
     path: of its folder, as it was given.
     name: that tells it from the others of a page.
-    lines: its reports by published name, with 'kind' and 'step', in the file's order.
+    lines: its reports by published name, with 'kind' and 'step', in the file's order; none
+      of an evaluation.
     params: the leaves of its config by dotted name.
     starts: what it was each time it was started.
-    evaluations: lines of ledgers in its folder.
+    evaluations: lines of ledgers in its folder, the newest first.
     labels: class ids of the validation's records, where their manifest is there.
     class_names: that it tells apart, where they are known.
     speeds: by published name, step to value; scores.jsonl has none, since it is that of any
@@ -70,15 +72,31 @@ class Run:
     return len(self.class_names)
 
   @property
+  def steps(self) -> int:
+    """The last step of its reports; 0 without one."""
+    return max((int(line['step']) for line in self.lines), default=0)
+
+  @property
+  def data(self) -> str:
+    """Path of the data that it is scored on; '' where that is not known."""
+    known = [
+      self.params.get(VALIDATION),
+      *(made.get('data') for made in self.evaluations),
+    ]
+    return next((path for path in known if path and isinstance(path, str)), '')
+
+  @property
   def experiment(self) -> str:
-    """Name of what was run; empty where no start tells."""
+    """Name of what was run or evaluated; empty where nothing tells."""
     for start in reversed(self.starts):
       words = listed(start.get('command'))
       for word, behind in zip(words, [*words, ''][1:], strict=True):
         flag, equals, value = word.lstrip('-').partition('=')
         if word.startswith('-') and flag == 'experiment':
           return value if equals else behind
-    return ''
+    if self.lines or not self.evaluations:
+      return ''
+    return str(self.evaluations[0].get('experiment', ''))
 
   @property
   def command(self) -> str:
@@ -183,18 +201,23 @@ def _params(path: str) -> dict[str, Any]:
   return leaves.flat({str(key): item for key, item in value.items()})
 
 
-def _labels(manifest: object) -> tuple[np.ndarray, int]:
-  """Labels of a manifest's records, and of how many videos; none where it tells none."""
-  if not isinstance(manifest, str) or not manifest.endswith('.json'):
-    return np.zeros(0, np.int64), 0
+def _labels(manifest: str) -> tuple[np.ndarray, int, Sequence[str]]:
+  """Labels of a manifest's records, of how many videos, and the names of classes.
+
+  None where it tells none.
+  """
+  nothing = np.zeros(0, np.int64), 0, ()
+  if not manifest.endswith('.json'):
+    return nothing
   try:
-    shards = json.loads(_bytes(manifest) or b'{}')['shards']
+    whole = json.loads(_bytes(manifest) or b'{}')
+    shards, names = whole['shards'], [str(x) for x in whole.get('label_names', ())]
     labels = np.array([x for shard in shards for x in shard['labels']], np.int64)
     sources = [x for shard in shards for x in shard.get('sources', ())]
     videos = len(set(sources)) if len(sources) == len(labels) else 0
   except (UserError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-    return np.zeros(0, np.int64), 0  # It only tells chance; who trains on it checks it.
-  return labels[labels >= 0], videos
+    return nothing  # It only tells chance; who trains on it checks it.
+  return labels[labels >= 0], videos, names
 
 
 def _chances(path: str) -> dict[str, dict[str, float]]:
@@ -249,8 +272,34 @@ def _speeds(folder: str) -> dict[str, dict[int, float]]:
   return found
 
 
+def _ledgers(folder: str) -> Iterator[str]:
+  """The ledgers in a folder and below it, but for those of other runs that lie in it."""
+  if files.is_remote(folder):
+    # What has no folders is not searched: where evaluate leaves it if told as train says.
+    import tensorflow as tf
+
+    for place in (folder, os.path.join(folder, 'scores')):
+      if tf.io.gfile.exists(os.path.join(place, _LEDGER)):
+        yield os.path.join(place, _LEDGER)
+    return
+  for place, inner, names in os.walk(folder):
+    depth = len(os.path.relpath(place, folder).split(os.sep)) if place != folder else 0
+    if depth and any(mark in names for mark in _MARKS):
+      inner.clear()
+      continue
+    if _LEDGER in names:
+      yield os.path.join(place, _LEDGER)
+    inner[:] = sorted(inner) if depth < _DEPTH else []
+
+
+def _evaluations(folder: str) -> list[dict[str, Any]]:
+  """All evaluations in a folder, the newest first."""
+  found = [made for file in _ledgers(folder) for made in ledger.read(file)]
+  return sorted(found, key=lambda made: str(made.get('time', '')))[::-1]
+
+
 def read(path: str, name: str = '') -> Run:
-  """Reads a run's folder.
+  """Reads the folder of a run, or of an evaluation.
 
   Args:
     path: of the folder.
@@ -259,34 +308,36 @@ def read(path: str, name: str = '') -> Run:
   Raises:
     UserError: it is none, it has no report yet, or a file of it is damaged.
   """
+  evaluations = _evaluations(path)
   contents = {mark: _bytes(os.path.join(path, mark)) for mark in _MARKS}
-  if all(content is None for content in contents.values()):
+  is_run = any(content is not None for content in contents.values())
+  if not is_run and not evaluations:
     there = files.is_remote(path) or os.path.isdir(path)
     raise UserError(
       f"{path}: {'is no run' if there else 'no such folder'}; expected train's --model_dir, "
-      f'which holds {SCORES}'
+      f"which holds {SCORES}, or evaluate's --output_dir, which holds {_LEDGER}"
     )
   lines = _lines(os.path.join(path, SCORES), {'kind': str, 'step': int})
-  if not lines:
+  if is_run and not lines:
     raise UserError(
       f'{path}: has no report in {SCORES} yet; train on, the first comes at step '
       'trainer.summary_interval'
     )
-  params = _params(os.path.join(path, PARAMS))
-  labels, videos = _labels(params.get(VALIDATION, ''))
-  ledgers = [os.path.join(path, *place.split('/')) for place in _LEDGERS]
-  return Run(
+  run = Run(
     path,
     name or os.path.basename(os.path.abspath(path)),
     [scalars.read_line(line) for line in lines],
-    params,
+    _params(os.path.join(path, PARAMS)),
     _lines(os.path.join(path, STARTS)),
-    [made for file in ledgers if os.path.isfile(file) for made in ledger.read(file)],
-    labels,
+    evaluations,
+    np.zeros(0, np.int64),
     _class_names(os.path.join(path, LABELS)),
     _speeds(os.path.join(path, 'train')),
     _chances(os.path.join(path, scalars.CHANCES)),
-    videos,
+  )
+  labels, videos, names = _labels(run.data)
+  return dataclasses.replace(
+    run, labels=labels, videos=videos, class_names=run.class_names or names
   )
 
 

@@ -8,8 +8,14 @@ import numpy as np
 from official.video.evaluation import knn
 
 RANKS = (1, 2, 5, 10, 20, 50, 100, 200)
-# Parts of as many clips that a column of numbers is cut into.
+# Parts that a column of numbers is cut into.
 _PARTS = 5
+# It is cut where its values fall apart if what spreads within parts is less than this share
+# of what it is for even values, and each part has this share of the values.
+_APART, _LEAST_PART = 0.5, 0.05
+_BINS = 256
+# Columns are about alike that differ by less of the way from chance to always.
+_ALIKE = 0.1
 # Draws of the bootstrap, and the interval that is told.
 _DRAWS, _TAILS = 1000, (2.5, 97.5)
 
@@ -32,7 +38,8 @@ class Groups:
 def groups_of(column: np.ndarray, name: str = '') -> Groups | None:
   """Cuts a column into groups; None where all rows, or none, are of one group.
 
-  Numbers are cut at their quintiles; equal ones stay together.
+  Numbers are cut where they fall apart into two to five lumps, else at their quintiles;
+  equal ones stay together, and of up to five numbers each is a group.
 
   Args:
     column: [N] texts (object) or float64.
@@ -48,7 +55,9 @@ def groups_of(column: np.ndarray, name: str = '') -> Groups | None:
     if not 1 < len(names) < len(column):
       return None
     return Groups(names[order].tolist(), place[ids.reshape(-1)])
-  inner = np.unique(np.quantile(column, np.arange(1, _PARTS) / _PARTS))
+  inner = _gaps(column)
+  if inner is None:
+    inner = np.unique(np.quantile(column, np.arange(1, _PARTS) / _PARTS))
   ids = np.searchsorted(inner, column, side='right')
   if ids.min() == ids.max():  # Most have the lowest value.
     ids = np.searchsorted(inner, column, side='left')
@@ -58,6 +67,45 @@ def groups_of(column: np.ndarray, name: str = '') -> Groups | None:
   parts = [column[ids == number] for number in range(len(found))]
   ranges = [f'{name} {part.min():.3g} to {part.max():.3g}'.strip() for part in parts]
   return Groups(ranges, ids.reshape(-1), ordered=True)
+
+
+def _gaps(column: np.ndarray) -> np.ndarray | None:
+  """Where numbers fall apart: lower ends of all lumps but the first; None where they don't.
+
+  Quintiles would cut through a lump, and what neighbours agree in would seem to be chance.
+  The cuts are those that leave the least spread within the parts (Fisher 1958), found over
+  bins of equal width.
+  """
+  values = np.unique(column)
+  if len(values) < 2:
+    return None
+  if len(values) <= _PARTS:
+    return values[1:]
+  scaled = (column - values[0]) / (values[-1] - values[0])
+  place = np.minimum((scaled * _BINS).astype(int), _BINS - 1)
+  count, total, square = (
+    np.concatenate([[0], np.cumsum(np.bincount(place, scaled**power, _BINS))])
+    for power in range(3)
+  )
+  number = count[None] - count[:, None]
+  sums, squares = (x[None] - x[:, None] for x in (total, square))
+  spread = np.maximum(squares - sums**2 / np.maximum(number, 1), 0)
+  # Parts of too few values, and those that would end before they begin, are no parts.
+  spread[number < _LEAST_PART * len(column)] = np.inf
+  least, ways, left = spread[0], [], []
+  for parts in range(2, _PARTS + 1):
+    tried = least[:, None] + spread
+    ways.append(tried.argmin(0))
+    least = tried.min(0)
+    left.append(parts**2 * least[-1] / spread[0, -1])
+  if min(left) >= _APART:
+    return None
+  # More parts have to be clearly better.
+  picked = next(n for n, share in enumerate(left) if share <= 2 * min(left))
+  ends = [_BINS]
+  for way in reversed(ways[: picked + 1]):
+    ends.append(int(way[ends[-1]]))
+  return np.array([column[place >= end].min() for end in ends[:0:-1]])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +127,20 @@ class Agreement:
   @property
   def over_chance(self) -> float:
     """What of the way from chance to always is gone; below 0 is less than chance."""
-    return (self.share - self.chance) / max(1 - self.chance, 1e-12)
+    return self._way(self.share)
+
+  @property
+  def least(self) -> float:
+    """The same at the low end of the interval."""
+    return self._way(self.low)
+
+  @property
+  def most(self) -> float:
+    """The same at its high end."""
+    return self._way(self.high)
+
+  def _way(self, share: float) -> float:
+    return (share - self.chance) / max(1 - self.chance, 1e-12)
 
 
 def bootstrap(
@@ -171,16 +232,17 @@ def neighbors(feature: np.ndarray, hidden: np.ndarray, k: int) -> Neighbors:
 
 @dataclasses.dataclass(frozen=True)
 class Classified:
-  """What votes of the nearest neighbours make of classes.
+  """What votes of the nearest neighbours, or a classifier, make of classes.
 
   Attributes:
     labels: [N] class ids.
     names: by class id.
     predicted: [N] class ids.
-    confidence: [N] share of the votes that the predicted class had.
+    confidence: [N] share of the votes, or probability, that the predicted class had.
     at_rank: rank to the share of neighbours at it that are of the query's class.
     interval: 95 % of the accuracy, over videos.
-    votes: how many neighbours voted.
+    votes: how many neighbours voted; 0 where none did.
+    own: whether this is what the net's own classifier says.
   """
 
   labels: np.ndarray
@@ -190,6 +252,7 @@ class Classified:
   at_rank: Mapping[int, float]
   interval: tuple[float, float]
   votes: int
+  own: bool = False
 
   @property
   def right(self) -> np.ndarray:
@@ -203,7 +266,7 @@ class Classified:
 
   @property
   def recall(self) -> np.ndarray:
-    """[C] share of each class that is classified right."""
+    """[C] share of each class that is classified right; 0 of one that does not occur."""
     counts = np.bincount(self.labels, minlength=len(self.names))
     right = np.bincount(self.labels[self.right], minlength=len(self.names))
     return right / np.maximum(counts, 1)
@@ -230,17 +293,53 @@ def classify(groups: Groups, found: Neighbors, video: np.ndarray) -> Classified:
     rows, near = found.rows[some, :votes], found.similarities[some, :votes]
     given = knn.vote(groups.ids, rows, near, count)
     predicted[some], confidence[some] = given.argmax(1), given.max(1)
+  interval = bootstrap(predicted == groups.ids, video)
+  return Classified(
+    groups.ids,
+    groups.names,
+    predicted,
+    confidence,
+    _at_rank(groups, found),
+    interval,
+    votes,
+  )
+
+
+def of_classifier(
+  groups: Groups,
+  labels: np.ndarray,
+  names: Sequence[str],
+  probability: np.ndarray,
+  found: Neighbors,
+  video: np.ndarray,
+) -> Classified:
+  """What a net's own classifier makes of each row.
+
+  Args:
+    groups: the classes that occur.
+    labels: [N] class ids.
+    names: by class id.
+    probability: [N, C].
+    found: neighbours of other videos.
+    video: [N] videos, for the interval.
+  """
+  predicted = probability.argmax(1)
+  interval = bootstrap(predicted == labels, video)
+  ranks = _at_rank(groups, found)
+  return Classified(
+    labels, names, predicted, probability.max(1), ranks, interval, 0, own=True
+  )
+
+
+def _at_rank(groups: Groups, found: Neighbors) -> dict[int, float]:
+  """Rank to the share of neighbours at it that are of the query's group."""
   same = groups.ids[found.rows] == groups.ids[:, None]
   seen = np.isfinite(found.similarities)
-  at_rank = {
+  return {
     rank: float(same[:, rank - 1][seen[:, rank - 1]].mean())
     for rank in RANKS
     if rank <= same.shape[1] and seen[:, rank - 1].any()
   }
-  interval = bootstrap(predicted == groups.ids, video)
-  return Classified(
-    groups.ids, groups.names, predicted, confidence, at_rank, interval, votes
-  )
 
 
 def largest_confusions(confusion: np.ndarray, most: int) -> list[tuple[int, int, int]]:
@@ -309,7 +408,7 @@ def verdict(found: Mapping[str, Agreement], wanted: str) -> str:
   if wanted not in found or first == wanted:
     return f'{says} The features sort by {first} first.'
   gap = found[first].over_chance - max(found[wanted].over_chance, 0)
-  if gap < 0.1:
+  if gap < _ALIKE or found[first].least <= max(found[wanted].most, 0):
     return f'{says} The features sort by {first} and by {wanted} about alike.'
   return (
     f'{says} The features sort by {first} before {wanted}: a shortcut, if {first} is not '

@@ -12,11 +12,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
+from official.video import scalars
+
 FORMATS = ('bar', 'line', 'json')
 SEPARATOR = ' · '
 _BAR_CELLS = 10
 # A bar has room for some of a line's fields, the most important ones.
-_IN_BAR = ('step', 'left', 'loss', 'figures', 'speed', 'wait', 'memory', 'epoch')
+_IN_BAR = ('step', 'left', 'loss', 'figure', 'speed', 'wait', 'memory', 'epoch')
 _CLEAR = '\r\x1b[K'
 # For terminals and files that know ASCII alone.
 _PLAIN = str.maketrans({'·': '|', '━': '#', '─': '-'})
@@ -35,6 +37,12 @@ def three(value: float) -> str:
 def percent(share: float) -> str:
   """A share in percent, to three digits: 45.1%, 3.20%, 100%."""
   return f'{three(100 * share)}%'
+
+
+def scalar(name: str, value: float) -> str:
+  """A scalar in a line: its published name without the group, and three digits."""
+  shown = percent(value) if scalars.is_share(name) else three(value)
+  return f'{name.rpartition("/")[2]} {shown}'
 
 
 def duration(seconds: float) -> str:
@@ -184,11 +192,12 @@ class Console:
       full = round(_BAR_CELLS * min(1.0, done))
       line = '━' * full + '─' * (_BAR_CELLS - full)
       width = shutil.get_terminal_size().columns - 1
-      for field in [fields[name] for name in _IN_BAR if name in fields]:
+      first = fields.get('figures', '').partition(SEPARATOR)[0]
+      shown = {**fields, 'figure': first} if first else fields
+      for field in [shown[name] for name in _IN_BAR if name in shown]:
         longer = f'{line} {field}' if line[-1] in '━─' else f'{line}{SEPARATOR}{field}'
-        if len(longer) > width:
-          break
-        line = longer
+        if len(longer) <= width:  # Else perhaps there is room for what comes behind it.
+          line = longer
       # The cursor waits at the left, where notes of others begin.
       self._write(f'{_CLEAR}{line}\r')
       self._has_bar = True

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import shlex
 import sys
 import time
@@ -21,17 +20,6 @@ from official.video.settings import experiment, leaves
 
 # Seconds between two movements of a bar.
 _TICK = 0.2
-# Published names of shares, which are told in percent.
-_SHARE = re.compile(
-  r'.*(accuracy|top\d*|similarity|R@\d+|/map|frame_map_\w+|_answer|_in_vocabulary)$'
-)
-
-
-def told(name: str, value: float) -> str:
-  """A scalar in a line: its published name without the group, and three digits."""
-  share = _SHARE.match(name)
-  label = name.rpartition('/')[2]
-  return f'{label} {(console.percent if share else console.three)(value)}'
 
 
 class Teller:
@@ -171,7 +159,9 @@ class Teller:
     if self._chance is not None:
       line['loss'] += f' (chance {console.three(float(values["loss/chance"]))})'
     named = [scalars.published(name) for name in self._task.headline]
-    figures = [told(name, float(values[name])) for name in named if name in values]
+    figures = [
+      console.scalar(name, float(values[name])) for name in named if name in values
+    ]
     if figures:
       line['figures'] = console.SEPARATOR.join(figures)
     line['speed'] = f'{console.three(speeds["speed/clips_per_second"])} clips/s'
@@ -229,7 +219,7 @@ class Teller:
     names = dict.fromkeys(
       scalars.published(x) for x in (*self._task.score_headline, metric) if x
     )
-    parts += [told(x, float(values[x])) for x in names if x in values]
+    parts += [console.scalar(x, float(values[x])) for x in names if x in values]
     missing = coverage.missing(output)
     parts += [
       f'{"evaluated" if what == "records" else what} {k} of {n}'
@@ -271,10 +261,12 @@ class Teller:
       f'done in {console.duration(time.monotonic() - self._begun)}',
       f'step {step}',
     ]
-    parts += [told(name, float(value)) for name, value in list(score.items())[:1]]
+    parts += [
+      console.scalar(name, float(value)) for name, value in list(score.items())[:1]
+    ]
     for name, value in best.items():
       if name != 'step':
-        parts.append(f'best {told(name, float(value))} at step {best["step"]}')
+        parts.append(f'best {console.scalar(name, float(value))} at step {best["step"]}')
     parts.append(folder)
     name = self._watch.experiment
     commands = next_commands(self._params, name, folder) if name else {}

@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -34,8 +35,9 @@ def entry(
     scores: by name, or by protocol and name.
 
   Returns:
-    Plain values: when, what (with the SHA-256 of the weights' index and of the config), by
-    which protocols, the scores with `complete`, and the versions.
+    Plain values: when, what (with the SHA-256 of the weights' index and of the config, and
+    the step of a checkpoint), on which data, by which protocols, the scores with
+    `complete`, and the versions.
   """
   import tensorflow as tf
 
@@ -47,7 +49,9 @@ def entry(
     'experiment': name,
     'source': source or 'random weights',
     'source_sha256': weights_hash(source) if source else '',
+    'step': step_of(source) if source else None,
     'config_sha256': hashlib.sha256(config).hexdigest(),
+    'data': params.task.validation_data.input_path,
     'protocols': list(protocols),
     'scores': coverage.marked(scores),
     'versions': {'vidgarden': __version__, 'tensorflow': tf.__version__},
@@ -69,6 +73,22 @@ def weights_hash(source: str) -> str:
     index = f'{restore.find_checkpoint(source)}.index'
   with tf.io.gfile.GFile(index, 'rb') as file:
     return hashlib.sha256(file.read()).hexdigest()
+
+
+def step_of(source: str) -> int | None:
+  """Step that the name of a checkpoint tells; None where it tells none.
+
+  Args:
+    source: as of `weights_hash`.
+  """
+  import tensorflow as tf
+
+  from official.video.checkpoints import restore
+
+  if tf.io.gfile.exists(os.path.join(source, 'variables', 'variables.index')):
+    return None
+  found = re.search(r'-(\d+)$', restore.find_checkpoint(source))
+  return int(found[1]) if found else None
 
 
 def append(path: str, made: Mapping[str, Any]) -> None:
@@ -100,8 +120,14 @@ def read(path: str) -> Iterator[dict[str, Any]]:
     UserError: it can't be read, or a line is none of a ledger's.
   """
   try:
-    with open(path, 'rb') as file:
-      lines = file.read().splitlines()
+    if files.is_remote(path):
+      import tensorflow as tf
+
+      with files.storage_errors(path), tf.io.gfile.GFile(path, 'rb') as remote:
+        lines = remote.read().splitlines()
+    else:
+      with open(path, 'rb') as file:
+        lines = file.read().splitlines()
   except OSError as error:
     raise UserError(f'{path}: {error.strerror}; expected a ledger of evaluate') from error
   for number, line in enumerate(lines, 1):

@@ -1,11 +1,13 @@
 """Scores a checkpoint by its task's own protocol, such as frame mAP or tracking."""
 
 import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from official.video import files
+from official.video import files, scalars
 from official.video.checkpoints import origin, restore
 from official.video.evaluation import coverage
+from official.video.run import console
 
 
 def run(task, checkpoint: str | None, folder: str) -> dict[str, Any]:
@@ -32,12 +34,20 @@ def run(task, checkpoint: str | None, folder: str) -> dict[str, Any]:
     if folder:
       os.makedirs(folder, exist_ok=True)
     scores = task.run_protocol(model, folder)
-  for name, value in scores.items():
-    shown = f'{value:.4f}' if isinstance(value, float) else value
-    print(f'{name:24s} {shown}')
+  print(f'task       {"  ".join(_shown(scores))}')
   for line in coverage.lines(scores):
     print(line)
   if folder:
     with files.storage_errors(folder):
       coverage.write(scores, folder)
   return scores
+
+
+def _shown(scores: Mapping[str, Any]) -> Iterator[str]:
+  """The scores that count nothing, as other protocols are told."""
+  for name, value in scores.items():
+    published = scalars.published(name)
+    if not isinstance(value, float) or published.startswith('coverage/'):
+      continue
+    share = scalars.is_share(published)
+    yield f'{name} ' + (f'{100 * value:.1f} %' if share else console.three(value))

@@ -223,7 +223,9 @@ def test_other_nets_are_refused(tmp_path):
   bad = published(False)
   bad['layer1.0.conv1.weight'] = bad['layer1.0.conv1.weight'] * np.inf
   pytorch_file.write(path, {'state_dict': bad})
-  with refused(match=r'image\.pth: layer1\.0\.conv1\.weight has numbers .* copy it again'):
+  with refused(
+    match=r'image\.pth: layer1\.0\.conv1\.weight has numbers .* copy it again'
+  ):
     from_image_resnet.load(built('resnet_3d', model_id=10), 'resnet_3d', path)
 
 

@@ -127,12 +127,32 @@ def test_videos_that_are_gone_are_named_without_pictures(tmp_path):
 
 def test_pictures_stay_within_their_budget(tmp_path, monkeypatch):
   path, listed = shortcut_file(tmp_path)
-  monkeypatch.setattr(feature_page, '_BUDGET', 8_000)
+  monkeypatch.setattr(feature_page, '_BUDGET', 24_000)
   clips = features.read(path, listed)
-  film = feature_page.Film(clips)
-  shown = [film.sheet(row) for row in range(24)]
-  used = sum(len(one.image) for one in shown if one)
-  assert 0 < used <= 8_000 and None in shown
+  rows = [*range(24), 0, 0]
+  film = feature_page.Film(clips, rows)
+  sheets = [film.sheet(row) for row in rows]
+  assert None not in sheets  # Smaller, rather than some of them not at all.
+  assert 12_000 < sum(len(one.image) for one in sheets) <= 24_000
+  monkeypatch.setattr(feature_page, '_BUDGET', 3_000)
+  film = feature_page.Film(clips, rows)
+  sheets = [film.sheet(row) for row in rows]
+  assert None in sheets and film.moves
+  assert sum(len(one.image) for one in sheets if one) <= 3_000
+
+
+def test_the_surest_mistakes_come_first_and_have_pictures(tmp_path):
+  path, listed = shortcut_file(tmp_path)
+  clips = features.read(path, listed)
+  findings = feature_page.compute(clips)
+  scored = findings.classified
+  rows = feature_page._mistaken(scored)
+  sure = scored.confidence[rows]
+  assert rows and (sure[:-1] >= sure[1:]).all() and not scored.right[rows].any()
+  assert sure[0] == scored.confidence[~scored.right].max()
+  sections, _ = feature_page.sections(findings)
+  page = Page(sections['mistakes'][1])
+  assert page.count('img') == page.count('figure') == len(rows)
 
 
 def test_features_stand_beside_a_run(tmp_path):

@@ -167,6 +167,86 @@ def test_random_weights_are_not_the_runs_own_score(tmp_path):
   assert 'Linear' not in run_page.interpretation(runs.read(str(folder)))
 
 
+def ledger_of(*made):
+  """Lines of a ledger: accuracy of the linear probe, step and source of each."""
+  return ''.join(
+    json.dumps(
+      LEDGER
+      | {'time': f'2026-01-0{day}T00:00:00', 'step': step, 'source': source}
+      | {'scores': {'linear': {'top1': top1}, 'evaluated': 100}}
+    )
+    + '\n'
+    for day, (top1, step, source) in enumerate(made, 1)
+  )
+
+
+def test_the_latest_weights_are_judged_and_random_ones_stand_beside_them(tmp_path):
+  folder = with_labels(tmp_path / 'one', [0, 1] * 50)
+  inner = folder / 'scores' / 'linear'
+  inner.mkdir(parents=True)
+  made = ledger_of((0.625, None, 'random weights'), (0.75, 20, 'a'), (0.875, 30, 'a'))
+  (inner / 'ledger.jsonl').write_text(made)
+  run = runs.read(str(folder))
+  told = run_page.interpretation(run)
+  assert told.startswith('Linear top1 is 87.5 %')
+  assert 'random weights reach 62.5 %: 1.4 times as often right as random' in told
+  (value, _), _ = run_page.headlines([run])
+  assert value == '87.5 %'
+  # The same weights again: the newest line counts.
+  (inner / 'ledger.jsonl').write_text(
+    made + ledger_of((0.8125, 30, 'a')).replace('01-01', '01-09')
+  )
+  run = runs.read(str(folder))
+  assert [row.value for row in run_page._score_rows(run)[:3]] == [0.8125, 0.75, 0.625]
+  # Older weights are said to be that.
+  (inner / 'ledger.jsonl').write_text(
+    made.partition('"step": 30')[0].rpartition('\n')[0] + '\n'
+  )
+  ((value, what), _) = run_page.headlines([runs.read(str(folder))])
+  assert value == '75.0 %' and what.endswith('weights of step 20')
+  other = made_run(tmp_path / 'two')
+  page = Page(page_of(folder, other, output=tmp_path / 'both.html'))
+  cells = page.texts['th'] + page.texts['td']
+  at = page.texts['td'].index('75.0 %')
+  assert {'linear top1', 'linear top1, random weights'} <= set(cells), at
+  # Nothing is gained where an untrained net is as good.
+  (inner / 'ledger.jsonl').write_text(
+    ledger_of((0.75, None, 'random weights'), (0.75, 30, 'a'))
+  )
+  told = run_page.interpretation(runs.read(str(folder)))
+  assert 'lies within the interval of 100 videos, so nothing shows yet' in told
+
+
+def test_an_evaluation_alone_has_a_page(tmp_path):
+  manifest = tmp_path / 'v.manifest.json'
+  manifest.write_text(json.dumps({'shards': [{'labels': [0, 1] * 50}]}))
+  folder = tmp_path / 'scores'
+  folder.mkdir()
+  entry = json.loads(ledger_of((0.75, 30, 'runs/one'))) | {'data': str(manifest)}
+  (folder / 'ledger.jsonl').write_text(json.dumps(entry) + '\n')
+  page = Page(page_of(folder))
+  assert 'curves' not in page.ids() and {'scores', 'run', 'next'} <= page.ids()
+  assert {'linear top1', '75.0 %', '50.0 %'} <= set(page.texts['th'] + page.texts['td'])
+  assert {'runs/one', str(manifest)} <= set(page.texts['dd'])
+  # Runs that lie in a run's folder keep what is theirs.
+  run = with_labels(tmp_path / 'run', [0, 1] * 50)
+  inner = made_run(run / 'finetuned')
+  (inner / 'ledger.jsonl').write_text(json.dumps(entry) + '\n')
+  assert not runs.read(str(run)).evaluations and runs.read(str(inner)).evaluations
+
+
+def test_scores_that_name_several_have_a_chance(tmp_path):
+  labels = np.repeat([0, 1, 2, 3, 4, 5], [50, 20, 10, 10, 5, 5])
+  found = run_page.chances(labels)
+  assert found['top1'] == 0.5 and found['top5'] == pytest.approx(0.95)
+  assert found['mean_class_accuracy'] == pytest.approx(1 / 6)
+  run = runs.read(str(with_labels(tmp_path / 'one', labels.tolist())))
+  for name in ('knn top5', 'linear top5', 'score/top_5_accuracy', 'classify top5'):
+    assert run_page._chance_of(name, run) == pytest.approx(0.95), name
+  assert run_page._chance_of('classify mean_class_accuracy', run) == pytest.approx(1 / 6)
+  assert run_page._chance_of('pretext/top1', run) is None
+
+
 def test_several_runs_lie_over_each_other(tmp_path):
   one = made_run(tmp_path / 'one')
   two = made_run(tmp_path / 'two', (5.0, 4.0), {'trainer': {'train_steps': 20}})

@@ -23,6 +23,35 @@ def test_numbers_are_cut_into_fifths_and_equal_ones_stay_together():
   assert np.bincount(groups.ids).tolist() == [10, 90]
 
 
+def test_numbers_are_cut_where_they_fall_apart():
+  rng = np.random.default_rng(0)
+
+  def cut(*lumps):
+    values = np.concatenate([rng.normal(at, wide, count) for at, wide, count in lumps])
+    order = rng.permutation(len(values))
+    groups = sorting.groups_of(values[order])
+    of_lump = np.repeat(np.arange(len(lumps)), [count for *_, count in lumps])[order]
+    return groups, of_lump
+
+  for lumps in (
+    [(92, 3, 50), (191, 3, 70)],
+    [(92, 12, 500), (191, 12, 500)],
+    [(0, 1, 300), (10, 1, 200), (30, 1, 300)],
+    [(at, 0.5, 60) for at in (0, 10, 20, 30, 40)],
+  ):
+    groups, of_lump = cut(*lumps)
+    assert groups.ids.tolist() == of_lump.tolist(), lumps
+  # One lump, a wide tail, and a few that lie far away are cut into fifths.
+  for values in (
+    rng.normal(size=500),
+    rng.exponential(size=500),
+    np.concatenate([rng.normal(size=490), rng.normal(100, 1, 10)]),
+  ):
+    assert np.bincount(sorting.groups_of(values).ids).tolist() == [100] * 5
+  found = sorting.groups_of(np.array([15.0, 25, 15, 30, 25, 15]))
+  assert found.ids.tolist() == [0, 1, 0, 2, 1, 0] and found.ordered
+
+
 @pytest.mark.parametrize(
   'column',
   [np.array(['a'] * 4, object), np.array(list('abcd'), object), np.ones(4)],
@@ -65,6 +94,16 @@ def test_the_interval_is_wider_where_clips_of_a_video_are_alike():
   narrow = sorting.bootstrap(values, np.arange(2000))
   assert narrow[1] - narrow[0] < (high - low) / 2
   assert sorting.bootstrap(values, video) == (low, high)
+
+
+def test_videos_weigh_as_much_as_they_have_clips():
+  values = np.array([1.0] * 90 + [0.0] * 10)
+  video = np.array([0] * 90 + list(range(1, 11)))
+  low, high = sorting.bootstrap(
+    np.tile(values, 10), np.concatenate([video + 11 * n for n in range(10)])
+  )
+  # The mean is 0.9, that of the videos' means 1 / 11.
+  assert low < 0.9 < high and low > 0.5
 
 
 def test_an_interval_covers_the_truth_as_often_as_it_says():
@@ -152,6 +191,16 @@ def agreement(share, chance, low=None):
     # A large share is no shortcut where guessing gives as much.
     ({'class': agreement(0.5, 0.1), 'colour': agreement(0.9, 0.9)}, 'by class first'),
     ({'class': agreement(0.5, 0.1), 'colour': agreement(0.6, 0.2)}, 'about alike'),
+    # Of 1 the way differs by 0.09, 0.13; of the last the intervals meet.
+    ({'class': agreement(0.5, 0.0), 'colour': agreement(0.59, 0.0)}, 'about alike'),
+    (
+      {'class': agreement(0.5, 0.0), 'colour': agreement(0.63, 0.0)},
+      'colour before class',
+    ),
+    (
+      {'class': agreement(0.5, 0.0), 'colour': agreement(0.63, 0.0, 0.54)},
+      'about alike',
+    ),
     ({'class': agreement(0.12, 0.1, 0.08)}, 'None of it is surely more than chance'),
     ({}, 'No column is known'),
   ],
