@@ -2,9 +2,10 @@
 
   python -m benchmarks.pictures
 
-Reads results/learning_labels.json, writes docs/pictures/labels.svg.
+Reads results/learning*.json, writes docs/pictures/labels.svg and one picture a method.
 """
 
+import dataclasses
 import html
 import json
 import pathlib
@@ -116,6 +117,107 @@ def probes_plot(seeds: Seeds) -> list[str]:
   return lines
 
 
+@dataclasses.dataclass(frozen=True)
+class Bars:
+  """What a picture of a method shows.
+
+  Attributes:
+    result: of the kept results, without its suffix.
+    what: it measures.
+    bars: words beside each bar, by the name of its score in percent.
+  """
+
+  result: str
+  what: str
+  bars: Mapping[str, str]
+
+
+METHODS = {
+  'cvrl': Bars(
+    'learning',
+    'Test videos whose class is named right',
+    {
+      'CVRL, linear probe': 'CVRL, linear probe',
+      'CVRL, 20 nearest neighbours': 'CVRL, 20 nearest neighbours',
+      'supervised, linear probe': 'trained on all labels',
+      'colour histogram, linear probe': 'colour histogram',
+      'raw pixels, linear probe': 'raw pixels',
+      'random weights, linear probe': 'random weights',
+      'chance': 'chance',
+    },
+  ),
+  'const_cl': Bars(
+    'learning_const_cl',
+    'Objects found among those of other clips',
+    {
+      'local and global, region retrieval': 'local and global losses',
+      'global alone, region retrieval': 'global loss alone',
+      'random weights, region retrieval': 'random weights',
+    },
+  ),
+  'cstp': Bars(
+    'learning_cstp',
+    'Test videos whose class is named right by a linear probe',
+    {
+      'both, linear probe': 'BYOL and pretext tasks',
+      'BYOL alone, linear probe': 'BYOL alone',
+      'pretexts alone, linear probe': 'pretext tasks alone',
+      'random weights, linear probe': 'random weights',
+    },
+  ),
+  'gvilm': Bars(
+    'learning_gvilm',
+    'Videos found by captions, and nouns that point to their object',
+    {
+      'text to video R@1, all losses': 'R@1, all losses',
+      'text to video R@1, contrast alone': 'R@1, contrast alone',
+      'R@1 by chance': 'R@1 by chance',
+      'noun pointing': 'nouns on their object',
+      'noun pointing by chance': 'nouns by chance',
+    },
+  ),
+}
+_STEP, _SIDE = 30, (250, 640)
+
+
+def method_picture(shown: Bars, runs: Mapping[str, Mapping[str, Any]]) -> str:
+  """The SVG of a method: a bar a score to the median of its seeds, a dot a seed.
+
+  Args:
+    shown: what of the scores.
+    runs: scores.json of every seed, as `benchmarks.learning` keeps them.
+  """
+  facts = next(iter(runs.values()))['facts']
+  told = f'{len(runs)} seeds, {facts["backbone"]}, {facts["data"]}'
+  left, right = _SIDE
+  width, height = 720, 92 + _STEP * len(shown.bars)
+  lines = [
+    f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+    'role="img" font-family="sans-serif" font-size="14" fill="#333">',
+    f'<title>{html.escape(shown.what)}: {html.escape(told)}</title>',
+    f'<rect width="{width}" height="{height}" rx="10" fill="#fff"/>',
+    _text(20, 34, shown.what, font_size=18, font_weight='bold'),
+  ]
+  for number, (name, words) in enumerate(shown.bars.items()):
+    y = 50 + _STEP * number
+    values = [run['scores'][name] for run in runs.values()]
+    median = statistics.median(values)
+    wide = (right - left) * median / 100
+    lines += [
+      _text(left - 8, y + 19, words, text_anchor='end'),
+      f'<rect x="{left}" y="{y + 3}" width="{wide:.1f}" height="{_STEP - 8}" '
+      'fill="#80cbc4"/>',
+      _text(right + 8, y + 19, f'{median:.0f} %'),
+    ]
+    lines += [
+      f'<circle cx="{left + (right - left) * value / 100:.1f}" cy="{y + 14}" r="4" '
+      f'fill="{_COLORS[0]}"/>'
+      for value in values
+    ]
+  lines += [_text(20, height - 16, told, font_size=12), '</svg>\n']
+  return '\n'.join(lines)
+
+
 def labels_picture(runs: Mapping[str, Mapping[str, Any]]) -> str:
   """The SVG of the label tables: few labels, and what the pretraining is made of.
 
@@ -145,9 +247,14 @@ def labels_picture(runs: Mapping[str, Mapping[str, Any]]) -> str:
 def main() -> None:
   """Draws anew."""
   runs = json.loads((report.RESULTS / 'learning_labels.json').read_text())
-  path = PICTURES / 'labels.svg'
-  path.write_text(labels_picture(runs))
-  print(path)
+  pictures = {'labels': labels_picture(runs)}
+  for name, shown in METHODS.items():
+    kept = json.loads((report.RESULTS / f'{shown.result}.json').read_text())
+    pictures[name] = method_picture(shown, kept)
+  for name, picture in pictures.items():
+    path = PICTURES / f'{name}.svg'
+    path.write_text(picture)
+    print(path)
 
 
 if __name__ == '__main__':

@@ -2,6 +2,7 @@
 
 import json
 import re
+import statistics
 
 import pytest
 
@@ -27,6 +28,20 @@ def test_the_kept_scores_are_those_drawn():
   runs = json.loads((report.RESULTS / 'learning_labels.json').read_text())
   drawn = (pictures.PICTURES / 'labels.svg').read_text()
   assert drawn == pictures.labels_picture(runs), 'run python -m benchmarks.pictures'
+
+
+@pytest.mark.parametrize('name', pictures.METHODS)
+def test_the_picture_of_a_method_is_that_of_what_is_kept(name):
+  shown = pictures.METHODS[name]
+  runs = json.loads((report.RESULTS / f'{shown.result}.json').read_text())
+  drawn = (pictures.PICTURES / f'{name}.svg').read_text()
+  assert drawn == pictures.method_picture(shown, runs), (
+    'run python -m benchmarks.pictures'
+  )
+  page = (pictures.PICTURES.parents[1] / 'projects' / name / 'README.md').read_text()
+  for score, words in shown.bars.items():
+    median = statistics.median(run['scores'][score] for run in runs.values())
+    assert f'{words} {median:.0f} %' in page
 
 
 @pytest.mark.parametrize('shift', [0, 10])

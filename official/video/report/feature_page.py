@@ -183,9 +183,9 @@ def _confusion(scored: sorting.Classified) -> Markup:
   shares, parts = sorting.coarse(scored.confusion, _MOST_CELLS)
   about = 'Rows are classes, columns what they are taken for; darker is oftener.'
   if len(parts) < len(scored.names):
+    sizes = ' or '.join(map(str, sorted({len(part) for part in parts})))
     about += (
-      f' Each cell is {min(map(len, parts))} or {max(map(len, parts))} classes; those that '
-      'are taken for each other stand together.'
+      f' Each row is {sizes} classes; those that are taken for each other stand together.'
     )
   return markup.card(
     markup.element('h3', markup.text('Confusion')),

@@ -47,6 +47,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def check_flags(flags: argparse.Namespace) -> None:
   """Raises `UserError` for a flag that nothing would read."""
   views = flags.what == WHAT
+  if not 0 <= flags.look < float('inf'):
+    raise UserError(f'--look {flags.look:g}: expected seconds, 0 or more')
   for name in _OTHERS if views else _OWN:
     if getattr(flags, name) not in (None, '', []):
       shown = (

@@ -167,7 +167,8 @@ class Console:
       facts: the same for programs; by default the text.
     """
     if self.format == 'json':
-      facts = {'text': text} if facts is None else facts
+      if facts is None:  # The kind says it already.
+        facts = {'text': text.removeprefix(f'{kind}: ')}
       self._write(json.dumps({'kind': kind, **_plain(facts)}) + '\n')
       return
     self.end_bar()

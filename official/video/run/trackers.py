@@ -63,15 +63,17 @@ class Trackers:
     """Starts all.
 
     Raises:
-      UserError: one can't start; the run has done nothing by then.
+      UserError: one can't start; the run has taken no step by then.
     """
-    for name, tracker in self._made.items():
+    waiting, self._made = self._made, {}
+    for name, tracker in waiting.items():
       try:
         tracker.start(dict(params), folder)
       except Exception as error:
         raise UserError(
           f"--tracker={name}: can't start: {_line(error)}; mend it, or leave the flag out"
         ) from error
+      self._made[name] = tracker  # So what never started is not ended.
 
   def scalars(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
     """Hands a report's scalars to all.

@@ -5,6 +5,7 @@ Skipped where there is no Chromium.
 
 import functools
 import http.server
+import itertools
 import json
 import re
 import shutil
@@ -66,7 +67,15 @@ function look(frame) {
       x.getClientRects().length > 0),
     thumbs: [...page.querySelectorAll('.frame')].filter(x => x.getClientRects().length)
       .map(x => x.getBoundingClientRect().width),
-    focus: [...page.querySelectorAll('a, input, [tabindex]')].map(x => x.tagName),
+    focus: [...page.querySelectorAll('a[href], input, button, summary, [tabindex]')].map(x => {
+      x.focus();
+      const style = view.getComputedStyle(x), box = x.getBoundingClientRect();
+      return {
+        tag: x.tagName, index: x.tabIndex, got: page.activeElement === x,
+        hidden: !x.getClientRects().length, top: box.top + view.scrollY,
+        seen: style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0,
+      };
+    }),
     unnamed: [...page.querySelectorAll('img, svg[role=img], [role=region]')].filter(x =>
       !(x.getAttribute('alt') || x.getAttribute('aria-label'))).length,
   };
@@ -146,7 +155,13 @@ def test_the_page_fits_and_can_be_read(folder):
       assert one['smallest'] >= 7.5
       assert one['frames'] == pytest.approx(8, abs=0.01)
       assert one['motion'] == 'play' and not one['unnamed']
-      assert one['focus'][0] == 'A' and 'INPUT' in one['focus']
+      stops = [stop for stop in one['focus'] if not stop['hidden'] and stop['index'] >= 0]
+      assert stops[0]['tag'] == 'A' and 'INPUT' in {stop['tag'] for stop in stops}
+      # By the tabulator in the order of the page, each one seen where it is.
+      assert all(stop['got'] and stop['seen'] for stop in stops), stops
+      assert {stop['index'] for stop in stops} == {0}
+      tops = [stop['top'] for stop in stops]
+      assert all(b > a - 60 for a, b in itertools.pairwise(tops)), tops
       # One colouring of the map is seen, with its pictures.
       assert one['maps'] == [True] + [False] * (len(one['maps']) - 1)
       assert len(one['maps']) >= 4 and len(one['thumbs']) >= 2

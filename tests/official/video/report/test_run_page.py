@@ -281,6 +281,9 @@ def test_what_is_wrong_is_one_line(tmp_path, capsys):
   folder = made_run(tmp_path / 'one')
   assert door.main([str(folder), f'--output={tmp_path}']) == 2
   assert capsys.readouterr().err.startswith(f'error: --output {tmp_path}: is a folder')
+  for look in ('-1', 'nan', 'inf'):
+    assert door.main([str(folder), f'--look={look}']) == 2
+    assert f'error: --look {look}: expected seconds' in capsys.readouterr().err
   mine = tmp_path / 'mine.html'
   mine.write_text('my page')
   assert door.main([str(folder), f'--output={mine}']) == 2

@@ -66,6 +66,17 @@ def test_a_bar_stays_in_its_line(columns, monkeypatch):
   assert out.getvalue() == text + '\r\x1b[Kvalidation\n'
 
 
+def test_a_bar_leaves_out_what_is_too_long_and_no_more(monkeypatch):
+  monkeypatch.setenv('COLUMNS', '100')
+  out = Terminal()
+  figures = console.SEPARATOR.join(('top1 50.0%', 'positive_similarity 99.0%'))
+  long = FIELDS | {'loss': 'loss ' + 60 * '1', 'figures': figures}
+  console.Console(stream=out).report(long, {}, 0.5)
+  shown = out.getvalue()
+  assert 'loss' not in shown and 'positive' not in shown
+  assert shown.endswith('ETA 12:30 · top1 50.0% · 210 clips/s · epoch 1.3\r')
+
+
 def test_a_bar_never_wraps(monkeypatch):
   for columns in range(12, 120):
     monkeypatch.setenv('COLUMNS', str(columns))

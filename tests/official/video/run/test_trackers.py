@@ -73,6 +73,8 @@ def test_one_that_fails_at_an_end(fails, fake, monkeypatch, capsys):
       UserError, match=r"--tracker=fake: can't start: Run.*no network; "
     ):
       told.start({}, '/run')
+    told.end()  # What never started is not ended.
+    assert 'end' not in [what for what, *_ in fake.made[0].seen]
     return
   told.start({}, '/run')
   told.end()
