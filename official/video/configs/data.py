@@ -147,7 +147,8 @@ class DataConfig(hyperparams.Config):
     tf_data_service_address: its dispatcher, such as 'grpc://host:5050'.
     frame_index: 'auto' reads the frames alone that a sample takes where that is faster (it
       needs an index of frames beside the records; see docs/training.md), 'always' does so
-      or says what is missing, 'never' reads whole records. Samples are the same.
+      or says what is missing, 'never' reads whole records. Samples are the same, but for
+      records whose damage lies in frames that none of them takes: only 'never' sees it.
     tf_data_service_job_name: what the dispatcher's logs call the job.
   """
 

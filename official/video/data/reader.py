@@ -304,13 +304,13 @@ def _zeros(spec: dict[str, tf.TensorSpec]) -> Sample:
 def _without_absent(
   dataset: tf.data.Dataset, share: int, batches: int, pipelines: int
 ) -> tf.data.Dataset:
-  """Evaluation's samples without the invalid ones, then what fills the last batch.
+  """Evaluation's samples without those that records lack, then what fills the last batch.
 
   One of several pipelines gives as many batches as any other, so it fills them all.
   """
   padding = tf.data.Dataset.from_tensors(_zeros(dataset.element_spec))
   padding = padding.repeat(share - 1 if pipelines == 1 else share * batches)
-  kept = dataset.filter(lambda sample: sample['valid'][0])
+  kept = dataset.filter(lambda sample: sample['valid'][0] | (sample['bad'][0] > 0))
   return kept.concatenate(padding).take(share * batches)
 
 

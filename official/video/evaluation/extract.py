@@ -171,6 +171,7 @@ def fill(
       more = {LABELS: batch['labels' if config.num_labels else 'label'].numpy()}
       if keep_clips:
         more[CLIPS] = batch['test_views'].numpy()[:, 0]
+      open_rows.leave_out(first + batch['record'].numpy()[batch['bad'].numpy() > 0])
       open_rows.add(
         first + batch['record'].numpy(),
         valid,
@@ -192,6 +193,11 @@ class _OpenRows:
     self._kept, self._last = kept, -1
     self._sums: dict[int, dict[str, np.ndarray]] = {}
     self._counts: dict[int, int] = {}
+    self._bad: set[int] = set()
+
+  def leave_out(self, rows: np.ndarray) -> None:
+    """Gives records no row: a part of each can't be read, whatever its other clips show."""
+    self._bad |= set(rows.tolist())
 
   def add(
     self,
@@ -229,6 +235,8 @@ class _OpenRows:
 
   def _append(self, behind: int) -> None:
     """Appends the rows before `behind`."""
+    for row in self._bad & self._sums.keys():
+      del self._sums[row], self._counts[row]
     whole = [row for row in sorted(self._sums) if row < behind]
     if not whole:
       return

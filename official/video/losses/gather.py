@@ -85,7 +85,7 @@ def by_rows(
   if number == 1:
     made = [function(begin, *mine, *whole)]
   else:
-    size, made = mine[0].shape[0] // number, []
+    size, made = -(-mine[0].shape[0] // number), []  # The last part may be smaller.
     for first in range(0, mine[0].shape[0], size):
       part = tf.recompute_grad(functools.partial(function, begin + first))
       made.append(part(*(x[first : first + size] for x in mine), *whole))
@@ -94,11 +94,10 @@ def by_rows(
 
 
 def _chunks(count: int | None, row_bytes: int) -> int:
-  """In how many equal parts so many rows come, None being unknown."""
-  if count is None:
+  """In how few parts so many rows come, None being unknown."""
+  if not count:
     return 1
-  parts = (n for n in range(1, count + 1) if count % n == 0)
-  return next((n for n in parts if count // n * row_bytes <= CHUNK_BYTES), count)
+  return -(-count // max(1, CHUNK_BYTES // max(1, row_bytes)))
 
 
 def gather(tensor: tf.Tensor, axis: int = 0) -> tf.Tensor:

@@ -40,7 +40,7 @@ _GALLERY_FIELDS = (
 # Of the config of the test views: what the outputs don't depend on, or the index tells.
 _ASIDE = (
   *('input_path', 'tfds_name', 'tfds_split', 'tfds_data_dir', 'label_fraction'),
-  *('prefetch_buffer_size', 'ram_budget', 'seed'),
+  *('prefetch_buffer_size', 'ram_budget', 'seed', 'frame_index', 'num_threads'),
 )
 # Below the folder of scores: features that are not complete.
 PARTIAL = 'features.partial'

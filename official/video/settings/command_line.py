@@ -102,6 +102,11 @@ def load_experiment(values: flags.FlagValues):
     trains='mode' in values,
   )
   if values.tpu is not None:
+    if 'mode' not in values:
+      raise UserError(
+        '--tpu: this computes on the GPUs or the CPU of the machine; leave it out, or score '
+        'on a TPU by official.video.train --mode=eval'
+      )
     params.override({'runtime': {'tpu': values.tpu, 'distribution_strategy': 'tpu'}})
   if values.tf_data_service is not None:
     service = {
@@ -186,6 +191,12 @@ def _tell_runtime(runtime: Any, trains: bool) -> None:
     print(
       "note: runtime.enable_xla true: only a GPU's training steps are compiled; nothing is "
       'here',
+      file=sys.stderr,
+    )
+  if runtime.distribution_strategy == 'tpu' and not trains:
+    print(
+      'note: runtime.distribution_strategy tpu: of training; all is computed on the GPUs or '
+      'the CPU of this machine here',
       file=sys.stderr,
     )
   if _reduced(runtime) and not trains:

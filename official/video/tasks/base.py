@@ -559,11 +559,17 @@ class VideoTask(base_task.Task, abc.ABC):
     return self.joined(state)
 
   def joined(self, state: store.Temporary) -> dict[str, np.ndarray]:
-    """All samples' outputs, mapped into memory: what is not looked at takes none."""
+    """All samples' outputs, mapped into memory: what is not looked at takes none.
+
+    A record of which a part can't be read has none, whichever frames were looked at.
+    """
     outputs = {
       key: np.array(rows, object) if isinstance(rows, list) else rows
       for key, rows in state.arrays().items()
     }
+    if np.any(bad := outputs.pop('bad', np.zeros(0)) > 0):
+      whole = ~np.isin(outputs['record'], outputs['record'][bad])
+      outputs = {key: rows[whole] for key, rows in outputs.items()}
     if not outputs or not len(outputs['record']):
       raise UserError(
         f'{self.validation_index.files[0]} ...: none of the records can be read'
@@ -635,15 +641,17 @@ class VideoTask(base_task.Task, abc.ABC):
     """Outputs of one validation batch with 'record', 'label' and 'valid' of its samples."""
     del metrics
     inputs = self.prepare(inputs, self.task_config.validation_data)
-    names = ('record', 'label', 'valid', 'wrapped')
+    names = ('record', 'label', 'valid', 'wrapped', 'bad')
     passed = {key: inputs[key] for key in names if key in inputs}
     return self.validation_outputs(inputs, model) | passed
 
   def aggregate_logs(self, state=None, step_logs=None):
-    """Appends the valid samples' outputs to those on disk."""
+    """Appends the outputs of samples to those on disk, but for what only fills a batch."""
     state = state if state is not None else store.Temporary()
-    valid = step_logs['valid'].numpy()
-    rows = {key: value.numpy()[valid] for key, value in step_logs.items()}
+    kept = step_logs['valid'].numpy()
+    if 'bad' in step_logs:
+      kept = kept | (step_logs['bad'].numpy() > 0)
+    rows = {key: value.numpy()[kept] for key, value in step_logs.items()}
     state.append({k: v.tolist() if v.dtype == object else v for k, v in rows.items()})
     return state
 

@@ -24,7 +24,7 @@ def views_first(views: tf.Tensor) -> tf.Tensor:
 
 
 # What validation keeps of every sample beside the task's own outputs.
-_OWN = ('feature', 'label', 'record', 'valid', 'wrapped')
+_OWN = ('feature', 'label', 'record', 'valid', 'wrapped', 'bad')
 
 
 class PretrainTask(base.VideoTask):

@@ -24,7 +24,8 @@ from official.video.data import (
   samplers,
 )
 from official.video.errors import UserError
-from tests import clips, every
+from official.video.evaluation import encoding, extract
+from tests import clips, encoders, every
 
 
 def write_indices(manifest: pathlib.Path, files: str = '*.tfrecord') -> None:
@@ -292,7 +293,7 @@ def flip(path, at):
 
 def evaluation(manifest, **fields):
   once = {'is_training': False, 'num_views': 0, 'num_test_clips': 1}
-  return config(manifest, frame_index='always', **(once | fields))
+  return config(manifest, **({'frame_index': 'always'} | once | fields))
 
 
 def test_a_damaged_frame_costs_its_record_where_it_is_taken(own, capfd):
@@ -312,6 +313,21 @@ def test_a_damaged_frame_costs_its_record_where_it_is_taken(own, capfd):
   named = f'damaged: {first}: frame {taken[2]}, at byte {middle}: its checksum is wrong'
   assert named in error and error.count('damaged: ') == 1
   assert f'skipped a damaged record: "{first}" record 1' in error
+
+
+@pytest.mark.parametrize('step', [0, 17])
+def test_a_record_with_one_bad_clip_has_no_features_however_it_is_read(own, step):
+  first = sorted(own.parent.glob('*.tfrecord'))[0]
+  at, size = place(first, 1, 0)  # Of the first clip alone.
+  flip(first, at + size // 2)
+  features = {}
+  for way in ('never', 'always'):
+    data = evaluation(own, num_test_clips=2, test_clip_step=step, frame_index=way)
+    encoder = encoding.Encoder(encoders.colours)
+    features[way] = extract.encode(data, index.load_index(data), encoder)
+  for encoded in features.values():
+    assert encoded.records.tolist() == [0, 2, 3, 4, 5]
+  np.testing.assert_array_equal(features['never'].feature, features['always'].feature)
 
 
 def test_training_draws_another_record_for_one_with_a_damaged_frame(own):

@@ -163,9 +163,29 @@ def test_replicas_share_the_rows(mirrored, replicas):
   assert shared_rows.biggest(graph) == (2 * 8 // replicas) * 2 * 8
 
 
-@pytest.mark.parametrize('clips', [1, 2, 4])
+@pytest.mark.parametrize('clips', [1, 2, 3, 4, 5])
 def test_chunks_give_the_loss_and_gradient_of_the_whole(monkeypatch, clips):
   shared_rows.assert_chunked(monkeypatch, info_nce.info_nce, _views(), clips * 128)
+
+
+@pytest.mark.parametrize(('count', 'expected'), [(521, 2), (512, 2), (256, 1), (301, 2)])
+def test_any_number_of_rows_comes_in_few_parts(monkeypatch, count, expected):
+  monkeypatch.setattr(gather, 'CHUNK_BYTES', 300 * 128)
+  assert gather._chunks(count, 128) == expected
+  assert gather._chunks(count, 10**9) == count and gather._chunks(None, 1) == 1
+
+
+def test_rows_of_parts_keep_their_order(monkeypatch):
+  monkeypatch.setattr(gather, 'CHUNK_BYTES', 2 * 4)
+  rows = tf.range(5.0)
+  first, found = gather.by_rows(
+    lambda begin, some, whole: (some + tf.cast(begin, tf.float32), some * whole[0]),
+    (rows,),
+    (tf.constant([3.0]),),
+    4,
+  )
+  np.testing.assert_array_equal(found, 3 * np.arange(5))
+  np.testing.assert_array_equal(first, [0, 1, 4, 5, 8])
 
 
 def test_replicas_share_the_rows_and_take_them_in_chunks(mirrored, monkeypatch):

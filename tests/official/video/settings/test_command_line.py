@@ -79,6 +79,20 @@ def test_an_unknown_experiment_names_the_nearest(driver, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_a_tpu_is_for_training(tmp_path, capsys):
+  for driver, more in (
+    (evaluate, ['--random_weights']),
+    (export, ['--checkpoint=x', f'--export_dir={tmp_path}/x']),
+  ):
+    line = fails(driver, '--experiment=cvrl_pretrain_tiny', '--tpu=local', *more)
+    assert line.startswith('error: --tpu: ') and 'train --mode=eval' in line
+  recipe = '--params_override=runtime.distribution_strategy=tpu'
+  result = drivers.run(
+    evaluate, '--experiment=cvrl_linear_eval_tiny', '--random_weights', recipe
+  )
+  assert 'note: runtime.distribution_strategy tpu: of training' in result.stderr
+
+
 @pytest.mark.parametrize(
   ('override', 'message'),
   [

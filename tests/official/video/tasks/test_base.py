@@ -161,6 +161,22 @@ def test_a_validation_keeps_valid_samples_and_does_not_train():
   assert task.seen == [(2, False), (2, False)]
 
 
+def test_a_record_with_a_part_that_cannot_be_read_has_no_score():
+  task, state = Line(), None
+  # Two clips a record, those of 1 and 2 on both sides of a seam; the last place pads.
+  for record, valid, bad in (
+    ([0, 0, 1], [True, True, True], [0, 0, 0]),
+    ([1, 2, 2], [False, True, True], [1, 0, 0]),
+    ([3, 3, 0], [False, True, False], [1, 0, 0]),
+  ):
+    logs = {'record': record, 'valid': valid, 'bad': bad, 'y': np.arange(3.0)}
+    logs = {key: tf.constant(value) for key, value in logs.items()}
+    state = task.aggregate_logs(state, logs)
+  found = task.joined(state)
+  assert found['record'].tolist() == [0, 0, 2, 2] and 'bad' not in found
+  assert found['y'].tolist() == [0, 1, 1, 2]
+
+
 def test_a_validation_keeps_texts_too():
   logs = {
     'record': tf.range(3, dtype=tf.int64),
