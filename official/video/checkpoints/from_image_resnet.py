@@ -5,28 +5,29 @@ r"""Starts a 3D residual net from the weights of one for images: inflation.
 
 Reads PyTorch's layout (torchvision's and timm's names, bare or behind a prefix such as MoCo's
 `module.encoder_q.`, or numbered as in a sequence; .safetensors or .pth; no code in the file
-is executed), Keras Applications' ResNet50, 101 and 152 (.h5, .keras), and the Model Garden's
-image checkpoints. A kernel gets its time by --inflation: `average`, all frames
-alike (I3D's rule), or `central_frame`. Batch norm is taken as it is, so a still clip is
-mapped as its image is: everywhere by `central_frame`; by `average` where no window reaches
-past the ends of the clip. PyTorch pads windows of stride 2 on both sides, resnet_3d (as the
-Model Garden) at the end; both see the same at sizes such as 225 or 257, at 224 windows lie a
-pixel apart. The families r3d and r2plus1d pad as PyTorch does, and so does resnet_3d with
---params_override=symmetric_padding=true, which Keras' nets always get, with the strides
-where they have them. An r2plus1d gets either sign of each map of a ResNet-18 or -34 in a
-channel of its own, between the halves of its convolutions. A folder is a run of this library
-on single frames, whose resnet_3d has no kernel in time (cvrl/pretrain_kinetics600_frames).
+is executed), Keras Applications' ResNet50, 101 and 152 (.h5, .keras), the Model Garden's
+image checkpoints, SimCLR's of TensorFlow (`base_model/conv2d_7/kernel`), and BYOL's names of
+Haiku (`res_net50/~/initial_conv/w`) in a .safetensors. A kernel gets its time by --inflation:
+`average`, all frames alike (I3D's rule), or `central_frame`. Batch norm is taken as it is, so
+a still clip is mapped as its image is: everywhere by `central_frame`; by `average` where no
+window reaches past the ends of the clip. Paddings and strides become those of the net (the
+fields `symmetric_padding` and `strided_convolution` of a resnet_3d; SimCLR's pooling alone
+lies a pixel apart at even sizes). An r2plus1d gets either sign of each map of a ResNet-18 or
+-34 in a channel of its own, between the halves of its convolutions. A folder is a run of this
+library on single frames, whose resnet_3d has no kernel in time
+(cvrl/pretrain_kinetics600_frames).
 
-What the pixels were that the net for images was trained on (--pixels) goes into its first
-convolution and batch norm, so that it is shown [0, 1], or with --zero_centering [-1, 1], as
-tasks do; cells at the border, where windows reach past the image, see black in the place of
-the mean colour. The checkpoint holds `backbone`; name it by task.init_checkpoint.
+What the pixels were that the net for images was trained on (--pixels) becomes the fields
+`pixel_mean` and `pixel_deviation` of the backbone, of what tasks show: [0, 1], or with
+--zero_centering [-1, 1]. The checkpoint holds `backbone`; name it by task.init_checkpoint.
+What tasks have to set to be the same function is printed, kept beside the checkpoint, and
+compared with what a task that starts from it sets.
 """
 
 import importlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,10 @@ _SPLIT: Mapping[str, Any] = {
   'shortcut': 'plain',
   'stem_pool': True,
 }
+# What nets were trained on, where it is not ImageNet's mean and deviation, and those whose
+# strided windows are padded alike on both sides: by `_kind`.
+_PIXELS_OF: Mapping[str, str] = {'keras': 'caffe', 'simclr': 'unit'}
+_PADDED_ALIKE = ('pytorch', 'keras', 'simclr')
 _NORM = ('weight', 'bias', 'running_mean', 'running_var')
 _DEPTH_FIELDS = {'resnet_3d': 'model_id', 'r3d': 'model_id', 'r2plus1d': 'stage_blocks'}
 FAMILIES = ('resnet_3d', 'r3d', 'r2plus1d')
@@ -100,8 +105,8 @@ def define_flags() -> None:
     None,
     list(PIXELS),
     "What the net was trained on: less ImageNet's mean, by its deviation (torchvision, timm, "
-    "the Model Garden, MoCo), [0, 1] (SimCLR), [-1, 1], or caffe's, which is the default for "
-    "Keras' files and imagenet for others.",
+    "the Model Garden, MoCo, BYOL), [0, 1] (SimCLR), [-1, 1], or caffe's (Keras). By default "
+    "Keras' for its files, SimCLR's for those of its names, and imagenet for others.",
   )
   flags.DEFINE_bool(
     'zero_centering', False, 'Whether the task that starts from it has zero_centering.'
@@ -130,11 +135,39 @@ def image_net(tensors: Mapping[str, np.ndarray], source: str, prefix: str = ''):
   Raises:
     UserError: there is no such net, or several.
   """
+  net, others = _named_as_torchvision(tensors, source, prefix)
+  _check_whole(net, source)
+  return net, others
+
+
+def _kind(tensors: Mapping[str, np.ndarray]) -> str:
+  """Whose names a file has: 'keras', 'garden', 'simclr', 'haiku' or 'pytorch'."""
   if _KERAS_SIGN in tensors:
-    return _of_keras(tensors)
+    return 'keras'
   blocks = [match for key in tensors if (match := _GARDEN.fullmatch(key))]
   if any(match[3].startswith('_conv1/') for match in blocks):
+    return 'garden'
+  for kind, sign in (('simclr', _SIMCLR_SIGN), ('haiku', _HAIKU_SIGN)):
+    if any(sign.search(key) for key in tensors):
+      return kind
+  return 'pytorch'
+
+
+def _named_as_torchvision(tensors: Mapping[str, np.ndarray], source: str, prefix: str):
+  kind = _kind(tensors)
+  if kind == 'keras':
+    return _of_keras(tensors)
+  if kind == 'garden':
     return _of_garden(tensors, source)
+  if kind == 'simclr':
+    return _of_simclr(tensors, source)
+  if kind == 'haiku':
+    return _of_haiku(tensors)
+  if any('_preact_bn/' in key for key in tensors):
+    raise UserError(
+      f'{source}: is a ResNet of the second version, whose batch norms stand before the '
+      'convolutions, which no family does; take ResNet50, 101 or 152'
+    )
   tensors, numbered = _unnumbered(tensors), tensors
   found = sorted(key[: -len(_SIGN)] for key in tensors if key.endswith(_SIGN))
   if prefix:
@@ -184,6 +217,116 @@ def _check_plain(net: Mapping[str, np.ndarray], source: str) -> None:
       f'{source}: {pooled[0]}: its shortcuts pool before they convolve (as of ResNet-D), '
       'which no family does'
     )
+
+
+def _check_whole(net: Mapping[str, np.ndarray], source: str) -> None:
+  """Raises `UserError` where a convolution, or the batch norm behind one, is missing."""
+  modules = {'conv1', *(key.rpartition('.')[0] for key, x in net.items() if x.ndim == 4)}
+  for module in sorted(modules):
+    norm = re.sub(r'conv(\d)$', r'bn\1', module).replace('sample.0', 'sample.1')
+    for key in (f'{module}.weight', *(f'{norm}.{part}' for part in _NORM)):
+      if key not in net:
+        raise UserError(
+          f'{source}: lacks {key}; expected a whole residual net with a batch norm behind '
+          'each convolution (no group norm, no folded one)'
+        )
+
+
+# SimCLR's, whose layers TensorFlow numbered as they were made: shortcuts come first.
+_SIMCLR_SIGN = re.compile(r'(?:^|/)base_model/conv2d_1/kernel')
+_SIMCLR = re.compile(r'(?:.*/)?base_model/(conv2d|batch_normalization)(?:_(\d+))?/(\w+)')
+# BYOL's and others' of Haiku's `ResNet50`, its parameters and its state.
+_HAIKU_SIGN = re.compile(r'(?:^|/)res_?net\d*/~/initial_conv/w$')
+_HAIKU = re.compile(
+  r'(?:.*/)?res_?net\d*/~/(?:block_group_(\d)/~/block_(\d+)/~/)?'
+  r'(\w+?)(?:/~/(mean|var)_ema)?/(\w+)'
+)
+
+
+def _of_simclr(tensors: Mapping[str, np.ndarray], source: str):
+  """As `image_net`, of SimCLR's ResNet-50, 101 or 152 by TensorFlow."""
+  found: dict[tuple[str, int], dict[str, np.ndarray]] = {}
+  others = []
+  for key, value in tensors.items():
+    match = _SIMCLR.fullmatch(key)
+    if match and match[3] in _GARDEN_WEIGHTS:
+      found.setdefault((match[1], int(match[2] or 0)), {})[match[3]] = value
+    else:  # The heads, and slots of the optimizer.
+      others.append(key)
+  kernels = {n: x['kernel'] for (kind, n), x in found.items() if kind == 'conv2d'}
+  if 0 not in kernels or kernels[0].shape[:2] != (7, 7):
+    raise UserError(
+      f'{source}: its stem is not one convolution of 7x7, which no family has'
+    )
+  net, places, number = {}, {0: 'conv1'}, 1
+  for stage, block in _blocks_of(kernels):
+    names = ['downsample.0'] if block == 0 else []
+    for name in (*names, 'conv1', 'conv2', 'conv3'):
+      places[number] = f'layer{stage}.{block}.{name}'
+      number += 1
+  for (kind, place), weights in found.items():
+    if place not in places:
+      others += [f'{kind}_{place}/{name}' for name in weights]
+      continue
+    module = places[place]
+    if kind != 'conv2d':
+      module = re.sub(r'conv(\d)$', r'bn\1', module).replace('sample.0', 'sample.1')
+    for name, value in weights.items():
+      value = np.moveaxis(value, (-1, -2), (0, 1)) if name == 'kernel' else value
+      net[f'{module}.{_GARDEN_WEIGHTS[name]}'] = value
+  return net, others
+
+
+def _blocks_of(kernels: Mapping[int, np.ndarray]) -> list[tuple[int, int]]:
+  """Stage and number of each bottleneck, from the kernels in the order of their making.
+
+  A stage begins with a shortcut of 1x1 and a convolution of 1x1 of the same input.
+  """
+  blocks, stage, block, at = [], 0, 0, 1
+  while at < len(kernels) and at + 1 in kernels:
+    first, second = kernels[at], kernels[at + 1]
+    begins = first.shape[:2] == second.shape[:2] == (1, 1)
+    stage, block = (stage + 1, 0) if begins else (stage, block + 1)
+    blocks.append((stage, block))
+    at += 4 if begins else 3
+  return blocks
+
+
+def _of_haiku(tensors: Mapping[str, np.ndarray]):
+  """As `image_net`, of Haiku's ResNet of the first version."""
+  net, others = {}, []
+  for key, value in tensors.items():
+    match = _HAIKU.fullmatch(key)
+    name = _haiku_name(*match.groups()) if match else None
+    if name is None:
+      others.append(key)
+    elif name.endswith('.weight') and value.ndim == 4 and match and match[5] == 'w':
+      net[name] = np.moveaxis(value, (-1, -2), (0, 1))
+    else:
+      net[name] = value.reshape(-1)  # Haiku's have an axis for each of the pixels'.
+  return net, others
+
+
+def _haiku_name(
+  group: str | None, block: str | None, part: str, moment: str | None, weight: str
+) -> str | None:
+  """Torchvision's name of a tensor of Haiku; None for what is no weight of the net."""
+  if moment:
+    weight = f'{moment}_{weight}'
+  told = {'w': 'weight', 'scale': 'weight', 'offset': 'bias'}
+  told |= {'mean_average': 'running_mean', 'var_average': 'running_var'}
+  number = re.fullmatch(r'(conv|batchnorm)_(\d)', part)
+  if group is None:
+    module = {'initial_conv': 'conv1', 'initial_batchnorm': 'bn1'}.get(part)
+  elif number:
+    kind = 'conv' if number[1] == 'conv' else 'bn'
+    module = f'layer{int(group) + 1}.{block}.{kind}{int(number[2]) + 1}'
+  else:
+    place = {'shortcut_conv': 0, 'shortcut_batchnorm': 1}.get(part)
+    module = (
+      None if place is None else f'layer{int(group) + 1}.{block}.downsample.{place}'
+    )
+  return f'{module}.{told[weight]}' if module and weight in told else None
 
 
 def _of_keras(tensors: Mapping[str, np.ndarray]):
@@ -284,27 +427,21 @@ def inflated(
   return result
 
 
-def shown_other_pixels(
-  net: Mapping[str, np.ndarray], pixels: str, zero_centering: bool = False
-) -> dict[str, np.ndarray]:
-  """The same function of other pixels, but at the border of an image.
+def pixel_fields(pixels: str, zero_centering: bool = False) -> dict[str, Any]:
+  """Fields of a family that make of a task's pixels what a net was trained on.
 
   Args:
-    net: see `image_net`.
-    pixels: of `PIXELS`, what the net was trained on.
-    zero_centering: whether it is shown [-1, 1]; else [0, 1].
+    pixels: of `PIXELS`.
+    zero_centering: whether the task shows [-1, 1]; else [0, 1].
   """
-  mean, deviation = (np.array(x, np.float32)[:, None, None] for x in PIXELS[pixels])
-  half = 0.5 if zero_centering else 0.0
-  kernel = net['conv1.weight']
-  # Its kernel sees blue first.
-  scaled = (kernel[:, ::-1] if pixels == 'caffe' else kernel) / deviation
-  # The convolution of what stays the same everywhere is a constant a channel.
-  constant = (scaled * (mean - half)).sum((1, 2, 3))
+  mean, deviation = (np.array(x) for x in PIXELS[pixels])
+  if zero_centering:
+    mean, deviation = 2 * mean - 1, 2 * deviation
+  if not mean.any() and (deviation == 1).all():
+    return {}
   return {
-    **net,
-    'conv1.weight': scaled * (0.5 if zero_centering else 1.0),
-    'bn1.running_mean': net['bn1.running_mean'] + constant,
+    'pixel_mean': tuple(round(float(x), 8) for x in mean),
+    'pixel_deviation': tuple(round(float(x), 8) for x in deviation),
   }
 
 
@@ -361,12 +498,19 @@ def _of_r2plus1d(module: str) -> tuple[str, str]:
   return f'{begin}.{match[3]}', f'{begin}.{match[3].replace("conv", "bn")}'
 
 
-def fields_of(tensors: Mapping[str, np.ndarray], family: str) -> dict[str, Any]:
+def fields_of(
+  tensors: Mapping[str, np.ndarray],
+  family: str,
+  pixels: str | None = None,
+  zero_centering: bool = False,
+) -> dict[str, Any]:
   """Fields of a family without which it is another function of a file's net.
 
   Args:
     tensors: of the file.
     family: of `FAMILIES`.
+    pixels: of `PIXELS`, what the net was trained on; None for what the kind of file has.
+    zero_centering: whether tasks show it [-1, 1]; else [0, 1].
 
   Raises:
     UserError: nothing makes it the same function.
@@ -376,23 +520,26 @@ def fields_of(tensors: Mapping[str, np.ndarray], family: str) -> dict[str, Any]:
       f'--backbone {family}: {REFUSED[family]}, so no residual net is one; use one of '
       f'{", ".join(FAMILIES)}'
     )
-  keras = _KERAS_SIGN in tensors
+  kind = _kind(tensors)
+  shown = pixel_fields(pixels or _PIXELS_OF.get(kind, 'imagenet'), zero_centering)
   if family == 'resnet_3d':
-    return {'strided_convolution': 'first', 'symmetric_padding': True} if keras else {}
+    padded = {'symmetric_padding': True} if kind in _PADDED_ALIKE else {}
+    strided = {'strided_convolution': 'first'} if kind == 'keras' else {}
+    return {**strided, **padded, **shown}
   bottleneck = re.compile(r'\d\.0\.conv3\.weight$|_conv3/kernel')
-  if keras or any(bottleneck.search(key) for key in tensors):
+  if kind not in ('pytorch', 'garden') or any(bottleneck.search(x) for x in tensors):
     raise UserError(
       f'--backbone {family}: has basic blocks, the file bottlenecks; use resnet_3d'
     )
   if family == 'r3d':
-    return {}
+    return shown
   pattern = re.compile(r'(?:^|\.)layer(\d)\.(\d+)\.conv1\.weight')
   found = {
     match.groups() for key in _unnumbered(tensors) if (match := pattern.search(key))
   }
   stages = [stage for stage, _ in found]
   counts = tuple(stages.count(stage) for stage in sorted(set(stages)))
-  return {**_SPLIT, **({'stage_blocks': counts} if counts else {})}
+  return {**_SPLIT, **({'stage_blocks': counts} if counts else {}), **shown}
 
 
 def load(
@@ -402,7 +549,6 @@ def load(
   how: str = 'average',
   prefix: str = '',
   pixels: str | None = None,
-  zero_centering: bool = False,
 ) -> list[str]:
   """Gives a built backbone the weights of a residual net for images.
 
@@ -412,8 +558,7 @@ def load(
     source: .safetensors, .pth, .h5, .keras, or the prefix of a checkpoint.
     how: one of `from_image_vit.INFLATIONS`.
     prefix: see `image_net`.
-    pixels: see `shown_other_pixels`; None for what the kind of file has.
-    zero_centering: see there.
+    pixels: see `fields_of`.
 
   Returns:
     Keys that were not used, such as the classifier's.
@@ -425,15 +570,14 @@ def load(
 
   tensors = tensor_file.read_tensors(source)
   fields_of(tensors, family)  # Or nothing makes it the same.
-  keras = _KERAS_SIGN in tensors
+  kind = _kind(tensors)
   net, others = image_net(tensors, source, prefix)
   module = importlib.import_module(f'official.video.backbones.{family}')
   mapping = module.pytorch_layers(backbone)
-  _check_strides(backbone, family, keras, source)
-  net = shown_other_pixels(
-    net, pixels or ('caffe' if keras else 'imagenet'), zero_centering
-  )
-  if keras:
+  _check_strides(backbone, family, kind == 'keras', source)
+  if (pixels or _PIXELS_OF.get(kind)) == 'caffe':  # Its kernel sees blue first.
+    net = {**net, 'conv1.weight': net['conv1.weight'][:, ::-1]}
+  if kind == 'keras':
     net = _of_epsilon(net, _KERAS_EPSILON, mapping['bn1'].epsilon)
   inflate = inflated
   if family == 'r2plus1d':
@@ -523,7 +667,7 @@ def _convert_run(
     given: by name, whether a flag of other people's files was.
   """
   from official.video.backbones import factory, families
-  from official.video.checkpoints import saved
+  from official.video.checkpoints import origin, saved
   from official.video.settings import experiment
 
   for name in (name for name, was in given.items() if was):
@@ -531,19 +675,49 @@ def _convert_run(
       f'--{name}: of a run, as {source} is, a resnet_3d is inflated with the pixels '
       'that it was shown; leave it out'
     )
+  run = origin.of(source).task or {}
+  known = (run.get('model') or {}).get('backbone') or {}
+  own = known.get('resnet_3d') or {}
   config = families.of('resnet_3d')
+  config.get().override({n: x for n, x in own.items() if n not in _IN_TIME})
   if overrides:
     experiment.apply_overrides(config.get(), overrides, '--params_override')
   backbone = factory.build_backbone(config)
   load_frames(backbone, config, source, how)
   saved.write_converted(checkpoint, source, [], backbone)
+  _leave(checkpoint, config, bool(run.get('zero_centering')))
+
+
+# Fields of a run on single frames that its inflated net has of its own.
+_IN_TIME = (
+  *('stem_conv_temporal_kernel_size', 'stem_conv_temporal_stride'),
+  *('temporal_kernel_sizes', 'temporal_strides', 'temporal_kernel_blocks'),
+)
+
+
+def _leave(
+  checkpoint: str, config: Any, zero_centering: bool, needed: Collection[str] = ()
+) -> None:
+  """Says what tasks have to be to mean the same, and leaves it beside the checkpoint."""
+  from official.video.backbones import families
+  from official.video.checkpoints import origin
+
+  family, kept = config.type, config.get().as_dict()
+  usual = families.of(family).get().as_dict()
+  named = {n: x for n, x in kept.items() if n in needed or x != usual[n]}
+  paths = {f'model.backbone.{family}.{name}': x for name, x in named.items()}
+  if family != families.Backbone().type or paths:
+    paths = {'model.backbone.type': family, **paths}
+  told = origin.written_overrides({**paths, 'zero_centering': zero_centering})
+  print(f'tasks that start from it need --params_override={told}')
+  origin.write_converted(checkpoint, family, kept, zero_centering=zero_centering)
 
 
 def main(argv: Sequence[str]) -> None:
   """Converts."""
   del argv
   from official.video.backbones import factory, families
-  from official.video.checkpoints import origin, saved, tensor_file
+  from official.video.checkpoints import saved, tensor_file
   from official.video.settings import experiment
 
   saved.check_new(FLAGS.checkpoint)
@@ -557,28 +731,17 @@ def main(argv: Sequence[str]) -> None:
     overrides = FLAGS.params_override
     _convert_run(FLAGS.source, FLAGS.checkpoint, FLAGS.inflation, overrides, given)
     return
-  needed = fields_of(tensor_file.read_tensors(FLAGS.source), FLAGS.backbone)
+  tensors = tensor_file.read_tensors(FLAGS.source)
+  needed = fields_of(tensors, FLAGS.backbone, FLAGS.pixels, FLAGS.zero_centering)
   config = families.of(FLAGS.backbone, **needed)
   if FLAGS.params_override:
     experiment.apply_overrides(config.get(), FLAGS.params_override, '--params_override')
   backbone = factory.build_backbone(config)
   others = load(
-    backbone,
-    FLAGS.backbone,
-    FLAGS.source,
-    FLAGS.inflation,
-    FLAGS.prefix,
-    FLAGS.pixels,
-    FLAGS.zero_centering,
+    backbone, FLAGS.backbone, FLAGS.source, FLAGS.inflation, FLAGS.prefix, FLAGS.pixels
   )
   saved.write_converted(FLAGS.checkpoint, FLAGS.source, others, backbone)
-  if needed:
-    kept = {name: getattr(config.get(), name) for name in needed}
-    paths = {f'model.backbone.{FLAGS.backbone}.{name}': x for name, x in kept.items()}
-    told = origin.written_overrides({'model.backbone.type': FLAGS.backbone, **paths})
-    print(f'tasks that start from it need --params_override={told}')
-    centred = FLAGS.zero_centering
-    origin.write_converted(FLAGS.checkpoint, FLAGS.backbone, kept, zero_centering=centred)
+  _leave(FLAGS.checkpoint, config, FLAGS.zero_centering, needed)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 """Inflated nets map a still clip as the net for images maps its image."""
 
 import functools
+import re
 import zipfile
 from unittest import mock
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+import yaml
 from official.vision.modeling.backbones import resnet as image_resnet
 from tf_keras.src.applications import resnet as keras_resnet
 
@@ -119,14 +121,20 @@ def assert_close(found, expected):
   )
 
 
-# At 65 pixels SAME and PyTorch pad alike.
+def normalized(image, pixels='imagenet'):
+  """Pixels in [0, 1] as a net was shown them."""
+  mean, deviation = (np.array(x, np.float32) for x in from_image_resnet.PIXELS[pixels])
+  return (image - mean) / deviation
+
+
 @pytest.mark.parametrize(
   ('family', 'model_id', 'size'),
   [
+    ('resnet_3d', 10, 64),
     ('resnet_3d', 10, 65),
-    ('r3d', 10, 65),
     ('r3d', 10, 48),
-    pytest.param('resnet_3d', 50, 65, marks=pytest.mark.slow),
+    pytest.param('resnet_3d', 50, 64, marks=pytest.mark.slow),
+    pytest.param('resnet_3d', 10, 224, marks=pytest.mark.slow),
   ],
 )
 @pytest.mark.parametrize('how', ['central_frame', 'average'])
@@ -134,13 +142,14 @@ def test_a_still_clip_is_its_image(family, model_id, size, how, tmp_path):
   tensors = published(model_id == 50, REPEATS[model_id])
   path = str(tmp_path / 'image.pth')
   pytorch_file.write(path, {'state_dict': tensors})
-  net = built(family, model_id=model_id)
-  others = from_image_resnet.load(net, family, path, how, pixels='unit')
+  net = built(family, model_id=model_id, **from_image_resnet.fields_of(tensors, family))
+  others = from_image_resnet.load(net, family, path, how)
   assert others == ['fc.weight']
   # So many frames that the middle one sees no padding in time through any of the layers.
   frames = 9 if how == 'central_frame' else 65
-  image, clip = still(size, frames)
-  expected, maps = stages_of(tensors, image), net(clip, training=False)
+  image = np.random.default_rng(1).random((1, size, size, 3)).astype(np.float32)
+  clip = np.repeat(image[:, None], frames, 1)
+  expected, maps = stages_of(tensors, normalized(image)), net(clip, training=False)
   for name in ('2', '3') if how == 'average' else ('2', '3', '4', '5'):
     found = maps[name].numpy()
     shown = found[:, found.shape[1] // 2] if how == 'average' else found
@@ -152,20 +161,118 @@ def test_a_still_clip_is_its_image(family, model_id, size, how, tmp_path):
 @pytest.mark.parametrize('pixels', sorted(from_image_resnet.PIXELS.keys() - {'caffe'}))
 def test_it_takes_the_pixels_of_tasks(pixels, zero_centering, tmp_path):
   path = str(tmp_path / 'image.pth')
-  pytorch_file.write(path, {'state_dict': published(False)})
-  net = built('resnet_3d', model_id=10)
-  from_image_resnet.load(
-    net, 'resnet_3d', path, pixels=pixels, zero_centering=zero_centering
-  )
-  image = np.random.default_rng(1).random((2, 129, 129, 3)).astype(np.float32)
-  mean, deviation = (np.array(x, np.float32) for x in from_image_resnet.PIXELS[pixels])
-  expected = stages_of(published(False), (image - mean) / deviation)['2']
+  tensors = published(False)
+  pytorch_file.write(path, {'state_dict': tensors})
+  fields = from_image_resnet.fields_of(tensors, 'resnet_3d', pixels, zero_centering)
+  net = built('resnet_3d', model_id=10, **fields)
+  from_image_resnet.load(net, 'resnet_3d', path, 'central_frame', pixels=pixels)
+  image = np.random.default_rng(1).random((2, 64, 64, 3)).astype(np.float32)
+  expected = stages_of(published(False), normalized(image, pixels))
   shown = 2 * image - 1 if zero_centering else image
-  found = net(np.repeat(shown[:, None], 9, 1), training=False)['2']
-  middle = expected.shape[1] // 2
-  assert_close(
-    found[:, found.shape[1] // 2, middle, middle].numpy(), expected[:, middle, middle]
+  found = net(np.repeat(shown[:, None], 9, 1), training=False)
+  for stage in '25':  # Whole maps, their borders too.
+    assert_close(found[stage].numpy(), expected[stage][:, None])
+
+
+def simclr_names(tensors):
+  """A bottleneck net by the names of SimCLR's checkpoints of TensorFlow."""
+  convs = []
+  for stage in (1, 2, 3, 4):
+    number = 0
+    while f'layer{stage}.{number}.conv1.weight' in tensors:
+      begin = f'layer{stage}.{number}'
+      convs += [f'{begin}.downsample.0'] if number == 0 else []
+      convs += [f'{begin}.conv{i}' for i in (1, 2, 3)]
+      number += 1
+  parts = {'weight': 'gamma', 'bias': 'beta'}
+  parts |= {'running_mean': 'moving_mean', 'running_var': 'moving_variance'}
+  found = {
+    'global_step': np.array(3),
+    'head_supervised/linear_layer/dense/bias': np.ones(5),
+  }
+  for number, name in enumerate(['conv1', *convs]):
+    last = f'_{number}' if number else ''
+    kernel = tensors[f'{name}.weight'].transpose(2, 3, 1, 0)
+    found[f'base_model/conv2d{last}/kernel'] = kernel
+    found[f'base_model/conv2d{last}/kernel/Momentum'] = kernel
+    norm = name.replace('conv', 'bn').replace('sample.0', 'sample.1')
+    for part, called in parts.items():
+      found[f'base_model/batch_normalization{last}/{called}'] = tensors[f'{norm}.{part}']
+  return found
+
+
+def haiku_names(tensors):
+  """The same by Haiku's names, which have axes for the pixels."""
+  found = {'projector/linear/w': np.ones((4, 2))}
+  for key, value in tensors.items():
+    module, _, part = key.rpartition('.')
+    if module == 'fc' or 'num_batches' in key:
+      continue
+    parts = module.split('.')
+    if len(parts) == 1:
+      name = {'conv1': 'initial_conv', 'bn1': 'initial_batchnorm'}[module]
+    else:
+      place, (kind, number) = parts[2], (parts[2][:-1], parts[2][-1])
+      if place == 'downsample':
+        inner = ('shortcut_conv', 'shortcut_batchnorm')[int(parts[3])]
+      else:
+        inner = f'{"conv" if kind == "conv" else "batchnorm"}_{int(number) - 1}'
+      name = f'block_group_{int(parts[0][5:]) - 1}/~/block_{parts[1]}/~/{inner}'
+    begin = f'res_net50/~/{name}'
+    if value.ndim == 4:
+      found[f'{begin}/w'] = value.transpose(2, 3, 1, 0)
+    else:
+      told = {'weight': 'scale', 'bias': 'offset'}
+      told |= {'running_mean': '~/mean_ema/average', 'running_var': '~/var_ema/average'}
+      found[f'{begin}/{told[part]}'] = value.reshape(1, 1, 1, -1)
+  return found
+
+
+@pytest.mark.parametrize('names', [simclr_names, haiku_names])
+def test_other_peoples_names_are_the_same_net(names, tmp_path):
+  tensors = published(True, (2, 1, 3, 1))
+  path = str(tmp_path / 'image.npz')
+  np.savez(path, **names(tensors))
+  found, others = from_image_resnet.image_net(tensor_file.read_tensors(path), path)
+  plain = {k for k in tensors if not k.startswith('fc') and 'num_batches' not in k}
+  assert found.keys() == plain and others
+  for key in plain:
+    np.testing.assert_array_equal(found[key], tensors[key], err_msg=key)
+  fields = from_image_resnet.fields_of(tensor_file.read_tensors(path), 'resnet_3d')
+  pads = 'symmetric_padding' in fields
+  assert (pads, 'pixel_mean' in fields) == (
+    (True, False) if names is simclr_names else (False, True)
   )
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (lambda t: t.pop('bn1.running_mean'), r'lacks bn1\.running_mean'),
+    (lambda t: t.pop('conv1.weight'), r'lacks conv1\.weight'),
+    (lambda t: t.pop('layer1.0.bn2.bias'), r'lacks layer1\.0\.bn2\.bias'),
+    (
+      lambda t: [t.pop(k) for k in list(t) if 'running' in k],
+      r'lacks bn1\.running_mean; expected .*no group norm',
+    ),
+    (lambda t: t.pop('layer2.0.downsample.1.weight'), r'lacks layer2\.0\.downsample\.1'),
+  ],
+)
+def test_what_a_net_lacks_is_one_line(change, message, tmp_path):
+  tensors = published(False)
+  change(tensors)
+  pytorch_file.write(str(tmp_path / 'image.pth'), {'state_dict': tensors})
+  for family in ('resnet_3d', 'r3d', 'r2plus1d'):
+    result = drivers.run(
+      from_image_resnet,
+      f'--source={tmp_path / "image.pth"}',
+      f'--checkpoint={tmp_path / "ckpt"}',
+      f'--backbone={family}',
+      '--params_override=width_multiplier=0.25'
+      + ('' if family == 'r2plus1d' else ',model_id=10'),
+    )
+    assert result.code == 2 and result.stderr.count('\n') == 1, result.stderr
+    assert re.search(message, result.stderr), result.stderr
 
 
 def test_a_net_of_the_model_garden_is_taken(tmp_path):
@@ -325,7 +432,8 @@ KERAS = {'strided_convolution': 'first', 'symmetric_padding': True, 'model_id': 
 @pytest.mark.parametrize('how', ['central_frame', 'average'])
 def test_a_net_of_keras_is_taken(keras_file_of, one_block_a_stage, how):
   image_net, path = keras_file_of
-  assert from_image_resnet.fields_of(tensor_file.read_tensors(path), 'resnet_3d') == {
+  tensors = tensor_file.read_tensors(path)
+  assert from_image_resnet.fields_of(tensors, 'resnet_3d', 'unit') == {
     'strided_convolution': 'first',
     'symmetric_padding': True,
   }
@@ -346,7 +454,8 @@ def test_a_net_of_keras_is_taken(keras_file_of, one_block_a_stage, how):
 
 def test_keras_pixels_are_blue_first_and_of_255(keras_file_of, one_block_a_stage):
   image_net, path = keras_file_of
-  net = built('resnet_3d', **KERAS)
+  needed = from_image_resnet.fields_of(tensor_file.read_tensors(path), 'resnet_3d')
+  net = built('resnet_3d', **KERAS, **{k: x for k, x in needed.items() if 'pixel' in k})
   from_image_resnet.load(net, 'resnet_3d', path, 'central_frame')
   image = np.random.default_rng(1).random((1, 64, 64, 3)).astype(np.float32)
   shown = tf_keras.applications.resnet.preprocess_input(255 * image.copy())
@@ -354,8 +463,7 @@ def test_keras_pixels_are_blue_first_and_of_255(keras_file_of, one_block_a_stage
   expected = stem(shown)
   layer = net.get_layer('stem/activation').output
   found = tf_keras.Model(net.input, layer)(np.repeat(image[:, None], 5, 1))
-  inner = slice(2, -2)  # What no window past the border is seen in.
-  assert_close(found[:, 1][:, inner, inner].numpy(), expected[:, inner, inner].numpy())
+  assert_close(found[:, 1].numpy(), expected.numpy())
 
 
 def test_strides_of_another_convolution_are_refused(keras_file_of, tmp_path):
@@ -397,7 +505,7 @@ def test_a_still_clip_is_its_image_in_split_convolutions(how, tmp_path):
   tensors = published(False, (1, 2, 1, 1))
   path = str(tmp_path / 'image.pth')
   pytorch_file.write(path, {'state_dict': tensors})
-  needed = from_image_resnet.fields_of(tensors, 'r2plus1d')
+  needed = from_image_resnet.fields_of(tensors, 'r2plus1d', 'unit')
   assert needed['stage_blocks'] == (1, 2, 1, 1)
   net = built('r2plus1d', **needed)
   others = from_image_resnet.load(net, 'r2plus1d', path, how, pixels='unit')
@@ -474,6 +582,35 @@ def test_the_command_tells_what_tasks_need(tmp_path):
     origin.check(params.task, str(target))
 
 
+def test_a_task_that_shows_other_pixels_or_pads_otherwise_is_refused(tmp_path):
+  source, target = tmp_path / 'image.pth', tmp_path / 'ckpt'
+  pytorch_file.write(str(source), {'state_dict': published(False)})
+  flags = [f'--source={source}', f'--checkpoint={target}', '--zero_centering']
+  flags.append('--params_override=width_multiplier=0.25,model_id=10')
+  result = drivers.run(from_image_resnet, *flags)
+  assert result.code == 0, result.stderr
+  (told,) = re.findall(r'need --params_override=(\S+)', result.stdout)
+  for field in ('symmetric_padding=true', 'model_id=10', 'pixel_mean=[-0.03'):
+    assert field in told
+  params = experiment.load('cvrl_linear_eval', params_override=told)
+  assert params.task.zero_centering
+  origin.check(params.task, str(target))
+  net = factory.build_backbone(params.task.model.backbone)
+  restore.restore_backbone(net, str(target))
+  image = np.random.default_rng(1).random((1, 64, 64, 3)).astype(np.float32)
+  expected = stages_of(published(False), normalized(image))['2']
+  found = net(np.repeat(2 * image[:, None] - 1, 65, 1), training=False)['2'].numpy()
+  assert_close(found[:, found.shape[1] // 2], expected)
+  for other in (
+    'task.zero_centering=false',
+    'task.model.backbone.resnet_3d.pixel_mean=[]',
+    'task.model.backbone.resnet_3d.symmetric_padding=false',
+  ):
+    wrong = experiment.load('cvrl_linear_eval', params_override=f'{told},{other}')
+    with pytest.raises(UserError, match='another function'):
+      origin.check(wrong.task, str(target))
+
+
 @pytest.mark.parametrize('how', ['average', 'central_frame'])
 def test_a_run_on_single_frames_is_inflated(how, tmp_path):
   """Its own features of a frame are those of the inflated net of a still clip."""
@@ -518,6 +655,29 @@ def test_a_run_on_single_frames_is_inflated(how, tmp_path):
     elsewhere = f'--checkpoint={tmp_path / "other"}'
     done = drivers.run(from_image_resnet, *flags, elsewhere, flag)
     assert done.code == 2 and 'leave it out' in done.stderr
+  # It means the pixels that the run was shown.
+  kept = yaml.safe_load((tmp_path / 'inflated' / 'ckpt.converted.yaml').read_text())
+  assert kept['task']['zero_centering'] is False
+  assert kept['task']['model']['backbone']['resnet_3d']['model_id'] == 10
+  (run / 'params.yaml').write_text(
+    yaml.safe_dump(
+      {
+        'task': {
+          'zero_centering': True,
+          'model': {
+            'backbone': {'type': 'resnet_3d', 'resnet_3d': frames.get().as_dict()}
+          },
+        }
+      }
+    )
+  )
+  again = [*flags[:1], f'--checkpoint={tmp_path / "again"}']  # It tells its own depth.
+  done = drivers.run(from_image_resnet, *again)
+  assert done.code == 0, done.stderr
+  kept = yaml.safe_load((tmp_path / 'again.converted.yaml').read_text())['task']
+  assert kept['zero_centering'] is True
+  found = kept['model']['backbone']['resnet_3d']
+  assert (found['model_id'], found['temporal_kernel_sizes']) == (10, [1, 1, 3, 3])
   # A run on clips is none.
   clips = tmp_path / 'clips'
   tf.train.CheckpointManager(
@@ -541,7 +701,8 @@ def test_a_checkpoint_that_is_there_stays(tmp_path):
   target.parent.mkdir()
   (tmp_path / 'run' / 'ckpt-8.converted.yaml').write_text('task: {zero_centering: true}')
   assert drivers.run(from_image_resnet, *flags).code == 0
-  assert not (tmp_path / 'run' / 'ckpt-8.converted.yaml').exists()
+  told = (tmp_path / 'run' / 'ckpt-8.converted.yaml').read_text()
+  assert 'zero_centering: false' in told and 'symmetric_padding: true' in told
   before = (tmp_path / 'run' / 'ckpt-8.index').read_bytes()
   done = drivers.run(from_image_resnet, *flags)
   assert done.code == 2 and 'exists; name a new one, or remove it' in done.stderr
