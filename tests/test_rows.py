@@ -76,6 +76,71 @@ def test_a_recipe_says_what_it_is_for(name):
   assert re.search(r'docs/hardware\.md|--fit', head)
 
 
+# Clips of the training splits, as the recipes count them.
+SIZES = {'kinetics400': 215_570, 'kinetics600': 366_016}
+
+
+@pytest.mark.parametrize('stage', sorted({stage for row in ROWS for stage in row.stages}))
+def test_a_recipe_is_what_it_is_called(stage):
+  """Shares, epochs, steps, batches and the like are those of the names."""
+  params = experiment.load(rows.experiment_of(stage[0]), list(stage))
+  task, trainer = params.task.as_dict(), params.trainer
+  data = task['train_data']
+  names = '+'.join(stage)
+  batch, rate = data['global_batch_size'], trainer.optimizer_config.learning_rate
+  for share in re.findall(r'_(\d+)pct', names):
+    assert data['label_fraction'] == int(share) / 100
+  if not re.search(r'pct', names):
+    assert data.get('label_fraction', 1) == 1
+  for steps in re.findall(r'_(\d+)k(?!\w)', names):
+    assert trainer.train_steps == 1000 * int(steps)
+  for size, epochs in re.findall(r'pretrain_(kinetics\d+)_(\d+)ep', names):
+    assert trainer.train_steps == pytest.approx(
+      SIZES[size] * int(epochs) / batch, rel=0.01
+    )
+  for size in re.findall(r'batch_(\d+)', names):
+    assert batch == int(size)
+  if 'cvrl/pretrain' in names:  # The published rate is that of 1024.
+    assert rate.cosine.initial_learning_rate == pytest.approx(40.96 * batch / 1024)
+  for depth in re.findall(r'r3d(\d+)', names):
+    assert task['model']['backbone']['resnet_3d']['model_id'] == int(depth)
+  for width in re.findall(r'_(\d)x', names):
+    assert task['model']['backbone']['resnet_3d']['width_multiplier'] == int(width)
+  for count in re.findall(r'hidden_layers_(\d)', names):
+    assert task['model']['head']['num_hidden_layers'] == int(count)
+  for whole, part in re.findall(r'temperature_(\d)_(\d+)', names):
+    assert task['losses']['temperature'] == float(f'{whole}.{part}')
+  for power in re.findall(r'power_(half|2)', names):
+    assert data['sampler']['power'] == (0.5 if power == 'half' else 2)
+  for form in re.findall(r'interval_(uniform|increasing)', names):
+    assert data['sampler']['form'] == form
+  for views in re.findall(r'views_(\d)', names):
+    assert data['num_views'] == int(views)
+  for frames in re.findall(r'_(\d+)_frames', names):
+    assert data['feature_shape'][0] == int(frames)
+    assert task['validation_data']['feature_shape'][0] == int(frames)
+  if rate.type == 'cosine':
+    assert rate.cosine.decay_steps == trainer.train_steps
+
+
+def test_a_rows_words_are_its_recipes():
+  """What a row says of steps, frames, boxes and weights is what its files do."""
+  for row in ROWS:
+    loaded = [experiment.load(rows.experiment_of(s[0]), list(s)) for s in row.stages]
+    if steps := re.search(r'(\d+)k steps', row.model):
+      assert loaded[0].trainer.train_steps == 1000 * int(steps[1]), row
+    if epochs := re.search(r'(\d+) epochs', row.model):
+      assert f'{epochs[1]}ep' in row.stages[0][0], row
+    if frames := re.search(r'(\d+) frames', row.model):
+      shapes = [params.task.train_data.feature_shape[0] for params in loaded]
+      assert shapes == [int(frames[1])] * len(shapes), row
+    if share := re.search(r'(\d+) % of the labels', row.protocol):
+      assert loaded[-1].task.train_data.label_fraction == int(share[1]) / 100, row
+    for size in re.findall(r'Kinetics-(\d00)(?! or)', row.model)[:1]:
+      first = row.stages[0][0]
+      assert f'kinetics{size}' in first or 'pretrain' not in first, row
+
+
 def test_every_recipe_has_a_tiny_form_that_is_trained():
   """`tests/test_experiments.py` trains every tiny experiment: of this kind, there is one."""
   kinds = ('pretrain', 'linear_eval', 'finetune', 'localization', 'tracking')

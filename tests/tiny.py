@@ -87,7 +87,17 @@ def load(
   name: str, train: pathlib.Path, validation: pathlib.Path, *overrides: str
 ) -> cfg.ExperimentConfig:
   """A registered experiment, shrunk, on batches of four; `overrides` come last."""
-  params = experiment.load(name)
+  return shrunk(experiment.load(name), name, train, validation, *overrides)
+
+
+def shrunk(
+  params: cfg.ExperimentConfig,
+  name: str,
+  train: pathlib.Path,
+  validation: pathlib.Path,
+  *overrides: str,
+) -> cfg.ExperimentConfig:
+  """As `load`, of an experiment's own params, which are changed."""
   for text in (
     *(
       f'task.{split}_data: {{input_path: "{path}", global_batch_size: 4}}'
