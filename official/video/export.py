@@ -126,6 +126,7 @@ def _about(params, task, frame_rate: float | None) -> dict[str, Any]:
     'zero_centering': params.task.zero_centering,
     'feature_shape': list(test.feature_shape),
     'temporal_stride': test.temporal_stride,
+    'stride_seconds': test.stride_seconds,
     'resize': test.resize,
     'frame_rate': frame_rate,
     # Backbone with its strides, dilations and widths, and the head on it.

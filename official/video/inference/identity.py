@@ -26,11 +26,14 @@ def of_model(model: Any, task_config: Any, reads_text: bool) -> str:
 
 def facts(config: data_config.DataConfig, zero_centering: bool) -> dict[str, Any]:
   """What is done to frames before a backbone sees them."""
+  # Without it, what earlier versions told.
+  paced = {'stride_seconds': config.stride_seconds} if config.stride_seconds else {}
   return {
     'feature_shape': list(config.feature_shape),
     'temporal_stride': config.temporal_stride,
     'resize': config.resize,
     'zero_centering': zero_centering,
+    **paced,
   }
 
 

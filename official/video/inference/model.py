@@ -13,7 +13,7 @@ import tensorflow as tf
 from official.video import files
 from official.video.checkpoints import origin
 from official.video.configs import data as data_config
-from official.video.data import parsing, reader, views
+from official.video.data import parsing, reader, tempo, views
 from official.video.errors import UserError
 from official.video.evaluation import encoding, extract, protocols
 from official.video.inference import footage, windows
@@ -489,6 +489,8 @@ class Model:
 
   def _note_rate(self, seen: footage.Footage) -> None:
     """Says once that time goes by at another pace than in training."""
+    if self.config.stride_seconds:
+      return  # Its clips are of one pace whatever the file's is.
     known, rate = self.frame_rate, seen.frame_rate
     if self._noted or not known or not rate or origin.same_rate(known, rate):
       return
@@ -576,6 +578,7 @@ class _Stream:
     try:
       for number, seen in enumerate(files):
         spans: list[tuple[int, int]] = []
+        seen = self._paced(seen)
         if not seen.failure:
           spans = self._cut.spans(len(seen.times), seen.frame_rate, self._config)
         self.found[number] = _Found(dataclasses.replace(seen, record=b''), spans)
@@ -583,6 +586,20 @@ class _Stream:
           yield number, seen.record, np.array(spans, np.int32)
     except Exception as error:  # TensorFlow would make a page of text of it.
       self._error = error
+
+  def _paced(self, seen: footage.Footage) -> footage.Footage:
+    """What is told of a file, at the pace of the config's `stride_seconds`."""
+    wanted = tempo.rate(self._config)
+    if not wanted or seen.failure:
+      return seen
+    if seen.frame_rate <= 0:
+      return dataclasses.replace(
+        seen,
+        failure='tells no frame rate, which its model counts time by; name one by --fps',
+      )
+    kept = tempo.indices(len(seen.times), tf.constant(seen.frame_rate), wanted).numpy()
+    times = [seen.times[number] for number in kept]
+    return dataclasses.replace(seen, times=times, frame_rate=wanted)
 
   def raise_error(self) -> None:
     """Raises what ended the stream too early, if anything did."""
@@ -617,7 +634,7 @@ class _Graph:
 
   def __init__(self, maker: views.ViewMaker, config: data_config.DataConfig):
     def test_clips(record, spans):
-      frames = parsing.parse_record(record)['frames']
+      frames = maker.paced(parsing.parse_record(record, maker.fields))['frames']
       counts = tf.map_fn(
         lambda span: maker.num_test_clips(frames[span[0] : span[1]]), spans
       )

@@ -27,6 +27,9 @@ def text(
   frames, height, width, _ = about['feature_shape']
   rate = about.get('frame_rate')
   stored = about.get('conversion') or {}
+  apart = f'every {_nth(about["temporal_stride"])}'
+  if about.get('stride_seconds'):
+    apart = f'one each {about["stride_seconds"]:g} s'
   pixels = '-1 to 1' if about['zero_centering'] else '0 to 1'
   net = about['model'].get('backbone', {}).get('type', 'no backbone')
   storage = ', '.join(f'{name} {value}' for name, value in stored.items())
@@ -34,7 +37,7 @@ def text(
     f'# {about["experiment"] or "A video model"}\n',
     f'{net}; exported by vidgarden {__version__} from `{printable(about["checkpoint"])}`.\n',
     '## What it was shown\n',
-    f'- clips of {frames} frames, every {_nth(about["temporal_stride"])} of the video, '
+    f'- clips of {frames} frames, {apart} of the video, '
     f'{height} x {width} pixels ({about["resize"]})',
     f'- pixels of {pixels}; the signatures take uint8 and do that',
     f'- stored frames a second: {f"{rate:g}" if rate else "not known"}',

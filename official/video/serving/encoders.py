@@ -24,7 +24,7 @@ from official.video.evaluation import classification, encoding
 # What an export tells about itself, below its folder.
 ABOUT = 'assets.extra/vidgarden.json'
 # Fields of the data config that say what clips are.
-_CLIPS_ARE = ('feature_shape', 'temporal_stride', 'resize')
+_CLIPS_ARE = ('feature_shape', 'temporal_stride', 'stride_seconds', 'resize')
 
 
 def encoder_of(

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import tf_keras
 
+from official.video import export
 from official.video.checkpoints import origin
 from official.video.configs import tasks
 from official.video.data import records
 from official.video.evaluation import extract, protocols
-from official.video.inference import loading
+from official.video.inference import identity, loading
 from official.video.serving import encoders
 from official.video.settings import experiment
 from tests import every, runs, tiny, videos
@@ -122,3 +123,39 @@ def rows_of(paths: list[str], manifest: pathlib.Path) -> list[int]:
         path = records.decode_record(record)[records.DATA_PATH][0]
         names.append(path.decode())
   return [names.index(pathlib.Path(path).name) for path in paths]
+
+
+def test_files_of_any_rate_are_seen_at_the_pace_of_training(data, tmp_path, capsys):
+  """With `stride_seconds` runs, exports and `evaluate` take frames as far apart in time."""
+  paths, manifest = data
+  tf_keras.utils.set_random_seed(1)
+  paced = (
+    'task: {train_data: {stride_seconds: 0.2}, validation_data: {stride_seconds: 0.2}}'
+  )
+  params = tiny.load('cvrl_finetune_tiny', manifest, manifest, paced)
+  task, _ = runs.save_run(params, tmp_path / 'run')
+  expected = evaluated(params, task, tmp_path / 'run').feature
+  model = loading.load(str(tmp_path / 'run'))
+  paths = [paths[number] for number in np.argsort(rows_of(paths, manifest))]
+  np.testing.assert_array_equal(model.embed(paths).feature, expected.astype(np.float32))
+  # The records store 15 frames a second, the files 30: the same times, other pixels.
+  capsys.readouterr()
+  twice = model.embed(paths, fps=30.0).feature
+  assert 'frames a second' not in capsys.readouterr().err
+  near = np.linalg.norm(twice - expected, axis=1) / np.linalg.norm(expected, axis=1)
+  plain = tiny.load('cvrl_finetune_tiny', manifest, manifest)
+  other = model.config
+  assert (near < 0.3).all(), near
+  found = model.embed(paths[:1], window_step=0.2)
+  assert np.diff(found.start).max() == pytest.approx(0.2, abs=0.04)
+  length = other.feature_shape[0] * 0.2
+  assert (found.end - found.start)[0] == pytest.approx(length, abs=0.11)
+  # Another pace is another model; without one it is what it was.
+  facts = identity.facts(plain.task.validation_data, False)
+  assert 'stride_seconds' not in facts and facts != identity.facts(other, False)
+  export.export(params, str(tmp_path / 'run'), str(tmp_path / 'model'))
+  exported = loading.load(str(tmp_path / 'model'))
+  assert exported.identity == model.identity
+  np.testing.assert_allclose(
+    exported.embed(paths).feature, expected, rtol=1e-4, atol=1e-5
+  )
