@@ -30,6 +30,10 @@ _PASSED = (
 )
 
 
+# Pixels of a clip that is large enough for any net to tell how many a cell stands for.
+_PROBE = 512
+
+
 class LocalizationModel(encoder.VideoModel):
   """A backbone under a head that takes maps and boxes."""
 
@@ -64,6 +68,17 @@ class LocalizationModel(encoder.VideoModel):
     logits = self.head(outputs[self.endpoint], boxes, training=training)
     return {'feature': outputs['feature'], 'output': logits[:, 0]}
 
+  def cell(self, steps: int) -> tuple[int, int]:
+    """Rows and columns of pixels that a cell of the map stands for, in clips of any size.
+
+    Args:
+      steps: frames of a clip.
+    """
+    traced = tf.function(lambda x: self.encode(x, False)[self.endpoint], autograph=False)
+    spec = tf.TensorSpec([1, steps, _PROBE, _PROBE, 3])
+    *_, rows, columns, _ = traced.get_concrete_function(spec).structured_outputs.shape
+    return _PROBE // rows, _PROBE // columns
+
   @property
   def serving_items(self) -> dict[str, tf_keras.layers.Layer]:
     """Backbone and head."""
@@ -97,7 +112,23 @@ class LocalizationTask(labelled.LabelledTask):
       raise UserError(
         f'task.test_scales {list(scales)}: expected numbers from 0.1 to 10, as [1.0, 1.25]'
       )
+    self._check_whole_cells(training, evaluation)
     super().check_data(training, evaluation)
+
+  def _check_whole_cells(self, training: bool, evaluation: bool) -> None:
+    """Raises `UserError` where a transformer would leave out a part of the clips."""
+    net = self.task_config.model.backbone.get()
+    for used, name in ((training, 'train_data'), (evaluation, 'validation_data')):
+      shape = getattr(self.task_config, name).feature_shape
+      for side, size in zip(
+        shape[1:3], getattr(net, 'tubelet', (1, 1, 1))[1:], strict=True
+      ):
+        if used and side % size:
+          raise UserError(
+            f'task.{name}.feature_shape {list(shape)}: {side} is no multiple of {size}, the '
+            'pixels of a token, so boxes would lie elsewhere; take '
+            f'{max(1, round(side / size)) * size}'
+          )
 
   def check_records(self, table: index.RecordIndex) -> None:
     """Raises `UserError` where the data names more classes than the head has."""
@@ -169,13 +200,14 @@ class LocalizationTask(labelled.LabelledTask):
     )
     boxes = tf.concat([inputs['boxes'], inputs['detected']], 1)
     config = self.task_config
-    seen = [
-      tf.sigmoid(
-        model.logits(*mirrored(scaled(clips, scale), boxes, inputs['shown'], flip))
-      )
-      for scale in config.test_scales
-      for flip in ([False, True] if config.test_flip else [False])
-    ]
+    seen = []
+    for scale in config.test_scales:
+      cell = model.cell(clips.shape[1]) if scale != 1.0 else (1, 1)
+      shown = scaled(clips, scale, cell)
+      seen += [
+        tf.sigmoid(model.logits(*mirrored(shown, boxes, inputs['shown'], flip)))
+        for flip in ([False, True] if config.test_flip else [False])
+      ]
     probability = tf.add_n(seen) / len(seen)
     annotated, detected = tf.split(probability, 2, 1)
     return {name: inputs[name] for name in _PASSED} | {
@@ -213,8 +245,12 @@ class LocalizationTask(labelled.LabelledTask):
       for name, what in (('ground_truth', 'annotated'), ('detected', 'detected'))
       if f'ranked_{name}' in scores
     )
+    config = self.task_config
+    looks = [f'scale {scale:g}' for scale in config.test_scales]
+    looks += ['mirrored too'] if config.test_flip else []
+    several = f'mean of {", ".join(looks)}; ' if looks != ['scale 1'] else ''
     return (
-      f'frame mAP at IoU {self.task_config.iou_threshold:g}; of each key frame the '
+      f'frame mAP at IoU {config.iou_threshold:g}; {several}of each key frame the '
       f'{localization.MAX_DETECTIONS} highest scores of all boxes and classes are ranked, '
       f"as AVA's evaluator does: {', '.join(ranked)}"
     )
@@ -296,12 +332,22 @@ class LocalizationTask(labelled.LabelledTask):
     return paths
 
 
-def scaled(clips: tf.Tensor, scale: float) -> tf.Tensor:
-  """Clips [B, T, H, W, 3] of other sides: antialiased, to whole pixels."""
+def scaled(clips: tf.Tensor, scale: float, cell: tuple[int, int] = (1, 1)) -> tf.Tensor:
+  """Clips [B, T, H, W, 3] of other sides, antialiased.
+
+  Args:
+    clips: of the size of the test.
+    scale: of the sides.
+    cell: what the sides become multiples of, so that the cells of a map are the whole clip
+      and boxes lie where they are: a net leaves out what is no whole cell, or fills it up.
+  """
   if scale == 1.0:
     return clips
   batch, steps, *sides, channels = clips.shape
-  height, width = (max(1, round(scale * side)) for side in sides)
+  height, width = (
+    max(1, int(scale * side / size + 0.5)) * size
+    for side, size in zip(sides, cell, strict=True)
+  )
   frames = tf.reshape(clips, [-1, *sides, channels])
   frames = tf.image.resize(frames, (height, width), antialias=True)
   return tf.reshape(frames, [batch or -1, steps, height, width, channels])

@@ -314,6 +314,8 @@ def test_detections_beyond_the_evaluators_limit_are_counted_and_said(monkeypatch
   said = task.protocol_of(scores)
   assert 'frame mAP at IoU 0.5; of each key frame the 50 highest' in said
   assert said.endswith('3 of 4 in annotated boxes, 3 of 4 in detected boxes')
+  task.task_config.test_scales, task.task_config.test_flip = (1.0, 1.25), True
+  assert 'mean of scale 1, scale 1.25, mirrored too; of each' in task.protocol_of(scores)
   # It is the protocol's own limit, which every score has.
   assert coverage.is_complete({k: v for k, v in scores.items() if 'ranked' in k})
 
@@ -364,8 +366,12 @@ def test_the_loss_is_the_mean_over_valid_boxes():
 class Sees:
   """A model whose logit in a box is what it is told to read of the clip there."""
 
-  def __init__(self):
-    self.sizes = []
+  def __init__(self, cell=(1, 1)):
+    self.sizes, self.size_of_cell = [], cell
+
+  def cell(self, steps):
+    assert steps == 2
+    return self.size_of_cell
 
   def logits(self, clips, boxes, shown):
     self.sizes.append(tuple(clips.shape[2:4]))
@@ -376,7 +382,7 @@ class Sees:
     return tf.stack([first, first], -1)
 
 
-def seen(**fields):
+def seen(cell=(1, 1), **fields):
   """Probabilities and the sizes of clips, of one box (.1, .3) of a frame from .05 to 1."""
   task, outputs = by_hand(**fields)
   ramp = np.linspace(0, 255, 32).astype(np.uint8)
@@ -385,7 +391,7 @@ def seen(**fields):
   shown = np.array([[0.0, 0.05, 1.0, 1.0]], np.float32)
   inputs = {k: tf.constant(v) for k, v in outputs.items() if 'probability' not in k}
   inputs |= {'test_views': tf.constant(clip), 'boxes': box, 'detected': box}
-  model = Sees()
+  model = Sees(cell)
   made = task.validation_outputs(inputs | {'shown': tf.constant(shown)}, model)
   return made['probability'].numpy().ravel(), model.sizes
 
@@ -406,6 +412,47 @@ def test_the_test_takes_one_look_or_the_mean_of_several():
   scaled, sizes = seen(test_scales=(0.5, 1.0, 1.25))
   np.testing.assert_allclose(scaled, plain, rtol=1e-6)
   assert sizes == [(8, 16), (16, 32), (20, 40)]
+  # Whole cells, so that a map is the whole clip.
+  _, sizes = seen(test_scales=(0.2, 1.0, 1.25), cell=(8, 16))
+  assert sizes == [(8, 16), (16, 32), (24, 48)]
+
+
+@pytest.mark.parametrize(
+  ('name', 'cell'),
+  [
+    ('const_cl_localization_tiny', None),
+    ('gvilm_localization_tiny', (8, 8)),
+  ],
+)
+def test_scaled_clips_are_read_to_their_edges(name, cell):
+  """Each pixel of a clip of another scale has a part in the map that boxes are taken from."""
+  params = experiment.load(name)
+  task = experiment.build_task(params.replace(task={'model': {'num_classes': 3}}))
+  model = task.built_model()
+  steps, height, width, _ = params.task.validation_data.feature_shape
+  found = model.cell(steps)
+  assert cell is None or found == cell
+  clips = tf.random.stateless_normal([1, steps, height, width, 3], [1, 2])
+  shown = localization.scaled(clips, 1.25, found)
+  assert [side % size for side, size in zip(shown.shape[2:4], found, strict=True)] == [
+    0,
+    0,
+  ]
+  edges = tf.Variable(shown)
+  with tf.GradientTape() as tape:
+    total = tf.reduce_sum(model.encode(edges)[model.endpoint] ** 2)
+  moved = tf.reduce_max(tf.abs(tape.gradient(total, edges)), [0, 1, 4]).numpy()
+  assert moved[-1].max() > 0 and moved[:, -1].max() > 0
+  assert model.encode(shown)[model.endpoint].shape[2:4] == tuple(
+    side // size for side, size in zip(shown.shape[2:4], found, strict=True)
+  )
+
+
+def test_clips_that_are_no_whole_tokens_are_refused(converted):
+  params = experiment.load('gvilm_localization_tiny')
+  params.task.validation_data.feature_shape = (8, 60, 64, 3)
+  with pytest.raises(UserError, match='60 is no multiple of 8, the pixels of a token'):
+    experiment.build_task(params).check_data(False)
 
 
 @pytest.mark.parametrize('scales', [(), (1.0, 0.0), (-1.0,), (1.0, 0.01), (11.0,)])
