@@ -22,8 +22,9 @@ from tfrecords_tools.summary import Summary
 _LIST = re.compile(r'(?P<label>.+)_(?P<split>val|test)\.txt')
 # Lists call the first train, training or val, and the second val or test.
 _SPLITS = {'video_validation_': 'val', 'video_test_': 'test'}
+STARTS = tuple(_SPLITS)
 # What annotators could not tell, which the protocol counts neither for nor against.
-_AMBIGUOUS = 'Ambiguous'
+AMBIGUOUS = 'Ambiguous'
 
 
 class Thumos14:
@@ -41,11 +42,11 @@ class Thumos14:
     files, found = VideoFiles(existing_folder('path', request.path)), Summary()
     given = request.annotations or request.path
     films = (
-      read_database(given, found) if os.path.isfile(given) else _read_lists(given, found)
+      read_database(given, found) if os.path.isfile(given) else read_lists(given, found)
     )
     for name, film in films.items():
       _set_split(film, name, found)
-      clear = [segment for segment in film.segments if segment[0] != _AMBIGUOUS]
+      clear = [segment for segment in film.segments if segment[0] != AMBIGUOUS]
       found.left_out('ambiguous segments', name, len(film.segments) - len(clear))
       film.segments = clear
       film.drop_repeats(name, found)
@@ -82,7 +83,7 @@ def _lists(folder: str) -> list[tuple[tuple[str, str], str]]:
   return found
 
 
-def _read_lists(folder: str, found: Summary) -> Mapping[str, Film]:
+def read_lists(folder: str, found: Summary) -> Mapping[str, Film]:
   """Videos with their segments, by name; raises `UserError` for a row that is none."""
   films: dict[str, Film] = {}
   for (label, split), path in _lists(folder):

@@ -127,11 +127,11 @@ class LocalizationMetrics:
     return float(self.average_precision.mean())
 
   def scores(self) -> dict[str, float]:
-    """The mAP at tIoU .5, .75, .95 where they were asked for, and the average."""
+    """The mAP at each of up to five tIoU, of more at .5, .75, .95, and the average."""
     named = {
       f'mAP@{threshold:g}': float(value)
       for threshold, value in zip(self.thresholds, self.by_threshold, strict=True)
-      if round(float(threshold), 2) in (0.5, 0.75, 0.95)
+      if len(self.thresholds) <= 5 or round(float(threshold), 2) in (0.5, 0.75, 0.95)
     }
     return named | {'mAP_average': self.average}
 

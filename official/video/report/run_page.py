@@ -325,13 +325,15 @@ def _newest(run: Run) -> dict[str, Scored]:
 
 def _published(several: Sequence[Run]) -> list[tuple[str, ...]]:
   """Figures of papers for the experiments that were run or evaluated."""
-  names = [run.experiment for run in several]
-  names += [made['experiment'] for run in several for made in run.evaluations]
+  found = [(run.experiment, ('task',)) for run in several if run.lines]
+  for run in several:
+    found += [(made['experiment'], tuple(made['protocols'])) for made in run.evaluations]
+  rows = [
+    row for name, how in found if name for row in published_rows.published(name, how)
+  ]
   return [
     (row.method, row.model, row.protocol, row.published, row.source)
-    for name in dict.fromkeys(names)
-    if name
-    for row in published_rows.published(name)
+    for row in dict.fromkeys(rows)
   ]
 
 

@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import importlib.metadata
 import json
 import os
 import re
@@ -39,22 +40,38 @@ def entry(
     the step of a checkpoint), on which data, by which protocols, the scores with
     `complete`, and the versions.
   """
-  import tensorflow as tf
-
   from official.video.settings import experiment
 
   config = experiment.to_yaml(params).encode()
-  return {
-    'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
-    'experiment': name,
-    'source': source or 'random weights',
+  return plain(name, source or 'random weights', protocols, scores) | {
     'source_sha256': weights_hash(source) if source else '',
     'step': step_of(source) if source else None,
     'config_sha256': hashlib.sha256(config).hexdigest(),
     'data': params.task.validation_data.input_path,
+  }
+
+
+def plain(
+  name: str, source: str, protocols: Sequence[str], scores: Mapping[str, Any]
+) -> dict[str, Any]:
+  """As `entry`, of what is scored without an experiment: features, predictions.
+
+  Args:
+    name: what stands for an experiment.
+    source: what was scored.
+    protocols: that were run.
+    scores: see `entry`.
+  """
+  return {
+    'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+    'experiment': name,
+    'source': source,
     'protocols': list(protocols),
     'scores': coverage.marked(scores),
-    'versions': {'vidgarden': __version__, 'tensorflow': tf.__version__},
+    'versions': {
+      'vidgarden': __version__,
+      'tensorflow': importlib.metadata.version('tensorflow'),
+    },
   }
 
 
@@ -158,7 +175,8 @@ def _line(made: Mapping[str, Any]) -> str:
   counts = coverage.counts(scores)
   counted = ', '.join(f'{what} {k} of {n}' for what, (k, n) in counts.items())
   published = '; '.join(
-    f'{row.published} ({row.model})' for row in rows.published(made['experiment'])
+    f'{row.published} ({row.model}; {row.protocol})'
+    for row in rows.published(made['experiment'], tuple(made['protocols']))
   )
   weights = f'{made["source"]} {made.get("source_sha256", "")[:8]}'.strip()
   protocols = ', '.join(made['protocols'])

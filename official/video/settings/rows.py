@@ -83,14 +83,29 @@ def experiment_of(name: str) -> str:
   return re.findall(r'--experiment=(\w+)', head(name))[0]
 
 
+# Protocols of `evaluate` that give the figures of rows: a probe's, or the task's own.
+_PROBES = frozenset({'linear', 'linear_sgd', 'classify', 'task'})
+_OWN = frozenset({'classify', 'task'})
+_DETECTED = 'G-TAD'
+
+
 @functools.cache
-def published(experiment: str) -> list[Row]:
-  """The rows with a figure whose protocol is an experiment's."""
-  return [
-    row
-    for row in read()
-    if row.published and experiment_of(row.stages[-1][0]) == experiment
-  ]
+def published(experiment: str, protocols: tuple[str, ...] = ('task',)) -> list[Row]:
+  """The rows with a figure that some protocols of an experiment's evaluation measure.
+
+  Args:
+    experiment: name of it, or 'gtad' of `official.video.temporal.detect`.
+    protocols: that were run, of `evaluate`; by default the task's own.
+  """
+
+  def measured(row: Row) -> bool:
+    if row.protocol.startswith(_DETECTED):
+      return experiment == 'gtad'
+    linear = row.protocol.startswith('linear')
+    given = (_PROBES if linear else _OWN) & set(protocols)
+    return bool(given) and experiment_of(row.stages[-1][0]) == experiment
+
+  return [row for row in read() if row.published and measured(row)]
 
 
 if __name__ == '__main__':

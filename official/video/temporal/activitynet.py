@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,8 @@ import numpy as np
 from official.video import files
 from official.video.errors import UserError
 from official.video.evaluation.temporal_localization import Segments
+from tfrecords_tools import summary
+from tfrecords_tools.datasets import thumos14
 
 
 class Video(NamedTuple):
@@ -31,8 +34,9 @@ def read_videos(paths: Sequence[str], subset: str) -> dict[str, Video]:
   """Videos of a subset by name, with and without annotations.
 
   Args:
-    paths: files of a `database` each; some may lack the subset.
-    subset: such as 'training' or 'validation'.
+    paths: files of a `database` each, or folders of THUMOS14's lists; some may lack the
+      subset.
+    subset: such as 'training' or 'validation'; 'val' or 'test' of lists.
 
   Raises:
     UserError: a file is not of ActivityNet's format, two have the same video, or none has an
@@ -42,7 +46,7 @@ def read_videos(paths: Sequence[str], subset: str) -> dict[str, Video]:
   origin: dict[str, str] = {}
   subsets = set()
   for path in paths:
-    database = _member(path, 'database')
+    database = _of_lists(path) if os.path.isdir(path) else _member(path, 'database')
     for name, entry in database.items():
       if name in origin:
         raise UserError(f'{path}: {name} is in {origin[name]} too; give every video once')
@@ -56,6 +60,30 @@ def read_videos(paths: Sequence[str], subset: str) -> dict[str, Video]:
       f'{", ".join(paths)}: no annotation of subset {subset!r}; there are {sorted(subsets)}'
     )
   return videos
+
+
+def of_thumos14(name: str) -> bool:
+  """Whether a video is called as those of THUMOS14 are."""
+  return name.startswith(thumos14.STARTS)
+
+
+def _of_lists(folder: str) -> dict[str, dict[str, Any]]:
+  """A `database` of THUMOS14's lists; what is ambiguous counts neither as an action."""
+  found = summary.Summary()
+  films = thumos14.read_lists(folder, found)
+  for line in found.lines():
+    print(f'note: {folder}: {line}', file=sys.stderr)
+  return {
+    name: {
+      'subset': film.split,
+      'annotations': [
+        {'label': label, 'segment': [start, end]}
+        for label, start, end in film.segments
+        if label != thumos14.AMBIGUOUS
+      ],
+    }
+    for name, film in films.items()
+  }
 
 
 def _video(path: str, name: str, entry: Mapping) -> tuple[str, Video]:

@@ -9,13 +9,15 @@ Features are an .npz of official.video.temporal.windows, or public ones (TSN, TS
 which videos are of which subset, so one file may hold both.
 
 Writes predictions.json in ActivityNet's format, the detector's checkpoint and scores.json:
-mAP at tIoU .5, .75, .95 and the average over .5:.05:.95. Each span is emitted with the
-likeliest classes of its video: of --class_scores where given (JSON of `results` and `class`,
-or of video to label to score), else of a linear classifier on the mean features.
+mAP at tIoU .5, .75, .95 and the average over .5:.05:.95, or, of THUMOS14, at .3:.1:.7. Each
+span is emitted with the likeliest classes of its video: of --class_scores where given (JSON
+of `results` and `class`, or of video to label to score), else of a linear classifier on the
+mean features.
 `--predictions` only scores a file.
 """
 
 import dataclasses
+import itertools
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -28,6 +30,7 @@ from official.video import files
 from official.video.errors import UserError
 from official.video.evaluation import coverage
 from official.video.evaluation import temporal_localization as tal
+from official.video.scoring import ledger
 from official.video.settings import command_line
 from official.video.temporal import activitynet, class_scores, features
 
@@ -36,7 +39,23 @@ if TYPE_CHECKING:
   from official.video.temporal import gtad, proposals
 
 FLAGS = flags.FLAGS
-PROTOCOL = "ActivityNet's detection mAP, average over tIoU .5:.05:.95"
+# tIoU that sets are scored at, by whose they are.
+TIOU: Mapping[str, tuple[float, ...]] = {
+  'activitynet': tal.TIOU_THRESHOLDS,
+  'thumos14': (0.3, 0.4, 0.5, 0.6, 0.7),
+}
+
+
+def protocol(tiou: Sequence[float]) -> str:
+  """How segments are scored at some tIoU; part of every result."""
+  whose = {value: name for name, value in TIOU.items()}.get(tuple(tiou))
+  named = {'activitynet': "ActivityNet's ", 'thumos14': "THUMOS14's "}.get(
+    whose or '', ''
+  )
+  levels = ', '.join(f'{level:g}' for level in tiou)
+  if len(tiou) > 2 and len({round(b - a, 6) for a, b in itertools.pairwise(tiou)}) == 1:
+    levels = f'{tiou[0]:g}:{tiou[1] - tiou[0]:g}:{tiou[-1]:g}'
+  return f'{named}detection mAP, average over tIoU {levels}'
 
 
 def define_flags() -> None:
@@ -45,7 +64,16 @@ def define_flags() -> None:
   flags.DEFINE_string('train_features', None, features)
   flags.DEFINE_string('test_features', None, features)
   flags.DEFINE_list(
-    'annotations', None, 'JSON files of the ActivityNet format.', required=True
+    'annotations',
+    None,
+    "JSON files of the ActivityNet format, or a folder of THUMOS14's lists.",
+    required=True,
+  )
+  flags.DEFINE_list(
+    'tiou',
+    None,
+    "What predictions are scored at: 'activitynet' (.5:.05:.95), 'thumos14' (.3:.1:.7) or "
+    "numbers such as 0.5,0.75; by default thumos14 of THUMOS14's videos.",
   )
   flags.DEFINE_string('train_subset', 'training', 'Subset that is trained on.')
   flags.DEFINE_string('test_subset', 'validation', 'Subset that is scored.')
@@ -79,6 +107,7 @@ class Options:
     leave_out: whether annotated videos without features or class scores are left out.
     params_override: fields of the detector.
     output_dir: folder of the results, which is there; nothing is written if empty.
+    tiou: what predictions are scored at.
   """
 
   annotations: Sequence[str]
@@ -89,6 +118,7 @@ class Options:
   leave_out: bool
   params_override: str
   output_dir: str
+  tiou: Sequence[float] = tal.TIOU_THRESHOLDS
 
 
 class Inputs(NamedTuple):
@@ -239,6 +269,8 @@ def report(
   predicted: tal.Segments,
   facts: Mapping[str, Any],
   output_dir: str,
+  tiou: Sequence[float] = tal.TIOU_THRESHOLDS,
+  source: str = '',
 ) -> None:
   """Scores predictions by the annotations of the videos they cover; prints and writes.
 
@@ -247,14 +279,17 @@ def report(
     covered: those that the predictions are for.
     predicted: labelled segments.
     facts: what else scores.json tells.
-    output_dir: its folder; not written if empty.
+    output_dir: its folder, where a ledger gets a line too; not written if empty.
+    tiou: what predictions are scored at.
+    source: of the predictions: features, or their file.
   """
   expected = {name for name, video in videos.items() if video.labels}
-  metrics = tal.evaluate(activitynet.segments(covered), predicted)
+  metrics = tal.evaluate(activitynet.segments(covered), predicted, tiou)
+  counted = protocol(tiou)
   unannotated = ~np.isin(predicted.label, metrics.class_names)
   elsewhere = [video not in videos for video in predicted.video]
   scores = {
-    'protocol': PROTOCOL,
+    'protocol': counted,
     **metrics.scores(),
     'predictions': len(predicted),
     'predictions_dropped': int(unannotated.sum()),
@@ -266,9 +301,11 @@ def report(
   }
   if output_dir:
     coverage.write(scores, output_dir)
+    made = ledger.plain('gtad', source, ['G-TAD'], scores)
+    ledger.append(os.path.join(output_dir, 'ledger.jsonl'), made)
   for name, value in metrics.scores().items():
     print(f'{name:12s} {100 * value:.2f} %')
-  line = f'{PROTOCOL}; evaluated {scores["evaluated"]} of {scores["expected"]}'
+  line = f'{counted}; evaluated {scores["evaluated"]} of {scores["expected"]}'
   if scores['left_out']:
     line += f', {scores["left_out"]} left out without features or class scores'
   print(line)
@@ -303,7 +340,34 @@ def run(videos: Mapping[str, activitynet.Video], options: Options) -> None:
     f'{inputs.config.max_proposals} a video (max_proposals)'
   )
   facts |= {'spans_kept': detected.kept, 'spans_proposed': detected.proposed}
-  report(videos, inputs.test_videos, detected.segments, facts, options.output_dir)
+  report(
+    videos,
+    inputs.test_videos,
+    detected.segments,
+    facts,
+    options.output_dir,
+    options.tiou,
+    options.test_features,
+  )
+
+
+def _tiou(given: Sequence[str] | None, videos: Mapping[str, Any]) -> tuple[float, ...]:
+  """The tIoU that are asked for, by default those of the set that the videos are of."""
+  if not given:
+    thumos = all(activitynet.of_thumos14(name) for name in videos)
+    return TIOU['thumos14' if thumos else 'activitynet']
+  if len(given) == 1 and given[0] in TIOU:
+    return TIOU[given[0]]
+  try:
+    levels = tuple(float(level) for level in given)
+  except ValueError:
+    levels = (0.0,)
+  if not all(0 < level <= 1 for level in levels) or sorted(set(levels)) != list(levels):
+    raise UserError(
+      f'--tiou={",".join(given)}: expected {" or ".join(TIOU)}, or rising numbers above 0 '
+      'up to 1, such as 0.5,0.75'
+    )
+  return levels
 
 
 def main(argv: Sequence[str]) -> None:
@@ -315,11 +379,12 @@ def main(argv: Sequence[str]) -> None:
   if output:
     files.check_output(output, '--output_dir')
   videos = activitynet.read_videos(FLAGS.annotations, FLAGS.test_subset)
+  tiou = _tiou(FLAGS.tiou, videos)
   if output:
     os.makedirs(output, exist_ok=True)
   if FLAGS.predictions:
     predicted = activitynet.read_predictions(FLAGS.predictions)
-    report(videos, videos, predicted, {}, output)
+    report(videos, videos, predicted, {}, output, tiou, FLAGS.predictions)
     return
   run(
     videos,
@@ -332,6 +397,7 @@ def main(argv: Sequence[str]) -> None:
       leave_out=FLAGS.missing_videos == 'leave_out',
       params_override=FLAGS.params_override,
       output_dir=output,
+      tiou=tiou,
     ),
   )
 

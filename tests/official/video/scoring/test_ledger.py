@@ -90,6 +90,19 @@ def test_published_figures_stand_in_their_own_column():
   assert '72.9' not in cells[5]
 
 
+def test_a_figure_stands_beside_what_measures_it_alone():
+  probed = 'cvrl_linear_eval_kinetics400'
+  assert rows.published(probed, ('linear',)) == rows.published(probed, ('task',)) != []
+  assert rows.published(probed, ('knn',)) == rows.published(probed, ('retrieval',)) == []
+  assert not rows.published('cvrl_finetune_ucf101', ('linear',))
+  assert rows.published('cvrl_finetune_ucf101', ('classify',))
+  # What detectors of actions reach is no figure of a pretraining.
+  assert not rows.published('gvilm_pretrain')
+  assert {row.protocol[:5] for row in rows.published('gtad')} == {'G-TAD'}
+  row = ledger.table([entry()]).splitlines()[-1]
+  assert '; linear, Kinetics-400)' in row
+
+
 def test_a_score_that_covers_less_says_so():
   scores = {'accuracy': 0.5, 'evaluated': 3, 'expected': 4, 'complete': False}
   row = ledger.table([entry(scores=scores)]).splitlines()[-1]

@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
+from official.video.scoring import ledger
 from official.video.temporal import detect, features
 from tests import drivers
 
@@ -252,3 +253,65 @@ def test_classes_without_scores_are_noted(public, tmp_path):
   changed = [f'--class_scores={tmp_path}/classes.json', overrides(steps=2)]
   result = drivers.run(detect, *flags(public), *changed)
   assert 'has 1 of 2 annotated classes, not class 1; the others' in result.stderr
+
+
+@pytest.fixture
+def lists(tmp_path):
+  """THUMOS14's lists of two test videos, one segment of which is ambiguous."""
+  folder = tmp_path / 'lists'
+  folder.mkdir()
+  (folder / 'Diving_test.txt').write_text(
+    'video_test_0000001  1.0 5.0\nvideo_test_0000002  2.0 4.0\n'
+  )
+  (folder / 'Ambiguous_test.txt').write_text('video_test_0000001  7.0 9.0\n')
+  (folder / 'Diving_val.txt').write_text('video_validation_0000001  1.0 2.0\n')
+  return folder
+
+
+def scored(tmp_path, lists, *flags):
+  # Of four seconds, three are right: tIoU 0.75; and of the other one of two, 0.5.
+  results = {
+    'video_test_0000001': [{'label': 'Diving', 'score': 0.9, 'segment': [1.0, 4.0]}],
+    'video_test_0000002': [{'label': 'Diving', 'score': 0.8, 'segment': [2.0, 3.0]}],
+  }
+  path = tmp_path / 'predictions.json'
+  path.write_text(json.dumps({'results': results}))
+  out = tmp_path / f'out{len(list(tmp_path.iterdir()))}'
+  result = drivers.run(
+    detect,
+    *(f'--predictions={path}', f'--annotations={lists}', '--test_subset=test'),
+    f'--output_dir={out}',
+    *flags,
+  )
+  assert result.code == 0, result.stderr
+  return json.loads((out / 'scores.json').read_text()), result, out
+
+
+def test_thumos14_is_scored_by_its_lists_at_its_own_overlaps(tmp_path, lists):
+  scores, _, out = scored(tmp_path, lists)
+  assert scores['protocol'] == "THUMOS14's detection mAP, average over tIoU 0.3:0.1:0.7"
+  levels = [scores[f'mAP@{level}'] for level in (0.3, 0.4, 0.5, 0.6, 0.7)]
+  assert levels == pytest.approx([1, 1, 1, 0.5, 0.5])
+  assert scores['mAP_average'] == pytest.approx(0.8)
+  assert (scores['evaluated'], scores['expected']) == (2, 2)
+  (line,) = ledger.read(str(out / 'ledger.jsonl'))
+  assert line['protocols'] == ['G-TAD'] and line['scores']['mAP_average'] == 0.8
+  own, _, _ = scored(tmp_path, lists, '--tiou=activitynet')
+  assert own['protocol'].startswith("ActivityNet's") and 'mAP@0.3' not in own
+  # .5 is reached by both, .55 to .75 by one.
+  assert own['mAP_average'] == pytest.approx((1 + 5 * 0.5) / 10)
+  few, _, _ = scored(tmp_path, lists, '--tiou=0.5,0.95')
+  assert few['protocol'] == 'detection mAP, average over tIoU 0.5, 0.95'
+  assert (few['mAP@0.5'], few['mAP@0.95']) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize('tiou', ['0.7,0.5', '0', 'x', '1.5', '0.5,0.5', 'nan'])
+def test_overlaps_that_are_none_are_refused(tiou, tmp_path, lists):
+  path = tmp_path / 'p.json'
+  path.write_text(json.dumps({'results': {}}))
+  result = drivers.run(
+    detect,
+    *(f'--predictions={path}', f'--annotations={lists}', '--test_subset=test'),
+    f'--tiou={tiou}',
+  )
+  assert result.code == 2 and f'error: --tiou={tiou}: expected' in result.stderr
