@@ -371,8 +371,23 @@ def _index_of_tfds(config: data_config.DataConfig) -> RecordIndex:
   )
 
 
+def _mixed(numbers: np.ndarray, seed: int) -> np.ndarray:
+  """[N] uint64 that look drawn, each of its number and the seed alone (SplitMix64)."""
+  with np.errstate(over='ignore'):
+    mixed = numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15) * np.uint64(
+      seed + 1
+    )
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+      mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
 def label_subset(index: RecordIndex, fraction: float, seed: int) -> RecordIndex:
   """A share of each class's records, at least one a class, the same ones for a seed.
+
+  Where the manifest tells sources, each video's number decides, whatever others are there:
+  copies of a set that lack other videos, or store them in other shards, share all that they
+  have in common but for what one more or less makes of the share.
 
   Raises:
     UserError: the labels are not known without decoding (no manifest).
@@ -382,7 +397,10 @@ def label_subset(index: RecordIndex, fraction: float, seed: int) -> RecordIndex:
       f'label_fraction {fraction}: the labels of {index.files[0]} are unknown without a '
       'manifest; convert the data with tfrecords_tools.convert'
     )
-  order = np.random.default_rng(seed).permutation(len(index))
+  if index.sources is None:
+    order = np.random.default_rng(seed).permutation(len(index))
+  else:
+    order = np.argsort(_mixed(index.sources, seed), kind='stable')
   keep = []
   for label in np.unique(index.labels):
     rows = order[index.labels[order] == label]

@@ -133,6 +133,29 @@ def test_label_fraction_draws_by_seed(manifest):
   assert len(taken) > 4  # Not the first of each class, whatever the seed.
 
 
+def test_copies_of_a_set_that_lack_videos_share_their_labelled_ones(tmp_path):
+  """The share is of videos by name: other shards and gaps leave it as it is."""
+
+  def taken(folder, videos, seed, shards):
+    labels = [video % 3 for video in videos]
+    table = load(
+      clips.write_split(tmp_path / folder, 'train', labels, shards, num_frames=1)
+    )
+    numbers = [records.source_number(f'video {video}') for video in videos]
+    table = dataclasses.replace(table, sources=np.array(numbers))
+    found = index.label_subset(table, 0.25, seed).sources.tolist()
+    return {
+      video for video, number in zip(videos, numbers, strict=True) if number in found
+    }
+
+  whole = taken('whole', list(range(84)), 1, 3)
+  assert len(whole) == 21 and {video % 3 for video in whole} == {0, 1, 2}
+  assert taken('moved', list(range(84))[::-1], 1, 1) == whole
+  fewer = taken('fewer', [video for video in range(84) if video not in (5, 18, 42)], 1, 2)
+  assert len(fewer & whole) >= len(whole - {5, 18, 42}) - 1
+  assert taken('other', list(range(84)), 2, 3) != whole
+
+
 def test_what_the_conversion_skipped_is_counted(manifest, tmp_path):
   for file in manifest.parent.iterdir():
     (tmp_path / file.name).write_bytes(file.read_bytes())
