@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from official.video.data import records
 from tfrecords_tools.datasets.source import Listing, SourceClip
 from tfrecords_tools.datasets.stored import StoredClip
 
@@ -12,12 +13,27 @@ _MOST_CLASSES = 30
 _MOST_MISSING = 20
 
 
-def _class_counts(clips: Sequence[SourceClip]) -> Counter[str]:
-  return Counter(label for clip in clips for label in clip.labels)
+# Where the classes of a clip's parts stand, by their ids.
+_OF_PARTS = (records.REGION_LABEL_INDEX, records.SEGMENT_LABEL_INDEX)
 
 
-def _split_line(split: str, clips: Sequence[SourceClip]) -> str:
-  counts = _class_counts(clips)
+def _classes_of(clip: SourceClip, names: Sequence[str]) -> Iterator[str]:
+  """The classes of a clip, of its boxes and of its segments, each once."""
+  yield from dict.fromkeys(clip.labels)
+  if not clip.labels:
+    ids: set[int] = set()
+    for key in _OF_PARTS:
+      for value in clip.fields.get(key, ()):
+        ids |= set(value if isinstance(value, (list, tuple)) else (value,))
+    yield from (names[number] for number in sorted(ids) if 0 <= number < len(names))
+
+
+def _class_counts(clips: Sequence[SourceClip], names: Sequence[str]) -> Counter[str]:
+  return Counter(label for clip in clips for label in _classes_of(clip, names))
+
+
+def _split_line(split: str, clips: Sequence[SourceClip], names: Sequence[str]) -> str:
+  counts = _class_counts(clips, names)
   if not counts:
     return f'{split}: {len(clips)} clips listed, without labels'
   least, most = min(counts.values()), max(counts.values())
@@ -46,10 +62,10 @@ def describe(
   for clip in listing.clips:
     splits.setdefault(clip.split, []).append(clip)
   for split, clips in sorted(splits.items()):
-    yield _split_line(split, clips)
+    yield _split_line(split, clips, names)
     if expected.get(split, len(clips)) != len(clips):
       yield f'  the official list of {split} has {expected[split]}'
-  counts = {split: _class_counts(clips) for split, clips in sorted(splits.items())}
+  counts = {split: _class_counts(clips, names) for split, clips in sorted(splits.items())}
   if len(names) <= _MOST_CLASSES or all_classes:
     for name in names:
       each = ', '.join(f'{split} {count[name]}' for split, count in counts.items())

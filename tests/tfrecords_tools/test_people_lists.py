@@ -15,8 +15,9 @@ from tests.tfrecords_tools.test_convert import REPOSITORY, clips, command, manif
 from tests.tfrecords_tools.test_sources import list_clips, refusal, touch
 from tests.tfrecords_tools.test_stored_frames import jpegs
 from tests.videos import numbered_frame, write_video
-from tfrecords_tools import convert, validate
+from tfrecords_tools import convert, overview, validate
 from tfrecords_tools.commands import run_command
+from tfrecords_tools.datasets.source import Listing, SourceClip
 from tfrecords_tools.plan import label_names, read_label_map
 
 
@@ -922,3 +923,17 @@ def test_label_maps_that_lack_labels(tmp_path, capsys):
   flags = csv_flags(tmp_path, 'path,label\na.mp4,0\nb.mp4,1\n')
   code, shown = checked(tmp_path, capsys, *flags, f'--label_map={tmp_path}/map.txt')
   assert code == 2 and "has none of the labels, such as '0', but 'run', 'wave'" in shown
+
+
+def test_classes_of_boxes_and_segments_are_counted():
+  def clip(name, **fields):
+    return SourceClip(name, name, 'train', name, fields=fields)
+
+  clips = [
+    clip('a', **{records.REGION_LABEL_INDEX: [[0, 2], [2], []]}),
+    clip('b', **{records.REGION_LABEL_INDEX: [[2]]}),
+    clip('c', **{records.SEGMENT_LABEL_INDEX: [1, 1]}),
+  ]
+  lines = list(overview.describe(Listing(clips, ['x', 'y', 'z']), ['x', 'y', 'z']))
+  assert lines[0] == 'train: 3 clips listed, 3 classes of 1 to 2 clips'
+  assert lines[1:] == ['  x: train 1', '  y: train 1', '  z: train 2']

@@ -297,6 +297,17 @@ def test_thumos14(converted):
   assert set(split_of(converted('thumos14'), 'test')[1]) == {'video_test_0000004'}
 
 
+def test_what_a_system_left_among_lists_is_none(root_of):
+  root = root_of('thumos14')
+  before = list_clips('thumos14', root / 'videos', annotations=str(root / 'lists'))
+  left = root / 'lists' / '__MACOSX'
+  left.mkdir()
+  for name in ('._Diving_val.txt', 'Diving_val.txt'):
+    (left / name).write_bytes(b'\0\5\26\7')
+  after = list_clips('thumos14', root / 'videos', annotations=str(root / 'lists'))
+  assert after.clips == before.clips
+
+
 def test_thumos14_as_json_is_the_same(root_of, tmp_path):
   root = root_of('thumos14')
   of_lists = list_clips('thumos14', root / 'videos', annotations=str(root / 'lists'))

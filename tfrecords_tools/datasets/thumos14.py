@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from official.video.errors import UserError
 from tfrecords_tools.datasets.activitynet import read_database
 from tfrecords_tools.datasets.files import VideoFiles
+from tfrecords_tools.datasets.folder import walk_files
 from tfrecords_tools.datasets.rows import needed_seconds, sorted_labels
 from tfrecords_tools.datasets.segments import Film
 from tfrecords_tools.datasets.source import (
@@ -71,10 +72,9 @@ def _lists(folder: str) -> list[tuple[tuple[str, str], str]]:
   """Class and split, and path, of the lists below a folder."""
   existing_folder('annotations', folder)
   found = []
-  for root, _, names in sorted(os.walk(folder)):
-    for name in sorted(names):
-      if match := _LIST.fullmatch(name):
-        found.append(((match['label'], match['split']), os.path.join(root, name)))
+  for path in walk_files(folder):
+    if match := _LIST.fullmatch(os.path.basename(path)):
+      found.append(((match['label'], match['split']), os.path.join(folder, path)))
   if not found:
     raise UserError(
       f'--annotations={folder}: holds no <class>_val.txt or <class>_test.txt'

@@ -168,6 +168,11 @@ def main(arguments: Sequence[str]) -> int:
       raise UserError(
         'give the folders of runs, or --splits=1,2,3 and a command behind --'
       )
+    places = [os.path.realpath(run) for run in flags.runs]
+    if twice := next(
+      (r for r, p in zip(flags.runs, places, strict=True) if places.count(p) > 1), ''
+    ):
+      raise UserError(f'{twice}: is named twice, so that the mean would count it so')
     values, mean, spread = mean_of(flags.runs, flags.metric)
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)

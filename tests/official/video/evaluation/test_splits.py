@@ -40,9 +40,18 @@ def test_missing_scores_are_one_line(tmp_path, capsys):
   assert len(errors) == 4 and all(line.startswith('error: ') for line in errors)
 
 
+def test_a_run_counts_once(tmp_path, capsys):
+  first = run(tmp_path / 'a', 0.5)
+  (tmp_path / 'link').symlink_to(first)
+  for again in (first, f'{first}/', str(tmp_path / 'link')):
+    assert splits.main([first, again]) == 2
+    assert f'error: {first}: is named twice' in capsys.readouterr().err
+
+
 def test_a_mean_over_incomplete_runs_is_marked(tmp_path, capsys):
   whole = run(tmp_path / 'whole', 0.5, evaluated=5)
-  assert splits.main([whole, whole]) == 0
+  other = run(tmp_path / 'other', 0.5, evaluated=5)
+  assert splits.main([whole, other]) == 0
   assert 'note' not in capsys.readouterr().out
   part = run(tmp_path / 'part', 0.5, sources=4, sources_expected=7)
   assert splits.main([whole, part]) == 0
