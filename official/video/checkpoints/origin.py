@@ -26,6 +26,9 @@ PARAMS = 'params.yaml'
 CONVERTED = saved.CONVERTED
 # Label names in the order of their ids, JSON.
 LABELS = 'labels.json'
+# A field of all tasks here and of none of the Model Garden's, whose runs keep their config
+# under the same name: what theirs mean is another thing.
+_OURS = 'zero_centering'
 # Stored frames a second of the training data, and how it was converted, JSON.
 FRAMES = 'frames.json'
 
@@ -168,8 +171,8 @@ def of(checkpoint: str) -> Origin:
   folder = checkpoint if tf.io.gfile.isdir(checkpoint) else os.path.dirname(checkpoint)
   for place in (folder, os.path.dirname(folder.rstrip('/'))):
     path = os.path.join(place, PARAMS)
-    if tf.io.gfile.exists(path):
-      return Origin(place, _read(path)['task'])
+    if tf.io.gfile.exists(path) and _OURS in (task := _read(path)['task']):
+      return Origin(place, task)
   path = _converted(checkpoint)
   return Origin(folder, None, converted=_read(path)['task'] if path else None)
 
