@@ -168,7 +168,9 @@ def test_every_published_net_has_its_hardware():
   assert set(HARDWARE) == names
   page = (PAGE.parent / 'hardware.md').read_text()
   assert all(f'`{name}`' in page for name in names)
-  assert page.count(hardware.TPU.title) == len(hardware.ROWS)
+  assert all(
+    page.count(m.title) == len(hardware.ROWS) for m in hardware.MACHINES.values()
+  )
 
 
 @pytest.mark.parametrize('name', HARDWARE)
@@ -180,5 +182,22 @@ def test_hardware_leaves_batch_and_rate_as_published(name):
   assert params.trainer.as_dict() == alone.trainer.as_dict()
   batch = params.task.train_data.global_batch_size
   assert batch == alone.task.train_data.global_batch_size
-  assert batch % (params.task.micro_batches * params.runtime.num_gpus) == 0
+  replicas = params.runtime.num_gpus or 128
+  assert (params.runtime.num_gpus == 0) == (params.runtime.distribution_strategy == 'tpu')
+  assert batch % (params.task.micro_batches * replicas) == 0
   assert params.runtime.mixed_precision_dtype == 'bfloat16'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['cvrl_r3d50', 'const_cl', 'cstp_r2plus1d'])
+def test_hardware_is_what_the_estimates_pick(name):
+  """Micro-batches, what is recomputed, and the figures of the heads."""
+  from benchmarks import hardware
+
+  (row,) = [row for row in hardware.ROWS if row.name == name]
+  seen: dict = {}
+  for key, machine in hardware.MACHINES.items():
+    found = hardware.recipe(row, machine, seen)
+    path = hardware.FOLDER / f'{name}_{key}.yaml'
+    assert path.read_text() == hardware.yaml_of(path.stem, found), 'benchmarks.hardware'
+    assert found.gigabytes < 0.8 * machine.gigabytes

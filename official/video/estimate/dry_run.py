@@ -95,8 +95,14 @@ def _described(params, mode: str) -> tuple[str, dict[str, UserError]]:
   weights = sum(math.prod(v.shape) for v in model.trainable_variables)
   total = sum(math.prod(v.shape) for v in model.variables)
   estimate = step_cost(task, model)
-  samples = -(-data.global_batch_size // parts)
-  memory = gigabytes(estimate.training_bytes(samples, weights))
+  replicas = max(1, params.runtime.num_gpus)
+  samples = -(-data.global_batch_size // (parts * replicas))
+  dtype = params.runtime.mixed_precision_dtype or 'float32'
+  needed = estimate.training_bytes(samples, weights)
+  if dtype != 'float32':  # Activations take half of it.
+    needed -= samples * estimate.activation_bytes // 2
+  memory = gigabytes(needed)
+  devices = f'each of {replicas} devices' if replicas > 1 else 'one device'
   backbone = model.backbone.count_params()
   shape = 'x'.join(map(str, data.feature_shape))
   views = f'{data.num_views} views' if data.num_views > 1 else 'one view'
@@ -111,8 +117,8 @@ def _described(params, mode: str) -> tuple[str, dict[str, UserError]]:
     f'forward pass     {estimate.flops / 1e9:.3g} GFLOPs a sample: {views} of {shape} '
     'through all networks of the step'
     + (f'; not counted: {uncounted}' if uncounted else ''),
-    f'training memory  about {memory} GB for {samples} samples on one device '
-    f'(float32; remat: {params.task.model.remat}, micro_batches: {parts})',
+    f'training memory  about {memory} GB for {samples} samples on {devices} '
+    f'({dtype}; remat: {params.task.model.remat}, micro_batches: {parts})',
     *([f'initial weights  {initial}'] if initial else []),
   ]
   faults: dict[str, UserError] = {}
