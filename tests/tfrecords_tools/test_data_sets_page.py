@@ -59,6 +59,8 @@ def test_published_sets_have_their_page_and_counts():
   for (source, _), by_split in counts._COUNTS.items():
     for count in by_split.values():
       assert re.search(rf'\b{count:,}\b', sections()[source]), (source, count)
+  for source, by_split in counts.COPIES.items():
+    assert all(f'{count:,}' in sections()[source] for count in by_split.values())
 
 
 def test_sizes_and_hours_follow_from_what_was_measured():
@@ -75,12 +77,13 @@ def test_sizes_and_hours_follow_from_what_was_measured():
   assert rate == pytest.approx(sum(r['core'] for r in rounds) / len(rounds), rel=0.1)
   assert f'`{1000 * size:.0f} n s f`' in PAGE and f'`n s r / ({rate:.0f} N 3600)`' in PAGE
   rows = re.findall(r'^\| `(\w+)` \|(.*)\|$', PAGE, flags=re.M)
-  assert len(rows) == 2
+  assert len(rows) == 5
   for source, cells in rows:
     clips, seconds, stored, disk, one, many = (
       float(re.search(r'[\d.]+', cell.replace(',', ''))[0]) for cell in cells.split('|')
     )
-    assert clips == sum(counts.expected(source, None).values())
+    known = counts.COPIES.get(source) or counts.expected(source, None)
+    assert clips == sum(known.values())
     assert disk == pytest.approx(1000 * size * clips * seconds * stored / 1e12, abs=0.006)
     hours = clips * seconds * 25 / (rate * 3600)
     assert one == pytest.approx(hours, abs=0.06)

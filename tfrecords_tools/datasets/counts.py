@@ -22,9 +22,18 @@ _COUNTS: Mapping[tuple[str, int], Mapping[str, int]] = {
   ('didemo_moments', 1): {'train': 33_005, 'val': 4_180, 'test': 4_021},
   # Clips, of 101,079 and 7,408 sentences; test is that of the retrieval challenge.
   ('lsmdc', 1): {'train': 91_908, 'val': 6_542, 'test': 1_000},
+  ('msrvtt', 1): {'train': 9_000, 'test': 1_000},
   ('msrvtt_7k', 1): {'train': 7_010, 'test': 1_000},
   ('msrvtt_full', 1): {'train': 6_513, 'val': 497, 'test': 2_990},
   ('msvd', 1): {'train': 1_200, 'val': 100, 'test': 670},
+}
+
+
+# Clips of the copies that published code was run on, where the lists were not at hand.
+COPIES: Mapping[str, Mapping[str, int]] = {
+  'kinetics600': {'train': 366_016, 'val': 27_780},
+  'kinetics700': {'train': 522_883, 'val': 33_441},
+  'kinetics700_2020': {'train': 535_982, 'val': 33_640},
 }
 
 
