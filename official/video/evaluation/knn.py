@@ -97,10 +97,10 @@ def _on_host(
   gallery: Iterator[tuple[int, np.ndarray, np.ndarray | None]],
   k: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """The k nearest of a block of queries, by NumPy; see `_on_device`."""
+  """The k nearest of a block of queries, ranked by NumPy; see `_on_device`."""
   best, left = None, blocks.padded(queries)
   for first, block, hidden in gallery:
-    values = (left @ blocks.padded(block).T)[: len(queries), : len(block)]
+    values = blocks.products(left, blocks.padded(block))[: len(queries), : len(block)]
     if hidden is not None:
       values[hidden] = -np.inf
     if best is None:

@@ -30,7 +30,17 @@ def data(tmp_path_factory):
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_published_rows_resolve(path):
   name = path.stem
-  for suffix in (*NETS, '_200ep', '_800ep', '_1pct', '_10pct', '_inflated', *BASELINES):
+  for suffix in (
+    *NETS,
+    '_200ep',
+    '_800ep',
+    '_200k',
+    '_1pct',
+    '_10pct',
+    '_inflated',
+    '_roi',
+    *BASELINES,
+  ):
     name = name.removesuffix(suffix)
   params = experiment.load(f'cvrl_{name}', [str(path)])
   optimizer, steps = params.trainer.optimizer_config, params.trainer.train_steps

@@ -1,9 +1,11 @@
 """Nearest neighbours and the kNN classifier against numbers worked out by hand."""
 
+import sys
+
 import numpy as np
 import pytest
 
-from official.video.evaluation import knn
+from official.video.evaluation import blocks, knn
 
 
 def on_circle(*degrees):
@@ -204,6 +206,20 @@ def test_copies_far_apart_are_equally_near(small_blocks, device):
   rows, values = found(queries, gallery, 65, device=device)
   np.testing.assert_array_equal(rows, np.tile(np.arange(65), (17, 1)))
   assert (values == values[:, :1]).all()
+
+
+@pytest.mark.parametrize('has_tensorflow', [False, True])
+def test_products_do_not_depend_on_the_place_in_a_block(has_tensorflow, monkeypatch):
+  import tensorflow  # noqa: F401
+
+  if not has_tensorflow:
+    monkeypatch.delitem(sys.modules, 'tensorflow')
+  rng = np.random.default_rng(2)
+  for width in (50, 64, 513):
+    row, queries = (rng.normal(size=(n, width)).astype(np.float32) for n in (1, 64))
+    found = blocks.products(queries, np.tile(row, (192, 1)))
+    assert found.dtype == np.float32 and (found == found[:, :1]).all()
+    np.testing.assert_allclose(found[:, 0], queries @ row[0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize('device', DEVICES)
