@@ -19,6 +19,9 @@ def test_numbers_are_cut_into_fifths_and_equal_ones_stay_together():
   assert groups.names[0].startswith('size 0 to 19')
   groups = sorting.groups_of(np.array([1.0] * 90 + [2.0] * 10))
   assert np.bincount(groups.ids).tolist() == [90, 10]
+  # Most have the lowest value, and the rest is too little for a lump.
+  groups = sorting.groups_of(np.concatenate([np.ones(970), np.linspace(2, 11, 30)]))
+  assert np.bincount(groups.ids).tolist() == [970, 30]
   groups = sorting.groups_of(np.array([1.0] * 10 + [2.0] * 90))
   assert np.bincount(groups.ids).tolist() == [10, 90]
 
