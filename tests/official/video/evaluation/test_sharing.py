@@ -123,12 +123,20 @@ def encode_on(folder, config, hosts, encoder=by_place):
   [(3, {}), (2, {'num_test_clips': 3}), (2, {'test_clip_step': 8})],
 )
 def test_a_set_is_encoded_as_by_one(manifest, tmp_path, count, fields):
-  config = config_of(manifest, **fields)
-  one = extract.encode(config, index.load_index(config), encoding.Encoder(by_place))
+  config, seen = config_of(manifest, **fields), []
+
+  def counted(views):
+    seen.append(len(views))
+    return by_place(views)
+
+  one = extract.encode(config, index.load_index(config), encoding.Encoder(counted))
+  alone = len(seen)
   hosts = [sharing.Hosts(i, count) for i in range(count)]
   for host in hosts[:0:-1]:
-    encode_on(tmp_path / 'kept', config, host)
-  some = encode_on(tmp_path / 'kept', config, hosts[0])
+    encode_on(tmp_path / 'kept', config, host, counted)
+  some = encode_on(tmp_path / 'kept', config, hosts[0], counted)
+  if 'test_clip_step' not in fields:
+    assert len(seen) == 2 * alone  # Nobody encodes what is another's.
   assert some.records.tolist() == [0, 1, 2, 3, 5, 6, 7, 8]
   assert some.expected == 9
   np.testing.assert_array_equal(some.records, one.records)
