@@ -9,6 +9,9 @@ from official.video.checkpoints import origin, restore
 from official.video.evaluation import coverage
 from official.video.run import console
 
+# Of the names that scores are published by, those that are told.
+_GROUPS = ('score', 'probe', 'pretext', 'loss')
+
 
 def run(task, checkpoint: str | None, folder: str) -> dict[str, Any]:
   """Runs the task's protocol, and prints and writes what came of it.
@@ -35,6 +38,8 @@ def run(task, checkpoint: str | None, folder: str) -> dict[str, Any]:
       os.makedirs(folder, exist_ok=True)
     scores = task.run_protocol(model, folder)
   print(f'task       {"  ".join(_shown(scores))}')
+  if 'protocol' in scores:
+    print(scores['protocol'])
   for line in coverage.lines(scores):
     print(line)
   if folder:
@@ -44,10 +49,10 @@ def run(task, checkpoint: str | None, folder: str) -> dict[str, Any]:
 
 
 def _shown(scores: Mapping[str, Any]) -> Iterator[str]:
-  """The scores that count nothing, as other protocols are told."""
+  """The scores of the task, as other protocols are told; scores.json has all."""
   for name, value in scores.items():
     published = scalars.published(name)
-    if not isinstance(value, float) or published.startswith('coverage/'):
+    if not isinstance(value, float) or published.partition('/')[0] not in _GROUPS:
       continue
     share = scalars.is_share(published)
     yield f'{name} ' + (f'{100 * value:.1f} %' if share else console.three(value))

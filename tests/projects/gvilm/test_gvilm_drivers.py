@@ -166,7 +166,7 @@ def test_from_videos_to_retrieval(tmp_path):
     evaluate, *flags, '--protocols=task', f'--checkpoint={tmp_path}/run'
   )
   assert result.code == 0, result.stderr
-  assert 'text_to_video_R@10       1.0000' in result.stdout
+  assert 'text_to_video_R@10 100.0 %' in result.stdout
   assert 'evaluated 6 of 6' in result.stdout
 
 
