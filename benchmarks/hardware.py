@@ -255,6 +255,7 @@ For each published net what `--fit` picks, so that the published batch and its r
 micro-batches or recomputation a step's gradient is that of the whole batch. Each line is a file, named
 after the published one; it leaves batch and rate as they are:
 
+<!-- not run: needs 8 GPUs and Kinetics-400 -->
 ```bash
 python -m official.video.train --experiment=cvrl_pretrain_kinetics400 \\
   --config_file=cvrl/pretrain_kinetics400_200ep \\

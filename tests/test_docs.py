@@ -54,6 +54,13 @@ def test_the_reading_of_pages():
   assert pages.commands('a --b=<some path>') == [['a', '--b=placeholder']]
 
 
+@pytest.mark.parametrize(
+  'block', [b for b in BLOCKS if b.language == 'bash'], ids=lambda block: block.place
+)
+def test_commands_run_or_say_why_not(block):
+  assert block.mark, 'mark it <!-- run -->, or <!-- not run: <what it needs> -->'
+
+
 @pytest.mark.parametrize('block', BLOCKS, ids=lambda block: block.place)
 def test_a_block_has_a_language_and_is_of_it(block):
   assert block.language in LANGUAGES, f'{block.place}: name one of {sorted(LANGUAGES)}'
