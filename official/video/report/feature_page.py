@@ -125,7 +125,7 @@ def _shortcuts(findings: Findings) -> Markup:
       _percent(one.share),
       _percent(one.chance),
       f'{_percent(one.low)} to {_percent(one.high)}',
-      f'{100 * one.over_chance:.0f} %',
+      f'{round(100 * one.over_chance):d} %',
       f'{len(findings.groups[name].names):,}',
     )
     for name, one in sorted(

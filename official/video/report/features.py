@@ -194,8 +194,12 @@ def _told(found: recorded.Recorded, numbers: np.ndarray) -> dict[str, np.ndarray
   columns: dict[str, np.ndarray] = {}
   for name in named:
     cells = [row.get(name) for row in rows]
-    if None not in cells:
-      columns[name] = _values([str(cell) for cell in cells])
+    if None in cells:
+      continue
+    column = _values([str(cell) for cell in cells])
+    # Texts of which hardly two are the same sort nothing.
+    if column.dtype != object or 2 * len(set(column)) <= len(column):
+      columns[name] = column
   return columns
 
 
