@@ -96,6 +96,8 @@ def test_protocols_start_from_it_and_are_exported(kind, published, tmp_path):
     f'task.init_checkpoint: "zoo:{NAME}"',
     tiny.STEPS,
     'trainer.optimizer_config.warmup.linear.warmup_steps: 0',
+    # Drawn weights are no start for the published rate.
+    'trainer.optimizer_config.learning_rate.cosine.initial_learning_rate: 1.0e-5',
   )
   runner, scores = train.run(params, str(tmp_path / 'run'))
   assert int(runner.trainer.global_step) == 2 and scores['evaluated'] == 6
