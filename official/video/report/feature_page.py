@@ -158,16 +158,17 @@ def _map(findings: Findings) -> Markup | None:
 
 def _recalls(scored: sorting.Classified) -> Markup:
   recall, names = 100 * scored.recall, scored.names
-  order = np.argsort(recall, kind='stable')
+  # Of a net's own classifier, not each class has to occur among the clips.
+  order = np.argsort(recall, kind='stable')[: np.isfinite(recall).sum()]
   title = 'Recall of each class'
   parts = [markup.element('h3', markup.text(title))]
-  if len(names) <= _MOST_CLASSES:
+  if len(order) <= _MOST_CLASSES:
     parts.append(drawing.bars(title, {names[n]: float(recall[n]) for n in order}))
   else:
     low, high = order[:_EXTREMES], order[::-1][:_EXTREMES]
-    middle = np.percentile(recall, (25, 50, 75))
+    middle = np.percentile(recall[order], (25, 50, 75))
     about = (
-      f'Of {len(names)} classes a half is above {middle[1]:.1f} %, the middle half '
+      f'Of {len(order)} classes a half is above {middle[1]:.1f} %, the middle half '
       f'between {middle[0]:.1f} and {middle[2]:.1f} %. The {_EXTREMES} lowest and the '
       f'{_EXTREMES} highest:'
     )
@@ -267,7 +268,7 @@ def interpretation(findings: Findings) -> str:
     f'always naming the largest class would be right for {_percent(scored.chance)}'
   )
   if low > scored.chance:
-    worst = int(np.argmin(scored.recall))
+    worst = int(np.nanargmin(scored.recall))
     return (
       f'{told}: {what} classes, {scored.names[worst]} least of all '
       f'({_percent(float(scored.recall[worst]))}).'

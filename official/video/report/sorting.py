@@ -266,10 +266,10 @@ class Classified:
 
   @property
   def recall(self) -> np.ndarray:
-    """[C] share of each class that is classified right; 0 of one that does not occur."""
+    """[C] share of each class that is classified right; NaN of one that does not occur."""
     counts = np.bincount(self.labels, minlength=len(self.names))
     right = np.bincount(self.labels[self.right], minlength=len(self.names))
-    return right / np.maximum(counts, 1)
+    return np.where(counts > 0, right / np.maximum(counts, 1), np.nan)
 
   @property
   def confusion(self) -> np.ndarray:

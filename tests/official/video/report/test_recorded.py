@@ -109,6 +109,20 @@ def test_kept_features_are_known_by_their_records(tmp_path):
   assert len(set(alone.video)) == 4 and not alone.shown(0) and alone.frames(0) == []
 
 
+def test_a_class_that_no_clip_is_of_has_no_recall(tmp_path):
+  manifest = made_records(tmp_path)
+  folder = kept_folder(tmp_path / 'kept', [1, 0, 1, 0, 1], [1, 2, 5, 4, 3])
+  likely = np.array([[0.1, 0.9], [0.8, 0.2], [0.2, 0.8], [0.9, 0.1], [0.7, 0.3]])
+  likely = np.concatenate([likely, np.zeros([5, 1])], 1)
+  np.save(tmp_path / 'kept' / 'probability.npy', likely.astype(np.float32))
+  findings = feature_page.compute(features.read(folder, manifest=manifest))
+  recall = findings.classified.recall
+  assert recall[:2].tolist() == pytest.approx([1, 2 / 3]) and np.isnan(recall[2])
+  drawn = feature_page._recalls(findings.classified)
+  assert drawn.count('66.7') and findings.classified.names[2] not in drawn
+  assert 'nan' not in drawn
+
+
 def test_a_folder_of_features_shows_what_the_nets_own_classifier_says(tmp_path):
   manifest = made_records(tmp_path)
   folder = kept_folder(tmp_path / 'kept', [1, 0, 1, 0, 1], [1, 2, 5, 4, 3])
