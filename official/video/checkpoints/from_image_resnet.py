@@ -253,8 +253,15 @@ def _of_simclr(tensors: Mapping[str, np.ndarray], source: str):
       found.setdefault((match[1], int(match[2] or 0)), {})[match[3]] = value
     else:  # The heads, and slots of the optimizer.
       others.append(key)
-  kernels = {n: x['kernel'] for (kind, n), x in found.items() if kind == 'conv2d'}
-  if 0 not in kernels or kernels[0].shape[:2] != (7, 7):
+  kernels = {
+    n: x['kernel'] for (kind, n), x in found.items() if kind == 'conv2d' and 'kernel' in x
+  }
+  # A hole in the numbers would shift all that comes behind it.
+  for number in range(1 + max(number for _, number in found)):
+    if number not in kernels:
+      name = f'conv2d_{number}' if number else 'conv2d'
+      raise UserError(f'{source}: lacks base_model/{name}/kernel; expected a whole net')
+  if kernels[0].shape[:2] != (7, 7):
     raise UserError(
       f'{source}: its stem is not one convolution of 7x7, which no family has'
     )

@@ -245,6 +245,14 @@ def test_other_peoples_names_are_the_same_net(names, tmp_path):
   )
 
 
+def test_a_hole_in_numbered_names_is_named():
+  tensors = simclr_names(published(True, (2, 1, 3, 1)))
+  for key in [key for key in tensors if key.endswith('/kernel')]:
+    rest = {name: value for name, value in tensors.items() if name != key}
+    with pytest.raises(UserError, match=f'lacks {key};'):
+      from_image_resnet.image_net(rest, 'simclr.npz')
+
+
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
