@@ -220,8 +220,11 @@ def _check_plain(net: Mapping[str, np.ndarray], source: str) -> None:
 
 
 def _check_whole(net: Mapping[str, np.ndarray], source: str) -> None:
-  """Raises `UserError` where a convolution, or the batch norm behind one, is missing."""
+  """Raises `UserError` where a convolution or the batch norm behind it is missing."""
   modules = {'conv1', *(key.rpartition('.')[0] for key, x in net.items() if x.ndim == 4)}
+  norms = [key.rpartition('.')[0] for key in net if key.endswith('.running_mean')]
+  modules |= {re.sub(r'bn(\d)$', r'conv\1', norm) for norm in norms if 'bn' in norm}
+  modules |= {norm.replace('sample.1', 'sample.0') for norm in norms if 'bn' not in norm}
   for module in sorted(modules):
     norm = re.sub(r'conv(\d)$', r'bn\1', module).replace('sample.0', 'sample.1')
     for key in (f'{module}.weight', *(f'{norm}.{part}' for part in _NORM)):

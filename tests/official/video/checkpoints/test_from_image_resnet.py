@@ -258,10 +258,18 @@ def test_a_hole_in_numbered_names_is_named():
   [
     (lambda t: t.pop('bn1.running_mean'), r'lacks bn1\.running_mean'),
     (lambda t: t.pop('conv1.weight'), r'lacks conv1\.weight'),
+    (
+      lambda t: t.pop('layer1.0.conv2.weight'),
+      r'lacks layer1\.0\.conv2\.weight; expected',
+    ),
     (lambda t: t.pop('layer1.0.bn2.bias'), r'lacks layer1\.0\.bn2\.bias'),
     (
       lambda t: [t.pop(k) for k in list(t) if 'running' in k],
       r'lacks bn1\.running_mean; expected .*no group norm',
+    ),
+    (
+      lambda t: t.pop('layer2.0.downsample.0.weight'),
+      r'lacks layer2\.0\.downsample\.0\.weight; expected',
     ),
     (lambda t: t.pop('layer2.0.downsample.1.weight'), r'lacks layer2\.0\.downsample\.1'),
   ],
