@@ -6,15 +6,16 @@ r"""Starts a 3D residual net from the weights of one for images: inflation.
 Reads PyTorch's layout (torchvision's and timm's names, bare or behind a prefix such as MoCo's
 `module.encoder_q.`, or numbered as in a sequence; .safetensors or .pth; no code in the file
 is executed), Keras Applications' ResNet50, 101 and 152 (.h5, .keras), the Model Garden's
-image checkpoints, SimCLR's of TensorFlow (`base_model/conv2d_7/kernel`), and BYOL's names of
-Haiku (`res_net50/~/initial_conv/w`) in a .safetensors. A kernel gets its time by --inflation:
-`average`, all frames alike (I3D's rule), or `central_frame`. Batch norm is taken as it is, so
-a still clip is mapped as its image is: everywhere by `central_frame`; by `average` where no
-window reaches past the ends of the clip. Paddings and strides become those of the net (the
-fields `symmetric_padding` and `strided_convolution` of a resnet_3d; SimCLR's pooling alone
-lies a pixel apart at even sizes). An r2plus1d gets either sign of each map of a ResNet-18 or
--34 in a channel of its own, between the halves of its convolutions. A folder is a run of this
-library on single frames, whose resnet_3d has no kernel in time
+image checkpoints, SimCLR's of TensorFlow (`base_model/conv2d_7/kernel`), and Haiku's names
+(`res_net50/~/initial_conv/w`), in a .safetensors, or in the .pkl that BYOL's code writes,
+whose nets are `--prefix=online/` and `--prefix=target/`. A kernel gets its time by
+--inflation: `average`, all frames alike (I3D's rule), or `central_frame`. Batch norm is taken
+as it is, so a still clip is mapped as its image is: everywhere by `central_frame`; by
+`average` where no window reaches past the ends of the clip. Paddings and strides become those
+of the net (the fields `symmetric_padding` and `strided_convolution` of a resnet_3d; SimCLR's
+pooling alone lies a pixel apart at even sizes). An r2plus1d gets either sign of each map of a
+ResNet-18 or -34 in a channel of its own, between the halves of its convolutions. A folder is
+a run of this library on single frames, whose resnet_3d has no kernel in time
 (cvrl/pretrain_kinetics600_frames).
 
 What the pixels were that the net for images was trained on (--pixels) becomes the fields
@@ -90,7 +91,8 @@ def define_flags() -> None:
   flags.DEFINE_string(
     'source',
     None,
-    '.safetensors, .pth, .h5, .keras, the prefix of a checkpoint, or the folder of a run.',
+    '.safetensors, .pth, .pkl, .h5, .keras, the prefix of a checkpoint, or the folder of a '
+    'run.',
     required=True,
   )
   flags.DEFINE_string('checkpoint', None, 'Prefix to write.', required=True)
@@ -162,7 +164,7 @@ def _named_as_torchvision(tensors: Mapping[str, np.ndarray], source: str, prefix
   if kind == 'simclr':
     return _of_simclr(tensors, source)
   if kind == 'haiku':
-    return _of_haiku(tensors)
+    return _of_haiku(tensors, source, prefix)
   if any('_preact_bn/' in key for key in tensors):
     raise UserError(
       f'{source}: is a ResNet of the second version, whose batch norms stand before the '
@@ -170,23 +172,27 @@ def _named_as_torchvision(tensors: Mapping[str, np.ndarray], source: str, prefix
     )
   tensors, numbered = _unnumbered(tensors), tensors
   found = sorted(key[: -len(_SIGN)] for key in tensors if key.endswith(_SIGN))
-  if prefix:
-    found = [one for one in found if one.startswith(prefix)]
-  if not found:
+  if not any(one.startswith(prefix) for one in found):
     raise UserError(
       f'{source}: no key {prefix}...{_SIGN}; expected a residual net for images with '
       "torchvision's names, or of Keras Applications or the Model Garden; it holds "
       f'{", ".join(list(numbered)[:3])}'
     )
-  if len(found) > 1:
-    raise UserError(
-      f'{source}: holds {len(found)} nets, {", ".join(found)}; name one by --prefix'
-    )
-  (begin,) = found
+  begin = _the_one(found, source, prefix)
   own = {k.removeprefix(begin): v for k, v in tensors.items() if k.startswith(begin)}
   net = {key: value for key, value in own.items() if _OF_NET.match(key)}
   _check_plain(net, source)
   return net, [key for key in tensors if key.removeprefix(begin) not in net]
+
+
+def _the_one(begins: Sequence[str], source: str, prefix: str) -> str:
+  """What the keys of the net begin with that --prefix means."""
+  found = [one for one in begins if one.startswith(prefix)]
+  if len(found) != 1:
+    raise UserError(
+      f'{source}: holds {len(begins)} nets, {", ".join(begins)}; name one by --prefix'
+    )
+  return found[0]
 
 
 def _unnumbered(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
@@ -239,7 +245,7 @@ def _check_whole(net: Mapping[str, np.ndarray], source: str) -> None:
 _SIMCLR_SIGN = re.compile(r'(?:^|/)base_model/conv2d_1/kernel')
 _SIMCLR = re.compile(r'(?:.*/)?base_model/(conv2d|batch_normalization)(?:_(\d+))?/(\w+)')
 # BYOL's and others' of Haiku's `ResNet50`, its parameters and its state.
-_HAIKU_SIGN = re.compile(r'(?:^|/)res_?net\d*/~/initial_conv/w$')
+_HAIKU_SIGN = re.compile(r'(?:^|(?<=/))res_?net\d*/~/initial_conv/w$')
 _HAIKU = re.compile(
   r'(?:.*/)?res_?net\d*/~/(?:block_group_(\d)/~/block_(\d+)/~/)?'
   r'(\w+?)(?:/~/(mean|var)_ema)?/(\w+)'
@@ -302,11 +308,13 @@ def _blocks_of(kernels: Mapping[int, np.ndarray]) -> list[tuple[int, int]]:
   return blocks
 
 
-def _of_haiku(tensors: Mapping[str, np.ndarray]):
+def _of_haiku(tensors: Mapping[str, np.ndarray], source: str, prefix: str):
   """As `image_net`, of Haiku's ResNet of the first version."""
   net, others = {}, []
+  begins = {key[: sign.start()] for key in tensors if (sign := _HAIKU_SIGN.search(key))}
+  begin = _the_one(sorted(begins), source, prefix)
   for key, value in tensors.items():
-    match = _HAIKU.fullmatch(key)
+    match = _HAIKU.fullmatch(key) if key.startswith(begin) else None
     name = _haiku_name(*match.groups()) if match else None
     if name is None:
       others.append(key)

@@ -1,4 +1,4 @@
-r"""Converts a `.pth` file of CSTP or of public libraries to a checkpoint, and back.
+r"""Converts PyTorch's weights, of CSTP or of public libraries, to a checkpoint, and back.
 
   python -m official.video.checkpoints.from_pytorch --backbone=r2plus1d \
     --pytorch_file=save_300.pth --checkpoint=/runs/r2plus1d/ckpt
@@ -10,7 +10,8 @@ Pretrained and fine-tuned files, with and without the `module.` of data-parallel
 The checkpoint holds `backbone`, which any task restores. Every key of the backbone and
 every variable has to have its counterpart, or nothing is written; what else the file holds
 (target network, projector, predictor, heads) is listed. PyTorch is not needed, and no code
-in the file is executed.
+in the file is executed. A file called `.safetensors` is one, read or written; any other is
+what torch.save writes.
 
   python -m official.video.checkpoints.from_pytorch --experiment=cstp_pretrain_ucf101 \
     --pytorch_file=save_300.pth --checkpoint=/runs/cstp/ckpt
@@ -82,12 +83,15 @@ def define_flags() -> None:
     'experiment', None, 'Converts the whole model of this experiment instead.'
   )
   flags.DEFINE_string(
-    'pytorch_file', None, 'The .pth file; written with --reverse.', required=True
+    'pytorch_file',
+    None,
+    'The .pth or .safetensors file; written with --reverse.',
+    required=True,
   )
   flags.DEFINE_string(
     'checkpoint', None, 'Prefix of the checkpoint; read with --reverse.', required=True
   )
-  flags.DEFINE_bool('reverse', False, 'From the checkpoint to the .pth file.')
+  flags.DEFINE_bool('reverse', False, 'From the checkpoint to the file of PyTorch.')
   flags.DEFINE_string(
     'prefix',
     None,
@@ -268,14 +272,16 @@ def split_state_dict(
 
 
 def read_file(path: str) -> dict[str, np.ndarray]:
-  """The tensors of a `.pth` file by key, without 'module.' before all of them.
+  """The tensors of a `.pth` or `.safetensors` file by key, without 'module.' before all.
 
   Raises:
     UserError: it can't be read.
   """
-  from official.video.checkpoints import pytorch_file, pytorch_mapping
+  from official.video.checkpoints import pytorch_file, pytorch_mapping, tensor_file
 
-  return pytorch_mapping.without_data_parallel(pytorch_file.read_state_dict(path))
+  is_safe = tensor_file.is_safetensors(path)
+  read_tensors = tensor_file.read_safetensors if is_safe else pytorch_file.read_state_dict
+  return pytorch_mapping.without_data_parallel(read_tensors(path))
 
 
 def read(
@@ -398,7 +404,12 @@ def to_pytorch(target: Convertible, source: str, path: str, prefix: str) -> None
   Raises:
     UserError: the checkpoint does not match, or the file can't be written.
   """
-  from official.video.checkpoints import pytorch_file, pytorch_mapping, restore
+  from official.video.checkpoints import (
+    pytorch_file,
+    pytorch_mapping,
+    restore,
+    tensor_file,
+  )
 
   wanted = {target.required: target.objects[target.required]}
   restore.restore(wanted, source)
@@ -406,7 +417,10 @@ def to_pytorch(target: Convertible, source: str, path: str, prefix: str) -> None
   tensors = pytorch_mapping.to_state_dict(target.layers)
   state_dict = {begin + key: tensor for key, tensor in tensors.items()}
   os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-  pytorch_file.write(path, _content(target, state_dict))
+  if tensor_file.is_safetensors(path):
+    tensor_file.write_safetensors(path, state_dict)
+  else:
+    pytorch_file.write(path, _content(target, state_dict))
   _print_mapping(tensors, prefix, target.layers)
   print(f'{len(state_dict)} tensors of the {target.name} from {source} to {path}')
 

@@ -111,10 +111,12 @@ class _Machine:
       raise PickleError(f'refused: a call of {function.name}')
     self.stack.append(function.function(*arguments))
 
-  def drop_state(self) -> None:
-    """State of a dict is metadata; anything else would be an object's inside."""
-    self.stack.pop()
-    if type(self.stack[-1]) is not dict:
+  def give_state(self) -> None:
+    """State of a dict is metadata; any other value has to know what to do with it."""
+    state, value = self.stack.pop(), self.stack[-1]
+    if hasattr(value, 'set_state'):
+      value.set_state(state)
+    elif type(value) is not dict:
       raise PickleError('refused: the state of an object')
 
   def find_persistent(self) -> None:
@@ -187,13 +189,21 @@ _STEPS: Mapping[str, _Step] = {
   'GLOBAL': lambda m, names: m.find_global(*names.split(' ', 1)),
   'STACK_GLOBAL': lambda m, _: m.find_stack_global(),
   'REDUCE': lambda m, _: m.call(),
-  'BUILD': lambda m, _: m.drop_state(),
+  'BUILD': lambda m, _: m.give_state(),
   'BINPERSID': lambda m, _: m.find_persistent(),
+}
+# How later protocols make objects: by a call too, which `functions` answer.
+_OBJECTS: Mapping[str, _Step] = {
+  'NEWOBJ': lambda m, _: m.call(),
+  'BYTEARRAY8': lambda m, value: m.stack.append(bytes(value)),
 }
 
 
 def load(
-  file: BinaryIO, functions: Mapping[str, Any], find_persistent: Callable[[Any], Any]
+  file: BinaryIO,
+  functions: Mapping[str, Any],
+  find_persistent: Callable[[Any], Any],
+  objects: bool = False,
 ) -> Any:
   """Reads one pickle, up to its end.
 
@@ -202,6 +212,7 @@ def load(
     functions: full name of each global that the pickle may refer to, and what a call of
       it calls; None where it can't be called.
     find_persistent: from a persistent id to the value that stands for it.
+    objects: whether objects are read that a class makes of arguments, by `functions` too.
 
   Returns:
     The value: plain containers, texts, numbers, `Global`s and what the functions return.
@@ -210,9 +221,10 @@ def load(
     PickleError: the pickle is damaged, or refers to anything else.
   """
   machine = _Machine(functions, find_persistent)
+  steps = {**_STEPS, **_OBJECTS} if objects else _STEPS
   try:
     for instruction, argument, _ in pickletools.genops(file):
-      step = _STEPS.get(instruction.name)
+      step = steps.get(instruction.name)
       if step is None:
         raise PickleError(f'refused: the instruction {instruction.name}')
       step(machine, argument)

@@ -1,9 +1,10 @@
-"""Named tensors of files of other libraries: safetensors, .npz, .pth, TensorFlow's own."""
+"""Named tensors of other libraries: safetensors, .npz, .pth, .pkl, TensorFlow's own."""
 
 import json
 import math
 import os
 import struct
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -30,24 +31,61 @@ def read_tensors(path: str) -> dict[str, np.ndarray]:
   """All tensors of a file by name, floating ones at least float32. Runs no code of it.
 
   Args:
-    path: .safetensors, .npz, a PyTorch file (.pth, .pt, .bin), Keras' (.h5, .keras), or
-      the prefix of a TensorFlow checkpoint.
+    path: .safetensors, .npz, a PyTorch file (.pth, .pt, .bin), a pickle of arrays (.pkl),
+      Keras' (.h5, .keras), or the prefix of a TensorFlow checkpoint.
 
   Raises:
     UserError: there is no such file, or it is damaged or of another kind.
   """
   suffix = os.path.splitext(path)[1].lower()
-  if suffix == '.safetensors':
+  if is_safetensors(path):
     return read_safetensors(path)
   if suffix == '.npz':
     return _read_npz(path)
   if suffix in keras_file.SUFFIXES:
     return keras_file.read_keras(path)
+  if suffix in ('.pkl', '.pickle'):
+    from official.video.checkpoints import haiku_file
+
+    return haiku_file.read_pickle(path)
   if suffix in ('.pth', '.pt', '.bin'):
     from official.video.checkpoints import pytorch_file
 
     return pytorch_file.read_state_dict(path)
   return _read_checkpoint(path)
+
+
+def is_safetensors(path: str) -> bool:
+  """Whether a file's name says that it is one."""
+  return os.path.splitext(path)[1].lower() == '.safetensors'
+
+
+def write_safetensors(path: str, tensors: Mapping[str, np.ndarray]) -> None:
+  """Writes a file that safetensors' libraries read; whole or not at all.
+
+  Args:
+    path: file to write.
+    tensors: by name; of the types that `read_safetensors` knows.
+
+  Raises:
+    UserError: the file can't be written.
+  """
+  names = {np.dtype(code): name for name, code in _DTYPES.items()}
+  header, parts, end = {}, [], 0
+  for key, value in tensors.items():
+    values = np.asarray(value)
+    begin, end = end, end + values.nbytes
+    header[key] = {
+      'dtype': names[values.dtype.newbyteorder('<')],
+      'shape': list(values.shape),
+      'data_offsets': [begin, end],
+    }
+    parts.append(values.astype(values.dtype.newbyteorder('<'), copy=False).tobytes())
+  described = json.dumps(header | {'__metadata__': {'format': 'pt'}}).encode()
+  described += b' ' * (-len(described) % 8)  # Tensors begin at a multiple of eight.
+  files.write_atomically(
+    path, struct.pack('<Q', len(described)) + described + b''.join(parts)
+  )
 
 
 def read_safetensors(path: str) -> dict[str, np.ndarray]:
@@ -111,8 +149,8 @@ def _read_checkpoint(path: str) -> dict[str, np.ndarray]:
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
   except (tf.errors.OpError, ValueError, RuntimeError) as error:
     raise UserError(
-      f'{path}: expected .safetensors, .npz, .pth, .pt, .bin, .h5, .keras or the prefix of a '
-      'TensorFlow checkpoint'
+      f'{path}: expected .safetensors, .npz, .pth, .pt, .bin, .pkl, .h5, .keras or the prefix '
+      'of a TensorFlow checkpoint'
     ) from error
 
 

@@ -25,7 +25,7 @@ from official.video.checkpoints import (
 )
 from official.video.errors import UserError
 from official.video.settings import experiment
-from tests import drivers
+from tests import drivers, pickles
 
 REPEATS = {10: (1, 1, 1, 1), 50: (3, 4, 6, 3)}
 FILTERS = (16, 32, 64, 128)  # Of a quarter of the width.
@@ -243,6 +243,50 @@ def test_other_peoples_names_are_the_same_net(names, tmp_path):
   assert (pads, 'pixel_mean' in fields) == (
     (True, False) if names is simclr_names else (False, True)
   )
+
+
+def test_a_byol_checkpoint_is_inflated(tmp_path):
+  online, target = (haiku_names(published(True, REPEATS[50])) for _ in range(2))
+  for key, value in target.items():
+    target[key] = value + 1
+  path = tmp_path / 'pretrain_res50x1.pkl'
+  path.write_bytes(pickles.pickled(byol_of(online, target)))
+  result = drivers.run(
+    from_image_resnet, f'--source={path}', f'--checkpoint={tmp_path / "ckpt"}'
+  )
+  assert result.code == 2 and result.stderr.count('\n') == 1
+  assert 'holds 2 nets, online/, target/; name one by --prefix' in result.stderr
+  for net, names in (('online', online), ('target', target)):
+    found, others = from_image_resnet.image_net(
+      tensor_file.read_tensors(str(path)), str(path), f'{net}/'
+    )
+    alone, _ = from_image_resnet.image_net(names, 'byol')
+    assert found.keys() == alone.keys() and others
+    for key, value in alone.items():
+      np.testing.assert_array_equal(found[key], value, err_msg=key)
+  result = drivers.run(
+    from_image_resnet,
+    f'--source={path}',
+    '--prefix=online/',
+    f'--checkpoint={tmp_path / "ckpt"}',
+    '--params_override=width_multiplier=0.25',
+  )
+  assert result.code == 0, result.stderr
+  weights = tf.train.load_checkpoint(str(tmp_path / 'ckpt'))
+  assert len(weights.get_variable_to_shape_map()) > 200
+
+
+def byol_of(online, target):
+  """A BYOL's state of nets by Haiku's names."""
+
+  def split(names):
+    params, state = {}, {}
+    for key, value in names.items():
+      module, _, name = key.rpartition('/')
+      (state if '_ema/' in key else params).setdefault(module, {})[name] = value
+    return params, state
+
+  return pickles.byol_state(split(online), split(target))
 
 
 def test_a_hole_in_numbered_names_is_named():

@@ -1,5 +1,8 @@
 """CSTP's `.pth` files to checkpoints and back: everything matched, or one clear line."""
 
+import json
+import struct
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,6 +13,7 @@ from official.video.checkpoints import (
   pytorch_file,
   pytorch_mapping,
   restore,
+  tensor_file,
 )
 from official.video.errors import UserError
 from tests import drivers, goldens
@@ -222,6 +226,51 @@ def test_a_file_that_pytorch_wrote(tmp_path):
   for key, tensor in found.items():
     if not key.endswith('num_batches_tracked'):
       np.testing.assert_array_equal(tensor, state_dict[key])
+
+
+def test_safetensors_there_and_back(tmp_path):
+  _, layers = build('c3d')
+  state_dict = random_state_dict(layers, 'module.online_net.')
+  path = tmp_path / 'a.safetensors'
+  tensor_file.write_safetensors(str(path), state_dict)
+  there = f'--pytorch_file={path}', f'--checkpoint={tmp_path / "ckpt"}'
+  result = run('c3d', *there)
+  assert result.code == 0, result.stderr
+  back = f'--pytorch_file={tmp_path / "b.safetensors"}', there[1]
+  assert run('c3d', '--reverse', *back).code == 0
+  found = tensor_file.read_safetensors(str(tmp_path / 'b.safetensors'))
+  own = random_state_dict(layers, 'module.online_net.', around=False)
+  assert set(found) == set(own)
+  for key, tensor in own.items():
+    if not key.endswith('num_batches_tracked'):
+      assert found[key].tobytes() == tensor.tobytes(), key
+  path.write_bytes(path.read_bytes()[:-1])
+  other = f'--checkpoint={tmp_path / "other"}'
+  assert 'no whole safetensors file' in failure(run('c3d', there[0], other))
+
+
+def test_a_safetensors_file_has_the_published_form(tmp_path):
+  tensors = {
+    'a': np.arange(6, dtype='>f4').reshape(2, 3).T,
+    'b': np.array(True),
+    'c': np.zeros((0, 2), np.int64),
+  }
+  path = tmp_path / 'a.safetensors'
+  tensor_file.write_safetensors(str(path), tensors)
+  data = path.read_bytes()
+  (length,) = struct.unpack('<Q', data[:8])
+  header = json.loads(data[8 : 8 + length])
+  assert length % 8 == 0 and header.pop('__metadata__') == {'format': 'pt'}
+  assert header == {
+    'a': {'dtype': 'F32', 'shape': [3, 2], 'data_offsets': [0, 24]},
+    'b': {'dtype': 'BOOL', 'shape': [], 'data_offsets': [24, 25]},
+    'c': {'dtype': 'I64', 'shape': [0, 2], 'data_offsets': [25, 25]},
+  }
+  assert len(data) == 8 + length + 25
+  found = tensor_file.read_safetensors(str(path))
+  for key, value in tensors.items():
+    np.testing.assert_array_equal(found[key], value)
+    assert found[key].shape == value.shape
 
 
 def test_a_file_of_the_bare_backbone(tmp_path):
