@@ -5,7 +5,7 @@ how they are put together, and any other object is read as what it was made of.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -60,13 +60,13 @@ class _Array:
     self.values = _numbers(data, dtype, shape, 'F' if is_fortran else 'C')
 
 
-def _numbers(data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
+def _numbers(data: Any, dtype: Any, shape: Any, order: Literal['C', 'F']) -> np.ndarray:
   if not isinstance(dtype, _Dtype) or not isinstance(data, bytes):
     raise PickleError('refused: an array of objects')
   return np.frombuffer(data, dtype.numpy).reshape(shape, order=order)
 
 
-def _from_buffer(data: Any, dtype: Any, shape: Any, order: str) -> _Array:
+def _from_buffer(data: Any, dtype: Any, shape: Any, order: Literal['C', 'F']) -> _Array:
   made = _Array()
   made.values = _numbers(data, dtype, shape, order)
   return made
