@@ -77,7 +77,7 @@ def test_commands_of_the_first_version_are_told_their_names(old, new):
 def test_pages_link_to_files_that_are_there():
   for page in (
     *ROOT.glob('*.md'),
-    *ROOT.glob('docs/*.md'),
+    *ROOT.glob('docs/**/*.md'),
     *ROOT.glob('projects/*/*.md'),
   ):
     text = re.sub(r'```.*?```|`[^`]*`(?!\])', '', page.read_text(), flags=re.S)
