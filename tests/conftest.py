@@ -121,6 +121,36 @@ def mirrored():
 
 
 @pytest.fixture
+def equality(request):
+  """Asserts that a converted net's numbers are the original's; the run's end lists how equal.
+
+  The error is the largest difference over the largest expected value.
+  """
+  from tests import goldens
+
+  def equal(what: str, found, expected, tolerance: float = 1e-4) -> None:
+    error = goldens.relative_error(found, expected)
+    request.node.user_properties.append(('equality', [what, error]))
+    assert error < tolerance, f'{what}: relative error {error:g}'
+
+  return equal
+
+
+def pytest_terminal_summary(terminalreporter):
+  """How equal converted nets are, the worst of each."""
+  worst: dict[str, float] = {}
+  for reports in terminalreporter.stats.values():
+    for report in reports:
+      for name, value in getattr(report, 'user_properties', ()):
+        if name == 'equality':
+          worst[value[0]] = max(worst.get(value[0], 0.0), value[1])
+  if worst:
+    terminalreporter.section('relative error of converted nets')
+    for what, error in sorted(worst.items()):
+      terminalreporter.write_line(f'| {what} | {error:.0e} |')
+
+
+@pytest.fixture
 def small_disk(tmp_path):
   """Mounts a file system of `size` bytes; `remount` changes its options."""
   folder = tmp_path / 'disk'

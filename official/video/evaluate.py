@@ -200,12 +200,12 @@ def main(argv: Sequence[str]) -> None:
       scores = of_features.run(params, task, FLAGS.protocols, encoder_of, output, kept)
   if hosts.index:
     return  # The first host scores.
-  if written := FLAGS.ledger or (output and os.path.join(output, 'ledger.jsonl')):
-    from official.video.scoring import ledger
+  if FLAGS.ledger or output:
+    from official.video.evaluation import ledger
 
     source = FLAGS.checkpoint or FLAGS.saved_model or ''
     made = ledger.entry(params, FLAGS.experiment, source, FLAGS.protocols, scores)
-    ledger.append(written, made)
+    ledger.append(FLAGS.ledger or os.path.join(output, ledger.NAME), made)
 
 
 if __name__ == '__main__':

@@ -297,20 +297,25 @@ def storage_errors(folder: str) -> Iterator[None]:
   Args:
     folder: where is written, for the message.
   """
-  import tensorflow as tf
-
   try:
     yield
   except OSError as error:
     raise UserError(
       f"{error.filename or folder}: can't be written: {error.strerror or error}"
     ) from error
-  except (
-    tf.errors.ResourceExhaustedError,
-    tf.errors.PermissionDeniedError,
-    tf.errors.FailedPreconditionError,
-    tf.errors.UnknownError,
-  ) as error:
+  except Exception as error:
+    if type(error).__module__.partition('.')[0] != 'tensorflow':
+      raise
+    import tensorflow as tf
+
+    kinds = (
+      tf.errors.ResourceExhaustedError,
+      tf.errors.PermissionDeniedError,
+      tf.errors.FailedPreconditionError,
+      tf.errors.UnknownError,
+    )
+    if not isinstance(error, kinds):
+      raise
     reason = next(
       (sign for sign in _STORAGE_SIGNS if sign.lower() in error.message.lower()), None
     )

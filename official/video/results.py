@@ -17,7 +17,7 @@ def main(arguments: Sequence[str]) -> int:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('ledgers', nargs='+', help='files that evaluate wrote')
   flags = parser.parse_args(arguments)
-  from official.video.scoring import ledger
+  from official.video.evaluation import ledger
 
   try:
     entries = [made for path in flags.ledgers for made in ledger.read(path)]

@@ -2,13 +2,41 @@
 
 import functools
 
+import gin
 import numpy as np
 import tensorflow as tf
 
 from official.video import draws
+from official.video.configs import tasks as task_config
+from official.video.errors import UserError
 
 # Knots of a Beta distribution's quantiles on half of its range, between which it is linear.
 _KNOTS = 4096
+
+
+@gin.configurable
+class Mixup:
+  """Mixtures of the clips of a batch: `Mixup.alpha = 0.8` in gin, or `task.mixup.alpha`.
+
+  Args:
+    alpha: of the Beta distribution of a clip's share in its mixture; 0 mixes nothing.
+    group_size: clips in a row that are mixed with each other.
+
+  Raises:
+    UserError: gin binds what is out of range.
+  """
+
+  def __init__(self, alpha: float = 0.0, group_size: int = 2):
+    if not 0 <= alpha <= 100:
+      raise UserError(f'Mixup.alpha {alpha} in gin: expected a number from 0 to 100')
+    if group_size != int(group_size) or group_size < 2:
+      raise UserError(f'Mixup.group_size {group_size} in gin: expected at least 2')
+    self.alpha, self.group_size = alpha, int(group_size)
+
+
+def build_mixup(config: task_config.Mixup) -> Mixup:
+  """The mixtures that a config asks for; where it says nothing, gin may."""
+  return Mixup(**{name: x for name, x in config.as_dict().items() if x is not None})
 
 
 def partners(keys: tf.Tensor, group_size: int, name: str) -> tf.Tensor:

@@ -100,15 +100,17 @@ class RateMultipliers(hyperparams.Config):
 class Mixup(hyperparams.Config):
   """Training on mixtures of two clips and of their labels.
 
+  None of either takes what gin binds, else the default; see `augment.mixing.Mixup`.
+
   Attributes:
     alpha: of the Beta distribution that the share of a clip in its mixture has on both
-      sides; 0 mixes nothing.
-    group_size: clips in a row that are mixed with each other; it divides every replica's
-      batch, so that any number of replicas mixes the same.
+      sides; 0, the default, mixes nothing.
+    group_size: clips in a row that are mixed with each other, by default 2; it divides
+      every replica's batch, so that any number of replicas mixes the same.
   """
 
-  alpha: float = 0.0
-  group_size: int = 2
+  alpha: float | None = None
+  group_size: int | None = None
 
 
 @dataclasses.dataclass

@@ -10,6 +10,9 @@ Takes the last validation of each run's scores.jsonl, or what `evaluate` left in
 With --splits what stands behind -- is run for each, one after the other: `train` with a
 --model_dir or `evaluate` with an --output_dir, any method's; {split} in its arguments is the
 split. The same command again goes on where one was stopped.
+
+The mean is a line of a ledger too, beside the runs' folders if --ledger names none: `results`
+sets it beside the figures published for the experiment that the runs' own ledgers name.
 """
 
 import argparse
@@ -23,7 +26,7 @@ from typing import Any
 
 from official.video import scalars
 from official.video.errors import UserError
-from official.video.evaluation import coverage
+from official.video.evaluation import coverage, ledger
 
 # Commands that are run for each split, and the flag of the folder that has their scores.
 _FOLDERS = {'train': '--model_dir', 'evaluate': '--output_dir'}
@@ -116,6 +119,30 @@ def _parsed(line: bytes) -> dict:
   return value if isinstance(value, dict) else {}
 
 
+def experiment_of(runs: Sequence[str]) -> tuple[str, list[str]]:
+  """Experiment and protocols that the ledgers of all runs name last; '' where they differ."""
+  told = []
+  for run in runs:
+    path = os.path.join(run, ledger.NAME)
+    last = list(ledger.read(path))[-1:] if os.path.exists(path) else []
+    told += [(made['experiment'], list(made['protocols'])) for made in last]
+  if len(told) < len(runs) or any(one != told[0] for one in told):
+    return '', []
+  return told[0]
+
+
+def entry(runs: Sequence[str], metric: str, mean: float, spread: float) -> dict[str, Any]:
+  """The mean as a ledger keeps it, with what all runs together counted."""
+  name, protocols = experiment_of(runs)
+  scores: dict[str, Any] = {metric: mean, 'standard deviation': spread}
+  counted: dict[str, int] = {}
+  for run in runs:
+    for key, value in scalars.counts(last_validation(run)).items():
+      counted[key] = counted.get(key, 0) + value
+  source = f'mean of {len(runs)}: {" ".join(runs)}'
+  return ledger.plain(name, source, protocols or ['splits'], scores | counted)
+
+
 def mean_of(runs: Sequence[str], metric: str) -> tuple[list[float], float, float]:
   """Values of a metric, their mean and their standard deviation (0 of one run).
 
@@ -148,6 +175,9 @@ def main(arguments: Sequence[str]) -> int:
   parser.add_argument('runs', nargs='*', help='folders of the runs, one a split')
   parser.add_argument('--metric', default='accuracy', help='of the validation')
   parser.add_argument('--splits', help='such as 1,2,3: what is behind -- is run for each')
+  parser.add_argument(
+    '--ledger', help="file that gets a line; by default the runs' parent's"
+  )
   own, command = _parted(list(arguments))
   flags = parser.parse_args(own)
   try:
@@ -174,6 +204,8 @@ def main(arguments: Sequence[str]) -> int:
     ):
       raise UserError(f'{twice}: is named twice, so that the mean would count it so')
     values, mean, spread = mean_of(flags.runs, flags.metric)
+    written = flags.ledger or os.path.join(os.path.dirname(places[0]), ledger.NAME)
+    ledger.append(written, entry(flags.runs, flags.metric, mean, spread))
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from official.video import files, scalars
 from official.video.data import records
 from official.video.errors import UserError
-from official.video.scoring import ledger
+from official.video.evaluation import ledger
 from official.video.settings import leaves
 
 SCORES, STARTS, PARAMS, LABELS = (
@@ -23,7 +23,6 @@ SCORES, STARTS, PARAMS, LABELS = (
   *('params.yaml', 'labels.json'),
 )
 _MARKS = (SCORES, STARTS, PARAMS)
-_LEDGER = 'ledger.jsonl'
 # Folders of evaluations lie so deep in a run's at most.
 _DEPTH = 3
 VALIDATION = 'task.validation_data.input_path'
@@ -279,22 +278,23 @@ def _ledgers(folder: str) -> Iterator[str]:
     import tensorflow as tf
 
     for place in (folder, os.path.join(folder, 'scores')):
-      if tf.io.gfile.exists(os.path.join(place, _LEDGER)):
-        yield os.path.join(place, _LEDGER)
+      if tf.io.gfile.exists(os.path.join(place, ledger.NAME)):
+        yield os.path.join(place, ledger.NAME)
     return
   for place, inner, names in os.walk(folder):
     depth = len(os.path.relpath(place, folder).split(os.sep)) if place != folder else 0
     if depth and any(mark in names for mark in _MARKS):
       inner.clear()
       continue
-    if _LEDGER in names:
-      yield os.path.join(place, _LEDGER)
+    if ledger.NAME in names:
+      yield os.path.join(place, ledger.NAME)
     inner[:] = sorted(inner) if depth < _DEPTH else []
 
 
 def _evaluations(folder: str) -> list[dict[str, Any]]:
-  """All evaluations in a folder, the newest first."""
-  found = [made for file in _ledgers(folder) for made in ledger.read(file)]
+  """All evaluations in a folder, the newest first; a run's own are in its reports."""
+  every = (made for file in _ledgers(folder) for made in ledger.read(file))
+  found = [made for made in every if made['protocols'] != [ledger.VALIDATION]]
   return sorted(found, key=lambda made: str(made.get('time', '')))[::-1]
 
 
@@ -315,7 +315,7 @@ def read(path: str, name: str = '') -> Run:
     there = files.is_remote(path) or os.path.isdir(path)
     raise UserError(
       f"{path}: {'is no run' if there else 'no such folder'}; expected train's --model_dir, "
-      f"which holds {SCORES}, or evaluate's --output_dir, which holds {_LEDGER}"
+      f"which holds {SCORES}, or evaluate's --output_dir, which holds {ledger.NAME}"
     )
   lines = _lines(os.path.join(path, SCORES), {'kind': str, 'step': int})
   if is_run and not lines:

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orbit
@@ -42,6 +43,7 @@ class VideoController(orbit.Controller):
     stop: interrupt.Interrupt,
     start: str | None,
     teller: telling.Teller,
+    enter: Callable[[int, Mapping[str, Any]], None] | None = None,
     stop_at_failed_validation: bool = False,
     **kwargs,
   ):
@@ -53,6 +55,7 @@ class VideoController(orbit.Controller):
       stop: tells of signals.
       start: the checkpoint to start from; None to begin anew.
       teller: told what is reported.
+      enter: told of the step and the scores of each evaluation, for a ledger.
       stop_at_failed_validation: whether a validation that fails ends the run.
       **kwargs: of `orbit.Controller`.
     """
@@ -61,6 +64,7 @@ class VideoController(orbit.Controller):
     self._stop = stop
     self._start = start
     self._teller = teller
+    self._enter = enter
     self._stop_at_failed_validation = stop_at_failed_validation
     self._folder: run_folder.RunFolder | None = None
     self._journal: journal.Journal | None = None
@@ -183,6 +187,8 @@ class VideoController(orbit.Controller):
     values = self._teller.validated(self.step, seconds, output, writer)
     if self._journal:
       self._journal.write('validation', self.step, values)
+    if self._enter:
+      self._enter(self.step, output)
     self.eval_summary_manager.write_summaries(values)
     self.eval_summary_manager.flush()
     return output

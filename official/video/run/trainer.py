@@ -23,6 +23,7 @@ from official.video import files
 from official.video.checkpoints import origin, restore, saved
 from official.video.data import checks, positions, reader, views
 from official.video.errors import UserError
+from official.video.evaluation import ledger
 from official.video.losses import gather
 from official.video.run import (
   agreement,
@@ -571,12 +572,23 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
       start=self._start,
       stop_at_failed_validation=self._stop_at_failed_validation,
       teller=self._teller,
+      enter=self._enter if chief else None,
       summary_dir=os.path.join(summaries, 'train'),
       eval_summary_dir=os.path.join(summaries, config.validation_summary_subdir),
       eval_actions=train_lib.actions.get_eval_actions(
         self.params, evaluator, self.model_dir
       ),
     )
+
+  def _enter(self, step: int, scores: Mapping[str, Any]) -> None:
+    """Adds an evaluation to the ledger of the run's folder."""
+    newest = saved.newest(self.model_dir) or ''
+    # A run that keeps no checkpoints evaluates weights that no file has.
+    source = newest if newest.endswith(f'-{step}') else ''
+    protocol = ledger.VALIDATION if 'train' in self._mode else 'task'
+    made = ledger.entry(self.params, self._watch.experiment, source, [protocol], scores)
+    made |= {'source': self.model_dir, 'step': step}
+    ledger.append(os.path.join(self.model_dir, ledger.NAME), made)
 
   def run(self) -> Mapping[str, Any]:
     """Trains, evaluates or both; returns the last evaluation's scores.

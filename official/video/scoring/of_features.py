@@ -19,11 +19,12 @@ from official.video.evaluation import (
   coverage,
   encoding,
   extract,
+  ledger,
   protocols,
   sharing,
   store,
 )
-from official.video.scoring import OF_FEATURES, ledger
+from official.video.scoring import OF_FEATURES
 from official.video.serving import encoders
 
 # What of the training data tells which videos make the gallery; the rest, how views are

@@ -15,9 +15,9 @@ import numpy as np
 
 from official.video import files
 from official.video.errors import UserError
-from official.video.evaluation import blocks, coverage, extract, protocols, store
+from official.video.evaluation import blocks, coverage, extract, ledger, protocols, store
 from official.video.inference import tables
-from official.video.scoring import ledger, of_features
+from official.video.scoring import of_features
 
 # Between the labels of a file in a list.
 _SEVERAL = '|'
@@ -109,7 +109,7 @@ def run(
       os.makedirs(folder, exist_ok=True)
       coverage.write(scores, folder)
     made = ledger.plain('features', f'{test_path} by {train_path}', names, scores)
-    ledger.append(os.path.join(folder, 'ledger.jsonl'), made)
+    ledger.append(os.path.join(folder, ledger.NAME), made)
   return scores
 
 

@@ -83,9 +83,9 @@ def experiment_of(name: str) -> str:
   return re.findall(r'--experiment=(\w+)', head(name))[0]
 
 
-# Protocols of `evaluate` that give the figures of rows: a probe's, or the task's own.
-_PROBES = frozenset({'linear', 'linear_sgd', 'classify', 'task'})
-_OWN = frozenset({'classify', 'task'})
+# Protocols that give the figures of rows: the task's own, in a run too, or a probe's.
+_OWN = frozenset({'classify', 'task', 'validation'})
+_PROBES = _OWN | {'linear', 'linear_sgd'}
 _DETECTED = 'G-TAD'
 
 
@@ -95,7 +95,7 @@ def published(experiment: str, protocols: tuple[str, ...] = ('task',)) -> list[R
 
   Args:
     experiment: name of it, or 'gtad' of `official.video.temporal.detect`.
-    protocols: that were run, of `evaluate`; by default the task's own.
+    protocols: that were run, as ledgers name them; by default the task's own.
   """
 
   def measured(row: Row) -> bool:

@@ -64,9 +64,14 @@ class ClassificationTask(labelled.LabelledTask):
     return self.task_config.multi_label
 
   @property
+  def mixup(self) -> mixing.Mixup:
+    """The mixtures of training clips, by the config and gin."""
+    return mixing.build_mixup(self.task_config.mixup)
+
+  @property
   def batch_multiple(self) -> int:
     """Clips of a group that is mixed."""
-    mixup = self.task_config.mixup
+    mixup = self.mixup
     return mixup.group_size if mixup.alpha else 1
 
   def check_data(self, training: bool, evaluation: bool = True) -> None:
@@ -127,16 +132,15 @@ class ClassificationTask(labelled.LabelledTask):
     return dataclasses.replace(params, num_labels=max(1, most, params.num_labels))
 
   def _with_keys(self, params: data_config.DataConfig) -> data_config.DataConfig:
-    keyed = params.is_training and bool(self.task_config.mixup.alpha)
+    keyed = params.is_training and bool(self.mixup.alpha)
     return dataclasses.replace(params, sample_keys=True) if keyed else params
 
   def _check_groups(self, replicas: int) -> None:
-    mixup, batch = self.task_config.mixup, self.task_config.train_data.global_batch_size
-    usual = task_config.Mixup().group_size
-    if not mixup.alpha and mixup.group_size != usual:
+    mixup, batch = self.mixup, self.task_config.train_data.global_batch_size
+    if not mixup.alpha and self.task_config.mixup.group_size is not None:
       raise UserError(
         f'task.mixup.group_size {mixup.group_size}: nothing reads it where '
-        f'task.mixup.alpha is 0; leave it {usual}, or set that'
+        'task.mixup.alpha is 0; leave it null, or set that'
       )
     if mixup.alpha and batch % (mixup.group_size * replicas):
       raise UserError(
@@ -158,7 +162,7 @@ class ClassificationTask(labelled.LabelledTask):
     with `multi_label`, 'other_labels' [B, L].
     """
     inputs = super().prepare(inputs, config)
-    mixup = self.task_config.mixup
+    mixup = self.mixup
     if not (mixup.alpha and config.is_training):
       return inputs
     keys, label = inputs['sample_key'], 'labels' if self.multi_label else 'label'

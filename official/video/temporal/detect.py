@@ -28,9 +28,8 @@ from absl import flags
 
 from official.video import files
 from official.video.errors import UserError
-from official.video.evaluation import coverage
+from official.video.evaluation import coverage, ledger
 from official.video.evaluation import temporal_localization as tal
-from official.video.scoring import ledger
 from official.video.settings import command_line
 from official.video.temporal import activitynet, class_scores, features
 
@@ -302,7 +301,7 @@ def report(
   if output_dir:
     coverage.write(scores, output_dir)
     made = ledger.plain('gtad', source, ['G-TAD'], scores)
-    ledger.append(os.path.join(output_dir, 'ledger.jsonl'), made)
+    ledger.append(os.path.join(output_dir, ledger.NAME), made)
   for name, value in metrics.scores().items():
     print(f'{name:12s} {100 * value:.2f} %')
   line = f'{counted}; evaluated {scores["evaluated"]} of {scores["expected"]}'

@@ -149,7 +149,7 @@ def original_layout(tensors):
 
 
 @pytest.mark.parametrize('layout', ['hugging_face', 'prefixed', 'original'])
-def test_a_converted_bert_computes_what_bert_does(layout, tmp_path):
+def test_a_converted_bert_computes_what_bert_does(layout, tmp_path, equality):
   plain = hugging_face_tensors()
   if layout == 'original':
     source = str(tmp_path / 'bert_model.npz')
@@ -166,7 +166,7 @@ def test_a_converted_bert_computes_what_bert_does(layout, tmp_path):
   ids = np.array([2, 5, 6, 1, 3])
   expected = bert(plain, ids)
   actual = encoder.outputs(tf.constant(ids[None], tf.int32))['sequence_output'][0]
-  np.testing.assert_allclose(actual, expected, atol=2e-4)
+  equality('BERT, features of words', actual, expected, 2e-4)
 
 
 def test_the_original_checkpoint_is_read_by_its_prefix(tmp_path):

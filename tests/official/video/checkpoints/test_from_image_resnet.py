@@ -114,11 +114,14 @@ def still(size: int, frames: int = 9):
   return image, np.repeat(image[:, None], frames, 1)
 
 
-def assert_close(found, expected):
-  expected = np.broadcast_to(expected, found.shape)
-  np.testing.assert_allclose(
-    found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max()
-  )
+@pytest.fixture
+def still_equal(equality):
+  """Asserts that a still clip's maps are its image's; `what` was inflated."""
+
+  def equal(what, found, expected):
+    equality(f'{what}, maps', found, np.broadcast_to(expected, found.shape))
+
+  return equal
 
 
 def normalized(image, pixels='imagenet'):
@@ -138,7 +141,7 @@ def normalized(image, pixels='imagenet'):
   ],
 )
 @pytest.mark.parametrize('how', ['central_frame', 'average'])
-def test_a_still_clip_is_its_image(family, model_id, size, how, tmp_path):
+def test_a_still_clip_is_its_image(family, model_id, size, how, tmp_path, still_equal):
   tensors = published(model_id == 50, REPEATS[model_id])
   path = str(tmp_path / 'image.pth')
   pytorch_file.write(path, {'state_dict': tensors})
@@ -153,13 +156,14 @@ def test_a_still_clip_is_its_image(family, model_id, size, how, tmp_path):
   for name in ('2', '3') if how == 'average' else ('2', '3', '4', '5'):
     found = maps[name].numpy()
     shown = found[:, found.shape[1] // 2] if how == 'average' else found
-    assert_close(shown, expected[name] if how == 'average' else expected[name][:, None])
+    wanted = expected[name] if how == 'average' else expected[name][:, None]
+    still_equal(f'torchvision ResNet to {family}, {how}', shown, wanted)
   assert np.abs(expected['5']).max() > 1e-2
 
 
 @pytest.mark.parametrize('zero_centering', [False, True])
 @pytest.mark.parametrize('pixels', sorted(from_image_resnet.PIXELS.keys() - {'caffe'}))
-def test_it_takes_the_pixels_of_tasks(pixels, zero_centering, tmp_path):
+def test_it_takes_the_pixels_of_tasks(pixels, zero_centering, tmp_path, still_equal):
   path = str(tmp_path / 'image.pth')
   tensors = published(False)
   pytorch_file.write(path, {'state_dict': tensors})
@@ -171,7 +175,8 @@ def test_it_takes_the_pixels_of_tasks(pixels, zero_centering, tmp_path):
   shown = 2 * image - 1 if zero_centering else image
   found = net(np.repeat(shown[:, None], 9, 1), training=False)
   for stage in '25':  # Whole maps, their borders too.
-    assert_close(found[stage].numpy(), expected[stage][:, None])
+    what = f'torchvision ResNet to resnet_3d of {pixels} pixels'
+    still_equal(what, found[stage].numpy(), expected[stage][:, None])
 
 
 def simclr_names(tensors):
@@ -335,7 +340,7 @@ def test_what_a_net_lacks_is_one_line(change, message, tmp_path):
     assert re.search(message, result.stderr), result.stderr
 
 
-def test_a_net_of_the_model_garden_is_taken(tmp_path):
+def test_a_net_of_the_model_garden_is_taken(tmp_path, still_equal):
   image_net = image_resnet.ResNet(50, depth_multiplier=0.25, norm_epsilon=1e-5)
   rng = np.random.default_rng(2)
   for variable in image_net.variables:
@@ -348,7 +353,8 @@ def test_a_net_of_the_model_garden_is_taken(tmp_path):
   image, clip = still(64)  # Both pad alike at any size.
   expected, maps = image_net(image, training=False), net(clip, training=False)
   for name in ('2', '3', '4', '5'):
-    assert_close(maps[name], np.repeat(expected[name][:, None], maps[name].shape[1], 1))
+    wanted = np.repeat(expected[name][:, None], maps[name].shape[1], 1)
+    still_equal('Model Garden ResNet to resnet_3d', maps[name].numpy(), wanted)
 
 
 @pytest.mark.parametrize(
@@ -490,7 +496,7 @@ KERAS = {'strided_convolution': 'first', 'symmetric_padding': True, 'model_id': 
 
 
 @pytest.mark.parametrize('how', ['central_frame', 'average'])
-def test_a_net_of_keras_is_taken(keras_file_of, one_block_a_stage, how):
+def test_a_net_of_keras_is_taken(keras_file_of, one_block_a_stage, how, still_equal):
   image_net, path = keras_file_of
   tensors = tensor_file.read_tensors(path)
   assert from_image_resnet.fields_of(tensors, 'resnet_3d', 'unit') == {
@@ -508,11 +514,14 @@ def test_a_net_of_keras_is_taken(keras_file_of, one_block_a_stage, how):
   for name in ends:
     found = maps[name]
     shown = found[:, found.shape[1] // 2][:, None] if how == 'average' else found
-    assert_close(shown, expected[name][:, None])
+    what = f'Keras ResNet to resnet_3d, {how}'
+    still_equal(what, shown.numpy(), expected[name].numpy()[:, None])
     assert np.std(expected[name]) > 1e-2
 
 
-def test_keras_pixels_are_blue_first_and_of_255(keras_file_of, one_block_a_stage):
+def test_keras_pixels_are_blue_first_and_of_255(
+  keras_file_of, one_block_a_stage, still_equal
+):
   image_net, path = keras_file_of
   needed = from_image_resnet.fields_of(tensor_file.read_tensors(path), 'resnet_3d')
   net = built('resnet_3d', **KERAS, **{k: x for k, x in needed.items() if 'pixel' in k})
@@ -523,7 +532,8 @@ def test_keras_pixels_are_blue_first_and_of_255(keras_file_of, one_block_a_stage
   expected = stem(shown)
   layer = net.get_layer('stem/activation').output
   found = tf_keras.Model(net.input, layer)(np.repeat(image[:, None], 5, 1))
-  assert_close(found[:, 1].numpy(), expected.numpy())
+  what = 'Keras ResNet to resnet_3d of its pixels'
+  still_equal(what, found[:, 1].numpy(), expected.numpy())
 
 
 def test_strides_of_another_convolution_are_refused(keras_file_of, tmp_path):
@@ -561,7 +571,7 @@ def test_files_that_are_no_keras_nets(tmp_path):
 
 
 @pytest.mark.parametrize('how', ['central_frame', 'average'])
-def test_a_still_clip_is_its_image_in_split_convolutions(how, tmp_path):
+def test_a_still_clip_is_its_image_in_split_convolutions(how, tmp_path, still_equal):
   tensors = published(False, (1, 2, 1, 1))
   path = str(tmp_path / 'image.pth')
   pytorch_file.write(path, {'state_dict': tensors})
@@ -575,13 +585,14 @@ def test_a_still_clip_is_its_image_in_split_convolutions(how, tmp_path):
   for name in ('2', '3') if how == 'average' else ('2', '3', '4', '5'):
     found = maps[name].numpy()
     shown = found[:, found.shape[1] // 2, None] if how == 'average' else found
-    assert_close(shown, expected[name][:, None])
+    what = f'torchvision ResNet to r2plus1d, {how}'
+    still_equal(what, shown, expected[name][:, None])
   with pytest.raises(UserError, match=r'fits an r2plus1d .*stem_pool=true; add'):
     net = built('r2plus1d', **needed | {'stem_pool': False})
     from_image_resnet.load(net, 'r2plus1d', path)
 
 
-def test_resnet_3d_pads_as_pytorch_does_at_any_size(tmp_path):
+def test_resnet_3d_pads_as_pytorch_does_at_any_size(tmp_path, still_equal):
   tensors = published(False)
   path = str(tmp_path / 'image.pth')
   pytorch_file.write(path, {'state_dict': tensors})
@@ -590,7 +601,8 @@ def test_resnet_3d_pads_as_pytorch_does_at_any_size(tmp_path):
   image, clip = still(48)
   expected, maps = stages_of(tensors, image), net(clip, training=False)
   for name in ('2', '3', '4', '5'):
-    assert_close(maps[name].numpy(), expected[name][:, None])
+    what = 'torchvision ResNet to resnet_3d, 48 pixels'
+    still_equal(what, maps[name].numpy(), expected[name][:, None])
 
 
 def test_numbered_children_are_found():
@@ -642,7 +654,9 @@ def test_the_command_tells_what_tasks_need(tmp_path):
     origin.check(params.task, str(target))
 
 
-def test_a_task_that_shows_other_pixels_or_pads_otherwise_is_refused(tmp_path):
+def test_a_task_that_shows_other_pixels_or_pads_otherwise_is_refused(
+  tmp_path, still_equal
+):
   source, target = tmp_path / 'image.pth', tmp_path / 'ckpt'
   pytorch_file.write(str(source), {'state_dict': published(False)})
   flags = [f'--source={source}', f'--checkpoint={target}', '--zero_centering']
@@ -660,7 +674,8 @@ def test_a_task_that_shows_other_pixels_or_pads_otherwise_is_refused(tmp_path):
   image = np.random.default_rng(1).random((1, 64, 64, 3)).astype(np.float32)
   expected = stages_of(published(False), normalized(image))['2']
   found = net(np.repeat(2 * image[:, None] - 1, 65, 1), training=False)['2'].numpy()
-  assert_close(found[:, found.shape[1] // 2], expected)
+  what = 'torchvision ResNet to resnet_3d, zero_centering'
+  still_equal(what, found[:, found.shape[1] // 2], expected)
   for other in (
     'task.zero_centering=false',
     'task.model.backbone.resnet_3d.pixel_mean=[]',

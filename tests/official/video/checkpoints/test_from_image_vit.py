@@ -161,7 +161,7 @@ def transformer(tensors, images):
 
 
 @pytest.mark.parametrize('inflation', from_image_vit.INFLATIONS)
-def test_one_tubelet_of_a_still_clip_is_the_image(inflation, tmp_path):
+def test_one_tubelet_of_a_still_clip_is_the_image(inflation, tmp_path, equality):
   tensors = original()
   path = str(tmp_path / 'vit.npz')
   np.savez(path, **tensors)
@@ -171,7 +171,8 @@ def test_one_tubelet_of_a_still_clip_is_the_image(inflation, tmp_path):
   image = np.random.default_rng(1).normal(size=(SIDE * PATCH, SIDE * PATCH, 3))
   clip = np.repeat(image[None, None], 2, 1).astype(np.float32)
   expected = transformer(tensors, image)
-  np.testing.assert_allclose(net(clip)['cls'][0, 0, 0, 0], expected, atol=1e-4)
+  what = f'ViT for images to video_vit, {inflation}, class token'
+  equality(what, net(clip)['cls'][0, 0, 0, 0], expected)
 
 
 # What each frame of a tubelet adds to its token.
@@ -344,7 +345,7 @@ CENTERING = pytest.mark.parametrize('zero_centering', [True, False])
 
 
 @CENTERING
-def test_vivit_is_the_same_function(zero_centering, tmp_path):
+def test_vivit_is_the_same_function(zero_centering, tmp_path, equality):
   grid = (3, 2, 2)
   tensors, plain = vivit(grid), original()
   write_safetensors(tmp_path / 'a.safetensors', tensors)
@@ -360,10 +361,9 @@ def test_vivit_is_the_same_function(zero_centering, tmp_path):
   x = encoded(x + tensors['vivit.embeddings.position_embeddings'][0], plain, gelu_tanh)
   expected = norm(x, plain, 'Transformer/encoder_norm')
   maps = net(shown(clip, zero_centering))
-  np.testing.assert_allclose(maps['cls'][0, 0, 0, 0], expected[0], atol=1e-5)
-  np.testing.assert_allclose(
-    maps['tokens'][0].numpy().reshape(-1, D), expected[1:], atol=1e-5
-  )
+  equality('ViViT, class token', maps['cls'][0, 0, 0, 0], expected[0], 1e-5)
+  tokens = maps['tokens'][0].numpy().reshape(-1, D)
+  equality('ViViT, tokens', tokens, expected[1:], 1e-5)
 
 
 def videomae():
@@ -444,7 +444,7 @@ def of_videomae(clip, plain):
 
 @CENTERING
 @pytest.mark.parametrize('names', ['hugging_face', 'original'])
-def test_videomae_is_the_same_function(names, zero_centering, tmp_path):
+def test_videomae_is_the_same_function(names, zero_centering, tmp_path, equality):
   tensors, plain = videomae()
   if names == 'original':
     tensors = originals_videomae(tensors)
@@ -458,8 +458,8 @@ def test_videomae_is_the_same_function(names, zero_centering, tmp_path):
   x = of_videomae(clip, plain)
   maps = net(shown(clip, zero_centering))
   expected = norm(x.mean(0), plain, 'Transformer/encoder_norm')
-  np.testing.assert_allclose(maps['pooled'][0, 0, 0, 0], expected, atol=1e-4)
-  np.testing.assert_allclose(maps['tokens'][0].numpy().reshape(-1, D), x, atol=1e-4)
+  equality('VideoMAE, pooled', maps['pooled'][0, 0, 0, 0], expected)
+  equality('VideoMAE, tokens', maps['tokens'][0].numpy().reshape(-1, D), x)
 
 
 @pytest.mark.parametrize('names', ['hugging_face', 'original'])
@@ -792,7 +792,9 @@ CLIP = {'activation': 'quick_gelu', 'norm_epsilon': 1e-5, 'pre_norm': True}
 
 @CENTERING
 @pytest.mark.parametrize('names', ['hugging_face', 'openai'])
-def test_clips_image_tower_is_the_same_function(names, zero_centering, tmp_path):
+def test_clips_image_tower_is_the_same_function(
+  names, zero_centering, tmp_path, equality
+):
   tensors, plain = clip_model(names)
   path = str(tmp_path / 'a.pt')
   pytorch_file.write(path, tensors)
@@ -810,10 +812,9 @@ def test_clips_image_tower_is_the_same_function(names, zero_centering, tmp_path)
   x = encoded(norm(x, plain, 'pre_norm', 1e-5), plain, quick_gelu, 1e-5)
   expected = norm(x, plain, 'Transformer/encoder_norm', 1e-5)
   maps = net(shown(np.repeat(image[None], 2, 0), zero_centering))
-  np.testing.assert_allclose(maps['cls'][0, 0, 0, 0], expected[0], atol=2e-5)
-  np.testing.assert_allclose(
-    maps['tokens'][0].numpy().reshape(-1, D), expected[1:], atol=2e-5
-  )
+  equality("CLIP's image tower, class token", maps['cls'][0, 0, 0, 0], expected[0], 2e-5)
+  tokens = maps['tokens'][0].numpy().reshape(-1, D)
+  equality("CLIP's image tower, tokens", tokens, expected[1:], 2e-5)
 
 
 def test_what_is_not_clip_is_refused(tmp_path):

@@ -59,7 +59,7 @@ def zoo_folder(published, monkeypatch):
   monkeypatch.setenv('VIDGARDEN_ZOO', str(published[0]))
 
 
-def test_it_is_foreign_and_its_features_are_the_references(published, tmp_path):
+def test_it_is_foreign_and_its_features_are_the_references(published, tmp_path, equality):
   _, reference = published
   found = origin.of(f'zoo:{NAME}')
   assert found.task is None  # The Model Garden's config means other things by its names.
@@ -70,7 +70,7 @@ def test_it_is_foreign_and_its_features_are_the_references(published, tmp_path):
   found, expected = (
     backbone(views)['5'].numpy() for backbone in (net, reference.backbone)
   )
-  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+  equality('CVRL as published (trainer, R3D-50), maps', found, expected)
   done = drivers.run(
     from_pytorch,
     *('--reverse', '--backbone=resnet_3d', f'--checkpoint=zoo:{NAME}'),

@@ -76,7 +76,7 @@ def maps_of(target):
 
 
 @pytest.mark.parametrize('name', NETS)
-def test_features_are_those_of_the_library(name):
+def test_features_are_those_of_the_library(name, equality):
   tensors = state_dict(name)
   target = target_of(name, tensors)
   others = from_pytorch.read(target, tensors, 'x.pth', '')
@@ -89,13 +89,15 @@ def test_features_are_those_of_the_library(name):
     for kind, axes in {'places': 4, 'channels': (1, 2, 3)}.items():
       expected = stored[f'{name}/maps/{endpoint}/{kind}']
       mean = tf.reduce_mean(found, axes)
-      assert goldens.relative_error(mean, expected) < 1e-4, (endpoint, kind)
+      equality(f'{target.layout.title}, maps', mean, expected)
   # Back, every tensor is the file's, bit for bit.
   back = pytorch_mapping.to_state_dict(target.layers)
   own = {key: value for key, value in tensors.items() if key not in others}
   assert set(back) == set(own)
   for key, value in own.items():
     assert key.endswith('tracked') or back[key].tobytes() == value.tobytes(), key
+    if not key.endswith('tracked'):
+      equality(f'{target.layout.title}, weights written back', back[key], value)
 
 
 # --- The driver -----------------------------------------------------------------------

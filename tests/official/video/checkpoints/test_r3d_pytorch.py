@@ -23,7 +23,7 @@ def theirs():
 
 
 @pytest.mark.parametrize('shape', [(8, 64, 80), (5, 63, 49)])
-def test_features_are_equal_both_ways(shape, tmp_path):
+def test_features_are_equal_both_ways(shape, tmp_path, equality):
   config = families.of('resnet_3d', width_multiplier=0.25)
   net = factory.build_backbone(config)
   rng = np.random.default_rng(0)
@@ -48,8 +48,8 @@ def test_features_are_equal_both_ways(shape, tmp_path):
   expected = tf.reduce_mean(net(clips)['5'], [1, 2, 3]).numpy()
   with torch.no_grad():
     found = other.eval()(torch.from_numpy(clips.transpose(0, 4, 1, 2, 3))).numpy()
-  np.testing.assert_allclose(
-    found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max()
+  equality(
+    'resnet_3d in PyTorch by docs/scripts/r3d_pytorch.py, features', found, expected
   )
   # And back: PyTorch's own weights give its features here.
   torch.save(other.state_dict(), tmp_path / 'own.pth')
@@ -60,4 +60,4 @@ def test_features_are_equal_both_ways(shape, tmp_path):
     variable.assign(tf.zeros_like(variable))
   pytorch_mapping.apply(assignments)
   again = tf.reduce_mean(net(clips)['5'], [1, 2, 3]).numpy()
-  np.testing.assert_allclose(again, found, rtol=1e-4, atol=1e-4 * np.abs(found).max())
+  equality('docs/scripts/r3d_pytorch.py to resnet_3d, features', again, found)

@@ -1,5 +1,6 @@
 """What classification makes of logits."""
 
+import gin
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -187,6 +188,31 @@ def test_a_group_without_mixing_is_refused(data):
   task.task_config.mixup.group_size = 4
   with pytest.raises(UserError, match=r'task\.mixup\.group_size 4: nothing reads it'):
     task.check_data(False)
+
+
+def test_the_config_comes_before_gin_and_gin_before_no_mixing(data):
+  plain = experiment.build_task(tiny.load('cvrl_finetune_tiny', *data))
+  try:
+    gin.parse_config('Mixup.alpha = 0.4\nMixup.group_size = 4')
+    assert (plain.mixup.alpha, plain.mixup.group_size, plain.batch_multiple) == (
+      0.4,
+      4,
+      4,
+    )
+    told = mixing_task(data, 'task.mixup.group_size=2')
+    assert (told.mixup.alpha, told.mixup.group_size) == (0.8, 2)
+    batch = plain.prepare(keyed_batch(), plain.task_config.train_data)
+    assert 'share' in batch and 'sample_key' in plain.training_spec()
+    gin.parse_config('Mixup.alpha = -1')
+    with pytest.raises(UserError, match=r'Mixup\.alpha -1 in gin'):
+      plain.check_data(True)
+    gin.parse_config('Mixup.alpha = 1\nMixup.group_size = 1')
+    with pytest.raises(UserError, match=r'Mixup\.group_size 1 in gin'):
+      plain.check_data(True)
+  finally:
+    gin.clear_config()
+  assert (plain.mixup.alpha, plain.batch_multiple) == (0, 1)
+  assert 'share' not in plain.prepare(keyed_batch(), plain.task_config.train_data)
 
 
 def test_training_batches_are_keyed_by_record_and_epoch(data):

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from official.video.scoring import ledger
+from official.video.evaluation import ledger
 from official.video.temporal import detect, features
 from tests import drivers
 

@@ -7,9 +7,11 @@ import sys
 import pytest
 import tensorflow as tf
 
-from official.video import evaluate, results
+from official.video import evaluate, results, train
 from official.video.errors import UserError
-from official.video.scoring import ledger
+from official.video.evaluation import ledger, splits
+from official.video.report import runs
+from official.video.run import watch
 from official.video.settings import experiment, rows
 from tests import clips, drivers, tiny
 
@@ -65,6 +67,81 @@ def test_each_evaluation_adds_its_line(arguments, capsys):
   assert len(lines) == 2 + 3 and lines[0].startswith('| experiment ')
   accuracy = f'accuracy {task["scores"]["accuracy"]:.4g}'
   assert accuracy in lines[3] and 'records 4 of 4' in lines[3]
+
+
+def test_a_runs_own_validations_are_lines(arguments, tmp_path, capsys):
+  flags, _, _ = arguments
+  run = tmp_path / 'run'
+  steps = (
+    'trainer.train_steps=4,trainer.validation_interval=2,trainer.checkpoint_interval=2'
+  )
+  config = experiment.load(NAME, [flags[1].partition('=')[2]], steps)
+  watched = watch.Watch(experiment=NAME)
+  train.run(config, str(run), 'train_and_eval', watched=watched)
+  first, last = ledger.read(str(run / 'ledger.jsonl'))
+  assert (first['step'], last['step']) == (2, 4)
+  assert first['source'] == last['source'] == str(run)
+  assert first['experiment'] == NAME and first['protocols'] == ['validation']
+  assert first['source_sha256'] != last['source_sha256']
+  assert last['source_sha256'] == ledger.weights_hash(str(run))
+  (reported,) = [
+    line
+    for line in map(json.loads, (run / 'scores.jsonl').read_text().splitlines())
+    if line['kind'] == 'validation' and line['step'] == 4
+  ]
+  assert last['scores']['accuracy'] == pytest.approx(reported['score/accuracy'])
+  assert last['scores']['complete'] is True and last['data'] == first['data'] != ''
+  # The report has them from the run; a later evaluation is one of its own.
+  assert not runs.read(str(run)).evaluations
+  train.run(config, str(run), 'eval', watched=watched)
+  *_, again = ledger.read(str(run / 'ledger.jsonl'))
+  assert again['protocols'] == ['task'] and again['step'] == 4
+  assert again['scores']['accuracy'] == last['scores']['accuracy']
+  assert [made['step'] for made in runs.read(str(run)).evaluations] == [4]
+  assert results.main([str(run / 'ledger.jsonl')]) == 0
+  assert len(capsys.readouterr().out.splitlines()) >= 5
+
+
+def test_a_run_without_checkpoints_has_no_hash(arguments, tmp_path):
+  flags, _, _ = arguments
+  for last, interval in ((2, 2), (4, 0)):
+    steps = f'trainer.train_steps={last},trainer.validation_interval=2'
+    steps += f',trainer.checkpoint_interval={interval}'
+    config = experiment.load(NAME, [flags[1].partition('=')[2]], steps)
+    train.run(config, str(tmp_path / 'run'), 'train_and_eval')
+  kept, passed = ledger.read(str(tmp_path / 'run' / 'ledger.jsonl'))
+  assert (bool(kept['source_sha256']), kept['step']) == (True, 2)
+  assert (passed['source_sha256'], passed['step']) == ('', 4)
+
+
+def test_a_mean_over_splits_stands_beside_the_published_ones(tmp_path, capsys):
+  folders = []
+  for split, accuracy in enumerate((0.5, 0.625), 1):
+    folder = tmp_path / f'run_{split}'
+    folder.mkdir()
+    made = entry(experiment='cvrl_finetune_ucf101', protocols=['validation'])
+    (folder / 'ledger.jsonl').write_text(json.dumps(made) + '\n')
+    counted = {'coverage/evaluated': 4, 'coverage/expected': 4}
+    line = {'kind': 'validation', 'step': 3, 'score/accuracy': accuracy} | counted
+    (folder / 'scores.jsonl').write_text(json.dumps(line) + '\n')
+    folders.append(str(folder))
+  assert splits.main(folders) == 0
+  (made,) = ledger.read(str(tmp_path / 'ledger.jsonl'))
+  assert made['experiment'] == 'cvrl_finetune_ucf101'
+  assert made['scores']['accuracy'] == 0.5625 and made['scores']['evaluated'] == 8
+  capsys.readouterr()
+  assert results.main([str(tmp_path / 'ledger.jsonl')]) == 0
+  row = capsys.readouterr().out.splitlines()[-1]
+  cells = [cell.strip() for cell in row.strip('|').split('|')]
+  assert cells[1].startswith('mean of 2: ') and cells[4] == 'records 8 of 8'
+  assert 'accuracy 0.5625' in cells[3] and '(' in cells[5]
+  # Of runs of two experiments it is no one's figure.
+  other = json.dumps(entry(experiment='cvrl_finetune_hmdb51')) + '\n'
+  (tmp_path / 'run_2' / 'ledger.jsonl').write_text(other)
+  shared = tmp_path / 'deep' / 'means.jsonl'
+  assert splits.main([*folders, f'--ledger={shared}']) == 0
+  (made,) = ledger.read(str(shared))
+  assert made['experiment'] == '' and made['protocols'] == ['splits']
 
 
 def test_other_weights_have_another_hash(arguments, tmp_path):

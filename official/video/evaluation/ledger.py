@@ -15,6 +15,10 @@ from official.video.evaluation import coverage
 from official.video.settings import rows
 from official.video.version import __version__
 
+# Of a run's own folder, and of what evaluate writes to.
+NAME = 'ledger.jsonl'
+# The protocol of a run's own validations, of which its reports tell too.
+VALIDATION = 'validation'
 # What a score is not judged by.
 _ASIDE = ('loss', 'cross_entropy', 'complete')
 
@@ -114,11 +118,11 @@ def append(path: str, made: Mapping[str, Any]) -> None:
   Raises:
     UserError: it can't be written.
   """
-  import tensorflow as tf
-
   line = (json.dumps(made, sort_keys=True, default=float) + '\n').encode()
   with files.storage_errors(path):
     if files.is_remote(path):  # What has no appending gets all of it anew.
+      import tensorflow as tf
+
       if tf.io.gfile.exists(path):
         with tf.io.gfile.GFile(path, 'rb') as file:
           line = file.read() + line
