@@ -6,7 +6,6 @@ python -m official.video.settings.rows > docs/rows.md
 import dataclasses
 import functools
 import pathlib
-import re
 from collections.abc import Iterator
 
 import yaml
@@ -71,22 +70,10 @@ def text() -> str:
   return HEAD + ''.join(row.line() for row in read())
 
 
-def head(name: str) -> str:
-  """What a recipe says of itself, in one line."""
-  lines = recipes.found()[name].read_text().splitlines()
-  count = next(i for i, line in enumerate(lines) if not line.startswith('#'))
-  return ' '.join(line.lstrip('# ') for line in lines[:count])
-
-
-def experiment_of(name: str) -> str:
-  """The experiment of a recipe's command."""
-  return re.findall(r'--experiment=(\w+)', head(name))[0]
-
-
-# Protocols of `evaluate` that give the figures of rows: a probe's, or the task's own.
+# Protocols that give the figures of rows: of `evaluate` a probe's or the task's own, and
+# that of `official.video.temporal.detect`.
 _PROBES = frozenset({'linear', 'linear_sgd', 'classify', 'task'})
-_OWN = frozenset({'classify', 'task'})
-_DETECTED = 'G-TAD'
+_OWN = frozenset({'classify', 'task', 'G-TAD'})
 
 
 @functools.cache
@@ -95,15 +82,13 @@ def published(experiment: str, protocols: tuple[str, ...] = ('task',)) -> list[R
 
   Args:
     experiment: name of it, or 'gtad' of `official.video.temporal.detect`.
-    protocols: that were run, of `evaluate`; by default the task's own.
+    protocols: that were run; by default the task's own.
   """
 
   def measured(row: Row) -> bool:
-    if row.protocol.startswith(_DETECTED):
-      return experiment == 'gtad'
     linear = row.protocol.startswith('linear')
     given = (_PROBES if linear else _OWN) & set(protocols)
-    return bool(given) and experiment_of(row.stages[-1][0]) == experiment
+    return bool(given) and recipes.experiment_of(row.stages[-1][0]) == experiment
 
   return [row for row in read() if row.published and measured(row)]
 
