@@ -19,6 +19,8 @@ from benchmarks import harness
 from official.video import cli, evaluate
 from official.video.errors import UserError
 from official.video.settings import experiment, leaves, recipes
+from official.video.temporal import config as gtad_config
+from official.video.temporal import detect
 from tests import drivers, pages
 
 ROOT = pages.ROOT
@@ -112,6 +114,8 @@ def check_driver(module, arguments: list[str]) -> None:
   if values.get('experiment') and not values.get('import'):
     files, overrides = values.get('config_file', []), values.get('params_override', '')
     assert experiment.load(values['experiment'], files, overrides, trains=False).task
+  if module is detect:
+    gtad_config.load(values['config_file'], values['params_override'])
   if 'protocols' in values:
     evaluate.check_protocols(values['protocols'], None)
 
@@ -171,6 +175,8 @@ def check_command(words: list[str]) -> None:
     'python -m official.video.evaluate --experiment=cvrl_linear_eval --protocols=knm',
     'python -m tfrecords_tools.convert --source=folders --path=x --output_dir=y',
     'python -m tfrecords_tools.convert --source=folder --path=x --output_dir=y --fsp=1',
+    'python -m official.video.temporal.detect --annotations=x --config_file=gvilm/none',
+    'python -m official.video.temporal.detect --annotations=x --params_override=epoch=1',
     'python -m official.video.trian',
     'vidgarden trian',
     'make tests',

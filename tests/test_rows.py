@@ -5,8 +5,10 @@ import re
 
 import pytest
 
+from official.video import train
 from official.video.checkpoints import origin
-from official.video.settings import experiment, recipes, rows
+from official.video.settings import experiment, leaves, overrides, recipes, rows
+from official.video.temporal import config as gtad_config
 
 PAGE = pathlib.Path(__file__).parents[1] / 'docs' / 'rows.md'
 ROWS = list(rows.read())
@@ -16,6 +18,25 @@ RECIPES = [
   for name, path in recipes.found().items()
   if name.startswith(METHODS) and path.suffix == '.yaml' and not name.endswith('_tiny')
 ]
+STAGES = sorted({stage for row in ROWS for stage in row.stages})
+# Of what follows an encoder, and is no experiment.
+DETECTORS = [name for name in RECIPES if recipes.experiment_of(name) == 'gtad']
+
+
+def is_detector(stage):
+  return stage[0] in DETECTORS
+
+
+def resolved(stage):
+  return experiment.load(recipes.experiment_of(stage[0]), list(stage))
+
+
+def encoder(stage):
+  """What a stage trains or, of a detector, what its head's command encodes videos by."""
+  if not is_detector(stage):
+    return resolved(stage)
+  named = re.search(r'temporal\.windows --experiment=(\w+)', recipes.head(stage[0]))
+  return experiment.load(named[1])
 
 
 def test_the_page_is_that_of_the_rows():
@@ -30,7 +51,7 @@ def test_every_recipe_stands_for_a_row():
 
 @pytest.mark.parametrize('row', ROWS, ids=lambda row: f'{row.method}-{row.model}')
 def test_a_rows_figure_stands_in_its_recipes(row):
-  heads = ' '.join(rows.head(name) for stage in row.stages for name in stage)
+  heads = ' '.join(recipes.head(name) for stage in row.stages for name in stage)
   for figure in re.findall(r'\d+\.\d+', row.published):
     assert figure in heads
 
@@ -39,9 +60,7 @@ def test_recipes_that_are_joined_resolve():
   joined = {stage for row in ROWS for stage in row.stages if len(stage) > 1}
   assert joined
   for stage in joined:
-    files = list(stage)
-    alone = experiment.load(rows.experiment_of(stage[0]), files[:1])
-    params = experiment.load(rows.experiment_of(stage[0]), files)
+    alone, params = resolved(stage[:1]), resolved(stage)
     assert params.as_dict() != alone.as_dict(), stage
     # What an ablation names is not refused.
     experiment.build_task(params)
@@ -56,8 +75,7 @@ def test_a_row_scores_the_net_that_it_pretrains():
   differing = set()
   for row in several:
     there, here = (
-      experiment.load(rows.experiment_of(stage[0]), list(stage)).task.as_dict()
-      for stage in (row.stages[0], row.stages[-1])
+      encoder(stage).task.as_dict() for stage in (row.stages[0], row.stages[-1])
     )
     if any(wrong for *_, wrong in origin._differences(here, there)):
       differing.add(row.model)
@@ -67,23 +85,37 @@ def test_a_row_scores_the_net_that_it_pretrains():
 
 @pytest.mark.parametrize('name', RECIPES)
 def test_a_recipe_says_what_it_is_for(name):
-  head = rows.head(name)
-  assert re.search(r'python -m official\.video\.train --experiment=\w+ ', head)
+  head = recipes.head(name)
+  trains = r'train --experiment=\w+ '
+  data, hardware = r'task\.train_data\.input_path=|paths', r'docs/hardware\.md|--fit'
+  if name in DETECTORS:
+    trains, data = r'temporal\.detect --config_file=\S+ ', '--train_features='
+    hardware = 'Hardware: a batch of 16 on one device'
+  assert re.search(rf'python -m official\.video\.{trains}', head)
   assert re.search(r'[Nn]ot (run|measured) here', head)
-  assert 'task.train_data.input_path=' in head or 'paths' in head
+  assert re.search(data, head)
   # The rate's convention, and what hardware holds the batch.
   assert 'global-mean loss' in head
-  assert re.search(r'docs/hardware\.md|--fit', head)
+  assert re.search(hardware, head)
 
 
 # Clips of the training splits, as the recipes count them.
 SIZES = {'kinetics400': 215_570, 'kinetics600': 366_016}
 
 
-@pytest.mark.parametrize('stage', sorted({stage for row in ROWS for stage in row.stages}))
+@pytest.mark.parametrize('name', DETECTORS)
+def test_a_detector_is_told_all_that_is_published(name):
+  """The defaults are the public code's; its file says so, but for the seed."""
+  config = gtad_config.load([name])
+  assert config.as_dict() == gtad_config.Gtad(steps=100).as_dict()
+  told = leaves.flat(overrides.parse(experiment.read_text(name), name))
+  assert set(config.as_dict()) - set(told) == {'seed'}
+
+
+@pytest.mark.parametrize('stage', [s for s in STAGES if not is_detector(s)])
 def test_a_recipe_is_what_it_is_called(stage):
   """Shares, epochs, steps, batches and the like are those of the names."""
-  params = experiment.load(rows.experiment_of(stage[0]), list(stage))
+  params = resolved(stage)
   task, trainer = params.task.as_dict(), params.trainer
   data = task['train_data']
   names = '+'.join(stage)
@@ -126,7 +158,7 @@ def test_a_recipe_is_what_it_is_called(stage):
 def test_a_rows_words_are_its_recipes():
   """What a row says of steps, frames, boxes and weights is what its files do."""
   for row in ROWS:
-    loaded = [experiment.load(rows.experiment_of(s[0]), list(s)) for s in row.stages]
+    loaded = [resolved(stage) for stage in row.stages if not is_detector(stage)]
     if steps := re.search(r'(\d+)k steps', row.model):
       assert loaded[0].trainer.train_steps == 1000 * int(steps[1]), row
     if epochs := re.search(r'(\d+) epochs', row.model):
@@ -146,8 +178,9 @@ def test_every_recipe_has_a_tiny_form_that_is_trained():
   kinds = ('pretrain', 'linear_eval', 'finetune', 'localization', 'tracking')
   kinds = (*kinds, 'retrieval', 'qa')
   tiny = [name for name in experiment.experiment_names() if name.endswith('_tiny')]
-  for name in RECIPES:
-    full = rows.experiment_of(name)
+  # Detectors are trained in `tests/test_rows_trained.py`.
+  for name in sorted(set(RECIPES) - set(DETECTORS)):
+    full = recipes.experiment_of(name)
     kind = next(kind for kind in kinds if f'_{kind}' in full)
     method = full.partition(f'_{kind}')[0]
     # The protocols' tasks are shared: one method's tiny experiment stands for all.
@@ -163,33 +196,50 @@ def test_every_published_net_has_its_hardware():
   from benchmarks import hardware
 
   names = {
-    f'hardware/{row.name}_{key}' for row in hardware.ROWS for key in hardware.MACHINES
+    f'hardware/{row.name}_{key}'
+    for row in hardware.ROWS
+    for key, machine in hardware.MACHINES.items()
+    if hardware.devices(row.params().task.train_data.global_batch_size, machine)
   }
+  # A batch of 60 divides over no slice of TPUs.
+  assert len(names) == len(hardware.ROWS) * len(hardware.MACHINES) - 1
   assert set(HARDWARE) == names
   page = (PAGE.parent / 'hardware.md').read_text()
   assert all(f'`{name}`' in page for name in names)
   assert all(
     page.count(m.title) == len(hardware.ROWS) for m in hardware.MACHINES.values()
   )
+  assert page.count(': none; the batch of 60 does not divide over 8, ') == 1
 
 
 @pytest.mark.parametrize('name', HARDWARE)
 def test_hardware_leaves_batch_and_rate_as_published(name):
-  published = re.findall(r'--config_file=(\S+)', rows.head(name))[0]
-  kind = rows.experiment_of(name)
-  alone = experiment.load(kind, [published])
-  params = experiment.load(kind, [published, name])
+  head = recipes.head(name)
+  *published, own = re.findall(r'--config_file=(\S+)', head)
+  assert own == name and head.startswith(' + '.join(published) + ' on ')
+  kind = recipes.experiment_of(name)
+  alone = experiment.load(kind, published)
+  params = experiment.load(kind, [*published, name])
   assert params.trainer.as_dict() == alone.trainer.as_dict()
   batch = params.task.train_data.global_batch_size
   assert batch == alone.task.train_data.global_batch_size
   replicas = params.runtime.num_gpus or 128
   assert (params.runtime.num_gpus == 0) == (params.runtime.distribution_strategy == 'tpu')
   assert batch % (params.task.micro_batches * replicas) == 0
+  train.check_replicas(params, replicas)  # Those of validation too.
+  if params.runtime.num_gpus:  # As many as the batch divides over.
+    assert not [n for n in range(replicas + 1, 9) if batch % n == 0]
+    assert (f' on {replicas} of 8 GPUs ' in head) == (replicas < 8)
   assert params.runtime.mixed_precision_dtype == 'bfloat16'
 
 
+# One of each kind of net, batch and number of files.
+_PICKED = ['cvrl_r3d50', 'const_cl', 'cstp_r2plus1d']
+_PICKED += ['cstp_r2plus1d_ucf101', 'cstp_i3d', 'gvilm_small']
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize('name', ['cvrl_r3d50', 'const_cl', 'cstp_r2plus1d'])
+@pytest.mark.parametrize('name', _PICKED)
 def test_hardware_is_what_the_estimates_pick(name):
   """Micro-batches, what is recomputed, and the figures of the heads."""
   from benchmarks import hardware
@@ -198,6 +248,9 @@ def test_hardware_is_what_the_estimates_pick(name):
   seen: dict = {}
   for key, machine in hardware.MACHINES.items():
     found = hardware.recipe(row, machine, seen)
+    if found is None:
+      assert (name, key) == ('cstp_r2plus1d_ucf101', 'tpu_v3_128')
+      continue
     path = hardware.FOLDER / f'{name}_{key}.yaml'
     assert path.read_text() == hardware.yaml_of(path.stem, found), 'benchmarks.hardware'
     assert found.gigabytes < 0.8 * machine.gigabytes

@@ -1,12 +1,14 @@
 """The recipes of the rows train: each with what it changes, on small nets and data."""
 
+import json
 import math
 
 import pytest
 
 from official.video import train
 from official.video.settings import experiment, recipes, rows
-from tests import every, tiny
+from official.video.temporal import config, detect
+from tests import actions, drivers, every, tiny
 
 # Nets of boxes are small in their own tiny experiments alone.
 APART = ('localization', 'tracking')
@@ -17,10 +19,12 @@ STAGES = sorted(
     stage
     for row in rows.read()
     for stage in row.stages
-    if not any(kind in rows.experiment_of(stage[0]) for kind in APART)
+    if not any(kind in recipes.experiment_of(stage[0]) for kind in APART)
     and LARGE not in stage
   }
 )
+# Of a detector on features, which is no experiment.
+DETECTORS = [stage for stage in STAGES if recipes.experiment_of(stage[0]) == 'gtad']
 # What is laid over another recipe CI trains, the plain ones come before a release.
 MARKS = {True: [pytest.mark.slow], False: [pytest.mark.slow, pytest.mark.exhaustive]}
 
@@ -32,7 +36,7 @@ def records(tmp_path_factory):
 
 def trained_form(stage: tuple[str, ...], records):
   """A stage's recipes on small nets: what is laid over stays as it says, but for sizes."""
-  name = rows.experiment_of(stage[0])
+  name = recipes.experiment_of(stage[0])
   params = experiment.load(name, list(stage))
   views = params.task.train_data.views
   overlays = [recipes.found()[part].read_text() for part in stage[1:]]
@@ -53,7 +57,11 @@ def trained_form(stage: tuple[str, ...], records):
 
 @pytest.mark.parametrize(
   'stage',
-  [pytest.param(s, marks=MARKS[len(s) > 1], id=' + '.join(s)) for s in STAGES],
+  [
+    pytest.param(s, marks=MARKS[len(s) > 1], id=' + '.join(s))
+    for s in STAGES
+    if s not in DETECTORS
+  ],
 )
 def test_a_recipe_trains(stage, records, tmp_path):
   params = trained_form(stage, records)
@@ -61,3 +69,22 @@ def test_a_recipe_trains(stage, records, tmp_path):
   assert int(runner.trainer.global_step) == 2
   assert scores['evaluated'] == scores['expected'] > 0
   assert all(math.isfinite(x) for x in scores.values() if isinstance(x, float))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('stage', DETECTORS, ids=' + '.join)
+def test_a_detector_of_a_row_trains(stage, tmp_path):
+  done = drivers.run(
+    detect,
+    *actions.write(tmp_path),
+    *(f'--config_file={name}' for name in stage),
+    actions.overrides(epochs=2),
+    f'--output_dir={tmp_path}/scores',
+  )
+  assert done.code == 0, done.stderr
+  scores = json.loads((tmp_path / 'scores' / 'scores.json').read_text())
+  assert scores['evaluated'] == scores['expected'] == 16
+  assert all(math.isfinite(x) for x in scores.values() if isinstance(x, float))
+  told = config.load(stage, actions.overrides(epochs=2).partition('=')[2])
+  kept = config.load([f'{tmp_path}/scores/params.yaml'])
+  assert kept.as_dict() == told.as_dict()

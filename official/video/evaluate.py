@@ -180,7 +180,10 @@ def main(argv: Sequence[str]) -> None:
   if 'task' in FLAGS.protocols:
     from official.video.scoring import of_task
 
-    scores = of_task.run(task, FLAGS.checkpoint, output)
+    batch = params.task.validation_data.global_batch_size
+    gpus = params.runtime.num_gpus if task.protocol_is_shared else 1
+    with command_line.encoding_strategy(gpus, batch).scope():
+      scores = of_task.run(task, FLAGS.checkpoint, output)
   else:
     from official.video.scoring import of_features
     from official.video.serving import encoders

@@ -207,17 +207,20 @@ def _tell_runtime(runtime: Any, trains: bool) -> None:
     )
 
 
-def encoding_strategy(num_gpus: int | None = None):
+def encoding_strategy(num_gpus: int | None = None, batch: int = 0):
   """The strategy in whose scope an encoder is for the GPUs of this machine.
 
   Args:
     num_gpus: how many at most, as where a run was trained there may be more; by default all
       that there are.
+    batch: clips that are to be shared alike: so many GPUs are taken as divide it.
   """
   import tensorflow as tf
 
   gpus = len(tf.config.list_physical_devices('GPU'))
   gpus = gpus if num_gpus is None else min(num_gpus, gpus)
+  while gpus > 1 and batch % gpus:
+    gpus -= 1
   if gpus < 2:
     return tf.distribute.get_strategy()
   return tf.distribute.MirroredStrategy([f'/gpu:{i}' for i in range(gpus)])

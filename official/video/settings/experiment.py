@@ -237,6 +237,24 @@ def is_file(params_override: str) -> bool:
   return os.path.exists(params_override)
 
 
+def texts(config_files: Sequence[str], params_override: str) -> list[tuple[str, str]]:
+  """What overrides fields, in order, each with the file or flag that errors name.
+
+  Args:
+    config_files: that come first.
+    params_override: fields, or a file of them.
+
+  Raises:
+    UserError: a file can't be read.
+  """
+  found = [(read_text(path), path) for path in config_files]
+  if params_override and is_file(params_override):
+    found.append((read_text(params_override), params_override))
+  elif params_override:
+    found.append((params_override, '--params_override'))
+  return found
+
+
 def load(
   experiment: str,
   config_files: Sequence[str] = (),
@@ -263,13 +281,8 @@ def load(
     )
   params = exp_factory.get_exp_config(experiment)
   usual_steps = params.trainer.train_steps
-  sources = [(read_text(path), path) for path in config_files]
-  if params_override and is_file(params_override):
-    sources.append((read_text(params_override), params_override))
-  elif params_override:
-    sources.append((params_override, '--params_override'))
   chosen: set[str] = set()
-  for text, source in sources:
+  for text, source in texts(config_files, params_override):
     chosen |= apply_overrides(params, text, source)
   ranges.check_fields(params)
   epochs.settle(params, usual_steps, chosen)

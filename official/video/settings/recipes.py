@@ -13,6 +13,8 @@ _FOLDERS = (
   pathlib.Path(__file__).parents[3] / 'configs',
 )
 _SUFFIXES = ('.yaml', '.gin')
+# Commands that take recipes and no experiment, and the name that their scores go by.
+_WITHOUT_EXPERIMENT = {'official.video.temporal.detect': 'gtad'}
 
 
 @functools.cache
@@ -41,11 +43,35 @@ def located(path: str) -> str:
   return str(found().get(name, path))
 
 
+def head(name: str) -> str:
+  """What a recipe says of itself, in one line."""
+  lines = found()[name].read_text().splitlines()
+  count = next(i for i, line in enumerate(lines) if not line.startswith('#'))
+  return ' '.join(line.lstrip('# ') for line in lines[:count])
+
+
+def experiment_of(name: str) -> str:
+  """The experiment of the command of a recipe's head that takes the recipe.
+
+  Args:
+    name: short name of the recipe.
+
+  Returns:
+    Its name; 'gtad' of `official.video.temporal.detect`; '' where no command takes it.
+  """
+  taken = re.compile(rf'=(configs/)?{re.escape(name)}(\.\w+)?(?!\S)')
+  for command in head(name).split('python -m ')[1:]:
+    if taken.search(command):
+      named = re.search(r'--experiment=(\w+)', command)
+      return named[1] if named else _WITHOUT_EXPERIMENT.get(command.split()[0], '')
+  return ''
+
+
 @functools.cache
 def by_experiment() -> dict[str, list[str]]:
-  """Short names of the recipes of each experiment, as their heads name it."""
+  """Short names of the recipes of each experiment, see `experiment_of`."""
   named: dict[str, list[str]] = {}
-  for name, path in found().items():
-    if experiment := re.search(r'--experiment=(\w+)', path.read_text()):
-      named.setdefault(experiment[1], []).append(name)
+  for name in found():
+    if experiment := experiment_of(name):
+      named.setdefault(experiment, []).append(name)
   return named

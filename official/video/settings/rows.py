@@ -6,7 +6,6 @@ python -m official.video.settings.rows > docs/rows.md
 import dataclasses
 import functools
 import pathlib
-import re
 from collections.abc import Iterator
 
 import yaml
@@ -71,22 +70,10 @@ def text() -> str:
   return HEAD + ''.join(row.line() for row in read())
 
 
-def head(name: str) -> str:
-  """What a recipe says of itself, in one line."""
-  lines = recipes.found()[name].read_text().splitlines()
-  count = next(i for i, line in enumerate(lines) if not line.startswith('#'))
-  return ' '.join(line.lstrip('# ') for line in lines[:count])
-
-
-def experiment_of(name: str) -> str:
-  """The experiment of a recipe's command."""
-  return re.findall(r'--experiment=(\w+)', head(name))[0]
-
-
-# Protocols that give the figures of rows: the task's own, in a run too, or a probe's.
-_OWN = frozenset({'classify', 'task', 'validation'})
-_PROBES = _OWN | {'linear', 'linear_sgd'}
-_DETECTED = 'G-TAD'
+# Protocols that give the figures of rows: the task's own, in a run too and that of
+# `official.video.temporal.detect`, or a probe's of `evaluate`.
+_OWN = frozenset({'classify', 'task', 'validation', 'G-TAD'})
+_PROBES = frozenset({'linear', 'linear_sgd', 'classify', 'task', 'validation'})
 
 
 @functools.cache
@@ -99,11 +86,9 @@ def published(experiment: str, protocols: tuple[str, ...] = ('task',)) -> list[R
   """
 
   def measured(row: Row) -> bool:
-    if row.protocol.startswith(_DETECTED):
-      return experiment == 'gtad'
     linear = row.protocol.startswith('linear')
     given = (_PROBES if linear else _OWN) & set(protocols)
-    return bool(given) and experiment_of(row.stages[-1][0]) == experiment
+    return bool(given) and recipes.experiment_of(row.stages[-1][0]) == experiment
 
   return [row for row in read() if row.published and measured(row)]
 

@@ -523,6 +523,11 @@ class VideoTask(base_task.Task, abc.ABC):
   def score(self, outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Scores of a whole evaluation, given the outputs of all its valid samples."""
 
+  @property
+  def protocol_is_shared(self) -> bool:
+    """Whether `run_protocol` is for all devices of a strategy; by default it is."""
+    return True
+
   def run_protocol(self, model: encoder.VideoModel, folder: str = '') -> dict[str, Any]:
     """The task's own evaluation outside of training, by default that of validation.
 
@@ -548,14 +553,36 @@ class VideoTask(base_task.Task, abc.ABC):
   def validation_results(self, model: encoder.VideoModel) -> dict[str, np.ndarray]:
     """What `validation_step` gives for all valid samples.
 
+    Each device of the strategy in whose scope this is called, and the model was built, takes
+    its share of every batch.
+
     Raises:
-      UserError: none of the records can be read.
+      UserError: none of the records can be read, or a batch does not divide over the devices.
     """
-    step = tf.function(lambda batch: self.validation_step(batch, model), autograph=False)
+    strategy, data = tf.distribute.get_strategy(), self.task_config.validation_data
+    count = strategy.num_replicas_in_sync
+    if data.global_batch_size % count:
+      raise UserError(
+        f'task.validation_data.global_batch_size {data.global_batch_size}: does not divide '
+        f'over {count} devices'
+      )
+
+    @tf.function(autograph=False)
+    def step(batch):
+      outputs = strategy.run(self.validation_step, args=(batch, model))
+      shares = {n: strategy.experimental_local_results(x) for n, x in outputs.items()}
+      return {name: tf.concat(share, 0) for name, share in shares.items()}
+
+    def shared(value: tf.Tensor) -> Any:
+      size = len(value) // count
+      return strategy.experimental_distribute_values_from_function(
+        lambda context: value[context.replica_id_in_sync_group * size :][:size]
+      )
+
     state = store.Temporary()
-    dataset = self.build_inputs(self.task_config.validation_data)
-    for batch in reader.each_batch(dataset):
-      state = self.aggregate_logs(state, step(batch))
+    for batch in reader.each_batch(self.build_inputs(data)):
+      split = tf.nest.map_structure(shared, batch) if count > 1 else batch
+      state = self.aggregate_logs(state, step(split))
     return self.joined(state)
 
   def joined(self, state: store.Temporary) -> dict[str, np.ndarray]:

@@ -112,6 +112,11 @@ class TrackingTask(base.VideoTask):
     search = self.task_config.validation_data.feature_shape[1]
     return tracker.SiameseTracker(embed, respond, self.task_config.tracker, search)
 
+  @property
+  def protocol_is_shared(self) -> bool:
+    """No: a sequence is followed from frame to frame."""
+    return False
+
   def run_protocol(
     self, model: siamese_model.SiameseModel, folder: str = ''
   ) -> dict[str, Any]:

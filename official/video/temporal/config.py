@@ -1,9 +1,11 @@
 """What the G-TAD detector, its training and its decoding are told."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from official.modeling import hyperparams
 from official.video.errors import UserError
+from official.video.settings import experiment
 
 
 @dataclasses.dataclass
@@ -66,6 +68,22 @@ _LEAST = {
   **dict.fromkeys(('widening', 'learning_rate', 'weight_decay', 'clip_norm'), 0),
   'seed': 0,
 }
+
+
+def load(config_files: Sequence[str] = (), params_override: str = '') -> Gtad:
+  """The defaults, then files in order, then overrides.
+
+  Args:
+    config_files: YAML files of fields, or recipes by their short names.
+    params_override: fields as a.b=1,c.d=2 or YAML, or a file of them.
+
+  Raises:
+    UserError: a file can't be read, or sets what is no field or of another type.
+  """
+  config = Gtad()
+  for text, source in experiment.texts(config_files, params_override):
+    experiment.apply_overrides(config, text, source)
+  return config
 
 
 def check(config: Gtad, steps: int, channels: int) -> None:

@@ -2,7 +2,7 @@ r"""Trains and scores a G-TAD detector on features of videos over time.
 
   python -m official.video.temporal.detect --train_features=features/train.npz \
     --test_features=features/val.npz --annotations=activity_net.v1-3.min.json \
-    --output_dir=/runs/gtad
+    --config_file=gvilm/gtad_activitynet --output_dir=/runs/gtad
 
 Features are an .npz of official.video.temporal.windows, or public ones (TSN, TSP): a folder of
 <video>.npy or <video>.h5, or one HDF5 file with a dataset for each video. The annotations say
@@ -88,8 +88,16 @@ def define_flags() -> None:
   )
   flags.DEFINE_string('predictions', None, 'Score this file, train nothing.')
   flags.DEFINE_string('output_dir', None, 'Folder of the results.')
+  flags.DEFINE_multi_string(
+    'config_file',
+    [],
+    'YAML files of fields of the detector, in order; those of this library also by short '
+    'name, such as gvilm/gtad_activitynet.',
+  )
   flags.DEFINE_string(
-    'params_override', '', 'Fields of the detector: epochs=5,learning_rate=0.001.'
+    'params_override',
+    '',
+    'Fields of the detector after the files: epochs=5,learning_rate=0.001.',
   )
 
 
@@ -104,7 +112,8 @@ class Options:
     test_features: of videos that are scored.
     class_scores: of videos that are scored; None for those of a linear classifier.
     leave_out: whether annotated videos without features or class scores are left out.
-    params_override: fields of the detector.
+    config_files: of fields of the detector.
+    params_override: fields of the detector, after those.
     output_dir: folder of the results, which is there; nothing is written if empty.
     tiou: what predictions are scored at.
   """
@@ -115,6 +124,7 @@ class Options:
   test_features: str
   class_scores: str | None
   leave_out: bool
+  config_files: Sequence[str]
   params_override: str
   output_dir: str
   tiou: Sequence[float] = tal.TIOU_THRESHOLDS
@@ -150,12 +160,10 @@ def read_inputs(videos: Mapping[str, activitynet.Video], options: Options) -> In
   Raises:
     UserError: something is missing, broken, or of another kind than the rest.
   """
-  from official.video.settings import experiment
   from official.video.temporal import config as gtad_config
 
   leave_out = options.leave_out
-  config = gtad_config.Gtad()
-  experiment.apply_overrides(config, options.params_override, '--params_override')
+  config = gtad_config.load(options.config_files, options.params_override)
   external = None
   if options.class_scores:
     external = _external_classes(options.class_scores, videos, leave_out)
@@ -394,6 +402,7 @@ def main(argv: Sequence[str]) -> None:
       test_features=FLAGS.test_features,
       class_scores=FLAGS.class_scores,
       leave_out=FLAGS.missing_videos == 'leave_out',
+      config_files=FLAGS.config_file,
       params_override=FLAGS.params_override,
       output_dir=output,
       tiou=tiou,

@@ -176,6 +176,8 @@ def test_a_figure_stands_beside_what_measures_it_alone():
   # What detectors of actions reach is no figure of a pretraining.
   assert not rows.published('gvilm_pretrain')
   assert {row.protocol[:5] for row in rows.published('gtad')} == {'G-TAD'}
+  assert rows.published('gtad') == rows.published('gtad', ('G-TAD',))
+  assert not rows.published('gtad', ('knn',))
   row = ledger.table([entry()]).splitlines()[-1]
   assert '; linear, Kinetics-400)' in row
 

@@ -23,8 +23,28 @@ def test_every_experiment_and_every_recipe_is_listed():
     assert f'\n{name} ' in f'\n{text}'
   yamls = list((ROOT / 'configs').rglob('*.yaml'))
   assert len(yamls) > 50
+  detectors = recipes.by_experiment()['gtad']  # For another command than the list's.
+  assert detectors == ['gvilm/gtad_activitynet']
   for path in yamls:
-    assert f'--config_file={path.parent.name}/{path.stem}\n' in f'{text}\n'
+    name = f'{path.parent.name}/{path.stem}'
+    assert (f'--config_file={name}\n' in f'{text}\n') == (name not in detectors)
+
+
+def test_a_recipe_is_of_the_command_that_takes_it(tmp_path, monkeypatch):
+  commands = [
+    '# Two commands.',
+    '#',
+    '#   python -m official.video.train --experiment=first --config_file=a/bc --model_dir=x',
+    '#   python -m official.video.train --experiment=second \\',
+    '#     --config_file=other --config_file=configs/a/b.yaml --model_dir=x',
+    '# Not run here: python -m official.video.train --experiment=third',
+    'task: {}',
+  ]
+  path = tmp_path / 'b.yaml'
+  path.write_text('\n'.join(commands))
+  monkeypatch.setattr(recipes, 'found', lambda: dict.fromkeys(('a/b', 'a/c'), path))
+  assert recipes.experiment_of('a/b') == 'second'
+  assert recipes.experiment_of('a/c') == ''
 
 
 @pytest.mark.parametrize(

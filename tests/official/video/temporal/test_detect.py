@@ -1,83 +1,25 @@
 """From files to mAP, by the command line."""
 
 import json
+import pathlib
 
 import h5py
 import numpy as np
 import pytest
+import yaml
 
 from official.video.evaluation import ledger
-from official.video.temporal import detect, features
-from tests import drivers
-
-SMALL = {
-  'steps': 16,
-  'hidden_dim': 16,
-  'anchor_dim': 8,
-  'map_dim': 8,
-  'cardinality': 4,
-  'inner_samples': 8,
-  'epochs': 20,
-  'batch_size': 8,
-  'learning_rate': 1e-2,
-}
-
-
-def overrides(**changes):
-  fields = SMALL | changes
-  return '--params_override=' + ','.join(f'{k}={v}' for k, v in fields.items())
-
-
-def planted(count, seed, steps=16, width=12):
-  """Features that say class and presence of an action, and where it is."""
-  rng = np.random.default_rng(seed)
-  values = rng.normal(0, 0.3, (count, steps, width)).astype(np.float32)
-  rows = []
-  for video in range(count):
-    length = rng.integers(4, 8)
-    start = rng.integers(0, steps - length)
-    kind = video % 2
-    values[video, start : start + length, 3 * kind : 3 * kind + 3] += 2.0
-    rows.append((f'{seed}_{video}', f'class {kind}', start, start + length))
-  return values, rows
-
-
-def database(subset, rows, seconds=2.0):
-  return {
-    video: {
-      'subset': subset,
-      'duration': seconds * 16,
-      'annotations': [{'label': label, 'segment': [seconds * a, seconds * b]}],
-    }
-    for video, label, a, b in rows
-  }
+from official.video.temporal import config, detect, features
+from tests import actions, drivers
+from tests.actions import database, flags, overrides, planted
 
 
 @pytest.fixture(scope='module')
 def public(tmp_path_factory):
   """A set in the public layouts: features.h5, classes.json, annotations.json."""
   folder = tmp_path_factory.mktemp('public')
-  entries, classes = {}, {}
-  with h5py.File(folder / 'features.h5', 'w') as file:
-    for subset, count, seed in (('training', 48, 0), ('validation', 16, 1)):
-      values, rows = planted(count, seed)
-      entries |= database(subset, rows)
-      for value, (video, *_) in zip(values, rows, strict=True):
-        file[f'v_{video}'] = np.repeat(value, 2, 0)  # Rescaled to 16 again.
-      classes = {video: [1 - int(k[-1]), int(k[-1]), -1.0] for video, k, *_ in rows}
-  content = {'class': ['class 0', 'class 1', 'class 2'], 'results': classes}
-  (folder / 'classes.json').write_text(json.dumps(content))
-  (folder / 'annotations.json').write_text(json.dumps({'database': entries}))
+  actions.write(folder)
   return folder
-
-
-def flags(folder):
-  return [
-    f'--train_features={folder}/features.h5',
-    f'--test_features={folder}/features.h5',
-    f'--annotations={folder}/annotations.json',
-    f'--class_scores={folder}/classes.json',
-  ]
 
 
 def test_from_public_files_to_map(public, tmp_path):
@@ -162,9 +104,71 @@ def test_missing_videos_are_refused_or_left_out_and_said(public, tmp_path):
   assert scores['mAP_average'] == 0 and scores['predictions'] == scores['spans_kept']
 
 
+def test_files_tell_the_fields_before_overrides(public, tmp_path):
+  first, second = tmp_path / 'first.yaml', tmp_path / 'second.yaml'
+  fields = actions.SMALL | {'epochs': 2, 'top_classes': 1, 'hidden_dim': 8}
+  first.write_text(yaml.safe_dump(fields))
+  second.write_text('hidden_dim: 24\nmap_dim: 4\n')
+  files = [f'--config_file={name}' for name in ('gvilm/gtad_activitynet', first, second)]
+  out = tmp_path / 'out'
+  result = drivers.run(
+    detect,
+    *(*flags(public), *files, f'--output_dir={out}'),
+    '--params_override=map_dim=12,checkpoint=last',
+  )
+  assert result.code == 0, result.stderr
+  assert 'epoch 2 is kept (last)' in result.stdout
+  kept = yaml.safe_load((out / 'params.yaml').read_text())
+  # The last that names a field tells it.
+  assert {name: kept[name] for name in ('hidden_dim', 'map_dim', 'top_classes')} == {
+    'hidden_dim': 24,
+    'map_dim': 12,
+    'top_classes': 1,
+  }
+  assert (kept['checkpoint'], kept['cardinality']) == ('last', 4)
+  scores = json.loads((out / 'scores.json').read_text())
+  assert scores['predictions'] == scores['spans_kept']  # One class each.
+  # What a run was told is a file too.
+  assert config.load([str(out / 'params.yaml')]).as_dict() == kept
+
+
+def test_the_last_that_names_a_field_tells_it(tmp_path):
+  first, second = str(tmp_path / 'first.yaml'), str(tmp_path / 'second.yaml')
+  pathlib.Path(first).write_text('{epochs: 2, map_dim: 2}')
+  pathlib.Path(second).write_text('{epochs: 3, seed: 3}')
+  told = config.load([first, second], 'seed=4')
+  assert (told.epochs, told.map_dim, told.seed) == (3, 2, 4)
+  assert config.load([second], first).epochs == 2
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('epoch: 2', 'own.yaml: unknown field epoch; did you mean epochs'),
+    ('task: {epochs: 2}', 'own.yaml: unknown field task; '),
+    ('epochs: two', "own.yaml: field epochs is 'two', expected int"),
+    ('border_peaks: 1', 'own.yaml: field border_peaks is 1, expected bool'),
+    ('epochs: [', 'own.yaml: not readable as YAML'),
+    ('epochs: 0', 'epochs 0: expected at least 1'),
+    (None, 'own.yaml: cannot be read; check the path'),
+  ],
+)
+def test_a_file_of_wrong_fields_is_one_line(public, tmp_path, text, message):
+  path = tmp_path / 'own.yaml'
+  if text:
+    path.write_text(text)
+  result = drivers.run(detect, *flags(public), f'--config_file={path}')
+  assert result.code == 2 and message in result.stderr, result.stderr
+  assert result.stderr.count('\n') == 1
+
+
 @pytest.mark.parametrize(
   ('changed', 'message'),
   [
+    (
+      ['--config_file=gvilm/gtad_activitinet'],
+      'gvilm/gtad_activitinet: cannot be read; check the path; did you mean gvilm/gtad_ac',
+    ),
     (['--train_features='], 'give --train_features and --test_features'),
     (['--predictions=/nowhere.json'], 'No such file'),
     (['--train_features=/nowhere.npz'], '/nowhere.npz: No such file or folder'),
