@@ -46,12 +46,12 @@ def entry(
   """
   from official.video.settings import experiment
 
-  config = experiment.to_yaml(params).encode()
+  config, data = experiment.to_yaml(params).encode(), params.task.validation_data
   return plain(name, source or 'random weights', protocols, scores) | {
     'source_sha256': weights_hash(source) if source else '',
     'step': step_of(source) if source else None,
     'config_sha256': hashlib.sha256(config).hexdigest(),
-    'data': params.task.validation_data.input_path,
+    'data': data.input_path or data.tfds_name,
   }
 
 
