@@ -157,6 +157,10 @@ def _kind(tensors: Mapping[str, np.ndarray]) -> str:
 
 def _named_as_torchvision(tensors: Mapping[str, np.ndarray], source: str, prefix: str):
   kind = _kind(tensors)
+  if prefix and kind in ('keras', 'garden', 'simclr'):
+    raise UserError(
+      f'{source}: holds one net, whose names need no --prefix; leave it out'
+    )
   if kind == 'keras':
     return _of_keras(tensors)
   if kind == 'garden':
@@ -246,6 +250,7 @@ _SIMCLR_SIGN = re.compile(r'(?:^|/)base_model/conv2d_1/kernel')
 _SIMCLR = re.compile(r'(?:.*/)?base_model/(conv2d|batch_normalization)(?:_(\d+))?/(\w+)')
 # BYOL's and others' of Haiku's `ResNet50`, its parameters and its state.
 _HAIKU_SIGN = re.compile(r'(?:^|(?<=/))res_?net\d*/~/initial_conv/w$')
+_HAIKU_STATE = re.compile(r'((?:.*/)?)res_?net\d*/~/(?:.*/)?(?:mean|var)_ema/')
 _HAIKU = re.compile(
   r'(?:.*/)?res_?net\d*/~/(?:block_group_(\d)/~/block_(\d+)/~/)?'
   r'(\w+?)(?:/~/(mean|var)_ema)?/(\w+)'
@@ -313,6 +318,13 @@ def _of_haiku(tensors: Mapping[str, np.ndarray], source: str, prefix: str):
   net, others = {}, []
   begins = {key[: sign.start()] for key in tensors if (sign := _HAIKU_SIGN.search(key))}
   begin = _the_one(sorted(begins), source, prefix)
+  states = {sign[1] for key in tensors if (sign := _HAIKU_STATE.match(key))}
+  if begin not in states and len(states) == 1:  # Beside the parameters.
+    (apart,) = states
+    tensors = {
+      begin + key.removeprefix(apart) if _HAIKU_STATE.match(key) else key: value
+      for key, value in tensors.items()
+    }
   for key, value in tensors.items():
     match = _HAIKU.fullmatch(key) if key.startswith(begin) else None
     name = _haiku_name(*match.groups()) if match else None
@@ -752,8 +764,17 @@ def main(argv: Sequence[str]) -> None:
   tensors = tensor_file.read_tensors(FLAGS.source)
   needed = fields_of(tensors, FLAGS.backbone, FLAGS.pixels, FLAGS.zero_centering)
   config = families.of(FLAGS.backbone, **needed)
+  asked = families.of(FLAGS.backbone, **needed).get()
   if FLAGS.params_override:
     experiment.apply_overrides(config.get(), FLAGS.params_override, '--params_override')
+  for name in ('symmetric_padding', 'strided_convolution'):
+    if (here := getattr(config.get(), name, None)) != (
+      there := getattr(asked, name, None)
+    ):
+      raise UserError(
+        f'--params_override {name}={here}: that of the file is {there}, and with another its '
+        'weights compute something else; leave it out'
+      )
   backbone = factory.build_backbone(config)
   others = load(
     backbone, FLAGS.backbone, FLAGS.source, FLAGS.inflation, FLAGS.prefix, FLAGS.pixels

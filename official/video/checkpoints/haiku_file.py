@@ -5,12 +5,12 @@ how they are put together, and any other object is read as what it was made of.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
 from official.video.checkpoints import pytorch_pickle
-from official.video.checkpoints.pytorch_pickle import PickleError
+from official.video.checkpoints.pytorch_pickle import Object, PickleError
 from official.video.errors import UserError
 
 # What BYOL's training state is made of, in its order; the class itself tells positions only.
@@ -21,14 +21,6 @@ _BYOL_FIELDS = ('online', 'target', 'online', 'target', None)
 # More than the largest public net has, far fewer than what a few bytes can nest.
 _MAX_NODES = 1_000_000
 _MAX_DEPTH = 100
-
-
-class _Made(NamedTuple):
-  """An object: the class or function that made it, of what, and what that is called there."""
-
-  name: str
-  parts: tuple
-  fields: tuple = ()
 
 
 class _Dtype:
@@ -84,7 +76,7 @@ def _dill_array(make: Any, arguments: Any, state: Any, *_: Any) -> _Array:
 def _dill_tuple(name: str, fields: Any, module: str, *_: Any) -> pytorch_pickle.Global:
   """A class of tuples with names, which dill writes down with the names."""
   full = f'{module}.{name}'
-  return pytorch_pickle.Global(full, lambda *parts: _Made(full, parts, tuple(fields)))
+  return pytorch_pickle.Global(full, lambda *parts: Object(full, parts, tuple(fields)))
 
 
 def _scalar(dtype: Any, data: Any) -> Any:
@@ -101,6 +93,8 @@ def _encoded(text: str, encoding: str) -> bytes:
 _KNOWN: Mapping[str, Callable[..., Any]] = {
   '_codecs.encode': _encoded,
   '__builtin__.bytes': lambda: b'',  # How the second protocol writes none.
+  # Pairs that are not items yet.
+  'collections.OrderedDict': lambda pairs=(): pytorch_pickle.mapping(pairs),
   'dill._dill._create_array': _dill_array,
   'dill._dill._create_namedtuple': _dill_tuple,
   'numpy.dtype': _Dtype,
@@ -123,7 +117,7 @@ class _Functions(dict):
     return True
 
   def __missing__(self, name: str) -> Callable[..., Any]:
-    return lambda *parts: _Made(name, parts)
+    return lambda *parts: Object(name, parts)
 
 
 def read_pickle(path: str) -> dict[str, np.ndarray]:
@@ -183,11 +177,12 @@ def _named(
 
 
 def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
-  if isinstance(value, _Made):
+  if isinstance(value, Object):
     if value.name.endswith(f'.{_BYOL_STATE}') and len(value.parts) == len(_BYOL_FIELDS):
       named = zip(_BYOL_FIELDS, value.parts, strict=True)
       yield from (pair for pair in named if pair[0])
       return
+    yield from value.items
     if len(value.fields) == len(value.parts) > 0:
       yield from zip(value.fields, value.parts, strict=True)
       return

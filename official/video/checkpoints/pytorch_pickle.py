@@ -27,6 +27,35 @@ class Global(NamedTuple):
   function: Callable[..., Any] | None = None
 
 
+class Object:
+  """What a class or function made, read as what it was made of.
+
+  Attributes:
+    name: of the class.
+    parts: what it was called with.
+    fields: names of the parts, where the file tells them.
+    items: what it holds as a list or a dict does.
+  """
+
+  def __init__(self, name: str, parts: tuple, fields: tuple = ()):
+    self.name, self.parts, self.fields = name, parts, fields
+    self.items: list[tuple[Any, Any]] = []
+
+  def extend(self, values: Iterable[Any]) -> None:
+    """Items by their places."""
+    self.items.extend(enumerate(values, len(self.items)))
+
+  def update(self, pairs: Mapping[Any, Any]) -> None:
+    """Items by their keys."""
+    self.items.extend(pairs.items())
+
+  def set_state(self, state: Any) -> None:
+    """Attributes, where a dict tells them."""
+    for part in state if isinstance(state, tuple) else (state,):
+      if isinstance(part, dict):
+        self.update(part)
+
+
 class Call(NamedTuple):
   """To be written: the reader calls `function`, a global's name, with `arguments`."""
 
@@ -82,12 +111,12 @@ class _Machine:
     self.stack.append(self._memo[slot])
 
   def extend(self, items: list) -> None:
-    if type(self.stack[-1]) is not list:
+    if type(self.stack[-1]) not in (list, Object):
       raise TypeError
     self.stack[-1].extend(items)
 
   def update(self, items: list) -> None:
-    if type(self.stack[-1]) is not dict:
+    if type(self.stack[-1]) not in (dict, Object):
       raise TypeError
     self.stack[-1].update(_pairs(items))
 

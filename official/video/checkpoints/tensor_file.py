@@ -4,6 +4,7 @@ import json
 import math
 import os
 import struct
+import zipfile
 from collections.abc import Mapping
 
 import numpy as np
@@ -37,8 +38,8 @@ def read_tensors(path: str) -> dict[str, np.ndarray]:
   Raises:
     UserError: there is no such file, or it is damaged or of another kind.
   """
-  suffix = os.path.splitext(path)[1].lower()
-  if is_safetensors(path):
+  suffix = _kind_of(path)
+  if suffix == '.safetensors':
     return read_safetensors(path)
   if suffix == '.npz':
     return _read_npz(path)
@@ -86,6 +87,43 @@ def write_safetensors(path: str, tensors: Mapping[str, np.ndarray]) -> None:
   files.write_atomically(
     path, struct.pack('<Q', len(described)) + described + b''.join(parts)
   )
+
+
+# How files begin whose content tells what they are; a zip's names do.
+_BEGINS = {
+  b'\x89HDF\r\n\x1a\n': '.h5',
+  b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.': '.pth',  # Of PyTorch before 1.6.
+}
+
+
+def _kind_of(path: str) -> str:
+  """The suffix that a file should have by its content, else the one that it has.
+
+  People's files are called .pth.tar, .ckpt or .model.
+  """
+  suffix = os.path.splitext(path)[1].lower()
+  try:
+    with open(path, 'rb') as file:
+      begin = file.read(16)
+  except OSError:  # Of a checkpoint's prefix there is no file.
+    return suffix
+  for sign, kind in _BEGINS.items():
+    if begin.startswith(sign):
+      return kind
+  if begin.startswith(b'PK'):
+    try:
+      with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+      return suffix
+    if any(name.endswith('data.pkl') for name in names):
+      return '.pth'
+    return '.npz' if names and all(name.endswith('.npy') for name in names) else suffix
+  if begin[8:9] == b'{' and struct.unpack('<Q', begin[:8])[0] <= _MAX_HEADER:
+    return '.safetensors'
+  # Pickles of arrays, those of PyTorch aside.
+  known = (*keras_file.SUFFIXES, '.pth', '.pt', '.bin', '.npz', '.safetensors')
+  return '.pkl' if begin[:1] == b'\x80' and suffix not in known else suffix
 
 
 def read_safetensors(path: str) -> dict[str, np.ndarray]:

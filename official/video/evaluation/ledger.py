@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -44,9 +45,13 @@ def entry(
     the step of a checkpoint), on which data, by which protocols, the scores with
     `complete`, and the versions.
   """
+  import gin
+
   from official.video.settings import experiment
 
-  config, data = experiment.to_yaml(params).encode(), params.task.validation_data
+  # What gin binds is no part of the experiment's fields.
+  config = (experiment.to_yaml(params) + gin.config_str()).encode()
+  data = params.task.validation_data
   return plain(name, source or 'random weights', protocols, scores) | {
     'source_sha256': weights_hash(source) if source else '',
     'step': step_of(source) if source else None,
@@ -125,17 +130,21 @@ def append(path: str, made: Mapping[str, Any]) -> None:
 
       if tf.io.gfile.exists(path):
         with tf.io.gfile.GFile(path, 'rb') as file:
-          line = file.read() + line
+          before = file.read()
+        line = before + (b'' if before.endswith(b'\n') or not before else b'\n') + line
       files.write_atomically(path, line)
       return
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    with open(path, 'ab') as file:
+    with open(path, 'ab+') as file:
+      if file.tell():  # What a full disk left of a line gets none of this one.
+        file.seek(-1, os.SEEK_END)
+        line = line if file.read(1) == b'\n' else b'\n' + line
       # One write, so that evaluations at one time don't mix their lines.
       file.write(line)
 
 
 def read(path: str) -> Iterator[dict[str, Any]]:
-  """The entries of a ledger.
+  """The entries of a ledger; of a line that was not written to its end a note is told.
 
   Raises:
     UserError: it can't be read, or a line is none of a ledger's.
@@ -156,16 +165,23 @@ def read(path: str) -> Iterator[dict[str, Any]]:
       continue
     try:
       made = json.loads(line)
+    except (ValueError, RecursionError) as error:
+      if not line.startswith(b'{"') or line.endswith(b'}'):
+        raise UserError(f'{path}: line {number} is none that evaluate writes') from error
+      print(f'note: {path}: line {number} was not written to its end', file=sys.stderr)
+      continue
+    try:
       _line(made)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
       raise UserError(f'{path}: line {number} is none that evaluate writes') from error
     yield made
 
 
-HEAD = """\
-| experiment | weights | protocol | measured | counted | published, not measured here |
-|---|---|---|---|---|---|
-"""
+_COLUMNS = (
+  *('experiment', 'weights', 'step', 'data', 'protocol', 'measured', 'counted'),
+  'published, not measured here',
+)
+HEAD = f'| {" | ".join(_COLUMNS)} |\n{"|---" * len(_COLUMNS)}|\n'
 
 
 def table(entries: Sequence[Mapping[str, Any]]) -> str:
@@ -186,7 +202,11 @@ def _line(made: Mapping[str, Any]) -> str:
   protocols = ', '.join(made['protocols'])
   if not scores.get('complete', True):
     counted += ': **not all**'
-  cells = (made['experiment'], weights, protocols, measured, counted, published)
+  step, data = made.get('step'), str(made.get('data') or '')
+  cells = (
+    *(made['experiment'], weights, '' if step is None else str(step), data),
+    *(protocols, measured, counted, published),
+  )
   plain = (' '.join(cell.replace('|', '/').split()) for cell in cells)
   return f'| {" | ".join(plain)} |\n'
 

@@ -17,6 +17,7 @@ sets it beside the figures published for the experiment that the runs' own ledge
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -31,6 +32,8 @@ from official.video.evaluation import coverage, ledger
 # Commands that are run for each split, and the flag of the folder that has their scores.
 _FOLDERS = {'train': '--model_dir', 'evaluate': '--output_dir'}
 _SPLIT = '{split}'
+# What published figures of protocols with splits are.
+_JUDGED = ('accuracy', 'top1', 'top_1')
 
 
 def folder_of(command: Sequence[str]) -> str:
@@ -84,7 +87,17 @@ def _of_evaluate(run: str) -> dict | None:
   for key, value in scores.items() if isinstance(scores, dict) else ():
     nested = value if isinstance(value, dict) else {None: value}
     flat |= {f'{key}.{n}' if n else key: x for n, x in nested.items()}
+  # What parts of the scores count is called after them.
+  for what, (k, n) in coverage.counts(scores).items() if flat else ():
+    flat |= _counted(what, k, n)
   return flat
+
+
+def _counted(what: str, k: int, n: int) -> dict[str, int]:
+  """As scores count: 'evaluated' of 'expected' records, or of something else."""
+  if what == 'records':
+    return {'evaluated': k, 'expected': n}
+  return {what: k, f'{what}_expected': n}
 
 
 def last_validation(run: str) -> dict:
@@ -119,28 +132,47 @@ def _parsed(line: bytes) -> dict:
   return value if isinstance(value, dict) else {}
 
 
-def experiment_of(runs: Sequence[str]) -> tuple[str, list[str]]:
-  """Experiment and protocols that the ledgers of all runs name last; '' where they differ."""
+def _last_entries(runs: Sequence[str]) -> list[dict[str, Any]]:
+  """The last line of each run's ledger; none at all where a run has no ledger."""
   told = []
   for run in runs:
     path = os.path.join(run, ledger.NAME)
-    last = list(ledger.read(path))[-1:] if os.path.exists(path) else []
-    told += [(made['experiment'], list(made['protocols'])) for made in last]
-  if len(told) < len(runs) or any(one != told[0] for one in told):
-    return '', []
-  return told[0]
+    told += list(ledger.read(path))[-1:] if os.path.exists(path) else []
+  return told if len(told) == len(runs) else []
 
 
 def entry(runs: Sequence[str], metric: str, mean: float, spread: float) -> dict[str, Any]:
   """The mean as a ledger keeps it, with what all runs together counted."""
-  name, protocols = experiment_of(runs)
+  parts = _last_entries(runs)
+  names = {made['experiment'] for made in parts}
+  protocols = {tuple(made['protocols']) for made in parts}
+  part, _, leaf = metric.rpartition('.')
   scores: dict[str, Any] = {metric: mean, 'standard deviation': spread}
-  counted: dict[str, int] = {}
   for run in runs:
-    for key, value in scalars.counts(last_validation(run)).items():
-      counted[key] = counted.get(key, 0) + value
-  source = f'mean of {len(runs)}: {" ".join(runs)}'
-  return ledger.plain(name, source, protocols or ['splits'], scores | counted)
+    for what, (k, n) in _counts_of(run).items():
+      for key, value in _counted(what, k, n).items():
+        scores[key] = scores.get(key, 0) + value
+  if leaf not in _JUDGED or not protocols:
+    shown = [metric]
+  elif part:
+    shown = [part]
+  else:
+    shown = list(protocols.pop()) if len(protocols) == 1 else [metric]
+  name = names.pop() if len(names) == 1 else ''
+  made = ledger.plain(name, f'mean of {len(runs)}: {" ".join(runs)}', shown, scores)
+  told = ('source', 'source_sha256', 'config_sha256', 'step', 'data')
+  return made | {
+    'data': ' '.join(dict.fromkeys(str(one.get('data') or '') for one in parts)),
+    'parts': [{key: one.get(key) for key in told} for one in parts],
+  }
+
+
+def _counts_of(run: str) -> dict[str, tuple[int, int]]:
+  """What a run's last validation or an evaluation counted."""
+  report = last_validation(run)
+  # A run's are published by names of a group.
+  plain = {name: x for name, x in report.items() if '/' not in name}
+  return coverage.counts(plain | scalars.counts(report))
 
 
 def mean_of(runs: Sequence[str], metric: str) -> tuple[list[float], float, float]:
@@ -153,10 +185,13 @@ def mean_of(runs: Sequence[str], metric: str) -> tuple[list[float], float, float
   for run in runs:
     report = last_validation(run)
     value = report.get(metric, report.get(scalars.published(metric)))
-    if value is None:
+    # What is counted is a whole number, and no score.
+    if not isinstance(value, float):
       known = sorted(key for key, value in report.items() if isinstance(value, float))
       raise UserError(f'--metric={metric}: {run} has {", ".join(known)}')
-    values.append(float(value))
+    if not math.isfinite(value):
+      raise UserError(f'--metric={metric}: {run} has {value}, which has no mean')
+    values.append(value)
   spread = statistics.stdev(values) if len(values) > 1 else 0.0
   return values, statistics.fmean(values), spread
 
@@ -211,11 +246,15 @@ def main(arguments: Sequence[str]) -> int:
     return 2
   left_out: dict[str, None] = {}
   for run, value in zip(flags.runs, values, strict=True):
-    counts = scalars.counts(last_validation(run))
-    left_out |= dict.fromkeys(coverage.missing(counts))
-    counted = f'evaluated {counts.get("evaluated")} of {counts.get("expected")}'
+    counts = _counts_of(run)
+    left_out |= dict.fromkeys(what for what, (k, n) in counts.items() if k != n)
+    evaluated, expected = counts.get('records', (None, None))
+    counted = f'evaluated {evaluated} of {expected}'
     print(f'{run}  {flags.metric} {value:.4f}  {counted}')
   print(f'mean of {len(values)}  {flags.metric} {mean:.4f} +- {spread:.4f}')
+  steps = {step for run in flags.runs if (step := last_validation(run).get('step'))}
+  if len(steps) > 1:
+    print(f'note: the runs were scored at steps {", ".join(map(str, sorted(steps)))}')
   if left_out:
     print(
       f'note: the mean is of runs that leave out {", ".join(left_out)}; it does not '

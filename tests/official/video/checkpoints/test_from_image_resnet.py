@@ -281,17 +281,75 @@ def test_a_byol_checkpoint_is_inflated(tmp_path):
   assert len(weights.get_variable_to_shape_map()) > 200
 
 
+@pytest.mark.parametrize(
+  'form', [tuple, lambda x: dict(zip(('params', 'state'), x, strict=True))]
+)
+def test_haikus_parameters_and_state_are_one_net(form, tmp_path):
+  names = haiku_names(published(True))
+  path = tmp_path / 'net.pkl'
+  path.write_bytes(pickles.pickled(form(split_of_haiku(names))))
+  found, others = from_image_resnet.image_net(
+    tensor_file.read_tensors(str(path)), str(path)
+  )
+  alone, _ = from_image_resnet.image_net(names, 'byol')
+  assert found.keys() == alone.keys() and len(others) == 1
+  for key, value in alone.items():
+    np.testing.assert_array_equal(found[key], value, err_msg=key)
+
+
+@pytest.mark.parametrize(
+  ('name', 'suffix'),
+  [
+    ('moco_v2_800ep_pretrain.pth.tar', '.pth'),
+    ('SLOW_8x8_R50.pyth', '.pth'),
+    ('net.ckpt', '.pth'),
+    ('net.pkl', '.pth'),
+    ('net.model', '.safetensors'),
+    ('net.bin', '.safetensors'),
+    ('net', '.npz'),
+    ('net.pth', '.npz'),
+  ],
+)
+def test_a_file_is_known_by_its_content(name, suffix, tmp_path):
+  tensors = {key: value.astype(np.float32) for key, value in published(False).items()}
+  made, path = tmp_path / f'made{suffix}', tmp_path / name
+  if suffix == '.npz':
+    np.savez(made, **tensors)
+  elif suffix == '.pth':
+    pytorch_file.write(str(made), {'state_dict': tensors})
+  else:
+    tensor_file.write_safetensors(str(made), tensors)
+  made.rename(path)
+  found = tensor_file.read_tensors(str(path))
+  assert found.keys() == tensors.keys()
+  for key, value in tensors.items():
+    np.testing.assert_array_equal(found[key], value)
+
+
+def test_flags_that_would_make_another_net_are_refused(keras_file_of, tmp_path):
+  _, path = keras_file_of
+  to = f'--checkpoint={tmp_path / "ckpt"}'
+  result = drivers.run(from_image_resnet, f'--source={path}', '--prefix=bogus/', to)
+  assert result.code == 2 and 'need no --prefix' in result.stderr
+  for field in ('symmetric_padding=false', 'strided_convolution=spatial'):
+    change = f'--params_override={field}'
+    result = drivers.run(from_image_resnet, f'--source={path}', change, to)
+    assert result.code == 2 and result.stderr.count('\n') == 1
+    assert 'weights compute something else' in result.stderr
+
+
+def split_of_haiku(names):
+  """Parameters and state, by module and name."""
+  params, state = {}, {}
+  for key, value in names.items():
+    module, _, name = key.rpartition('/')
+    (state if '_ema/' in key else params).setdefault(module, {})[name] = value
+  return params, state
+
+
 def byol_of(online, target):
   """A BYOL's state of nets by Haiku's names."""
-
-  def split(names):
-    params, state = {}, {}
-    for key, value in names.items():
-      module, _, name = key.rpartition('/')
-      (state if '_ema/' in key else params).setdefault(module, {})[name] = value
-    return params, state
-
-  return pickles.byol_state(split(online), split(target))
+  return pickles.byol_state(split_of_haiku(online), split_of_haiku(target))
 
 
 def test_a_hole_in_numbered_names_is_named():

@@ -1,7 +1,9 @@
 """Pickles of arrays: as pickle and dill write BYOL's state; no code of theirs runs."""
 
+import collections
 import os
 import pickle
+import types
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 from official.video.checkpoints import haiku_file
 from official.video.errors import UserError
-from tests.pickles import DillPickler, byol_state, pickled
+from tests.pickles import DillPickler, Mapping, byol_state, pickled
 
 
 def read(tmp_path, data):
@@ -60,6 +62,31 @@ def test_fields_have_names_where_the_file_tells_them(tmp_path):
   state = TrainState({'net': {'w': np.ones(2, np.float32)}}, 3)
   assert list(read(tmp_path, pickled(state, by=DillPickler))) == ['params/net/w']
   assert list(read(tmp_path, pickled(state))) == ['0/net/w']
+
+
+class Own(dict):
+  pass
+
+
+class Wrapped:
+  def __init__(self, **attributes):
+    vars(self).update(attributes)
+
+
+@pytest.mark.parametrize('protocol', range(2, 6))
+def test_other_containers_are_what_they_hold(protocol, tmp_path):
+  one, two = np.ones(2, np.float32), np.zeros((3, 1), np.float32)
+  for container in (
+    collections.OrderedDict(a=one, b=two),
+    collections.defaultdict(list, a=one, b=two),
+    Own(a=one, b=two),
+    Wrapped(a=one, b=two),
+    types.SimpleNamespace(a=one, b=two),
+    Mapping({'a': one, 'b': two}),
+  ):
+    found = read(tmp_path, pickled(container, protocol))
+    assert list(found) == ['a', 'b'], container
+    np.testing.assert_array_equal(found['b'], two)
 
 
 class Evil:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import gin
 import pytest
 import tensorflow as tf
 
@@ -38,6 +39,8 @@ def entry(**fields) -> dict:
     'source': '/runs/probe',
     'source_sha256': 'abcdef0123456789',
     'protocols': ['classify'],
+    'step': 30,
+    'data': '/data/val',
     'scores': {'classify': {'top_1': 0.625}, 'evaluated': 3, 'expected': 4},
   } | fields
 
@@ -123,6 +126,7 @@ def test_a_mean_over_splits_stands_beside_the_published_ones(tmp_path, capsys):
     (folder / 'ledger.jsonl').write_text(json.dumps(made) + '\n')
     counted = {'coverage/evaluated': 4, 'coverage/expected': 4}
     line = {'kind': 'validation', 'step': 3, 'score/accuracy': accuracy} | counted
+    line['loss/cross_entropy'] = 1.5
     (folder / 'scores.jsonl').write_text(json.dumps(line) + '\n')
     folders.append(str(folder))
   assert splits.main(folders) == 0
@@ -133,15 +137,22 @@ def test_a_mean_over_splits_stands_beside_the_published_ones(tmp_path, capsys):
   assert results.main([str(tmp_path / 'ledger.jsonl')]) == 0
   row = capsys.readouterr().out.splitlines()[-1]
   cells = [cell.strip() for cell in row.strip('|').split('|')]
-  assert cells[1].startswith('mean of 2: ') and cells[4] == 'records 8 of 8'
-  assert 'accuracy 0.5625' in cells[3] and '(' in cells[5]
+  assert cells[1].startswith('mean of 2: ') and cells[6] == 'records 8 of 8'
+  assert 'accuracy 0.5625' in cells[5] and '(' in cells[7] and cells[3] == '/data/val'
+  assert [part['step'] for part in made['parts']] == [30, 30]
+  # Another score is no one's figure.
+  assert splits.main([*folders, '--metric=cross_entropy']) == 0
+  *_, made = ledger.read(str(tmp_path / 'ledger.jsonl'))
+  assert made['protocols'] == ['cross_entropy'] and not rows.published(
+    made['experiment'], tuple(made['protocols'])
+  )
   # Of runs of two experiments it is no one's figure.
   other = json.dumps(entry(experiment='cvrl_finetune_hmdb51')) + '\n'
   (tmp_path / 'run_2' / 'ledger.jsonl').write_text(other)
   shared = tmp_path / 'deep' / 'means.jsonl'
   assert splits.main([*folders, f'--ledger={shared}']) == 0
   (made,) = ledger.read(str(shared))
-  assert made['experiment'] == '' and made['protocols'] == ['splits']
+  assert made['experiment'] == '' and made['protocols'] == ['accuracy']
 
 
 def test_other_weights_have_another_hash(arguments, tmp_path):
@@ -158,13 +169,14 @@ def test_other_weights_have_another_hash(arguments, tmp_path):
 def test_published_figures_stand_in_their_own_column():
   row = ledger.table([entry()]).splitlines()[-1]
   cells = [cell.strip() for cell in row.strip('|').split('|')]
-  assert cells[:3] == ['cvrl_linear_eval_kinetics400', '/runs/probe abcdef01', 'classify']
-  assert cells[3] == 'classify top_1 0.625'
-  assert cells[4] == 'records 3 of 4'
+  assert cells[:2] == ['cvrl_linear_eval_kinetics400', '/runs/probe abcdef01']
+  assert cells[2:5] == ['30', '/data/val', 'classify']
+  assert cells[5] == 'classify top_1 0.625'
+  assert cells[6] == 'records 3 of 4'
   wanted = {'63.8', '66.1', '68.5', '53.5'}
   assert wanted <= {r.published for r in rows.published(cells[0])}
-  assert all(f'{figure} (' in cells[5] for figure in wanted)
-  assert '72.9' not in cells[5]
+  assert all(f'{figure} (' in cells[7] for figure in wanted)
+  assert '72.9' not in cells[7]
 
 
 def test_a_figure_stands_beside_what_measures_it_alone():
@@ -186,6 +198,28 @@ def test_a_score_that_covers_less_says_so():
   scores = {'accuracy': 0.5, 'evaluated': 3, 'expected': 4, 'complete': False}
   row = ledger.table([entry(scores=scores)]).splitlines()[-1]
   assert 'records 3 of 4: **not all**' in row
+
+
+def test_a_line_that_was_cut_off_costs_itself_alone(tmp_path, capsys):
+  path = tmp_path / 'ledger.jsonl'
+  ledger.append(str(path), entry(source='first'))
+  path.write_bytes(path.read_bytes() + b'{"a": ')
+  ledger.append(str(path), entry(source='last'))
+  assert [made['source'] for made in ledger.read(str(path))] == ['first', 'last']
+  note = capsys.readouterr().err
+  assert note == f'note: {path}: line 2 was not written to its end\n'
+  assert results.main([str(path)]) == 0
+
+
+def test_what_gin_binds_is_part_of_the_config(arguments):
+  config = experiment.load(NAME, [arguments[0][1].partition('=')[2]])
+  plain = ledger.entry(config, NAME, '', ['task'], {})['config_sha256']
+  try:
+    gin.parse_config('Mixup.alpha = 0.4')
+    bound = ledger.entry(config, NAME, '', ['task'], {})['config_sha256']
+  finally:
+    gin.clear_config()
+  assert bound != plain == ledger.entry(config, NAME, '', ['task'], {})['config_sha256']
 
 
 @pytest.mark.parametrize('line', ['{', '[]', '{"experiment": "x"}', '{"scores": 3}', '7'])

@@ -59,6 +59,40 @@ def test_a_mean_over_incomplete_runs_is_marked(tmp_path, capsys):
   assert note.startswith('note: the mean is of runs that leave out records, sources;')
 
 
+def test_what_parts_of_an_evaluation_left_out_is_told(tmp_path, capsys):
+  for split, gallery in enumerate((48, 47)):
+    scores = {'evaluated': 8, 'expected': 8, 'knn': {'top1': 0.5}}
+    scores['gallery'] = {'evaluated': gallery, 'expected': 48}
+    (tmp_path / str(split)).mkdir()
+    (tmp_path / str(split) / 'scores.json').write_text(json.dumps(scores))
+  folders = [str(tmp_path / split) for split in '01']
+  assert splits.main([*folders, '--metric=knn.top1']) == 0
+  assert 'note: the mean is of runs that leave out gallery' in capsys.readouterr().out
+  (made,) = map(json.loads, (tmp_path / 'ledger.jsonl').read_text().splitlines())
+  assert made['scores']['complete'] is False and made['protocols'] == ['knn.top1']
+  assert made['scores']['evaluated'] == 16 and 95 in made['scores'].values()
+
+
+@pytest.mark.parametrize('value', ['NaN', '"high"', 'null', '3', 'true', 'Infinity'])
+def test_what_is_no_score_is_one_line(value, tmp_path, capsys):
+  (tmp_path / 'a').mkdir()
+  text = f'{{"linear": {{"top1": {value}, "top5": 0.5}}}}'
+  (tmp_path / 'a' / 'scores.json').write_text(text)
+  assert splits.main([str(tmp_path / 'a'), '--metric=linear.top1']) == 2
+  error = capsys.readouterr().err
+  assert error.startswith('error: --metric=linear.top1: ') and error.count('\n') == 1
+  assert splits.main([run(tmp_path / 'b', 0.5), '--metric=evaluated']) == 2
+  assert not (tmp_path / 'ledger.jsonl').exists()
+
+
+def test_runs_of_other_lengths_are_told(tmp_path, capsys):
+  assert splits.main([run(tmp_path / 'a', 0.5), run(tmp_path / 'b', 0.5, 0.5)]) == 0
+  assert 'note: the runs were scored at steps' not in capsys.readouterr().out
+  runs = [run(tmp_path / 'c', 0.5, 0.5), run(tmp_path / 'd', 0.5, 0.5, 0.5)]
+  assert splits.main(runs) == 0
+  assert 'note: the runs were scored at steps 1, 2\n' in capsys.readouterr().out
+
+
 def command(name='evaluate', folder='scores_{split}', data='records_{split}'):
   flag = {'evaluate': '--output_dir', 'train': '--model_dir'}.get(name, '--x')
   return ['--splits=1,2', '--metric=linear.top1', '--', name, f'{flag}={folder}', data]
