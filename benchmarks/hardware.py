@@ -316,13 +316,14 @@ def yaml_of(name: str, found: Recipe) -> str:
     f'task.{data}_data.input_path=<{part}>'
     for data, part in (('train', 'train'), ('validation', 'val'))
   )
+  tpu = ' --tpu=<name, or local>' if 'tpu' in found.machine.runtime.values() else ''
   return f"""\
 # {' + '.join(row.configs)} on {found.title}: name it after the published run's \
 file{'s' * (len(row.configs) > 1)}.
 #
 #   python -m official.video.train --experiment={row.experiment} \\
 #     {files} \\
-#     --model_dir=<run> --params_override={paths}
+#     --model_dir=<run>{tpu} --params_override={paths}
 #
 # The published batch and rate, which is for the gradient of the global-mean loss: micro-batches
 # and recomputation give that of the whole batch. Estimated, not run here: {_rounded(found.gigabytes, 0)} GB a

@@ -9,8 +9,10 @@ from official.video import train
 from official.video.checkpoints import origin
 from official.video.settings import experiment, leaves, overrides, recipes, rows
 from official.video.temporal import config as gtad_config
+from tfrecords_tools.datasets import SOURCES
 
-PAGE = pathlib.Path(__file__).parents[1] / 'docs' / 'rows.md'
+ROOT = pathlib.Path(__file__).parents[1]
+PAGE = ROOT / 'docs' / 'rows.md'
 ROWS = list(rows.read())
 METHODS = ('ablations', 'const_cl', 'cstp', 'cvrl', 'gvilm')
 RECIPES = [
@@ -97,6 +99,32 @@ def test_a_recipe_says_what_it_is_for(name):
   # The rate's convention, and what hardware holds the batch.
   assert 'global-mean loss' in head
   assert re.search(hardware, head)
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_a_recipe_names_its_data_and_its_figures(name):
+  head = recipes.head(name)
+  own = re.findall(r'docs/data_sets/(\w+)\.md', head)
+  detects = name.startswith('gvilm/gtad')
+  assert 'Data: that of the recipe under it.' in head or own or detects
+  assert all((ROOT / f'docs/data_sets/{page}.md').exists() for page in own)
+  for source in re.findall(r'\(--source=(\w+)', head):
+    assert source in SOURCES
+  assert re.search(r'[Pp]ublished|no accuracy', head)
+
+
+def test_figures_stand_in_the_recipes_that_they_are_of():
+  for row in ROWS:
+    heads = ' '.join(recipes.head(name) for name in row.stages[-1])
+    for figure in re.findall(r'\d+(?:\.\d+)?', row.published or ''):
+      assert figure in heads, row
+
+
+def test_every_command_of_a_conversion_names_a_rate():
+  for path in sorted((ROOT / 'configs').glob('*/*.yaml')):
+    text = ' '.join(line.lstrip('# ') for line in path.read_text().splitlines())
+    for command in re.findall(r'tfrecords_tools\.convert (.*?)(?=python|;|$)', text):
+      assert re.search(r'--(fps|frame_rate)=', command), path
 
 
 # Clips of the training splits, as the recipes count them.

@@ -21,22 +21,42 @@ class Mixup:
   Args:
     alpha: of the Beta distribution of a clip's share in its mixture; 0 mixes nothing.
     group_size: clips in a row that are mixed with each other.
-
-  Raises:
-    UserError: gin binds what is out of range.
   """
 
   def __init__(self, alpha: float = 0.0, group_size: int = 2):
-    if not 0 <= alpha <= 100:
-      raise UserError(f'Mixup.alpha {alpha} in gin: expected a number from 0 to 100')
-    if group_size != int(group_size) or group_size < 2:
-      raise UserError(f'Mixup.group_size {group_size} in gin: expected at least 2')
-    self.alpha, self.group_size = alpha, int(group_size)
+    self.alpha, self.group_size = alpha, group_size
 
 
 def build_mixup(config: task_config.Mixup) -> Mixup:
-  """The mixtures that a config asks for; where it says nothing, gin may."""
-  return Mixup(**{name: x for name, x in config.as_dict().items() if x is not None})
+  """The mixtures that a config asks for; where it says nothing, gin may.
+
+  Raises:
+    UserError: gin binds what is out of range, or a group where nothing is mixed.
+  """
+  given = {name: x for name, x in config.as_dict().items() if x is not None}
+  mixup = Mixup(**given)
+  # Of the config's own fields this was looked at before.
+  alpha, size = mixup.alpha, mixup.group_size
+  if not isinstance(alpha, (int, float)) or not 0 <= alpha <= 100:
+    raise UserError(f'Mixup.alpha {alpha!r} in gin: expected a number from 0 to 100')
+  if not isinstance(size, int) or size < 2:
+    raise UserError(
+      f'Mixup.group_size {size!r} in gin: expected a whole number from 2 on'
+    )
+  if not alpha and size != 2:
+    where = told_at(config, 'group_size')
+    raise UserError(
+      f'{where} {size}: nothing reads it where task.mixup.alpha is 0; leave it out, or '
+      'set that'
+    )
+  return mixup
+
+
+def told_at(config: task_config.Mixup, name: str) -> str:
+  """Where a user changes a field of the mixtures."""
+  return (
+    f'task.mixup.{name}' if getattr(config, name) is not None else f'Mixup.{name} in gin'
+  )
 
 
 def partners(keys: tf.Tensor, group_size: int, name: str) -> tf.Tensor:

@@ -28,11 +28,14 @@ Nets of torchvision (r3d_18, mc3_18, r2plus1d_18, s3d), of SlowFast and of PyTor
 taken as they are. What else makes their function, such as the pixels' normalization, are
 fields of the backbone: they are printed, and kept beside the checkpoint, so that a task of
 others is refused. Back, a net that is one of theirs gets their names, and a video_vit that
-is a ViViT Hugging Face's; other nets get the names of their own layers.
+is a ViViT Hugging Face's; other nets get the names of their own layers,
+and the file keeps the fields that make the function of their weights, as the text `vidgarden`
+(of a .safetensors in its metadata): read again, they are those of the net.
 """
 
 import dataclasses
 import importlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -122,6 +125,8 @@ class Convertible:
     config: of the family.
     epsilon: of batch norm.
     activation: of the layers.
+    zero_centering: whether it is shown pixels in [-1, 1], else in [0, 1]; None where that is
+      for the task to say.
   """
 
   name: str
@@ -134,6 +139,7 @@ class Convertible:
   config: Any = None
   epsilon: float = EPSILON
   activation: str = 'relu'
+  zero_centering: bool | None = None
 
   @property
   def variables(self) -> int:
@@ -284,6 +290,39 @@ def read_file(path: str) -> dict[str, np.ndarray]:
   return pytorch_mapping.without_data_parallel(read_tensors(path))
 
 
+# Under this a file that `to_pytorch` wrote keeps what makes the function of its weights.
+_KEPT = 'vidgarden'
+_KEPT_FIELDS = ('fields', 'norm_epsilon', 'zero_centering')
+
+
+def _meaning_in(path: str, family: str) -> dict[str, Any]:
+  """What a file of ours keeps of the net that its weights are of; empty where it is none.
+
+  Args:
+    path: of the file, which was read before.
+    family: that is asked for.
+
+  Raises:
+    UserError: the weights are of another family.
+  """
+  from official.video.checkpoints import pytorch_file, tensor_file
+
+  if tensor_file.is_safetensors(path):
+    text = tensor_file.read_texts(path).get(_KEPT, '')
+  else:
+    text = pytorch_file.read_text(path, _KEPT)
+  if not text:
+    return {}
+  try:
+    kept = dict(json.loads(text))
+    kept = {name: kept[name] for name in ('backbone', *_KEPT_FIELDS)}
+  except (ValueError, KeyError, TypeError) as error:
+    raise UserError(f'{path}: what it keeps under {_KEPT!r} is damaged') from error
+  if (there := kept['backbone']) != family:
+    raise UserError(f'{path}: holds the weights of an {there}; give --backbone={there}')
+  return kept
+
+
 def read(
   target: Convertible,
   state_dict: Mapping[str, np.ndarray],
@@ -371,7 +410,7 @@ def to_tensorflow(
   """
   import tensorflow as tf
 
-  from official.video.checkpoints import origin
+  from official.video.checkpoints import origin, pytorch_mapping
 
   others = read(target, state_dict, source, prefix)
   for key in others:
@@ -379,9 +418,12 @@ def to_tensorflow(
   try:
     tf.io.gfile.makedirs(os.path.dirname(os.path.abspath(path)))
     tf.train.Checkpoint(**target.objects).write(path)
-    if target.layout:
-      net = target.config.as_dict()
-      origin.write_converted(path, target.family, net, target.epsilon)
+    if target.layout or target.zero_centering is not None:
+      net, centred = target.config.as_dict(), bool(target.zero_centering)
+      keys = pytorch_mapping.weights(target.layers)
+      normed = any(key.endswith('running_mean') for key in keys)
+      epsilon = target.epsilon if normed else None
+      origin.write_converted(path, target.family, net, epsilon, zero_centering=centred)
   except (tf.errors.OpError, OSError) as error:
     raise UserError(f"--checkpoint {path}: can't be written: {_line(error)}") from error
   print(
@@ -417,12 +459,26 @@ def to_pytorch(target: Convertible, source: str, path: str, prefix: str) -> None
   tensors = pytorch_mapping.to_state_dict(target.layers)
   state_dict = {begin + key: tensor for key, tensor in tensors.items()}
   os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+  kept = _meaning_of(target)
   if tensor_file.is_safetensors(path):
-    tensor_file.write_safetensors(path, state_dict)
+    tensor_file.write_safetensors(path, state_dict, kept)
   else:
-    pytorch_file.write(path, _content(target, state_dict))
+    pytorch_file.write(path, {**_content(target, state_dict), **kept})
   _print_mapping(tensors, prefix, target.layers)
   print(f'{len(state_dict)} tensors of the {target.name} from {source} to {path}')
+
+
+def _meaning_of(target: Convertible) -> dict[str, str]:
+  """What a file of a backbone by our own names keeps of it; libraries' have their own."""
+  if target.layout or target.whole or target.config is None:
+    return {}
+  kept = {
+    'backbone': target.family,
+    'fields': target.config.as_dict(),
+    'norm_epsilon': target.epsilon,
+    'zero_centering': bool(target.zero_centering),
+  }
+  return {_KEPT: json.dumps(kept)}
 
 
 def _content(target: Convertible, state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -432,6 +488,19 @@ def _content(target: Convertible, state_dict: Mapping[str, Any]) -> Mapping[str,
     return {'epoch': 1, 'arch': arch, 'state_dict': state_dict}
   wrapper = target.layout.wrapper
   return {wrapper: state_dict} if wrapper else state_dict
+
+
+# What torch.save's files are called.
+_SUFFIXES = ('.pth', '.pt', '.pyth', '.bin', '.tar', '.ckpt', '.safetensors')
+
+
+def _check_suffix(path: str) -> None:
+  """Raises `UserError` for a file to write whose name says that it is another kind."""
+  if os.path.splitext(path)[1].lower() not in _SUFFIXES:
+    raise UserError(
+      f'--pytorch_file {path}: is written as PyTorch does, or as safetensors; call it .pth or '
+      '.safetensors'
+    )
 
 
 def _require_new(flag: str, name: str, file: str) -> None:
@@ -525,9 +594,40 @@ def _in(request: Request) -> None:
     target = _read_foreign(request, layout, tensors)
   else:
     assert request.backbone
-    target = convertible(request.backbone, request.overrides)
+    target = _read_own(request)
   prefix = _prefix_of(target) if prefix is None else prefix
   to_tensorflow(target, tensors, request.pytorch_file, request.checkpoint, prefix)
+
+
+def _read_own(request: Request) -> Convertible:
+  """The net of a file by our own names, with what the file keeps of it."""
+  from official.video.checkpoints import origin
+
+  family = str(request.backbone)
+  kept = _meaning_in(request.pytorch_file, family)
+  if not kept:
+    return convertible(family, request.overrides)
+  target = convertible(family, request.overrides, kept['fields'], kept['norm_epsilon'])
+  told = _told(target, kept['zero_centering'])
+  print(
+    f'tasks that start from it need --params_override={origin.written_overrides(told)}'
+  )
+  return dataclasses.replace(target, zero_centering=kept['zero_centering'])
+
+
+def _told(target: Convertible, zero_centering: bool) -> dict[str, Any]:
+  """Fields of a task that are not its defaults, by their paths."""
+  from official.video.backbones import families
+
+  kind, usual = target.family, families.of(target.family).get().as_dict()
+  own = target.config.as_dict().items()
+  told = {f'model.backbone.{kind}.{n}': x for n, x in own if x != usual[n]}
+  norm = (
+    {}
+    if target.epsilon == EPSILON
+    else {'model.norm_activation.norm_epsilon': target.epsilon}
+  )
+  return {'model.backbone.type': kind, **told, **norm, 'zero_centering': zero_centering}
 
 
 def _prefix_of(target: Convertible) -> str:
@@ -537,15 +637,17 @@ def _prefix_of(target: Convertible) -> str:
   return WHOLE_PREFIX if target.whole else DEFAULT_PREFIX
 
 
-def _of_run(checkpoint: str, family: str) -> tuple[Mapping[str, Any], float, str]:
-  """Fields, epsilon and activation that a checkpoint's run or converter tells of."""
+def _of_run(checkpoint: str, family: str) -> tuple[Mapping[str, Any], float, str, bool]:
+  """Fields, epsilon, activation and centring that a run or a converter tells of."""
   from official.video.checkpoints import origin
 
   found = origin.of(checkpoint)
-  model = (found.task or found.converted or {}).get('model') or {}
+  task = found.task or found.converted or {}
+  model = task.get('model') or {}
   net = (model.get('backbone') or {}).get(family) or {}
   norm = model.get('norm_activation') or {}
-  return net, norm.get('norm_epsilon', EPSILON), norm.get('activation', 'relu')
+  epsilon, activation = norm.get('norm_epsilon', EPSILON), norm.get('activation', 'relu')
+  return net, epsilon, activation, bool(task.get('zero_centering'))
 
 
 def layout_out(name: str | None, target: Convertible) -> pytorch_layouts.Layout | None:
@@ -587,7 +689,7 @@ def _pixels_of(config: Any) -> str:
 
 
 def _out(request: Request) -> None:
-  layout, prefix = None, request.prefix
+  layout, prefix, centred = None, request.prefix, False
   if request.experiment:
     if request.layout not in (None, pytorch_layouts.OWN):
       raise UserError(
@@ -597,9 +699,10 @@ def _out(request: Request) -> None:
     target = build_model(request.experiment, request.overrides)
   else:
     assert request.backbone
-    fields, epsilon, activation = _of_run(request.checkpoint, request.backbone)
-    target = convertible(request.backbone, request.overrides, fields, epsilon)
-    target = dataclasses.replace(target, activation=activation)
+    family = request.backbone
+    fields, epsilon, activation, centred = _of_run(request.checkpoint, family)
+    target = convertible(family, request.overrides, fields, epsilon)
+    target = dataclasses.replace(target, activation=activation, zero_centering=centred)
     # Whoever names a prefix means names of our own.
     layout = (
       layout_out(request.layout, target) if prefix is None or request.layout else None
@@ -609,6 +712,12 @@ def _out(request: Request) -> None:
     print(
       f'{request.pytorch_file}: gets the names of a {layout.title}; show it pixels '
       f'{_pixels_of(target.config)}'
+    )
+  elif not target.whole:
+    told = ', '.join(f'{n} {x}' for n, x in _told(target, bool(centred)).items())
+    print(
+      f'{request.pytorch_file}: gets the names of our own layers; show it pixels '
+      f'{_pixels_of(target.config)}; what it is by our fields is kept in it: {told}'
     )
   prefix = _prefix_of(target) if prefix is None else prefix.strip('.')
   to_pytorch(target, request.checkpoint, request.pytorch_file, prefix)
@@ -632,6 +741,7 @@ def main(argv: Sequence[str]) -> None:
     FLAGS.params_override,
   )
   if FLAGS.reverse:
+    _check_suffix(FLAGS.pytorch_file)
     _require_new('--pytorch_file', FLAGS.pytorch_file, FLAGS.pytorch_file)
     _out(request)
   else:

@@ -119,6 +119,19 @@ def read_state_dict(path: str) -> dict[str, np.ndarray]:
     raise UserError(f'{path}: {error.strerror or error}') from error
 
 
+def read_text(path: str, key: str) -> str:
+  """A text that a file keeps beside its state dict; '' where it keeps none.
+
+  Args:
+    path: file that `read_state_dict` reads.
+    key: of the text.
+  """
+  with open(path, 'rb') as file:
+    value = _read_content(file).value
+  found = value.get(key) if isinstance(value, dict) else None
+  return found if isinstance(found, str) else ''
+
+
 def _advice(message: str) -> str:
   if not message.startswith('refused'):
     return ''

@@ -61,12 +61,15 @@ def is_safetensors(path: str) -> bool:
   return os.path.splitext(path)[1].lower() == '.safetensors'
 
 
-def write_safetensors(path: str, tensors: Mapping[str, np.ndarray]) -> None:
+def write_safetensors(
+  path: str, tensors: Mapping[str, np.ndarray], texts: Mapping[str, str] | None = None
+) -> None:
   """Writes a file that safetensors' libraries read; whole or not at all.
 
   Args:
     path: file to write.
     tensors: by name; of the types that `read_safetensors` knows.
+    texts: by key, for the file's metadata.
 
   Raises:
     UserError: the file can't be written.
@@ -82,7 +85,8 @@ def write_safetensors(path: str, tensors: Mapping[str, np.ndarray]) -> None:
       'data_offsets': [begin, end],
     }
     parts.append(values.astype(values.dtype.newbyteorder('<'), copy=False).tobytes())
-  described = json.dumps(header | {'__metadata__': {'format': 'pt'}}).encode()
+  header['__metadata__'] = {'format': 'pt', **(texts or {})}
+  described = json.dumps(header).encode()
   described += b' ' * (-len(described) % 8)  # Tensors begin at a multiple of eight.
   files.write_atomically(
     path, struct.pack('<Q', len(described)) + described + b''.join(parts)
@@ -146,6 +150,14 @@ def read_safetensors(path: str) -> dict[str, np.ndarray]:
     raise UserError(f'{path}: {error.strerror}') from error
   except (ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
     raise UserError(f'{path}: is no whole safetensors file: {error}') from error
+
+
+def read_texts(path: str) -> dict[str, str]:
+  """The metadata of a .safetensors file, which was read before."""
+  with open(path, 'rb') as file:
+    (length,) = struct.unpack('<Q', file.read(8))
+    found = json.loads(file.read(length)).get('__metadata__')
+  return found if isinstance(found, dict) else {}
 
 
 def _tensor(name: str, entry: dict, data: bytes) -> np.ndarray:

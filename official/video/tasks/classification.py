@@ -137,14 +137,10 @@ class ClassificationTask(labelled.LabelledTask):
 
   def _check_groups(self, replicas: int) -> None:
     mixup, batch = self.mixup, self.task_config.train_data.global_batch_size
-    if not mixup.alpha and self.task_config.mixup.group_size is not None:
-      raise UserError(
-        f'task.mixup.group_size {mixup.group_size}: nothing reads it where '
-        'task.mixup.alpha is 0; leave it null, or set that'
-      )
     if mixup.alpha and batch % (mixup.group_size * replicas):
+      where = mixing.told_at(self.task_config.mixup, 'group_size')
       raise UserError(
-        f'task.mixup.group_size {mixup.group_size}: does not divide the '
+        f'{where} {mixup.group_size}: does not divide the '
         f'{batch / replicas:g} clips of a replica; use a divisor of at least 2'
       )
 

@@ -17,6 +17,7 @@ from tf_keras.src.applications import resnet as keras_resnet
 from official.video.backbones import factory, families
 from official.video.checkpoints import (
   from_image_resnet,
+  from_pytorch,
   keras_file,
   origin,
   pytorch_file,
@@ -575,6 +576,52 @@ def test_a_net_of_keras_is_taken(keras_file_of, one_block_a_stage, how, still_eq
     what = f'Keras ResNet to resnet_3d, {how}'
     still_equal(what, shown.numpy(), expected[name].numpy()[:, None])
     assert np.std(expected[name]) > 1e-2
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_weights_out_and_in_are_the_same_function(
+  suffix, keras_file_of, one_block_a_stage, tmp_path, equality
+):
+  _, source = keras_file_of
+  first, again = str(tmp_path / 'first'), str(tmp_path / 'again')
+  width = '--params_override=width_multiplier=0.25'
+  done = drivers.run(
+    from_image_resnet, f'--source={source}', f'--checkpoint={first}', width
+  )
+  assert done.code == 0, done.stderr
+  file = f'--pytorch_file={tmp_path / "net"}{suffix}'
+  net = '--backbone=resnet_3d'
+  done = drivers.run(from_pytorch, net, '--reverse', file, f'--checkpoint={first}')
+  assert done.code == 0, done.stderr
+  assert 'show it pixels in [0, 1] less [' in done.stdout
+  assert 'model.backbone.resnet_3d.symmetric_padding True' in done.stdout
+  done = drivers.run(from_pytorch, net, file, f'--checkpoint={again}')
+  assert done.code == 0, done.stderr
+  assert 'task.model.backbone.resnet_3d.symmetric_padding=true' in done.stdout
+  clip = np.random.default_rng(0).random((1, 4, 64, 64, 3)).astype(np.float32)
+  found = []
+  for checkpoint in (first, again):
+    kept = origin.of(checkpoint).converted
+    assert kept['zero_centering'] is False
+    fields = kept['model']['backbone']['resnet_3d']
+    backbone = built('resnet_3d', **{k: x for k, x in fields.items() if k != 'remat'})
+    restore.restore_backbone(backbone, checkpoint)
+    found.append(backbone(clip, training=False)['5'].numpy())
+  equality('resnet_3d by our own names, out and in, maps', found[1], found[0], 1e-6)
+  other = drivers.run(
+    from_pytorch, '--backbone=r3d', file, f'--checkpoint={tmp_path / "other"}'
+  )
+  assert other.code == 2 and 'give --backbone=resnet_3d' in other.stderr
+  done = drivers.run(
+    from_pytorch,
+    *(
+      net,
+      '--reverse',
+      f'--checkpoint={first}',
+      f'--pytorch_file={tmp_path / "net.npz"}',
+    ),
+  )
+  assert done.code == 2 and 'call it .pth or .safetensors' in done.stderr
 
 
 def test_keras_pixels_are_blue_first_and_of_255(

@@ -203,12 +203,20 @@ def test_the_config_comes_before_gin_and_gin_before_no_mixing(data):
     assert (told.mixup.alpha, told.mixup.group_size) == (0.8, 2)
     batch = plain.prepare(keyed_batch(), plain.task_config.train_data)
     assert 'share' in batch and 'sample_key' in plain.training_spec()
-    gin.parse_config('Mixup.alpha = -1')
-    with pytest.raises(UserError, match=r'Mixup\.alpha -1 in gin'):
-      plain.check_data(True)
-    gin.parse_config('Mixup.alpha = 1\nMixup.group_size = 1')
-    with pytest.raises(UserError, match=r'Mixup\.group_size 1 in gin'):
-      plain.check_data(True)
+    for text, message in (
+      ('alpha = -1', r'Mixup\.alpha -1 in gin: expected'),
+      ('alpha = "x"', r"Mixup\.alpha 'x' in gin: expected"),
+      ('alpha = None', r'Mixup\.alpha None in gin: expected'),
+      ('group_size = 1', r'Mixup\.group_size 1 in gin: expected'),
+      ('group_size = 2.5', r'Mixup\.group_size 2\.5 in gin: expected'),
+      ('group_size = 3', r'Mixup\.group_size in gin 3: does not divide'),
+      ('alpha = 0', r'Mixup\.group_size in gin 4: nothing reads it'),
+    ):
+      gin.clear_config()
+      gin.parse_config(f'Mixup.alpha = 1\nMixup.group_size = 4\nMixup.{text}')
+      with pytest.raises(UserError, match=message) as caught:
+        plain.check_data(True)
+      assert '\n' not in str(caught.value)
   finally:
     gin.clear_config()
   assert (plain.mixup.alpha, plain.batch_multiple) == (0, 1)
