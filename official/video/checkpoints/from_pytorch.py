@@ -355,8 +355,9 @@ def read(
   elif not target.whole:
     own, others, unknown = split_state_dict(state_dict, prefix)
   if not own:
+    begins = f"begins with '{prefix}.'" if prefix else 'is of a bare backbone'
     raise UserError(
-      f"{pytorch_file}: no key begins with '{prefix}.', but there are "
+      f'{pytorch_file}: no key {begins}, but there are '
       f'{pytorch_mapping.some(list(state_dict))}; name what the keys of the backbone '
       'begin with by --prefix'
     )

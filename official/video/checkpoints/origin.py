@@ -296,9 +296,7 @@ def check(
       if refused:
         raise _refusal(checkpoint, field, here, there)
     rate = f' at {frame_rate:g} frames a second' if frame_rate else ''
-    note = (
-      f'{checkpoint}: no {PARAMS} tells how it was trained; assumed: {_facts(mine)}{rate}'
-    )
+    note = f'{checkpoint}: no {PARAMS} of this library tells how it was trained; assumed: {_facts(mine)}{rate}'
     return origin.noting(note)
   notes = []
   differences = list(_differences(mine, origin.task))
