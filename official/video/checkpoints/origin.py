@@ -296,8 +296,8 @@ def check(
       if refused:
         raise _refusal(checkpoint, field, here, there)
     rate = f' at {frame_rate:g} frames a second' if frame_rate else ''
-    note = f'{checkpoint}: no {PARAMS} of this library tells how it was trained; assumed: {_facts(mine)}{rate}'
-    return origin.noting(note)
+    unknown = f'no {PARAMS} of this library tells how it was trained'
+    return origin.noting(f'{checkpoint}: {unknown}; assumed: {_facts(mine)}{rate}')
   notes = []
   differences = list(_differences(mine, origin.task))
   differences += _head_differences(mine, origin.task, heads)
