@@ -608,7 +608,12 @@ def _read_own(request: Request) -> Convertible:
   kept = _meaning_in(request.pytorch_file, family)
   if not kept:
     return convertible(family, request.overrides)
-  target = convertible(family, request.overrides, kept['fields'], kept['norm_epsilon'])
+  try:
+    target = convertible(family, request.overrides, kept['fields'], kept['norm_epsilon'])
+  except (KeyError, TypeError, AttributeError) as error:
+    raise UserError(
+      f'{request.pytorch_file}: keeps fields of a {family} that this version has not: {error}'
+    ) from error
   told = _told(target, kept['zero_centering'])
   print(
     f'tasks that start from it need --params_override={origin.written_overrides(told)}'
@@ -622,7 +627,12 @@ def _told(target: Convertible, zero_centering: bool) -> dict[str, Any]:
 
   kind, usual = target.family, families.of(target.family).get().as_dict()
   own = target.config.as_dict().items()
-  told = {f'model.backbone.{kind}.{n}': x for n, x in own if x != usual[n]}
+  # What went through a file is a list where it was a tuple.
+  told = {
+    f'model.backbone.{kind}.{n}': x
+    for n, x in own
+    if json.dumps(x) != json.dumps(usual[n])
+  }
   norm = (
     {}
     if target.epsilon == EPSILON
