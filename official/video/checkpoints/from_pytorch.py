@@ -10,8 +10,8 @@ Pretrained and fine-tuned files, with and without the `module.` of data-parallel
 The checkpoint holds `backbone`, which any task restores. Every key of the backbone and
 every variable has to have its counterpart, or nothing is written; what else the file holds
 (target network, projector, predictor, heads) is listed. PyTorch is not needed, and no code
-in the file is executed. A file called `.safetensors` is one, read or written; any other is
-what torch.save writes.
+in the file is executed. What is to be written and is called `.safetensors` becomes
+one, any other what torch.save writes.
 
   python -m official.video.checkpoints.from_pytorch --experiment=cstp_pretrain_ucf101 \
     --pytorch_file=save_300.pth --checkpoint=/runs/cstp/ckpt
@@ -285,7 +285,7 @@ def read_file(path: str) -> dict[str, np.ndarray]:
   """
   from official.video.checkpoints import pytorch_file, pytorch_mapping, tensor_file
 
-  is_safe = tensor_file.is_safetensors(path)
+  is_safe = tensor_file.kind_of(path) == '.safetensors'
   read_tensors = tensor_file.read_safetensors if is_safe else pytorch_file.read_state_dict
   return pytorch_mapping.without_data_parallel(read_tensors(path))
 
@@ -307,7 +307,7 @@ def _meaning_in(path: str, family: str) -> dict[str, Any]:
   """
   from official.video.checkpoints import pytorch_file, tensor_file
 
-  if tensor_file.is_safetensors(path):
+  if tensor_file.kind_of(path) == '.safetensors':
     text = tensor_file.read_texts(path).get(_KEPT, '')
   else:
     text = pytorch_file.read_text(path, _KEPT)

@@ -138,10 +138,8 @@ def read_pickle(path: str) -> dict[str, np.ndarray]:
   try:
     with open(path, 'rb') as file:
       value = pytorch_pickle.load(file, _Functions(_KNOWN), _no_reference, objects=True)
-    if (
-      isinstance(value, dict) and 'experiment_state' in value
-    ):  # Beside a step and a key.
-      value = value['experiment_state']
+    if isinstance(value, dict):  # BYOL's is beside a step and a key.
+      value = value.get('experiment_state', value)
     arrays = dict(_named(value, '', 0, iter(range(_MAX_NODES))))
   except PickleError as error:
     raise UserError(f'{path}: {error}; expected a pickle of arrays in dicts') from error

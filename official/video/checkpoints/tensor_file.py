@@ -38,7 +38,7 @@ def read_tensors(path: str) -> dict[str, np.ndarray]:
   Raises:
     UserError: there is no such file, or it is damaged or of another kind.
   """
-  suffix = _kind_of(path)
+  suffix = kind_of(path)
   if suffix == '.safetensors':
     return read_safetensors(path)
   if suffix == '.npz':
@@ -100,7 +100,7 @@ _BEGINS = {
 }
 
 
-def _kind_of(path: str) -> str:
+def kind_of(path: str) -> str:
   """The suffix that a file should have by its content, else the one that it has.
 
   People's files are called .pth.tar, .ckpt or .model.

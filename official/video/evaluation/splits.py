@@ -239,8 +239,7 @@ def main(arguments: Sequence[str]) -> int:
     ):
       raise UserError(f'{twice}: is named twice, so that the mean would count it so')
     values, mean, spread = mean_of(flags.runs, flags.metric)
-    written = flags.ledger or os.path.join(os.path.dirname(places[0]), ledger.NAME)
-    ledger.append(written, entry(flags.runs, flags.metric, mean, spread))
+    made = entry(flags.runs, flags.metric, mean, spread)
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
@@ -260,6 +259,13 @@ def main(arguments: Sequence[str]) -> int:
       f'note: the mean is of runs that leave out {", ".join(left_out)}; it does not '
       'compare with that of whole sets'
     )
+  written = flags.ledger or os.path.join(os.path.dirname(places[0]), ledger.NAME)
+  try:
+    ledger.append(written, made)
+  except UserError as error:
+    # Whoever reads others' runs asked for a mean alone.
+    print(f'{"error" if flags.ledger else "note"}: {error}', file=sys.stderr)
+    return 2 if flags.ledger else 0
   return 0
 
 

@@ -238,6 +238,10 @@ def test_safetensors_there_and_back(tmp_path):
   assert result.code == 0, result.stderr
   back = f'--pytorch_file={tmp_path / "b.safetensors"}', there[1]
   assert run('c3d', '--reverse', *back).code == 0
+  # By another name it is read as what it is.
+  (tmp_path / 'pytorch_model.bin').write_bytes((tmp_path / 'b.safetensors').read_bytes())
+  named = f'--pytorch_file={tmp_path / "pytorch_model.bin"}'
+  assert run('c3d', named, f'--checkpoint={tmp_path / "named"}').code == 0
   found = tensor_file.read_safetensors(str(tmp_path / 'b.safetensors'))
   own = random_state_dict(layers, 'module.online_net.', around=False)
   assert set(found) == set(own)

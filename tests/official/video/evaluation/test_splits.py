@@ -85,6 +85,18 @@ def test_what_is_no_score_is_one_line(value, tmp_path, capsys):
   assert not (tmp_path / 'ledger.jsonl').exists()
 
 
+def test_a_mean_is_told_where_no_ledger_can_be_written(tmp_path, capsys):
+  one = run(tmp_path / 'a', 0.5)
+  (tmp_path / 'ledger.jsonl').mkdir()
+  assert splits.main([one]) == 0
+  told = capsys.readouterr()
+  assert 'mean of 1  accuracy 0.5000' in told.out
+  assert told.err.startswith('note: ') and "can't be written" in told.err
+  assert splits.main([one, f'--ledger={tmp_path / "ledger.jsonl"}']) == 2
+  told = capsys.readouterr()
+  assert told.err.startswith('error: ') and told.err.count('\n') == 1
+
+
 def test_runs_of_other_lengths_are_told(tmp_path, capsys):
   assert splits.main([run(tmp_path / 'a', 0.5), run(tmp_path / 'b', 0.5, 0.5)]) == 0
   assert 'note: the runs were scored at steps' not in capsys.readouterr().out
